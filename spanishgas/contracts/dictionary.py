@@ -1,0 +1,123 @@
+"""experiments/tiers.yaml, the data dictionary: every feature's tier, kind, words for a reader, and definition."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from spanishgas.errors import UsageError
+from spanishgas.settings import settings
+
+FeatureKind = Literal["numeric", "flag", "category", "cross"]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entry(_Strict):
+    """One feature."""
+
+    kind: FeatureKind
+    words: str
+    """What a retention agent reads where this feature is a reason."""
+    definition: str
+    whole: bool = False
+    """Whether a numeric feature is a count that is never null: int64 in gold, else float64."""
+    low: float | None = None
+    high: float | None = None
+    values: tuple[str, ...] | None = None
+    """The labels that a category may have."""
+
+    @model_validator(mode="after")
+    def _limits_fit_the_kind(self) -> Entry:
+        if self.kind != "numeric" and (self.whole or self.low is not None or self.high is not None):
+            raise ValueError(f"whole, low and high are for numeric features, but this one is {self.kind}")
+        if self.values is not None and self.kind != "category":
+            raise ValueError(f"values are for categories, but this feature is {self.kind}")
+        return self
+
+
+class Tier(_Strict):
+    """Features that enter the ladder together."""
+
+    title: str
+    features: dict[str, Entry]
+
+
+class Tiers(_Strict):
+    """The data dictionary.
+
+    - `features` keeps the file's order; a feature stands in one tier only.
+    - An unknown tier or feature raises `UsageError` that suggests the nearest name.
+    """
+
+    tiers: dict[str, Tier]
+
+    @model_validator(mode="after")
+    def _each_feature_once(self) -> Tiers:
+        names = [name for tier in self.tiers.values() for name in tier.features]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"features in more than one tier: {', '.join(twice)}")
+        return self
+
+    def features(self, tier_names: Iterable[str] | None = None) -> list[str]:
+        """Features of the named tiers (all, if none are named), in the order of the names and of the file."""
+        names = list(self.tiers) if tier_names is None else list(tier_names)
+        for name in names:
+            if name not in self.tiers:
+                raise UsageError.unknown("tier", name, self.tiers)
+        return [feature for name in names for feature in self.tiers[name].features]
+
+    def entry(self, feature: str) -> Entry:
+        """The row of a feature."""
+        return self.tiers[self.tier_of(feature)].features[feature]
+
+    def kind(self, feature: str) -> FeatureKind:
+        """numeric, flag, category or cross."""
+        return self.entry(feature).kind
+
+    def words(self, feature: str) -> str:
+        """The feature as a retention agent reads it."""
+        return self.entry(feature).words
+
+    def tier_of(self, feature: str) -> str:
+        """The tier that holds the feature."""
+        for name, tier in self.tiers.items():
+            if feature in tier.features:
+                return name
+        raise UsageError.unknown("feature", feature, self.features())
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML takes the last of two equal keys in silence; a dictionary of features must not."""
+
+
+def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[object, object]:
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
+        raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' stands twice", node.start_mark)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def read_tiers(path: Path | None = None) -> Tiers:
+    """Read tiers.yaml strictly; `UsageError` names the key that is unknown, missing or wrong."""
+    path = path or settings().experiments / "tiers.yaml"
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+        return Tiers.model_validate({"tiers": content})
+    except FileNotFoundError as fault:
+        raise UsageError(f"{path} is missing: it is part of the project, restore it") from fault
+    except yaml.YAMLError as fault:
+        raise UsageError(f"{path} is not YAML that can be read: {fault}") from fault
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "tiers")
+        raise UsageError(f"{path}: {where or 'the file'}: {first['msg']}") from fault

@@ -1,0 +1,64 @@
+"""Pictures for where people would rather look than read. Each function gives a matplotlib figure and writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import precision_recall_curve
+
+from spanishgas.evaluation.metrics import fold_interval
+from spanishgas.evaluation.selection import Compared
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+INK, ACCENT, PALE = "#33475b", "#c8553d", "#b9c6d2"
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def ladder_chart(compared: Sequence[Compared]) -> Figure:
+    """Average precision of every rung with its interval over folds; the chosen one is marked."""
+    figure = _figure(8, 0.42 * len(compared) + 1.4)
+    axes = figure.subplots()
+    for height, item in enumerate(reversed(compared)):
+        low, high = fold_interval(list(item.rung.fold_scores))
+        colour = ACCENT if item.chosen else INK
+        axes.plot([low, high], [height, height], color=colour, linewidth=2)
+        axes.plot(item.rung.fold_scores, [height] * len(item.rung.fold_scores), "|", color=PALE, markersize=9)
+        axes.plot(item.rung.score, height, "o", color=colour)
+        axes.annotate(f"{item.rung.score:.3f}", (high, height), (6, -4), textcoords="offset points", color=colour)
+    names = [f"{c.rung.experiment} {c.rung.model} ({c.rung.features})" for c in reversed(compared)]
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("average precision on fresh folds: mean, 95 % interval, folds")
+    axes.set_title("The ladder: what each group of features adds (features in brackets; chosen in red)", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def curves_chart(
+    y: NDArray[np.int64], probability: NDArray[np.float64], threshold: float, title: str, bins: int = 10
+) -> Figure:
+    """Precision against recall with the threshold marked, and calibration by groups of equal size."""
+    figure = _figure(9, 4)
+    left, right = figure.subplots(1, 2)
+    precision, recall, thresholds = precision_recall_curve(y, probability)
+    at = int(np.clip(np.searchsorted(thresholds, threshold), 0, len(thresholds) - 1))
+    left.plot(recall, precision, color=INK)
+    left.plot(recall[at], precision[at], "o", color=ACCENT)
+    left.annotate(f"threshold {threshold:.2f}", (recall[at], precision[at]), (8, 6), textcoords="offset points")
+    left.axhline(y.mean(), color=PALE, linestyle="--")
+    left.set(xlabel="recall", ylabel="precision", title="Precision and recall", xlim=(0, 1), ylim=(0, 1.02))
+    groups = np.array_split(np.argsort(probability, kind="stable"), bins)
+    right.plot([0, 1], [0, 1], color=PALE, linestyle="--")
+    right.plot([probability[g].mean() for g in groups], [y[g].mean() for g in groups], "o-", color=INK)
+    right.set(xlabel="mean probability", ylabel="churn rate", title="Calibration (tenths of the customers)")
+    figure.suptitle(title)
+    return figure

@@ -1,0 +1,76 @@
+"""Point metrics under the names that they carry everywhere, and their bootstrap intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.metrics import average_precision_score, brier_score_loss, precision_score, recall_score, roc_auc_score
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+RESAMPLES = 500
+
+
+def ranking(y: Labels, probability: Array) -> dict[str, float]:
+    """Metrics of probabilities: average_precision, roc_auc, brier, ece."""
+    return {
+        "average_precision": float(average_precision_score(y, probability)),
+        "roc_auc": float(roc_auc_score(y, probability)),
+        "brier": float(brier_score_loss(y, probability)),
+        "ece": expected_calibration_error(y, probability),
+    }
+
+
+def decisions(y: Labels, flag: Labels) -> dict[str, float]:
+    """Metrics of flags: precision and recall, 0 where nothing is flagged."""
+    return {
+        "precision": float(precision_score(y, flag, zero_division=0.0)),
+        "recall": float(recall_score(y, flag, zero_division=0.0)),
+    }
+
+
+def expected_calibration_error(y: Labels, probability: Array, bins: int = 10) -> float:
+    """Mean absolute gap between mean probability and churn rate over `bins` groups of equal size (Naeini et al. 2015)."""
+    order = np.argsort(probability, kind="stable")
+    groups = np.array_split(order, bins)
+    gaps = [len(g) * abs(probability[g].mean() - y[g].mean()) for g in groups if len(g)]
+    return float(sum(gaps) / len(y))
+
+
+def bootstrap(
+    metrics: Callable[[NDArray[np.intp]], Mapping[str, float]], y: Labels, seed: int, level: float = 0.95
+) -> dict[str, tuple[float, float]]:
+    """Percentile intervals over customers resampled within each class, by metric.
+
+    `metrics` takes row positions. Resampling within classes keeps every resample's churn count, so that average
+    precision, which moves with the rate, is compared at one rate.
+    """
+    rng = np.random.default_rng(seed)
+    classes = [np.flatnonzero(y == c) for c in (0, 1)]
+    draws = [metrics(np.concatenate([rng.choice(c, len(c)) for c in classes])) for _ in range(RESAMPLES)]
+    tail = 50 * (1 - level)
+    return {
+        name: (float(low), float(high))
+        for name in draws[0]
+        for low, high in [np.percentile([d[name] for d in draws], [tail, 100 - tail])]
+    }
+
+
+def fold_interval(scores: list[float], level: float = 0.95) -> tuple[float, float]:
+    """Student's t interval of a mean over folds. Folds share training rows, so it is somewhat too narrow."""
+    mean, error = float(np.mean(scores)), float(stats.sem(scores))
+    half = float(stats.t.ppf(0.5 + level / 2, len(scores) - 1)) * error
+    return mean - half, mean + half
+
+
+def with_intervals(
+    prefix: str, values: Mapping[str, float], intervals: Mapping[str, tuple[float, float]]
+) -> dict[str, float]:
+    """Flat metrics `prefix.name`, `prefix.name.low` and `prefix.name.high`."""
+    flat = {f"{prefix}.{name}": value for name, value in values.items()}
+    for name, (low, high) in intervals.items():
+        flat |= {f"{prefix}.{name}.low": low, f"{prefix}.{name}.high": high}
+    return flat

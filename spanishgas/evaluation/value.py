@@ -1,0 +1,59 @@
+"""What an offer is worth in EUR: one formula for the evaluation, which knows who left, and for recommendations.
+
+An offer that is taken costs its price and lowers the probability of churn by its uplift; what it protects is the
+customer's margin over the horizon:
+
+    value = acceptance * (churn * uplift * horizon * max(margin, 0) - cost)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spanishgas.training.experiment import Offer, Offers
+
+Array = NDArray[np.float64]
+NO_OFFER = "no_offer"
+
+
+def offer_value(churn: Array, margin: Array, offer: Offer, horizon_months: int) -> Array:
+    """Expected EUR per customer of making `offer`; `churn` is a probability or, in hindsight, the label.
+
+    `margin` is EUR a month; a negative or unknown margin protects nothing.
+    """
+    protected = horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
+    return offer.acceptance * (churn * offer.uplift * protected - offer.cost_eur)
+
+
+def best_offer(probability: Array, margin: Array, offers: Offers) -> tuple[NDArray[np.object_], Array]:
+    """The most valuable offer per customer and its expected EUR; no offer (0 EUR) where none pays.
+
+    Guardrails: a margin that is negative or unknown gets no offer, and no offer costs more than the policy's share of
+    the margin it protects.
+    """
+    names = [NO_OFFER, *offers.menu]
+    values = [np.zeros(len(probability))]
+    for offer in offers.menu.values():
+        value = offer_value(probability, margin, offer, offers.horizon_months)
+        protected = offers.horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
+        allowed = (margin > 0) & (offer.cost_eur <= offers.max_share_of_margin * protected)
+        values.append(np.where(allowed, value, -np.inf))
+    stacked = np.stack(values)
+    choice = stacked.argmax(axis=0)
+    return np.array(names, dtype=object)[choice], stacked[choice, np.arange(len(choice))]
+
+
+def realised_value(
+    probability: Array, flag: NDArray[np.int64], y: NDArray[np.int64], margin: Array, offers: Offers
+) -> Array:
+    """EUR per customer of giving each flagged customer the offer that its probability calls for, judged by the label.
+
+    The uplift is the policy's assumption, not a measurement.
+    """
+    action, _ = best_offer(probability, margin, offers)
+    value = np.zeros(len(y))
+    for name, offer in offers.menu.items():
+        rows = (action == name) & (flag == 1)
+        value[rows] = offer_value(y[rows].astype(float), margin[rows], offer, offers.horizon_months)
+    return value

@@ -1,0 +1,97 @@
+"""Features register themselves here; gold asks for all of them in the order of the data dictionary.
+
+A feature is one function whose name is the column's, under one of two decorators:
+
+- `over_customer`: (row, as_of) -> value. `row` has the columns of silver_customer, every feature over months, and
+  the features that stand above it in tiers.yaml.
+- `over_months`: (months) -> reduction over one customer's months. `months` has the columns of silver_customer_month,
+  `recency` (0 is the customer's latest month) and `previous_price` (raw tier-1 price of the row before).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import ibis
+import ibis.expr.types as ir
+
+from spanishgas.contracts.dictionary import Entry, Tiers, read_tiers
+from spanishgas.errors import UsageError
+
+CustomerFunction = Callable[[ir.Table, date], ir.Value]
+MonthsFunction = Callable[[ir.Table], ir.Value]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The functions of all features by name."""
+
+    customer: dict[str, CustomerFunction]
+    months: dict[str, MonthsFunction]
+
+    @property
+    def names(self) -> set[str]:
+        """Every feature that has a function."""
+        return {*self.customer, *self.months}
+
+
+REGISTRY = Registry({}, {})
+
+
+def over_customer(function: CustomerFunction) -> CustomerFunction:
+    """Register a feature over the customer's row."""
+    REGISTRY.customer[_fresh(function.__name__)] = function
+    return function
+
+
+def over_months(function: MonthsFunction) -> MonthsFunction:
+    """Register a feature over the customer's months."""
+    REGISTRY.months[_fresh(function.__name__)] = function
+    return function
+
+
+def load_tiers(path: Path | None = None) -> Tiers:
+    """The data dictionary, held against the functions: `UsageError` names a row or a function that stands alone."""
+    tiers = read_tiers(path)
+    rows = set(tiers.features())
+    if alone := sorted(rows - REGISTRY.names):
+        raise UsageError(f"tiers.yaml lists {', '.join(alone)}, but spanishgas/features has no function of that name")
+    if alone := sorted(REGISTRY.names - rows):
+        raise UsageError(f"spanishgas/features computes {', '.join(alone)}, but tiers.yaml has no row of that name")
+    return tiers
+
+
+def month_features(months: ir.Table) -> ir.Table:
+    """One row per customer with all features over months, from silver_customer_month."""
+    by_customer = ibis.window(group_by="customer_id", order_by="month")
+    latest_first = ibis.window(group_by="customer_id", order_by=ibis.desc("month"))
+    months = months.mutate(
+        recency=ibis.row_number().over(latest_first),
+        previous_price=months.raw_price_tier1_eur_kwh.lag().over(by_customer),
+    )
+    reductions = {name: function(months) for name, function in REGISTRY.months.items()}
+    return months.group_by("customer_id").agg(**reductions)
+
+
+def add_features(row: ir.Table, tiers: Tiers, as_of: date) -> ir.Table:
+    """`row` with every feature of `tiers`, typed as gold has it; features over months must stand in `row` already."""
+    for name in tiers.features():
+        function = REGISTRY.customer.get(name)
+        value = function(row, as_of) if function else row[name]
+        row = row.mutate(**{name: _typed(value, tiers.entry(name))})
+    return row
+
+
+def _typed(value: ir.Value, entry: Entry) -> ir.Value:
+    if entry.kind == "flag" or entry.whole:
+        return value.cast("int64").fill_null(0)
+    return value.cast("float64" if entry.kind == "numeric" else "string")
+
+
+def _fresh(name: str) -> str:
+    if name in REGISTRY.names:
+        raise ValueError(f"two functions define the feature {name}")
+    return name

@@ -1,0 +1,1 @@
+"""MLflow's side of the project: runs, registry, gate, promotion."""

@@ -1,0 +1,76 @@
+"""The data stages as MLflow runs: drawing an extract of the synthetic utility, and building its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+from spanishgas.etl import EtlReport, build
+from spanishgas.lake import Lake
+from spanishgas.lifecycle import runs
+from spanishgas.simulate import write_extract
+
+
+def simulate(
+    out: Path,
+    *,
+    customers: int,
+    seed: int,
+    as_of: date,
+    labelled: bool,
+    shift: str = "none",
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Draw one extract into `out`, and the true churn probabilities apart from it; gives the folder of the truth."""
+    truth = truth_of(out)
+    params = {"customers": customers, "seed": seed, "as_of": as_of, "labelled": labelled, "shift": shift}
+    with runs.stage("simulate", f"simulate {customers:,} customers as of {as_of}", params=params) as run:
+        write_extract(
+            out,
+            customers=customers,
+            seed=seed,
+            as_of=as_of,
+            labelled=labelled,
+            shift=shift,
+            truth=truth,
+            progress=progress,
+        )
+        run.log(tags={"raw": out.resolve().as_uri(), "truth": truth.resolve().as_uri()})
+    return truth
+
+
+def truth_of(raw: Path) -> Path:
+    """Where the truth of a drawn extract lies: <lake>/truth/<as_of>, or beside a folder elsewhere."""
+    if raw.parent.name == "raw":
+        return raw.parent.parent / "truth" / raw.name
+    return raw.with_name(f"{raw.name}-truth")
+
+
+def etl(
+    raw: Path,
+    *,
+    lake: Lake,
+    as_of: date,
+    engine: str = "duckdb",
+    reuse: bool = False,
+    progress: Callable[[str], None] = lambda step: None,
+) -> EtlReport:
+    """Build bronze, silver and gold of one extract; with `reuse`, tables that are up to date leave no new run."""
+    params = {"raw": raw, "as_of": as_of, "engine": engine}
+    if reuse and (ready := up_to_date(raw, lake=lake, as_of=as_of, engine=engine)):
+        return ready
+    with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": raw.resolve().as_uri()}) as run:
+        report = build(raw, lake, as_of, engine=engine, run_id=run.run_id, progress=progress)
+        run.log(
+            metrics={
+                f"quality.{table}.{name}": float(value)
+                for table, values in report.quality.items()
+                for name, value in values.items()
+            },
+            tags={name: snapshot.uri for name, snapshot in report.snapshots.items()} | {"reused": report.reused},
+        )
+        run.document(report.quality, "quality.json")
+        rows = "\n".join(f"| {n} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for n, s in report.snapshots.items())
+        run.describe(f"| table | rows | snapshot |\n|---|---|---|\n{rows}")
+    return report

@@ -1,0 +1,272 @@
+"""One rung of the ladder as an MLflow run with its trials as children, and the ladder as one sortable comparison."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from mlflow.entities import Run
+
+from spanishgas import code
+from spanishgas.errors import TrackingError, UsageError
+from spanishgas.evaluation import charts
+from spanishgas.evaluation.metrics import fold_interval, ranking, with_intervals
+from spanishgas.evaluation.selection import Compared, Rung, choose
+from spanishgas.features import load_tiers
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle import runs
+from spanishgas.lifecycle.runs import StageRun
+from spanishgas.training.calibration import cross_calibrated
+from spanishgas.training.experiment import (
+    Experiment,
+    ModelKind,
+    Policy,
+    as_data,
+    experiment_ids,
+    load_experiment,
+    load_policy,
+    load_search,
+)
+from spanishgas.training.matrix import in_holdout, labelled, matrix
+from spanishgas.training.search import Chosen, Training, Trial, search
+
+log = logging.getLogger("spanishgas")
+CHOSEN = "chosen.json"
+SOURCES = ("training", "features", "evaluation")
+Progress = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+def training_gold(lake: Lake) -> Snapshot:
+    """The newest gold table that has labels."""
+    for day in reversed(lake.dates("gold_master")):
+        snapshot = lake.current("gold_master", day)
+        if snapshot.pandas(["churn"])["churn"].notna().any():
+            return snapshot
+    raise UsageError(f"{lake.root} holds no labelled gold table: run `spanishgas etl` on an extract with churn_label.csv")
+
+
+def training_side(gold: pd.DataFrame, experiment: Experiment, model: ModelKind, policy: Policy, seed: int) -> Training:
+    """The rows of `gold` that may choose, as the experiment's matrix."""
+    rows = labelled(gold)
+    rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
+    tiers = load_tiers()
+    features = experiment.features(tiers, linear=model.linear)
+    kinds = {f: str(tiers.kind(f)) for f in features}
+    y = rows["churn"].to_numpy(dtype="int64")
+    return Training(matrix(rows, features, kinds), y, features, kinds, model, policy.folds, seed)
+
+
+def run_experiment(
+    name: str,
+    model_name: str,
+    *,
+    trials: int,
+    lake: Lake,
+    seed: int,
+    study: str | None = None,
+    reuse: bool = False,
+    progress: Progress = silent,
+) -> str:
+    """Search, refit on fresh folds, log; gives the run's id.
+
+    With `reuse`, a finished run of the same data, parameters and code is taken instead of running again.
+    """
+    experiment, model, policy = load_experiment(name), ModelKind.of(model_name), load_policy()
+    space = load_search().of(model)
+    if trials < 1:
+        raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
+    gold = training_gold(lake)
+    fingerprint = code.fingerprint(
+        "experiment",
+        gold.manifest.digest,
+        as_data(experiment),
+        as_data(space),
+        as_data(policy.holdout),
+        policy.folds,
+        [model, trials, seed],
+        code.digest(*SOURCES),
+    )
+    if reuse and (known := runs.find({"stage": "experiment", "fingerprint": fingerprint})):
+        return str(known[0].info.run_id)
+    training = training_side(gold.pandas(), experiment, model, policy, seed)
+    title = study or f"{name} {model}"
+    tags = {"experiment": name, "model": model, "study": title, "fingerprint": fingerprint, "gold": gold.manifest.digest}
+    params = {"experiment": name, "model": model, "trials": trials, "seed": seed, "features": len(training.features)}
+    with runs.stage("experiment", title, tags=tags, params=params) as run:
+        run.read(gold, "training")
+
+        def on_trial(trial: Trial) -> None:
+            _log_trial(run, trial, name, model, title)
+            progress(title, trial.number + 1, trials)
+
+        chosen = search(training, space, trials, on_trial)
+        _log_result(run, experiment, training, chosen, gold)
+    return run.run_id
+
+
+def _log_trial(parent: StageRun, trial: Trial, experiment: str, model: str, study: str) -> None:
+    runs.child(
+        parent,
+        f"{experiment} {model} trial {trial.number}",
+        tags={"stage": "trial", "experiment": experiment, "model": model, "study": study, "trial": trial.number},
+        params=trial.params,
+        metrics={"search.average_precision": trial.score, "seconds": trial.seconds},
+        seconds=trial.seconds,
+    )
+
+
+def _log_result(run: StageRun, experiment: Experiment, training: Training, chosen: Chosen, gold: Snapshot) -> None:
+    probability = cross_calibrated(chosen.margins, training.y, training.folds, training.seed)
+    values = ranking(training.y, probability) | {"average_precision": sum(chosen.fold_scores) / len(chosen.fold_scores)}
+    intervals = {"average_precision": fold_interval(chosen.fold_scores)}
+    run.log(
+        params={f"best.{k}": v for k, v in chosen.best.params.items()} | {"best.trial": chosen.best.number},
+        metrics=with_intervals("cv", values, intervals) | {"search.average_precision": chosen.best.score},
+        series={"cv.fold.average_precision": chosen.fold_scores},
+    )
+    run.document(
+        {
+            "experiment": experiment.id,
+            "model": training.model,
+            "params": chosen.best.params,
+            "features": list(training.features),
+            "fold_scores": chosen.fold_scores,
+            "seed": training.seed,
+            "gold": gold.manifest.digest,
+            "as_of": gold.manifest.as_of.isoformat(),
+        },
+        CHOSEN,
+    )
+    low, high = intervals["average_precision"]
+    run.describe(
+        f"**{experiment.question}** {training.model} on {len(training.features)} features "
+        f"({', '.join(experiment.tiers)}): average precision **{values['average_precision']:.3f}** "
+        f"({low:.3f} to {high:.3f}) on {training.folds} folds that the search did not see, from the best of "
+        f"{len(chosen.trials)} trials. The holdout was not opened."
+    )
+
+
+def run_ladder(
+    ids: Sequence[str],
+    models: Sequence[str],
+    *,
+    trials: int,
+    lake: Lake,
+    seed: int,
+    reuse: bool = False,
+    progress: Progress = silent,
+) -> list[Compared]:
+    """Run every experiment with every model, compare them on the same fresh folds, and say which one is chosen.
+
+    With `reuse`, finished runs of the same data, parameters and code are taken as they are.
+    """
+    for name in ids:
+        load_experiment(name)
+    for model in models:
+        ModelKind.of(model)
+    gold = training_gold(lake)
+    fingerprint = code.fingerprint(
+        "ladder", gold.manifest.digest, list(ids), list(models), trials, seed, _configuration(), code.digest(*SOURCES)
+    )
+    if reuse and (known := runs.find({"stage": "ladder", "fingerprint": fingerprint})):
+        run_ids: list[str] = runs.artifact(known[0].info.run_id, "ladder.json")["runs"]
+        return choose([rung(run_id) for run_id in run_ids])
+    title = f"ladder {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"ladder {ids[0]}"
+    params = {"ids": ",".join(ids), "models": ",".join(models), "trials": trials, "seed": seed}
+    with runs.stage("ladder", title, params=params, tags={"fingerprint": fingerprint}) as run:
+        run.read(gold, "training")
+        run_ids = []
+        for number, (name, model) in enumerate((i, m) for i in ids for m in models):
+            progress("ladder", number, len(ids) * len(models))
+            run_ids.append(
+                run_experiment(name, model, trials=trials, lake=lake, seed=seed, reuse=reuse, progress=progress)
+            )
+        compared = choose([rung(run_id) for run_id in run_ids])
+        _log_ladder(run, compared)
+    return compared
+
+
+def _configuration() -> list[object]:
+    rungs = [as_data(load_experiment(i)) for i in experiment_ids()]
+    return [rungs, as_data(load_search()), as_data(load_policy().holdout), load_policy().folds]
+
+
+def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
+    winner = next(c.rung for c in compared if c.chosen)
+    run.document({"runs": [c.rung.run_id for c in compared], "chosen": winner.run_id}, "ladder.json")
+    run.text(markdown(ladder_table(compared)), "ladder.md")
+    run.figure(charts.ladder_chart(compared), "ladder.png")
+    run.log(
+        metrics={"cv.average_precision": winner.score},
+        tags={"chosen.experiment": winner.experiment, "chosen.model": winner.model, "chosen.run": winner.run_id},
+    )
+    run.describe(f"{sentence(compared)}\n\n{markdown(ladder_table(compared))}")
+
+
+def sentence(compared: Sequence[Compared]) -> str:
+    """What the ladder found, in words."""
+    best = min(compared, key=lambda c: c.behind)
+    pick = next(c for c in compared if c.chosen)
+    chosen = f"{pick.rung.experiment} {pick.rung.model} ({pick.rung.features} features)"
+    if pick.rung is best.rung:
+        return f"{chosen} is best, and no simpler rung is within one paired standard error of it."
+    return (
+        f"{chosen} is the simplest within one paired standard error ({pick.standard_error:.4f}) of the best, "
+        f"{best.rung.experiment} {best.rung.model}: it is {pick.behind:.4f} behind."
+    )
+
+
+def ladder_table(compared: Sequence[Compared]) -> pd.DataFrame:
+    """The ladder as a table, one row per rung."""
+    return pd.DataFrame(
+        [
+            {
+                "experiment": c.rung.experiment,
+                "model": c.rung.model,
+                "features": c.rung.features,
+                "average precision": c.rung.score,
+                "low": fold_interval(list(c.rung.fold_scores))[0],
+                "high": fold_interval(list(c.rung.fold_scores))[1],
+                "behind the best": c.behind,
+                "paired s.e.": c.standard_error,
+                "chosen": "chosen" if c.chosen else "",
+            }
+            for c in compared
+        ]
+    )
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, numbers to four places."""
+    cells = [[f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in table.to_numpy().tolist()]
+    rows = [list(table.columns), ["---"] * len(table.columns), *cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def rung(run_id: str) -> Rung:
+    """A finished experiment run as the selection rule sees it."""
+    chosen = runs.artifact(run_id, CHOSEN)
+    scores = tuple(float(s) for s in chosen["fold_scores"])
+    return Rung(chosen["experiment"], chosen["model"], run_id, len(chosen["features"]), scores)
+
+
+def chosen_run(lake: Lake) -> str:
+    """The run that the selection rule picks among the newest finished run of each experiment and model.
+
+    Only runs on the newest labelled gold table, with one seed (the newest run's), can be compared.
+    """
+    gold = training_gold(lake).manifest.digest
+    finished = runs.find({"stage": "experiment", "gold": gold})
+    if not finished:
+        raise TrackingError("no finished experiment on the newest gold table: run `spanishgas ladder` first")
+    newest: dict[tuple[str, str], Run] = {}
+    for run in finished:
+        if run.data.params["seed"] == finished[0].data.params["seed"]:
+            newest.setdefault((run.data.tags["experiment"], run.data.tags["model"]), run)
+    compared = choose([rung(run.info.run_id) for run in newest.values()])
+    return next(c.rung.run_id for c in compared if c.chosen)

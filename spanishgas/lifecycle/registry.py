@@ -1,0 +1,184 @@
+"""The registered model: versions, aliases, and how a version is loaded.
+
+The alias `champion` is the only switch: whatever it points to is what scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types import ColSpec, Schema
+
+from spanishgas.errors import TrackingError, UsageError
+from spanishgas.settings import settings
+from spanishgas.training.matrix import is_text
+from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
+
+PACKAGE = Path(__file__).resolve().parents[1]
+TRUSTED = (
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "spanishgas.training.estimators.BoostedTrees",
+    "spanishgas.training.estimators.Forest",
+    "spanishgas.training.model.ChurnModel",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+)
+"""Types beyond skops's own list that a model artefact may hold; anything else is not loaded."""
+PINNED = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops", "pyyaml", "pydantic", "pydantic-settings")
+
+
+class Alias(StrEnum):
+    """Names that point to a version."""
+
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+    PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A version and its model."""
+
+    version: ModelVersion
+    model: ChurnModel
+
+    @property
+    def number(self) -> str:
+        """The version's number, as tables name it."""
+        return str(self.version.version)
+
+
+def requirements() -> list[str]:
+    """What a loader of the model must install, pinned to what is installed here."""
+    boosted = "xgboost-cpu" if _installed("xgboost-cpu") else "xgboost"
+    return [f"{name}=={metadata.version(name)}" for name in (*PINNED, boosted)]
+
+
+def _installed(name: str) -> bool:
+    return any(found.name == name for found in metadata.distributions())
+
+
+def signature(model: ChurnModel) -> ModelSignature:
+    """Inputs: a double per number or flag, a string per category; outputs: probability, flag and tier."""
+    inputs = [
+        ColSpec("string" if is_text(model.kinds[f]) else "double", f) for f in model.features
+    ]
+    outputs = [ColSpec("double", PROBABILITY), ColSpec("long", FLAG), ColSpec("string", TIER)]
+    return ModelSignature(Schema(inputs), Schema(outputs))
+
+
+def example(model: ChurnModel) -> pd.DataFrame:
+    """Three made-up customers: all zeros, all ones, and everything unknown. No row of any real table."""
+    rows = []
+    for number, text in ((0.0, "none"), (1.0, "other"), (np.nan, None)):
+        rows.append({f: text if is_text(model.kinds[f]) else number for f in model.features})
+    return pd.DataFrame(rows).astype({f: "float64" for f in model.features if not is_text(model.kinds[f])})
+
+
+def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any:
+    """The model as a logged model of the open run, in skops format (never pickle); gives MLflow's ModelInfo."""
+    import mlflow.sklearn
+
+    return mlflow.sklearn.log_model(
+        model,
+        name=name,
+        signature=signature(model),
+        input_example=example(model),
+        pip_requirements=requirements(),
+        code_paths=[str(PACKAGE)],
+        serialization_format="skops",
+        skops_trusted_types=list(TRUSTED),
+        pyfunc_predict_fn="predict",
+        params={k: str(v) for k, v in params.items()},
+        model_type="classifier",
+    )
+
+
+def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+    """A new version of the registered model."""
+    client, name = MlflowClient(), settings().registered_model
+    return client.create_model_version(
+        name, model_uri, run_id, dict(tags), description=description, model_id=model_uri.removeprefix("models:/")
+    )
+
+
+def resolve(which: str) -> ModelVersion:
+    """The version behind an alias or a number; TrackingError that says what to run where there is none."""
+    client, name = MlflowClient(), settings().registered_model
+    try:
+        if which.isdigit():
+            return client.get_model_version(name, which)
+        return client.get_model_version_by_alias(name, which)
+    except MlflowException as fault:
+        hint = "spanishgas promote" if which == Alias.CHAMPION else "spanishgas evaluate"
+        raise TrackingError(
+            f"{name} has no version '{which}' at {mlflow.get_tracking_uri()}: run `{hint}` first"
+        ) from fault
+
+
+def find(tags: Mapping[str, str]) -> ModelVersion | None:
+    """The newest version that carries all `tags`, or None."""
+    name = settings().registered_model
+    versions = MlflowClient().search_model_versions(f"name = '{name}'")
+    fitting = [v for v in versions if all(v.tags.get(k) == value for k, value in tags.items())]
+    return max(fitting, key=lambda v: int(v.version), default=None)
+
+
+def load(which: str = Alias.CHAMPION) -> Loaded:
+    """The version behind an alias or number, its artefact checked against our own list of trusted types first.
+
+    MLflow reads the list of trusted types from the artefact itself, which an attacker would have written.
+    """
+    import skops.io
+
+    version = resolve(which)
+    local = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
+    file = local / "model.skops"
+    if not file.exists():
+        raise UsageError(f"version {version.version} of {version.name} is not a skops artefact of this project")
+    unknown = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
+    if unknown:
+        raise UsageError(
+            f"version {version.version} of {version.name} holds types that are not trusted: {sorted(unknown)}. "
+            "It was not loaded; register a version made by `spanishgas evaluate`."
+        )
+    return Loaded(version, skops.io.load(file, trusted=list(TRUSTED)))
+
+
+def point(alias: Alias, version: str) -> None:
+    """Make `alias` point to `version`."""
+    MlflowClient().set_registered_model_alias(settings().registered_model, alias.value, version)
+
+
+def aliases() -> dict[str, str]:
+    """Version number by alias (search_model_versions leaves aliases out); empty without a registered model."""
+    try:
+        return dict(MlflowClient().get_registered_model(settings().registered_model).aliases)
+    except MlflowException as fault:
+        if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def count_opening() -> int:
+    """Count one more opening of the holdout on the registered model, made if need be; gives the count so far."""
+    client, name = MlflowClient(), settings().registered_model
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description="Churn of an energy utility's customers")
+    opened = int(client.get_registered_model(name).tags.get("holdout_openings", "0")) + 1
+    client.set_registered_model_tag(name, "holdout_openings", str(opened))
+    return opened

@@ -1,0 +1,233 @@
+"""The project's runs in MLflow: one per stage, found again by their fingerprint.
+
+    with runs.stage("etl", params={...}) as run:      joins the run that `mlflow run` opened, or starts one;
+        run.log(metrics={...}, tags={...})            inside another stage it becomes that stage's child
+
+The project never calls set_experiment inside a project run, and writes a run's metrics in one batched request.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+from mlflow.data.dataset_source import DatasetSource
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from spanishgas import code
+from spanishgas.errors import TrackingError
+from spanishgas.lake import Snapshot
+from spanishgas.settings import settings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+log = logging.getLogger("spanishgas")
+PATIENCE_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """An open run of one stage."""
+
+    run_id: str
+    experiment_id: str
+
+    def log(
+        self,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        params: Mapping[str, object] | None = None,
+        tags: Mapping[str, object] | None = None,
+        series: Mapping[str, list[float]] | None = None,
+    ) -> None:
+        """Metrics, parameters and tags in one request; `series` are metrics with a value per step."""
+        now = int(time.time() * 1000)
+        points = [Metric(k, float(v), now, 0) for k, v in (metrics or {}).items()]
+        points += [Metric(k, float(v), now, step) for k, vs in (series or {}).items() for step, v in enumerate(vs)]
+        MlflowClient().log_batch(
+            self.run_id,
+            points,
+            [Param(k, str(v)) for k, v in (params or {}).items()],
+            [RunTag(k, str(v)) for k, v in (tags or {}).items()],
+        )
+
+    def read(self, snapshot: Snapshot, context: str) -> None:
+        """Record that the run read `snapshot`, with our digest over all of its rows."""
+        mlflow.log_input(dataset(snapshot), context=context, tags={"digest": snapshot.manifest.digest})
+
+    def describe(self, markdown: str) -> None:
+        """The description that the UI shows on the run's page."""
+        MlflowClient().set_tag(self.run_id, "mlflow.note.content", markdown)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """A picture as artefact."""
+        mlflow.log_figure(figure, path)
+
+    def document(self, content: Mapping[str, Any], path: str) -> None:
+        """A JSON artefact."""
+        mlflow.log_dict(dict(content), path)
+
+    def text(self, content: str, path: str) -> None:
+        """A text artefact."""
+        mlflow.log_text(content, path)
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """A local file as artefact."""
+        mlflow.log_artifact(str(path), folder)
+
+
+class LakeSource(DatasetSource):
+    """Where a snapshot lies, as MLflow's dataset page shows it."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @staticmethod
+    def _get_source_type() -> str:
+        return "lake"
+
+    def load(self, **kwargs: Any) -> str:
+        """The folder of Parquet parts."""
+        return self.uri
+
+    @staticmethod
+    def _can_resolve(raw_source: Any) -> bool:
+        return False
+
+    @classmethod
+    def _resolve(cls, raw_source: Any) -> LakeSource:
+        return cls(str(raw_source))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The source as MLflow stores it."""
+        return {"uri": self.uri}
+
+    @classmethod
+    def from_dict(cls, source_dict: dict[str, Any]) -> LakeSource:
+        """The source as MLflow gives it back."""
+        return cls(source_dict["uri"])
+
+
+def dataset(snapshot: Snapshot) -> MetaDataset:
+    """A snapshot as MLflow's dataset: its URI and our digest, none of its rows."""
+    manifest = snapshot.manifest
+    return MetaDataset(LakeSource(snapshot.uri), name=manifest.table, digest=manifest.digest[:16])
+
+
+def connect() -> None:
+    """Fail early, with one message, where the tracking server cannot be reached."""
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_SECONDS):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers: what it refuses, it will name itself
+    except (OSError, ValueError) as fault:
+        raise TrackingError(
+            f"the tracking server {uri} cannot be reached ({fault}): start it, or set MLFLOW_TRACKING_URI to another, "
+            "or unset it to write to sqlite:///mlflow.db here"
+        ) from fault
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn MLflow's own failures into one message."""
+    try:
+        yield
+    except MlflowException as fault:
+        raise TrackingError(f"the tracking server {mlflow.get_tracking_uri()} answered: {fault.message}") from fault
+
+
+@contextmanager
+def stage(
+    name: str,
+    title: str,
+    *,
+    params: Mapping[str, object] | None = None,
+    tags: Mapping[str, object] | None = None,
+) -> Iterator[StageRun]:
+    """A run tagged `stage` = `name`: the project run that is waiting, else a new one, nested in the open stage if any.
+
+    It ends FAILED, with the message as a tag, when an exception leaves it.
+    """
+    began = time.perf_counter()
+    parent = mlflow.active_run()
+    if parent is None and "MLFLOW_RUN_ID" in os.environ:
+        started = mlflow.start_run()
+        MlflowClient().update_run(started.info.run_id, name=title)
+    else:
+        home = None if parent else experiment_id()
+        started = mlflow.start_run(experiment_id=home, run_name=title, nested=parent is not None)
+    with started as run:
+        open_run = StageRun(run.info.run_id, run.info.experiment_id)
+        identity = {f"code.{k}": v for k, v in code.identity().items()}
+        open_run.log(params=params, tags={"stage": name, **identity, **(tags or {})})
+        try:
+            yield open_run
+        except BaseException as fault:
+            open_run.log(tags={"failure": f"{type(fault).__name__}: {fault}"[:5000]})
+            raise
+        seconds = time.perf_counter() - began
+        open_run.log(metrics={"seconds": seconds})
+    log.info("%-11s %6.1f s  %s", name, seconds, title)
+
+
+def experiment_id() -> str:
+    """Id of the MLflow experiment that the caller named, else of the project's own, made if need be."""
+    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return given
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
+    found = mlflow.get_experiment_by_name(name)
+    return found.experiment_id if found else str(mlflow.create_experiment(name))
+
+
+def find(tags: Mapping[str, str]) -> list[Run]:
+    """Finished runs of the experiment that carry all `tags`, newest first."""
+    here = mlflow.active_run()
+    home = here.info.experiment_id if here else experiment_id()
+    terms = [f"tags.`{k}` = '{v}'" for k, v in tags.items()]
+    text = " and ".join(["attributes.status = 'FINISHED'", *terms])
+    return list(MlflowClient().search_runs([home], text, order_by=["attributes.start_time DESC"], max_results=1000))
+
+
+def child(
+    parent: StageRun,
+    title: str,
+    *,
+    tags: Mapping[str, object],
+    params: Mapping[str, object],
+    metrics: Mapping[str, float],
+    seconds: float,
+) -> None:
+    """A finished child run, written in one batched call: what a trial leaves behind."""
+    client = MlflowClient()
+    end = int(time.time() * 1000)
+    run = client.create_run(
+        parent.experiment_id, start_time=end - int(1000 * seconds), run_name=title, tags={"mlflow.parentRunId": parent.run_id}
+    )
+    StageRun(run.info.run_id, parent.experiment_id).log(metrics=metrics, params=params, tags=tags)
+    client.set_terminated(run.info.run_id, "FINISHED", end)
+
+
+def artifact(run_id: str, path: str) -> dict[str, Any]:
+    """A JSON artefact of a run; TrackingError where it has none."""
+    try:
+        content: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{path}")
+    except (MlflowException, OSError) as fault:
+        raise TrackingError(f"run {run_id} has no artefact {path}: is it a finished run of the right stage?") from fault
+    return content

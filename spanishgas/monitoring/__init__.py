@@ -1,0 +1,1 @@
+"""Watching the champion: drift of its inputs and of its predictions."""

@@ -1,0 +1,178 @@
+"""The whole chain on one page: what `main` and `retrain` join, in the order of the data.
+
+raw -> bronze, silver, gold -> E0..E8 -> version -> gate -> @champion -> scores -> recommendations -> drift
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from spanishgas.errors import UsageError
+from spanishgas.evaluation.selection import Compared
+from spanishgas.evaluation.value import NO_OFFER
+from spanishgas.lake import Lake
+from spanishgas.lifecycle import registry, runs
+from spanishgas.lifecycle.data import etl, simulate
+from spanishgas.lifecycle.evaluation import Evaluated, evaluate
+from spanishgas.lifecycle.experiments import markdown, run_experiment, run_ladder, sentence
+from spanishgas.lifecycle.promotion import promote
+from spanishgas.lifecycle.registry import Alias
+from spanishgas.monitoring.drift import Drift, drift, words
+from spanishgas.scoring.recommend import recommend
+from spanishgas.scoring.score import score
+from spanishgas.training.experiment import ModelKind, experiment_ids
+from spanishgas.training.model import TIER
+
+BASE, LATER = date(2024, 12, 31), date(2025, 3, 31)
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run of the whole chain found; scores and drift are None where there is no champion to score with."""
+
+    ladder: list[Compared]
+    evaluated: Evaluated
+    champion: str | None
+    tiers: dict[str, int] | None
+    offers: int
+    expected_loss: float
+    drift: Drift | None
+
+
+def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progress) -> Found:
+    """The whole chain in one run with a child per stage; what is unchanged since the last time is reused."""
+    params = {"customers": customers, "trials": trials, "lake": lake.root, "seed": seed}
+    with runs.stage("main", f"main, {customers:,} customers", params=params) as run:
+        draw_if_empty(customers, seed, lake=lake, progress=progress)
+        for raw in lake.raw_extracts():
+            etl(raw, lake=lake, as_of=date.fromisoformat(raw.name), reuse=True, progress=lambda step: None)
+        ladder = run_ladder(
+            experiment_ids(), [ModelKind.XGBOOST], trials=trials, lake=lake, seed=seed, reuse=True, progress=progress
+        )
+        winner = next(c.rung for c in ladder if c.chosen)
+        evaluated = evaluate(winner.run_id, lake=lake)
+        promote_if_passed(evaluated, "best of the ladder, gate passed")
+        found = act(ladder, evaluated, lake=lake)
+        run.text(summary(found), "summary.md")
+        run.describe(summary(found))
+    return found
+
+
+def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) -> None:
+    """A labelled extract and a later one without labels, where the lake holds no raw extract yet."""
+    if lake.raw_extracts():
+        return
+    for as_of, labelled in ((BASE, True), (LATER, False)):
+        simulate(
+            lake.raw(as_of),
+            customers=customers,
+            seed=seed,
+            as_of=as_of,
+            labelled=labelled,
+            progress=lambda done, total, day=as_of: progress(f"simulate {day}", done, total),  # type: ignore[misc]
+        )
+
+
+def promote_if_passed(evaluated: Evaluated, reason: str) -> None:
+    """Promote a version that passed its gate and was never rolled back."""
+    if evaluated.verdict.passed and "rolled_back" not in evaluated.version.tags:
+        promote(str(evaluated.version.version), reason)
+
+
+def act(ladder: list[Compared], evaluated: Evaluated, *, lake: Lake) -> Found:
+    """Score, recommend and watch with whatever `champion` points to."""
+    champion = registry.aliases().get(Alias.CHAMPION)
+    if champion is None:
+        return Found(ladder, evaluated, None, None, 0, 0.0, None)
+    scores = score(Alias.CHAMPION, lake=lake).pandas()
+    actions = recommend(lake=lake).pandas(["action"])["action"]
+    return Found(
+        ladder,
+        evaluated,
+        champion,
+        {str(k): int(v) for k, v in scores[TIER].value_counts().items()},
+        int((actions != NO_OFFER).sum()),
+        float(scores["expected_monthly_loss"].sum()),
+        drift(None, lake=lake),
+    )
+
+
+def retrain(trials: int, *, lake: Lake, seed: int, progress: Progress) -> Evaluated:
+    """Train the champion's experiment again on the newest labelled gold, and promote it if the gate says so."""
+    champion = registry.aliases().get(Alias.CHAMPION)
+    tags = registry.resolve(champion).tags if champion else {"experiment": "E5", "model": ModelKind.XGBOOST}
+    title = f"retrain {tags['experiment']} {tags['model']}"
+    with runs.stage("retrain", title, params={"trials": trials, "seed": seed}):
+        run_id = run_experiment(
+            tags["experiment"], tags["model"], trials=trials, lake=lake, seed=seed, reuse=True, progress=progress
+        )
+        evaluated = evaluate(run_id, lake=lake)
+        promote_if_passed(evaluated, "retrained, gate passed")
+    return evaluated
+
+
+def summary(found: Found) -> str:
+    """What was found, in words and a small table."""
+    table = pd.DataFrame(
+        [
+            {
+                "": "*" if c.chosen else "",
+                "experiment": c.rung.experiment,
+                "features": c.rung.features,
+                "average precision": c.rung.score,
+            }
+            for c in found.ladder
+        ]
+    )
+    metrics, version = found.evaluated.metrics, found.evaluated.version
+    lines = [
+        "## Ladder",
+        markdown(table),
+        "",
+        sentence(found.ladder),
+        "",
+        f"## Version {version.version}",
+        f"Holdout average precision {metrics['holdout.average_precision']:.3f} "
+        f"({metrics['holdout.average_precision.low']:.3f} to {metrics['holdout.average_precision.high']:.3f}), "
+        f"recall {metrics['holdout.recall']:.2f} at precision {metrics['holdout.precision']:.2f}. "
+        f"Gate {found.evaluated.verdict.words}.",
+        "",
+    ]
+    return "\n".join(lines + _acted(found))
+
+
+def _acted(found: Found) -> list[str]:
+    if found.champion is None or found.tiers is None or found.drift is None:
+        return ["## Not promoted", "There is no champion, so nothing was scored."]
+    at_risk = {tier: found.tiers.get(tier, 0) for tier in ("Medium", "High", "Critical")}
+    counts = ", ".join(f"{count:,} {tier}" for tier, count in at_risk.items())
+    return [
+        f"## Customers, scored by champion version {found.champion}",
+        f"{sum(at_risk.values()):,} of {sum(found.tiers.values()):,} at risk ({counts}); expected loss "
+        f"{found.expected_loss:,.0f} EUR of margin a month; an offer pays for {found.offers:,}.",
+        "",
+        "## Drift",
+        words({"share": found.drift.share, "drifted": found.drift.drifted, "prediction": found.drift.prediction}),
+    ]
+
+
+def extract_date(raw: Path) -> date:
+    """The as-of date of a raw folder: its own name, else the date of the base extract."""
+    try:
+        return date.fromisoformat(raw.name)
+    except ValueError:
+        return BASE
+
+
+def newest_extract(lake: Lake) -> Path:
+    """The newest raw extract in the lake; UsageError where there is none."""
+    extracts: Sequence[Path] = lake.raw_extracts()
+    if not extracts:
+        raise UsageError(f"{lake.root}/raw holds no extract: run `spanishgas simulate`, or give --raw a folder")
+    return extracts[-1]

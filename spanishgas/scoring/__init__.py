@@ -1,0 +1,1 @@
+"""Scores by the champion, and what to do about them."""

@@ -1,0 +1,40 @@
+"""Where things are: read from the environment (prefix SPANISHGAS_) or a .env file, with local files as the default."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """Every place and name that an installation may change.
+
+    The tracking server is not here: it is MLflow's own MLFLOW_TRACKING_URI.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPANISHGAS_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    lake: str = "lake"
+    """Folder that holds raw extracts and every published table."""
+    experiments: Path = PROJECT / "experiments"
+    """Folder of tiers.yaml, E0.yaml ... E8.yaml, search.yaml and policy.yaml."""
+    experiment_name: str = "spanishgas"
+    """MLflow experiment that holds the runs, unless the caller names another."""
+    registered_model: str = "spanishgas-churn"
+    """Name of the registered model whose `champion` alias scores."""
+    sentiment_model: Path | None = None
+    """Folder with model.onnx and tokenizer.json (extra `text`); without it the packaged lexicon model reads texts."""
+    threads: int | None = None
+    """Threads for DuckDB and the estimators; all cores if unset."""
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process, read once."""
+    return Settings()

@@ -1,0 +1,91 @@
+"""Hourly readings that add up to the monthly totals.
+
+A day's shape depends on the kind of customer and on working day or weekend; every hour is shaken; the running total of the month is rounded,
+not the single reading, so that the hours of a month sum to its total exactly. Negative readings come at the published
+rates and stand in hours that carry nothing of the total.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spanishgas.simulate.market import Energy
+from spanishgas.simulate.population import Floats
+from spanishgas.simulate.streams import BLOCK, Stream, month_start, rng
+
+_HOME = [30, 24, 21, 20, 20, 23, 32, 45, 50, 45, 42, 42, 46, 52, 50, 44, 42, 44, 52, 62, 72, 74, 60, 42]
+_SHOP = [14, 13, 13, 13, 13, 15, 22, 38, 62, 80, 86, 86, 80, 66, 62, 74, 80, 80, 74, 60, 40, 26, 18, 15]
+_PLANT = [70, 68, 66, 66, 67, 70, 78, 90, 100, 104, 105, 104, 100, 98, 98, 100, 100, 96, 90, 86, 82, 80, 76, 72]
+_BOILER = [10, 8, 8, 8, 10, 25, 80, 100, 80, 50, 36, 32, 36, 40, 34, 30, 34, 50, 80, 100, 100, 84, 50, 20]
+SHAPES = np.array([_HOME, _SHOP, _PLANT], dtype=np.float32)
+"""Electricity by hour of the day: Residential, SME, Corporate."""
+BOILER = np.array(_BOILER, dtype=np.float32)
+"""Gas by hour of the day."""
+WEEKEND = np.array([1.12, 0.45, 0.75], dtype=np.float32)
+ELEC_NEGATIVE_RATE = 457_644 / 176_549_616
+ELEC_NEGATIVE_SIZE = 0.577
+"""Mean size of a negative reading as a share of the customer's mean hour: they sum to 0.15 % of all electricity."""
+GAS_NEGATIVE_RATE = 19_551 / (3_632 * 8_784)
+GAS_NEGATIVE_MEDIAN, GAS_NEGATIVE_SPREAD, GAS_NEGATIVE_LIMIT = 0.0061, 1.33, 0.23
+"""Negative gas readings (m3): log-normal, cut at the published minimum."""
+
+
+def timestamps(span: slice) -> NDArray[np.datetime64]:
+    """Every hour of the months in `span`."""
+    start, stop = np.datetime64(month_start(span.start), "h"), np.datetime64(month_start(span.stop), "h")
+    return np.arange(start, stop).astype("datetime64[us]")
+
+
+def draw_hours(
+    people: pd.DataFrame, energy: Energy, keep: NDArray[np.bool_], seed: int, cohort: int, block: int, span: slice
+) -> tuple[Floats, Floats]:
+    """Readings of the customers `keep` of a block: electricity (kWh, 3 decimals) and gas (m3, 4 decimals), customer x hour.
+
+    A month's readings depend on seed, block and month alone, not on `keep` or `span`.
+    """
+    elec, gas = [], []
+    segment = people["segment"].to_numpy()
+    for month in range(span.start, span.stop):
+        g = rng(seed, Stream.HOURS, cohort, block, month)
+        first, after = month_start(month), month_start(month + 1)
+        size = (after - first).days * 24
+        hour = np.arange(size) % 24
+        weekend = (np.arange(size) // 24 + first.weekday()) % 7 >= 5
+        daily = SHAPES[:, hour] * np.where(weekend, WEEKEND[:, None], np.float32(1))
+        shake = g.random((BLOCK, size), dtype=np.float32) + np.float32(0.4)
+        weight = daily[segment] * shake
+        rows, columns = _places(g, ELEC_NEGATIVE_RATE, BLOCK, size)
+        weight[rows, columns] = 0
+        readings = _spread(weight, energy.elec[:, month], 1000)
+        mean = energy.elec[rows, month] / size
+        readings[rows, columns] = -np.maximum(np.round(g.exponential(ELEC_NEGATIVE_SIZE, len(rows)) * mean, 3), 0.001)
+        elec.append(readings[keep])
+        with_gas = np.flatnonzero(people["gas"])
+        burned = np.zeros((BLOCK, size))
+        weight = BOILER[hour] * (g.random((len(with_gas), size), dtype=np.float32) + np.float32(0.4))
+        rows, columns = _places(g, GAS_NEGATIVE_RATE, len(with_gas), size)
+        weight[rows, columns] = 0
+        readings = _spread(weight, energy.gas[with_gas, month], 10_000)
+        dip = np.exp(np.log(GAS_NEGATIVE_MEDIAN) + GAS_NEGATIVE_SPREAD * g.standard_normal(len(rows)))
+        readings[rows, columns] = -np.clip(np.round(dip, 4), 0.0001, GAS_NEGATIVE_LIMIT)
+        burned[with_gas] = readings
+        gas.append(burned[keep])
+    return np.concatenate(elec, axis=1), np.concatenate(gas, axis=1)
+
+
+def _places(g: np.random.Generator, rate: float, rows: int, columns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cells of a table that are hit, each with probability `rate`; sorted, no cell twice."""
+    hits = np.unique(g.integers(0, max(rows * columns, 1), g.binomial(rows * columns, rate)))
+    return hits // columns, hits % columns
+
+
+def _spread(weight: NDArray[np.float32], total: Floats, scale: int) -> Floats:
+    """`total` of each row over its columns in proportion to `weight`, in whole parts of 1/scale, nothing lost."""
+    running = np.cumsum(weight, axis=1, dtype=np.float64)
+    running *= (total * scale / running[:, -1])[:, None]
+    np.rint(running, out=running)
+    out: Floats = np.diff(running, axis=1, prepend=0.0)
+    out /= scale
+    return out

@@ -1,0 +1,201 @@
+"""What the customers use and pay, month by month, and what energy costs in their province.
+
+All arrays are customers x HORIZON months; electricity in kWh, gas in m3, money in EUR.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from spanishgas.simulate.population import (
+    CHANNEL_COUNTS,
+    PROVINCES,
+    SEGMENT_COUNTS,
+    Floats,
+)
+from spanishgas.simulate.streams import BLOCK, HORIZON, Stream, months, rng
+
+ELEC_QUANTILES = {
+    1e-5: 0.0004, 0.01: 0.0121, 0.05: 7.0, 0.25: 34.18, 0.50: 89.80, 0.75: 293.9, 0.90: 2_000.0, 0.95: 6_600.0,
+    0.99: 23_042.0, 0.99997: 92_559.0,
+}  # fmt: skip
+"""Mean monthly kWh of a customer: published quantiles; the 5, 90 and 95 % are fitted to the mean 1,142 and deviation 3,954."""
+GAS_QUANTILES = {
+    1e-4: 1.0, 0.25: 30.0, 0.50: 60.0, 0.75: 210.0, 0.90: 900.0, 0.9447: 1_548.0, 0.9999: 7_131.0,
+}  # fmt: skip
+"""Mean monthly m3 of a gas customer, fitted to 3,499 m3 a year and the published 99 % and maximum."""
+SIZE_SHIFT = np.array(
+    [[0.0, -0.02, 1.1, -0.3, -0.15, -0.1], [-0.25, -0.25, 0.1, -0.25, -0.25, -0.25], [1.4, 1.4, 1.4, 1.4, 1.4, 1.4]]
+)
+"""Mean score of electricity use by segment and channel: comparison sites bring the large users (published margin medians)."""
+WINTER = np.array([1.35, 1.25, 1.10, 0.90, 0.75, 0.75, 0.80, 0.80, 0.75, 0.90, 1.15, 1.45])
+SUMMER = np.array([0.85, 0.85, 0.80, 0.80, 0.90, 1.15, 1.50, 1.45, 1.15, 0.85, 0.80, 0.90])
+SUMMER_SHARE = 0.15
+"""Electricity by month of winter- and summer-peaking customers: the last quarter is typically 40-55 % above the third."""
+HEATING = np.array([0.28, 0.22, 0.12, 0.03, 0.007, 0.0, 0.0, 0.0, 0.003, 0.02, 0.08, 0.24]) * 12
+"""Gas by month: nine active months of twelve."""
+EMPTY_SHARE, EMPTY_MONTHS, EMPTY_SIZE = 0.0437, 0.8, 0.3
+"""Customers below the size score whose supply is mostly idle, and the share of their months without electricity (2.2 % of months are zero)."""
+
+TIER1_QUANTILES = {1e-4: 0.06, 0.01: 0.100, 0.25: 0.128, 0.50: 0.149, 0.75: 0.164, 0.99: 0.240, 0.9999: 0.33}
+"""Peak price (EUR/kWh) around the end of 2024."""
+SLOPE_QUANTILES = {1e-4: -0.16, 0.01: -0.088, 0.25: -0.020, 0.50: 0.0225, 0.75: 0.068, 0.975: 0.16, 0.9999: 0.26}
+"""Log change of the peak price over a year: 63.8 % of customers pay more."""
+PRICE_NOISE = 0.013
+JUMP_SHARE, JUMP_LOG = 0.035, (0.25, 0.55)
+"""Customers whose price jumps once within the horizon, and by how much."""
+TIER_RATIO = (1.0, 0.82, 0.66)
+ZERO_PRICE_RATE = 35 / 20_099
+"""Customer-months with a price of 0, which means missing: the published rate of first prices."""
+GAP_SHARE = 0.0101
+"""Customers with a gap of one to five price rows within the horizon (203 of 241,188 rows are missing)."""
+NO_PRICE_RATE = 2 / 20_099
+TINY_PRICE_RATE = 1 / 20_099
+PEAJE = 0.055
+"""Access toll, EUR/kWh; makes the mean margin of a kWh about -0.014 EUR."""
+
+
+@dataclass(frozen=True)
+class Energy:
+    """Monthly totals over the horizon: what the hours of a month add up to."""
+
+    elec: Floats
+    gas: Floats
+
+
+def draw_energy(people: pd.DataFrame, seed: int, cohort: int, block: int) -> Energy:
+    """Monthly electricity (kWh, 3 decimals) and gas (m3, 4 decimals) of one block."""
+    g = rng(seed, Stream.ENERGY, cohort, block)
+    segment, channel = people["segment"].to_numpy(), people["channel"].to_numpy()
+    spread = np.where(segment == 2, 0.6, 1.0)
+    score = SIZE_SHIFT[segment, channel] + spread * people["size"].to_numpy()
+    annual = 12 * _quantile(ELEC_QUANTILES, _size_cdf(score))
+    summer = g.random(BLOCK) < SUMMER_SHARE
+    season = np.tile(np.where(summer[:, None], SUMMER, WINTER), (1, HORIZON // 12))
+    small = people["size"].to_numpy() < EMPTY_SIZE
+    idle = (small & (g.random(BLOCK) < EMPTY_SHARE))[:, None] & (g.random((BLOCK, HORIZON)) < EMPTY_MONTHS)
+    weight = season * np.exp(0.13 * g.standard_normal((BLOCK, HORIZON))) * ~idle
+    in_2024 = weight[:, :12].sum(axis=1, keepdims=True)
+    weight = np.divide(weight, in_2024, out=np.zeros_like(weight), where=in_2024 > 0)
+    elec = annual[:, None] * weight * people["electric"].to_numpy()[:, None]
+    rank = norm.cdf(people["gas_size"].fillna(0.0).to_numpy())
+    heating = np.tile(HEATING, HORIZON // 12) * np.exp(0.12 * g.standard_normal((BLOCK, HORIZON)))
+    gas = _quantile(GAS_QUANTILES, rank)[:, None] * heating * people["gas"].to_numpy()[:, None]
+    return Energy(np.round(elec, 3), np.round(gas, 4))
+
+
+@dataclass(frozen=True)
+class Prices:
+    """The price file's columns over the horizon; `row` says which customer-months it has at all."""
+
+    tier1: Floats
+    tier2: Floats
+    tier3: Floats
+    fee: Floats
+    fee_cost: Floats
+    gas: Floats
+    gas_fixed: Floats
+    gas_fixed_cost: Floats
+    row: NDArray[np.bool_]
+
+    def trend(self, span: slice) -> Floats:
+        """(last - first) / first peak price in `span`, zeros and gaps left out; NaN without two prices."""
+        price = np.where(self.row & (self.tier1 > 0), self.tier1, np.nan)[:, span]
+        known = ~np.isnan(price)
+        rows = np.arange(len(price))
+        first = price[rows, known.argmax(axis=1)]
+        last = price[rows, price.shape[1] - 1 - known[:, ::-1].argmax(axis=1)]
+        out: Floats = np.where(known.sum(axis=1) > 1, last / first - 1, np.nan)
+        return out
+
+
+def draw_prices(people: pd.DataFrame, seed: int, cohort: int, block: int, raised: slice | None = None) -> Prices:
+    """Prices of one block as the file shows them, flaws included; those of the months `raised` are 15 % higher."""
+    g = rng(seed, Stream.PRICES, cohort, block)
+    n, shape = BLOCK, (BLOCK, HORIZON)
+    level = _quantile(TIER1_QUANTILES, g.random(n))
+    slope = _quantile(SLOPE_QUANTILES, g.random(n), log=False)
+    month = np.arange(HORIZON)
+    path = slope[:, None] * (month - 11) / 11 + PRICE_NOISE * g.standard_normal(shape)
+    jump = np.where(g.random(n) < JUMP_SHARE, g.uniform(*JUMP_LOG, n), 0.0)
+    path += jump[:, None] * (month >= g.integers(1, HORIZON, n)[:, None])
+    tier1 = level[:, None] * np.exp(path)
+    if raised is not None:
+        tier1[:, raised] *= 1.15
+    zero = g.random(shape) < ZERO_PRICE_RATE
+    gap = (g.random(n) < GAP_SHARE)[:, None]
+    start, length = g.integers(0, HORIZON, n)[:, None], np.minimum(g.geometric(0.45, n), 5)[:, None]
+    row = ~(gap & (month >= start) & (month < start + length))
+    tiny = g.random(n) < TINY_PRICE_RATE
+    tier1[tiny, 0] = 0.0005
+    tier1[g.random(n) < NO_PRICE_RATE] = np.nan
+    segment, power = people["segment"].to_numpy(), people["power"].to_numpy()
+    margin = np.exp(np.log(np.array([2.85, 6.9, 9.0]))[segment] + 0.28 * g.standard_normal(n))
+    fee = 3.4 * power * np.exp(0.05 * g.standard_normal(n)) + margin
+    gas, electric = people["gas"].to_numpy(), people["electric"].to_numpy()
+    gas_price = np.where(gas, 0.825 + 0.045 * g.standard_normal(n), np.nan)
+    gas_fixed = np.where(gas, 63.74 * np.exp(0.08 * g.standard_normal(n)), 0.0)
+    gas_fixed_cost = np.where(gas, gas_fixed - 36 * np.exp(0.1 * g.standard_normal(n)), 0.0)
+    tiers = [np.round(np.where(zero, 0.0, tier1 * ratio), 6) for ratio in TIER_RATIO]
+
+    def flat(value: Floats, decimals: int) -> Floats:
+        return np.broadcast_to(np.round(value, decimals)[:, None], shape)
+
+    return Prices(
+        *tiers,
+        fee=flat(fee * electric, 4),
+        fee_cost=flat((fee - margin) * electric, 4),
+        gas=flat(gas_price, 6),
+        gas_fixed=flat(gas_fixed, 4),
+        gas_fixed_cost=flat(gas_fixed_cost, 4),
+        row=row,
+    )
+
+
+def province_costs(span: slice) -> pd.DataFrame:
+    """The cost file of the months in `span`: one row per province and month, without chance.
+
+    Mean over 2024 and change from January to December are those of the province table.
+    """
+    month = np.arange(span.start, span.stop)
+    swing = 0.01 * np.cos(2 * np.pi * np.arange(12) / 11)
+    wave = (swing - swing.mean())[month % 12]
+    shape = np.outer(PROVINCES["elec_trend"], (month - 5.5) / 11) / (1 - PROVINCES["elec_trend"].to_numpy()[:, None] / 2)
+    elec = PROVINCES["elec_cost"].to_numpy()[:, None] * (1 + shape + wave)
+    gas = PROVINCES["gas_cost"].to_numpy()[:, None] * (1 + 3 * wave)
+    toll = PEAJE * (1 + np.where(np.isin(month % 12, (0, 1, 6, 11)), 0.04, -0.02)) + 0 * elec
+    return pd.DataFrame(
+        {
+            "province": np.repeat(PROVINCES["province_code"].to_numpy(), len(month)),
+            "month": np.tile(months(span), len(PROVINCES)),
+            "elec_var_cost_eur_kwh": np.round(elec.ravel(), 6),
+            "gas_var_cost_eur_m3": np.round(gas.ravel(), 6),
+            "peaje_elec_eur_kwh": np.round(toll.ravel(), 6),
+        }
+    )
+
+
+def _size_cdf(score: Floats) -> Floats:
+    """Distribution of the size score over the whole utility, a mixture over segments and channels."""
+    shares = CHANNEL_COUNTS / CHANNEL_COUNTS.sum()
+    spread = np.array([1.0, 1.0, 0.6])
+    parts = [
+        shares[s, c] * norm.cdf((score - SIZE_SHIFT[s, c]) / spread[s])
+        for s in range(len(SEGMENT_COUNTS))
+        for c in range(shares.shape[1])
+    ]
+    out: Floats = np.sum(parts, axis=0)
+    return out
+
+
+def _quantile(table: dict[float, float], u: Floats, *, log: bool = True) -> Floats:
+    """Quantile function through the points of `table`, straight between normal scores (of the logarithm)."""
+    at, value = norm.ppf(list(table)), np.array(list(table.values()))
+    score = norm.ppf(np.clip(u, 1e-7, 1 - 1e-7))
+    out: Floats = np.exp(np.interp(score, at, np.log(value))) if log else np.interp(score, at, value)
+    return out

@@ -1,0 +1,1 @@
+"""From gold to a fitted model: matrix, folds, estimators, search, calibration, threshold."""

@@ -1,0 +1,240 @@
+"""What is tried and decided, read strictly from experiments/: E0.yaml ... E8.yaml, search.yaml and policy.yaml.
+
+An unknown key, tier, feature or model is a `UsageError` that names the file, the key and what would be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from spanishgas.errors import UsageError
+from spanishgas.features import Tiers, load_tiers
+from spanishgas.settings import settings
+
+Value = str | int | float
+
+
+class ModelKind(StrEnum):
+    """The estimators that every experiment can run with."""
+
+    XGBOOST = "xgboost"
+    FOREST = "forest"
+    LOGISTIC = "logistic"
+
+    @property
+    def linear(self) -> bool:
+        """Whether the model takes the linear feature set (with crossed strings)."""
+        return self is ModelKind.LOGISTIC
+
+    @classmethod
+    def of(cls, name: str) -> ModelKind:
+        """The model called `name`, or a UsageError that lists them."""
+        try:
+            return cls(name)
+        except ValueError:
+            raise UsageError.unknown("model", name, list(cls)) from None
+
+
+class Strict(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Experiment(Strict):
+    """One rung of the ladder: the tiers it uses and the question it answers."""
+
+    id: str
+    question: str
+    tiers: list[str] = Field(min_length=1)
+    without: list[str] = []
+
+    def features(self, tiers: Tiers, *, linear: bool) -> list[str]:
+        """The rung's features in the dictionary's order; crossed strings for linear models only."""
+        names = [f for f in tiers.features(self.tiers) if linear or tiers.kind(f) != "cross"]
+        return [f for f in names if f not in self.without]
+
+
+class Dimension(Strict):
+    """One dimension of a search space: a range (`low`, `high`, `step`, `log`) or `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    step: int | None = None
+    log: bool = False
+    choices: list[Value] | None = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("needs either choices or both low and high")
+        return self
+
+
+class Space(Strict):
+    """What the search may try for one model."""
+
+    fixed: dict[str, Value] = {}
+    start: dict[str, Value]
+    space: dict[str, Dimension]
+
+    @model_validator(mode="after")
+    def _start_is_complete(self) -> Self:
+        if self.start.keys() != self.space.keys():
+            raise ValueError(f"start and space name different parameters: {sorted(self.start.keys() ^ self.space.keys())}")
+        return self
+
+
+class Search(Strict):
+    """Search spaces by model."""
+
+    xgboost: Space
+    forest: Space
+    logistic: Space
+
+    def of(self, model: ModelKind) -> Space:
+        """The space of `model`."""
+        space: Space = getattr(self, model.value)
+        return space
+
+
+class Holdout(Strict):
+    """Which customers are set aside: a share of them, by a salted hash of the id."""
+
+    share: float = Field(gt=0, lt=1)
+    salt: str
+
+
+class Threshold(Strict):
+    """How the decision threshold is chosen, out of fold."""
+
+    min_recall: float = Field(gt=0, le=1)
+
+
+class GateLimits(Strict):
+    """What a version must reach on the holdout."""
+
+    min_average_precision: float = Field(ge=0, le=1)
+
+
+class Offer(Strict):
+    """A retention offer: paid when taken; `uplift` is by how much it lowers the probability of churn."""
+
+    cost_eur: float = Field(ge=0)
+    acceptance: float = Field(ge=0, le=1)
+    uplift: float = Field(ge=0, le=1)
+
+
+class Offers(Strict):
+    """The menu of offers and the business case they are judged by."""
+
+    horizon_months: int = Field(gt=0)
+    max_share_of_margin: float = Field(gt=0, le=1)
+    menu: dict[str, Offer]
+    timing_days: dict[str, int]
+
+
+class DriftLimits(Strict):
+    """From when on a column, and from when on the data set, counts as drifted."""
+
+    column_share: float = Field(gt=0, le=1)
+    min_effect: float = Field(gt=0)
+
+
+class Waiver(Strict):
+    """A known finding that the policy tolerates, with its reason and date; shown in every verdict."""
+
+    check: str
+    reason: str
+    date: date
+
+
+class Policy(Strict):
+    """Everything that is decided rather than learned."""
+
+    holdout: Holdout
+    folds: int = Field(ge=2)
+    threshold: Threshold
+    risk_tiers: dict[str, float]
+    gate: GateLimits
+    offers: Offers
+    drift: DriftLimits
+    waivers: list[Waiver] = []
+
+    @model_validator(mode="after")
+    def _tiers_ascend_from_zero(self) -> Self:
+        edges = list(self.risk_tiers.values())
+        if not edges or edges[0] != 0 or edges != sorted(set(edges)) or edges[-1] >= 1:
+            raise ValueError(f"risk_tiers must start at 0 and ascend below 1, but got {edges}")
+        return self
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def _read(path: Path, model: type[M]) -> M:
+    try:
+        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist: restore it from the project, or set SPANISHGAS_EXPERIMENTS") from None
+    except yaml.YAMLError as fault:
+        raise UsageError(f"{path} is not YAML: {fault}") from fault
+    except ValidationError as fault:
+        raise UsageError("\n".join([f"{path} is not valid:", *_faults(fault, model)])) from fault
+
+
+def _faults(fault: ValidationError, model: type[BaseModel]) -> list[str]:
+    lines = []
+    for error in fault.errors():
+        where = ".".join(str(part) for part in error["loc"]) or "(file)"
+        if error["type"] == "extra_forbidden":
+            lines.append(f"  - unknown key '{where}'; known at the top: {', '.join(model.model_fields)}")
+        else:
+            lines.append(f"  - {where}: {error['msg']} (got {error['input']!r})")
+    return lines
+
+
+def experiment_ids() -> list[str]:
+    """Ids of the experiments at hand, in order."""
+    return sorted(p.stem for p in settings().experiments.glob("E*.yaml"))
+
+
+def load_experiment(name: str) -> Experiment:
+    """The experiment called `name`; UsageError for an unknown id, key, tier or feature."""
+    if name not in experiment_ids():
+        raise UsageError.unknown("experiment", name, experiment_ids())
+    path = settings().experiments / f"{name}.yaml"
+    found = _read(path, Experiment)
+    tiers = load_tiers()
+    if found.id != name:
+        raise UsageError(f"{path}: id is '{found.id}', but the file's name says '{name}'")
+    known = tiers.features(found.tiers)
+    for feature in found.without:
+        if feature not in known:
+            raise UsageError.unknown(f"feature in 'without' of {path.name}", feature, known)
+    return found
+
+
+@cache
+def load_search() -> Search:
+    """The search spaces of search.yaml."""
+    return _read(settings().experiments / "search.yaml", Search)
+
+
+@cache
+def load_policy() -> Policy:
+    """The decisions of policy.yaml."""
+    return _read(settings().experiments / "policy.yaml", Policy)
+
+
+def as_data(model: BaseModel) -> Mapping[str, Any]:
+    """A model as plain data, for fingerprints and artefacts."""
+    return model.model_dump(mode="json")

@@ -1,0 +1,118 @@
+"""The model matrix: which rows train, which are held out, and how gold's columns become numbers.
+
+Every fill lives inside the fitted preprocessor, so training and scoring cannot differ:
+- last_interaction_days_ago null -> 9999; sentiment_label and customer_intent null -> "no_interaction"
+- other categories null -> "missing"; a category unseen in training -> all zeros
+- other numbers stay null for trees; linear models take the training median, a missing indicator and unit variance
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from spanishgas.errors import DataError
+from spanishgas.training.experiment import Holdout
+
+NO_CONTACT_DAYS = 9999.0
+NO_CONTACT = "no_interaction"
+DAYS_AGO = "last_interaction_days_ago"
+CONTACT_LABELS = ("sentiment_label", "customer_intent")
+
+
+def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
+    """Whether each customer is held out: the first 64 bits of SHA-256(salt + id) below the share.
+
+    Depends on the id alone, so no customer ever changes sides.
+    """
+    hashed = [hashlib.sha256(f"{holdout.salt}{i}".encode()).digest()[:8] for i in ids]
+    return np.array([int.from_bytes(h) < holdout.share * 2**64 for h in hashed], dtype=bool)
+
+
+def labelled(gold: pd.DataFrame) -> pd.DataFrame:
+    """The rows of gold that can train; DataError without two classes to learn from."""
+    rows = gold[gold["churn"].notna()].reset_index(drop=True)
+    counts = rows["churn"].value_counts()
+    if len(counts) < 2 or counts.min() < 10:
+        raise DataError(
+            f"gold has {len(rows)} labelled customers, churn counts {counts.to_dict()}: at least 10 churners and 10 "
+            "stayers are needed. Run the ETL on a labelled extract (one with churn_label.csv)."
+        )
+    return rows
+
+
+def matrix(rows: pd.DataFrame, features: Sequence[str], kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Columns `features` of `rows` in one fixed type each: float64, or str objects with NaN for null."""
+    missing = [f for f in features if f not in rows.columns]
+    if missing:
+        raise DataError(f"the table lacks the model's inputs {missing}: run the ETL of this version of the project")
+    columns = {}
+    for name in features:
+        if is_text(kinds[name]):
+            text = rows[name].astype(object)
+            columns[name] = text.where(text.notna(), np.nan)
+        else:
+            columns[name] = pd.to_numeric(rows[name], errors="raise").astype("float64")
+    return pd.DataFrame(columns, index=rows.index)
+
+
+def is_text(kind: str) -> bool:
+    """Whether a feature of this kind holds text (a category or a crossed string)."""
+    return kind in ("category", "cross")
+
+
+def preprocessor(features: Sequence[str], kinds: Mapping[str, str], *, linear: bool) -> ColumnTransformer:
+    """The unfitted transformer from gold's columns to a dense matrix of numbers."""
+    texts = [f for f in features if is_text(kinds[f])]
+    contact = [f for f in texts if f in CONTACT_LABELS]
+    other = [f for f in texts if f not in CONTACT_LABELS]
+    days = [f for f in features if f == DAYS_AGO]
+    numbers = [f for f in features if f not in texts and f not in days]
+    steps = [
+        ("days", _numbers(SimpleImputer(strategy="constant", fill_value=NO_CONTACT_DAYS), linear), days),
+        ("numbers", _numbers(_median() if linear else None, linear), numbers),
+        ("contact", _one_hot(NO_CONTACT), contact),
+        ("category", _one_hot("missing"), other),
+    ]
+    return ColumnTransformer([s for s in steps if s[2]], sparse_threshold=0.0)
+
+
+def _median() -> SimpleImputer:
+    return SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+
+
+def _numbers(fill: SimpleImputer | None, linear: bool) -> Pipeline | SimpleImputer | str:
+    if linear:
+        return make_pipeline(fill, StandardScaler())
+    return fill if fill is not None else "passthrough"
+
+
+def _one_hot(fill: str) -> Pipeline:
+    return make_pipeline(
+        SimpleImputer(strategy="constant", fill_value=fill),
+        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+    )
+
+
+def encoded_sources(fitted: ColumnTransformer) -> list[str]:
+    """The feature that each column of the encoded matrix comes from."""
+    sources: list[str] = []
+    for _, step, columns in fitted.transformers_:
+        names = [c for c in columns] if not isinstance(columns, slice) else []
+        encoder = step[-1] if isinstance(step, Pipeline) else step
+        if isinstance(encoder, OneHotEncoder):
+            for name, categories in zip(names, encoder.categories_, strict=True):
+                sources += [name] * len(categories)
+        else:
+            sources += names
+            if isinstance(step, Pipeline) and step[0].indicator_ is not None:
+                sources += [names[i] for i in step[0].indicator_.features_]
+    return sources

@@ -1,0 +1,95 @@
+"""The shipped object: preprocessing, fills, model, calibrator, threshold and risk tiers in one fitted artefact.
+
+What the holdout measured is byte for byte what is registered and served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.pipeline import Pipeline
+
+from spanishgas.training.matrix import matrix
+
+PROBABILITY, FLAG, TIER = "churn_probability", "churn_flag", "risk_tier"
+
+
+class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A fitted churn model that answers with a table.
+
+    - `predict` takes any frame that holds the model's features (others are ignored) and gives one row per row:
+      churn_probability in [0, 1], churn_flag (1 at or above the threshold), risk_tier
+    - `predict_proba` gives the same probabilities in scikit-learn's shape (rows, 2)
+    - a missing feature is a `DataError` that names it; nothing scores silently without its inputs
+    """
+
+    def __init__(
+        self,
+        calibrated: CalibratedClassifierCV,
+        features: Sequence[str],
+        kinds: Mapping[str, str],
+        threshold: float,
+        risk_tiers: Mapping[str, float],
+    ) -> None:
+        self.calibrated = calibrated
+        self.features = features
+        self.kinds = kinds
+        self.threshold = threshold
+        self.risk_tiers = risk_tiers
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """The calibrated model arrives fitted."""
+        return True
+
+    @property
+    def classes_(self) -> NDArray[np.int64]:
+        """The labels 0 (stays) and 1 (churns)."""
+        classes: NDArray[np.int64] = self.calibrated.classes_
+        return classes
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """Preprocessing and estimator beneath the calibrator."""
+        return self.calibrated.calibrated_classifiers_[0].estimator
+
+    def prepared(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The model's columns of `frame` in the types it was trained on."""
+        return matrix(frame, self.features, self.kinds)
+
+    def predict_proba(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Calibrated probabilities, shape (rows, 2)."""
+        if frame.empty:
+            return np.empty((0, 2))
+        probabilities: NDArray[np.float64] = self.calibrated.predict_proba(self.prepared(frame))
+        return probabilities
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The table of probability, flag and tier, indexed like `frame`."""
+        probability = self.predict_proba(frame)[:, 1]
+        return pd.DataFrame(
+            {
+                PROBABILITY: probability,
+                FLAG: (probability >= self.threshold).astype("int64"),
+                TIER: risk_tier(probability, self.risk_tiers),
+            },
+            index=frame.index,
+        )
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Average precision (the project's headline metric, not accuracy)."""
+        from sklearn.metrics import average_precision_score
+
+        return float(average_precision_score(y, self.predict_proba(X)[:, 1], sample_weight=sample_weight))
+
+
+def risk_tier(probability: NDArray[np.float64], lower_edges: Mapping[str, float]) -> NDArray[np.object_]:
+    """Name of the tier each probability falls into; a tier holds its lower edge."""
+    names = np.array(list(lower_edges), dtype=object)
+    tiers: NDArray[np.object_] = names[np.searchsorted(list(lower_edges.values()), probability, side="right") - 1]
+    return tiers
