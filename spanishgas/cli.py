@@ -225,7 +225,8 @@ def evaluate(
 @app.command()
 def promote(
     version: Annotated[str, typer.Option(help="Version number or alias.")] = "challenger",
-    reason: Reason = "gate passed",
+    *,
+    reason: Reason,
 ) -> None:
     """Make a version champion; refused without a passed gate."""
     from spanishgas.lifecycle import promotion
@@ -235,7 +236,7 @@ def promote(
 
 
 @app.command()
-def rollback(reason: Reason = "not given") -> None:
+def rollback(reason: Reason) -> None:
     """Make the previous champion champion again."""
     from spanishgas.lifecycle import promotion
 

@@ -24,7 +24,6 @@ from spanishgas.errors import ContractError
 from spanishgas.etl import calendar
 from spanishgas.etl.engine import Engine
 from spanishgas.etl.hours import READINGS, TABLE
-from spanishgas.etl.quality import flagged
 from spanishgas.etl.raw import MEND
 
 UNIT = 1e12
@@ -88,6 +87,7 @@ def _sums(hours: ir.Table) -> ir.Table:
     units = {name: (ibis.greatest(hours[name], 0.0) * UNIT).try_cast("int64") for name in READINGS}
     return hours.group_by("customer_id", "slot").agg(
         n_rows=hours.count(),
+        copies=hours.copies.sum() if "copies" in hours.columns else hours.count(),
         code=hours.code.sum(),
         timed=hours.hour.count(),
         off_hour=(hours.hour.epoch_seconds() % 3600 != 0).sum(),
@@ -120,25 +120,21 @@ def _suspects(sums: ir.Table, frame: pd.DataFrame) -> ir.Table:
 
 
 def _each_hour_once(hours: ir.Table, customers: ir.Table) -> ir.Table:
-    """The hours of these customers, a reading between two hours at the hour before it, copies as one row."""
+    """The hours of these customers, a reading between two hours at the hour before it, `copies` as one row."""
     chosen = hours.semi_join(customers, "customer_id")
     chosen = chosen.mutate(hour=chosen.hour.truncate("h"))
-    return chosen.group_by("customer_id", "hour").agg(**{name: chosen[name].max() for name in READINGS})
+    readings = {name: chosen[name].max() for name in READINGS}
+    return chosen.group_by("customer_id", "hour").agg(copies=chosen.count(), **readings)
 
 
 def _counts(first: ir.Table, final: ir.Table) -> ir.Table:
-    """Rows per customer as the file has them (`first`), and the hours that count (`final`)."""
+    """Rows of each customer as the file has them (`first`), and what became of them (`final`)."""
     rows = first.group_by("customer_id").agg(
         rows_in=first.n_rows.sum(),
         unreadable_time=(first.n_rows - first.timed).sum(),
         **{f"negative_{name}": first[f"negative_{name}"].sum() for name in READINGS},
         **{f"without_{name}": (first.n_rows - first[f"given_{name}"]).sum() for name in READINGS},
-        in_window=ibis.ifelse(first.slot.notnull(), first.n_rows, 0).sum(),
     )
-    kept = final.group_by("customer_id").agg(kept=flagged_rows(final))
-    return rows.left_join(kept, "customer_id").drop("customer_id_right")
-
-
-def flagged_rows(sums: ir.Table) -> ir.Value:
-    """Hours inside the window."""
-    return ibis.ifelse(sums.slot.notnull(), sums.n_rows, 0).sum()
+    inside = final.filter(final.slot.notnull())
+    kept = inside.group_by("customer_id").agg(kept=inside.n_rows.sum(), in_window=inside.copies.sum())
+    return rows.left_join(kept, "customer_id").drop("customer_id_right").fill_null({"kept": 0, "in_window": 0})

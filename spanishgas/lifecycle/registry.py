@@ -31,6 +31,7 @@ TRUSTED = (
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.tree._tree.Tree",
     "spanishgas.training.estimators.BoostedTrees",
     "spanishgas.training.estimators.Forest",
     "spanishgas.training.model.ChurnModel",

@@ -1,0 +1,166 @@
+"""The chain from raw files to gold. Everything is computed and checked before the first table is published.
+
+    raw -> bronze_customer        -> silver_customer       --> gold_master
+        -> bronze_customer_month  -> silver_customer_month -'
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import ibis.expr.types as ir
+
+from spanishgas import code, contracts
+from spanishgas.etl import gold, raw, silver
+from spanishgas.etl.bronze import Bronze
+from spanishgas.etl.engine import Engine, connect
+from spanishgas.etl.hours import open_hours
+from spanishgas.etl.quality import Quality, Report, null_rates
+from spanishgas.etl.rollup import roll_up
+from spanishgas.etl.sentiment import SentimentModel, load_model
+from spanishgas.features import Tiers, load_tiers
+from spanishgas.lake import Lake, Snapshot, file_digest
+
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    "bronze_customer": (
+        *("raw/churn_label", "raw/customer_attributes", "raw/customer_contracts", "raw/customer_interactions"),
+    ),
+    "bronze_customer_month": (
+        *("raw/churn_label", "raw/customer_attributes", "raw/consumption_hourly_2024", "raw/price_history"),
+        "raw/costs_by_province_month",
+    ),
+    "silver_customer": ("bronze_customer",),
+    "silver_customer_month": ("bronze_customer", "bronze_customer_month"),
+    "gold_master": ("silver_customer", "silver_customer_month"),
+}
+"""What each table is built from, in the order in which they are published."""
+PARTS = ("etl", "features", "contracts")
+"""Parts of the package whose change is a reason to build again."""
+
+
+@dataclass(frozen=True)
+class EtlReport:
+    """What a build left in the lake."""
+
+    snapshots: dict[str, Snapshot]
+    reused: bool
+    """Whether all five tables stood already, built from the same inputs by the same code."""
+    quality: Report
+    seconds: float
+
+
+def build(
+    raw: Path,
+    lake: Lake,
+    as_of: date,
+    *,
+    engine: str = "duckdb",
+    run_id: str | None = None,
+    progress: Callable[[str], None] = logging.getLogger(__name__).info,
+) -> EtlReport:
+    """Build bronze, silver and gold of the extract in the folder `raw` as of `as_of`.
+
+    - The same rows in any order give the same bytes; rows dated after `as_of` change no byte of gold.
+    - Nothing is published unless every table keeps its contract; unchanged inputs and code publish nothing anew.
+    - Raises `ContractError` for files that break their contract, `UsageError` for the folder, engine or settings.
+    """
+    started = time.monotonic()
+    with connect(engine) as opened:
+        stage = _Stage(Path(raw), lake, as_of, opened, run_id, progress)
+        reused = stage.reused()
+        snapshots, quality = reused or stage.publish(*stage.compute())
+    seconds = time.monotonic() - started
+    progress(f"etl: {_summary(quality)} {'unchanged, reused' if reused else 'built'} in {seconds:.1f} s")
+    return EtlReport(snapshots, reused is not None, quality, seconds)
+
+
+class _Stage:
+    """One build: its inputs, and the three things done with them."""
+
+    def __init__(
+        self, folder: Path, lake: Lake, as_of: date, engine: Engine, run_id: str | None, progress: Callable[[str], None]
+    ) -> None:
+        self.folder, self.lake, self.as_of, self.engine = folder, lake, as_of, engine
+        self.run_id, self.progress = run_id, progress
+        self.tiers: Tiers = load_tiers()
+        self.model: SentimentModel = load_model()
+        self.digests = raw.digests(folder, file_digest)
+        inputs = [self.digests, as_of, self.tiers.model_dump(), self.model.identity, code.digest(*PARTS)]
+        self.fingerprint = code.fingerprint("etl", *inputs)
+
+    def reused(self) -> tuple[dict[str, Snapshot], Report] | None:
+        """The current tables and their quality report, if all come from this fingerprint."""
+        found = {table: self.lake.find(table, self.as_of) for table in SOURCES}
+        whole = {t: s for t, s in found.items() if s and s.manifest.fingerprint == self.fingerprint}
+        if len(whole) < len(SOURCES) or not all(list(s.folder.glob("*.parquet")) for s in whole.values()):
+            return None
+        report = self._read_quality(whole["gold_master"])
+        return None if report is None else (whole, report)
+
+    def compute(self) -> tuple[dict[str, ir.Table], Quality]:
+        """The five tables, held and checked, and the quality report."""
+        quality, engine, as_of = Quality(), self.engine, self.as_of
+        bronze = Bronze(raw.read(self.folder, engine, quality), as_of, engine, quality)
+        hours = open_hours(self.folder, engine)
+        tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
+        months = bronze.customer_month(roll_up(hours, as_of, engine), tables["bronze_customer"])
+        tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)
+        customers = silver.customer(tables["bronze_customer"], self.model, engine, quality)
+        tables["silver_customer"] = self._checked("silver_customer", customers)
+        months = silver.customer_month(months, customers, engine, quality)
+        tables["silver_customer_month"] = self._checked("silver_customer_month", months)
+        master = gold.master(customers, months, self.tiers, as_of, engine)
+        tables["gold_master"] = self._checked("gold_master", master)
+        for table, data in tables.items():
+            quality.measure(table, data, rows=data.count(), **null_rates(data))
+        return tables, quality
+
+    def publish(self, tables: Mapping[str, ir.Table], quality: Quality) -> tuple[dict[str, Snapshot], Report]:
+        """Publish the tables in order, each naming the digests of what it was built from."""
+        digests, snapshots = dict(self.digests), {}
+        for table, sources in SOURCES.items():
+            snapshots[table] = self.lake.publish(
+                table,
+                self.as_of,
+                partial(self.engine.write, tables[table]),
+                built_from={source: digests[source] for source in sources if source in digests},
+                fingerprint=self.fingerprint,
+                code=code.identity(*PARTS),
+                run_id=self.run_id,
+            )
+            digests[table] = snapshots[table].manifest.digest
+        self._write_quality(snapshots["gold_master"], quality.report)
+        return snapshots, quality.report
+
+    def _checked(self, name: str, table: ir.Table) -> ir.Table:
+        self.progress(f"etl: {name} computed")
+        return contracts.check(name, table)
+
+    def _read_quality(self, master: Snapshot) -> Report | None:
+        try:
+            held = json.loads(_quality_file(master).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return held["quality"] if held.get("fingerprint") == self.fingerprint else None
+
+    def _write_quality(self, master: Snapshot, report: Report) -> None:
+        file = _quality_file(master)
+        fresh = file.with_name(f".{file.name}-{os.getpid()}")
+        fresh.write_text(json.dumps({"fingerprint": self.fingerprint, "quality": report}, indent=1))
+        os.replace(fresh, file)
+
+
+def _quality_file(master: Snapshot) -> Path:
+    return master.folder.parent / "_quality.json"
+
+
+def _summary(quality: Report) -> str:
+    return f"{quality['gold_master']['rows']:,} customers, {quality['silver_customer_month']['rows']:,} customer-months"
