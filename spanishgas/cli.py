@@ -7,6 +7,7 @@ environment. `--debug`, anywhere on the line, shows the traceback as well.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from datetime import date
 from pathlib import Path
@@ -42,6 +43,7 @@ def run() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
+    _quieten_mlflow()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("spanishgas").setLevel(logging.INFO)
     try:
@@ -52,6 +54,14 @@ def run() -> None:
             raise
         sys.stderr.write(f"error: {known}\n")
         sys.exit(known.exit_code)
+
+
+def _quieten_mlflow() -> None:
+    """Bars for artefacts of a few kB, migrations of a fresh SQLite file and the absence of pip are no news."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
 
 def _known(fault: Exception) -> SpanishGasError | None:

@@ -51,7 +51,7 @@ def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progre
     with runs.stage("main", f"main, {customers:,} customers", params=params) as run:
         draw_if_empty(customers, seed, lake=lake, progress=progress)
         for raw in lake.raw_extracts():
-            etl(raw, lake=lake, as_of=date.fromisoformat(raw.name), reuse=True, progress=lambda step: None)
+            etl(raw, lake=lake, as_of=date.fromisoformat(raw.name))
         ladder = run_ladder(
             experiment_ids(), [ModelKind.XGBOOST], trials=trials, lake=lake, seed=seed, reuse=True, progress=progress
         )

@@ -98,7 +98,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[object, object]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
     if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
         raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' stands twice", node.start_mark)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
@@ -111,7 +111,7 @@ def read_tiers(path: Path | None = None) -> Tiers:
     """Read tiers.yaml strictly; `UsageError` names the key that is unknown, missing or wrong."""
     path = path or settings().experiments / "tiers.yaml"
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 (a SafeLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
         return Tiers.model_validate({"tiers": content})
     except FileNotFoundError as fault:
         raise UsageError(f"{path} is missing: it is part of the project, restore it") from fault

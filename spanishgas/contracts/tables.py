@@ -1,6 +1,6 @@
 """What each table guarantees, from the seven raw files (after typed parsing) to recommendations.
 
-    seven raw files -> bronze_customer, bronze_customer_month -> silver_* -> gold_master -> scores -> recommendations
+seven raw files -> bronze_customer, bronze_customer_month -> silver_* -> gold_master -> scores -> recommendations
 """
 
 from __future__ import annotations

@@ -115,7 +115,9 @@ class Bronze:
     def _costs(self) -> ir.Table:
         name = "costs_by_province_month"
         table = self.raw[name]
-        table = self.quality.keep(name, "without_key", table, table.province.notnull() & table.month.notnull())
+        table = self.quality.keep(
+            name, "without_key", table, table.province.notnull() & table.month.notnull()
+        )
         table = self.quality.keep(name, "outside_window", table, table.month.isin(self.window))
         table = self._collapse(name, table)
         return self._kept(name, self._first(name, table, ["province", "month"], list(COSTS)))
@@ -141,7 +143,9 @@ class Bronze:
         self.quality.measure(TABLE, counts, **sums)
         found = self.quality.report[TABLE]
         if found["unreadable_time"] > UNREADABLE_DATES * found["rows_in"]:
-            fault = f"{found['unreadable_time']} rows in column 'timestamp' are not a time (YYYY-MM-DD HH:MM:SS)"
+            fault = (
+                f"{found['unreadable_time']} rows in column 'timestamp' are not a time (YYYY-MM-DD HH:MM:SS)"
+            )
             raise ContractError.broken(TABLE, [fault], MEND)
 
     def _with_id(self, name: str, table: ir.Table) -> ir.Table:

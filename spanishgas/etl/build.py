@@ -1,7 +1,7 @@
 """The chain from raw files to gold. Everything is computed and checked before the first table is published.
 
-    raw -> bronze_customer        -> silver_customer       --> gold_master
-        -> bronze_customer_month  -> silver_customer_month -'
+raw -> bronze_customer        -> silver_customer       --> gold_master
+    -> bronze_customer_month  -> silver_customer_month -'
 """
 
 from __future__ import annotations
@@ -29,13 +29,12 @@ from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.features import Tiers, load_tiers
 from spanishgas.lake import Lake, Snapshot, file_digest
 
+_CUSTOMERS = ("raw/churn_label", "raw/customer_attributes")
 SOURCES: Mapping[str, tuple[str, ...]] = {
-    "bronze_customer": (
-        *("raw/churn_label", "raw/customer_attributes", "raw/customer_contracts", "raw/customer_interactions"),
-    ),
+    "bronze_customer": (*_CUSTOMERS, "raw/customer_contracts", "raw/customer_interactions"),
     "bronze_customer_month": (
-        *("raw/churn_label", "raw/customer_attributes", "raw/consumption_hourly_2024", "raw/price_history"),
-        "raw/costs_by_province_month",
+        *(*_CUSTOMERS, "raw/consumption_hourly_2024"),
+        *("raw/price_history", "raw/costs_by_province_month"),
     ),
     "silver_customer": ("bronze_customer",),
     "silver_customer_month": ("bronze_customer", "bronze_customer_month"),
@@ -44,6 +43,9 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 """What each table is built from, in the order in which they are published."""
 PARTS = ("etl", "features", "contracts")
 """Parts of the package whose change is a reason to build again."""
+
+
+_log = logging.getLogger(__name__).info
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def build(
     *,
     engine: str = "duckdb",
     run_id: str | None = None,
-    progress: Callable[[str], None] = logging.getLogger(__name__).info,
+    progress: Callable[[str], None] = _log,
 ) -> EtlReport:
     """Build bronze, silver and gold of the extract in the folder `raw` as of `as_of`.
 
@@ -86,7 +88,13 @@ class _Stage:
     """One build: its inputs, and the three things done with them."""
 
     def __init__(
-        self, folder: Path, lake: Lake, as_of: date, engine: Engine, run_id: str | None, progress: Callable[[str], None]
+        self,
+        folder: Path,
+        lake: Lake,
+        as_of: date,
+        engine: Engine,
+        run_id: str | None,
+        progress: Callable[[str], None],
     ) -> None:
         self.folder, self.lake, self.as_of, self.engine = folder, lake, as_of, engine
         self.run_id, self.progress = run_id, progress

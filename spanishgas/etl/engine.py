@@ -54,7 +54,9 @@ class Engine:
 def connect(name: str) -> Iterator[Engine]:
     """Open the named engine with one thread; what it spills to disk is gone afterwards."""
     if name == "spark":
-        raise UsageError("engine 'spark' comes with the extra 'spark' in a later version: use --engine duckdb")
+        raise UsageError(
+            "engine 'spark' comes with the extra 'spark' in a later version: use --engine duckdb"
+        )
     if name != "duckdb":
         raise UsageError.unknown("engine", name, ["duckdb", "spark"])
     with tempfile.TemporaryDirectory(prefix="spanishgas-") as spill:

@@ -17,7 +17,9 @@ def master(customers: ir.Table, months: ir.Table, tiers: Tiers, as_of: date, eng
         avg_monthly_margin=months.total_margin.mean(), total_margin_2024=months.total_margin.sum()
     )
     row = customers.left_join(engine.hold("margins", margins), "customer_id").drop("customer_id_right")
-    row = row.left_join(engine.hold("month_features", month_features(months)), "customer_id").drop("customer_id_right")
+    row = row.left_join(engine.hold("month_features", month_features(months)), "customer_id").drop(
+        "customer_id_right"
+    )
     row = row.mutate(is_urban=row.is_urban.fill_null(0))
     row = add_features(engine.hold("gold_row", row), tiers, as_of)
     row = row.select(*contracts.contract("gold_master").fields)

@@ -40,7 +40,11 @@ def _compile(keyword: str) -> re.Pattern[str]:
     return re.compile(rf"\b(?:{keyword.replace('_', chr(92) + 's+')})\b", re.IGNORECASE)
 
 
-_RULES = {intent: [_compile(keyword) for keyword in KEYWORDS[intent].split()] for intent in INTENTS if intent in KEYWORDS}
+_RULES = {
+    intent: [_compile(keyword) for keyword in KEYWORDS[intent].split()]
+    for intent in INTENTS
+    if intent in KEYWORDS
+}
 
 
 def intent(text: str) -> str:

@@ -1,6 +1,6 @@
 """Fill missing prices in four levels, each only where the price is needed (feature dictionary, "Silver").
 
-    raw price (0 is missing) -> previous of the customer -> next -> median of (is_industrial, month) -> of the month
+raw price (0 is missing) -> previous of the customer -> next -> median of (is_industrial, month) -> of the month
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ def impute(months: ir.Table, engine: Engine, quality: Quality) -> ir.Table:
 def _own_prices(months: ir.Table) -> ir.Table:
     """For each price the customer's nearest one before and after, by running counts (engines differ on last())."""
     orders = {"before": ibis.asc("month"), "after": ibis.desc("month")}
-    runs = {}
+    runs: dict[str, ir.Value] = {}
     for direction, order in orders.items():
         running = ibis.window(group_by="customer_id", order_by=order, preceding=None, following=0)
         runs |= {f"run_{direction}_{p.name}": months[p.name].count().over(running) for p in PRICES}
     months = months.mutate(**runs)
     nearest = {
-        f"{direction}_{p.name}": months[p.name].max().over(
-            ibis.window(group_by=["customer_id", f"run_{direction}_{p.name}"])
-        )
+        f"{direction}_{p.name}": months[p.name]
+        .max()
+        .over(ibis.window(group_by=["customer_id", f"run_{direction}_{p.name}"]))
         for direction in orders
         for p in PRICES
     }
@@ -98,5 +98,8 @@ def _count(months: ir.Table, quality: Quality) -> None:
         for price in PRICES
         for level, name in enumerate(LEVELS, 1)
     }
-    totals = {f"imputed.{n}": sum((counts[f"imputed.{p.name}.{n}"] for p in PRICES), start=ibis.literal(0)) for n in LEVELS}
+    totals = {
+        f"imputed.{n}": sum((counts[f"imputed.{p.name}.{n}"] for p in PRICES), start=ibis.literal(0))
+        for n in LEVELS
+    }
     quality.measure("silver_customer_month", months, **totals, **counts)

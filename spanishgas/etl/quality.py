@@ -37,9 +37,7 @@ def rows(data: ir.Table) -> int:
 
 def null_rates(data: ir.Table) -> dict[str, ir.Value]:
     """Share of nulls of every column, as reductions."""
-    return {
-        f"null_rate.{name}": data[name].isnull().cast("float64").mean() for name in data.columns
-    }
+    return {f"null_rate.{name}": data[name].isnull().cast("float64").mean() for name in data.columns}
 
 
 def flagged(condition: ir.BooleanValue) -> ir.Value:

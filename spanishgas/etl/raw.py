@@ -28,7 +28,6 @@ from spanishgas.lake import RAW_FILES
 MEND = "Mend the file in the raw folder and run again; nothing was published."
 UNREADABLE_DATES = 0.5
 """More of a column's dates than this share that do not parse are not dirt but a wrong column."""
-CUSTOMER_TABLES = ("churn_label", "customer_attributes", "customer_contracts")
 
 
 def read(raw: Path, engine: Engine, quality: Quality) -> dict[str, ir.Table]:
@@ -54,7 +53,9 @@ def path(raw: Path, table: str) -> Path:
 
 def missing(file: Path) -> ContractError:
     """The error for a raw file that is not there."""
-    return ContractError.broken(file.name, ["the file is missing"], f"Put it into {file.parent} and run again.")
+    return ContractError.broken(
+        file.name, ["the file is missing"], f"Put it into {file.parent} and run again."
+    )
 
 
 def _table(name: str, file: Path, engine: Engine, quality: Quality) -> ir.Table:
@@ -77,7 +78,9 @@ def _text(name: str, file: Path, columns: list[str]) -> pa.Table:
     except FileNotFoundError as fault:
         raise missing(file) from fault
     except (OSError, ValueError, csv.Error) as fault:
-        raise ContractError.broken(file.name, [f"cannot be read: {str(fault).splitlines()[0]}"], MEND) from fault
+        raise ContractError.broken(
+            file.name, [f"cannot be read: {str(fault).splitlines()[0]}"], MEND
+        ) from fault
 
 
 def _csv(file: Path, columns: list[str]) -> pa.Table:
@@ -99,9 +102,15 @@ def _csv(file: Path, columns: list[str]) -> pa.Table:
 
 def _check_header(file: Path, header: list[str], columns: list[str]) -> None:
     faults = [f"missing column '{column}'" for column in columns if column not in header]
-    faults += [f"column '{column}' stands {header.count(column)} times" for column in columns if header.count(column) > 1]
+    faults += [
+        f"column '{column}' stands {header.count(column)} times"
+        for column in columns
+        if header.count(column) > 1
+    ]
     if faults:
-        raise ContractError.broken(file.name, faults, f"Its columns are {', '.join(header) or 'none'}. {MEND}")
+        raise ContractError.broken(
+            file.name, faults, f"Its columns are {', '.join(header) or 'none'}. {MEND}"
+        )
 
 
 def _json(file: Path, columns: list[str]) -> pa.Table:
@@ -113,7 +122,9 @@ def _json(file: Path, columns: list[str]) -> pa.Table:
     for column in columns:
         _check_texts(file, column, [record.get(column) for record in records])
     # As in the CSV files, an empty text is no value.
-    return pa.table({c: pa.array([record.get(c) or None for record in records], pa.string()) for c in columns})
+    return pa.table(
+        {c: pa.array([record.get(c) or None for record in records], pa.string()) for c in columns}
+    )
 
 
 def _check_texts(file: Path, column: str, values: list[object]) -> None:
@@ -146,7 +157,11 @@ def _number(text: ir.StringColumn) -> ir.FloatingValue:
 
 def _check_parsed(name: str, file: Path, engine: Engine, text: pa.Table, quality: Quality) -> None:
     fields, table = contracts.contract(name).fields, ibis.memtable(text)
-    unread = {c: table[c].notnull() & _parse(table[c], f).isnull() for c, f in fields.items() if f.kind is not Kind.TEXT}
+    unread = {
+        c: table[c].notnull() & _parse(table[c], f).isnull()
+        for c, f in fields.items()
+        if f.kind is not Kind.TEXT
+    }
     found = _unread(table, unread, engine)
     dates = DATED.get(name, ())
     for column in dates:

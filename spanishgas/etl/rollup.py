@@ -137,4 +137,6 @@ def _counts(first: ir.Table, final: ir.Table) -> ir.Table:
     )
     inside = final.filter(final.slot.notnull())
     kept = inside.group_by("customer_id").agg(kept=inside.n_rows.sum(), in_window=inside.copies.sum())
-    return rows.left_join(kept, "customer_id").drop("customer_id_right").fill_null({"kept": 0, "in_window": 0})
+    return (
+        rows.left_join(kept, "customer_id").drop("customer_id_right").fill_null({"kept": 0, "in_window": 0})
+    )

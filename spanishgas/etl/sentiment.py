@@ -86,7 +86,9 @@ class OnnxClassifier:
     def __init__(self, folder: Path) -> None:
         files = {name: folder / name for name in ("model.onnx", "tokenizer.json", "config.json")}
         if absent := [name for name, file in files.items() if not file.is_file()]:
-            raise UsageError(f"sentiment model '{folder}' lacks {', '.join(absent)}: set SPANISHGAS_SENTIMENT_MODEL anew")
+            raise UsageError(
+                f"sentiment model '{folder}' lacks {', '.join(absent)}: set SPANISHGAS_SENTIMENT_MODEL anew"
+            )
         self._columns = _label_columns(files["config.json"])
         self._session, self._tokenizer = _open(files["model.onnx"], files["tokenizer.json"])
         self._inputs = {entry.name for entry in self._session.get_inputs()}
@@ -104,7 +106,9 @@ class OnnxClassifier:
             "attention_mask": [e.attention_mask for e in encoded],
             "token_type_ids": [e.type_ids for e in encoded],
         }
-        logits = self._session.run(None, {k: np.array(v, "int64") for k, v in feed.items() if k in self._inputs})[0]
+        logits = self._session.run(
+            None, {k: np.array(v, "int64") for k, v in feed.items() if k in self._inputs}
+        )[0]
         return _softmax(np.asarray(logits, dtype="float64")[:, self._columns])
 
 

@@ -59,11 +59,14 @@ def profit_and_loss(months: ir.Table) -> ir.Table:
     A missing price or cost counts as 0; a side that the customer does not use in the window has no revenue or cost.
     """
     m = {name: months[name].fill_null(0.0) for name in (*PRICES, *COSTS)}
-    energy = [months[f"elec_kwh_{p}"] * m[f"variable_price_tier{i}_eur_kwh"] for i, p in enumerate(PERIODS, 1)]
+    energy = [
+        months[f"elec_kwh_{p}"] * m[f"variable_price_tier{i}_eur_kwh"] for i, p in enumerate(PERIODS, 1)
+    ]
     electricity = {
         "elec_revenue_variable": energy[0] + energy[1] + energy[2],
         "elec_revenue_fixed": m["elec_fixed_fee_eur_month"],
-        "elec_cost_variable": months.monthly_elec_kwh * (m["elec_var_cost_eur_kwh"] + m["peaje_elec_eur_kwh"]),
+        "elec_cost_variable": months.monthly_elec_kwh
+        * (m["elec_var_cost_eur_kwh"] + m["peaje_elec_eur_kwh"]),
         "elec_cost_fixed": m["elec_fixed_cost_eur_month"],
     }
     gas = {

@@ -5,7 +5,8 @@ A feature is one function whose name is the column's, under one of two decorator
 - `over_customer`: (row, as_of) -> value. `row` has the columns of silver_customer, every feature over months, and
   the features that stand above it in tiers.yaml.
 - `over_months`: (months) -> reduction over one customer's months. `months` has the columns of silver_customer_month,
-  `recency` (0 is the customer's latest month) and `previous_price` (raw tier-1 price of the row before).
+  `position` (0 is the customer's first month), `recency` (0 is the latest) and `previous_price` (raw tier-1 price of
+  the row before).
 """
 
 from __future__ import annotations
@@ -58,9 +59,13 @@ def load_tiers(path: Path | None = None) -> Tiers:
     tiers = read_tiers(path)
     rows = set(tiers.features())
     if alone := sorted(rows - REGISTRY.names):
-        raise UsageError(f"tiers.yaml lists {', '.join(alone)}, but spanishgas/features has no function of that name")
+        raise UsageError(
+            f"tiers.yaml lists {', '.join(alone)}, but spanishgas/features has no function of that name"
+        )
     if alone := sorted(REGISTRY.names - rows):
-        raise UsageError(f"spanishgas/features computes {', '.join(alone)}, but tiers.yaml has no row of that name")
+        raise UsageError(
+            f"spanishgas/features computes {', '.join(alone)}, but tiers.yaml has no row of that name"
+        )
     return tiers
 
 
@@ -69,6 +74,7 @@ def month_features(months: ir.Table) -> ir.Table:
     by_customer = ibis.window(group_by="customer_id", order_by="month")
     latest_first = ibis.window(group_by="customer_id", order_by=ibis.desc("month"))
     months = months.mutate(
+        position=ibis.row_number().over(by_customer),
         recency=ibis.row_number().over(latest_first),
         previous_price=months.raw_price_tier1_eur_kwh.lag().over(by_customer),
     )

@@ -67,9 +67,9 @@ def elec_price_volatility_12m(months: ir.Table) -> ir.Value:
 
 @over_months
 def province_elec_cost_trend(months: ir.Table) -> ir.Value:
-    """Relative change from the first month's cost to the last."""
+    """Relative change from the first month's cost to the last; null where either is missing."""
     cost = months.elec_var_cost_eur_kwh
-    return change(first_of(cost, months.month), last_of(cost, months.month))
+    return change(cost.max(where=months.position == 0), cost.max(where=months.recency == 0))
 
 
 @over_months

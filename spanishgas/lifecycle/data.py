@@ -53,13 +53,10 @@ def etl(
     lake: Lake,
     as_of: date,
     engine: str = "duckdb",
-    reuse: bool = False,
     progress: Callable[[str], None] = lambda step: None,
 ) -> EtlReport:
-    """Build bronze, silver and gold of one extract; with `reuse`, tables that are up to date leave no new run."""
+    """Build bronze, silver and gold of one extract; tables that are up to date are left as they are."""
     params = {"raw": raw, "as_of": as_of, "engine": engine}
-    if reuse and (ready := up_to_date(raw, lake=lake, as_of=as_of, engine=engine)):
-        return ready
     with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": raw.resolve().as_uri()}) as run:
         report = build(raw, lake, as_of, engine=engine, run_id=run.run_id, progress=progress)
         run.log(

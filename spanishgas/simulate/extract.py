@@ -199,12 +199,13 @@ class _Files:
 
     def add_orphans(self, count: int) -> None:
         """Append the price rows of `count` customers without an id."""
+        nobody = pd.Series([None] * BLOCK, dtype=object)
         for number in range(-(-count // BLOCK)):
             people = population.draw_people(self.seed, 0, _ORPHAN_BLOCK + number, 0)
             prices = draw_prices(people, self.seed, 0, _ORPHAN_BLOCK + number)
             keep = np.arange(BLOCK) + number * BLOCK < count
             whole = dataclasses.replace(prices, row=np.ones_like(prices.row))
-            self._csv("price_history", price_rows(people["customer_id"].where(False), whole, keep, self.span))
+            self._csv("price_history", price_rows(pd.Series(None, index=people.index, dtype=object), whole, keep, self.span))
 
     def _csv(self, table: str, rows: pd.DataFrame) -> None:
         rows.to_csv(

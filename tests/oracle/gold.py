@@ -273,12 +273,12 @@ def _attributes(raw: Path) -> pd.DataFrame:
 
 
 def _contracts(raw: Path, as_of: pd.Timestamp) -> pd.DataFrame:
-    """The latest start on or before `as_of` stands, then the row that sorts first; later dates are null."""
+    """The latest start stands, then the row that sorts first; a row that starts after `as_of` is not there yet."""
     rows = _typed(_with_id(_read_csv(raw / "customer_contracts.csv")), CONTRACTS)
+    rows = rows[~(rows["contract_start_date"] > as_of).fillna(False)]
     rows = rows.sort_values(list(rows.columns), na_position="last", kind="stable")
-    rows["started"] = rows["contract_start_date"].where(rows["contract_start_date"] <= as_of)
-    rows = rows.sort_values("started", ascending=False, na_position="last", kind="stable")
-    rows = rows.drop_duplicates("customer_id").drop(columns="started")
+    rows = rows.sort_values("contract_start_date", ascending=False, na_position="last", kind="stable")
+    rows = rows.drop_duplicates("customer_id")
     for name in ("customer_first_activation_date", "last_product_change_date"):
         rows[name] = rows[name].where(rows[name] <= as_of)
     return rows
@@ -541,8 +541,8 @@ def _lifecycle(row: Mapping[str, Any], as_of: pd.Timestamp, dual_fuel: bool) -> 
         "is_expired_contract": _flag(renewal_bucket(to_renewal) == "expired"),
         "segment": segment,
         "sales_channel": channel,
-        "is_high_competition_province": row["is_high_competition_province"],
-        "is_second_residence": row["is_second_residence"],
+        "is_high_competition_province": row["is_high_competition_province"] or 0,
+        "is_second_residence": row["is_second_residence"] or 0,
         "is_dual_fuel": _flag(dual_fuel),
         "portfolio_type": None if segment is None else segment + fuel,
         "is_comparison_channel": _flag(channel == "Comparison Website"),
@@ -660,7 +660,8 @@ def gold(raw: Path, as_of: date) -> pd.DataFrame:
         row = {str(name): None if pd.isna(value) else value for name, value in record.items()}
         mine = months_of.get(str(row["customer_id"]), months.iloc[:0])
         dual_fuel = not mine.empty and bool(mine["uses_elec"].iloc[0] and mine["uses_gas"].iloc[0])
-        carried = {name: row[name] for name in ("customer_id", "churn", "contracted_power_kw", "is_urban")}
+        carried = {name: row[name] for name in ("customer_id", "churn", "contracted_power_kw")}
+        carried["is_urban"] = row["is_urban"] or 0
         features = carried | _lifecycle(row, day, dual_fuel) | _market(mine) | _behaviour(row, day)
         rows.append(features | _compound(features))
     table = pd.DataFrame(rows, columns=list(GOLD), dtype=object)

@@ -203,11 +203,11 @@ def test_attributes_or_labels_make_a_customer_and_other_files_do_not(raw: Write)
 
 def test_a_customer_of_the_label_file_alone_has_nulls_zero_flags_and_an_unknown_channel(raw: Write) -> None:
     row = one(raw(attributes=[], contracts=[]))
-    expect(row, churn=0, contracted_power_kw=None, is_urban=None, segment=None, portfolio_type=None)
+    expect(row, churn=0, contracted_power_kw=None, is_urban=0, segment=None, portfolio_type=None)
     expect(row, months_to_renewal=None, renewal_bucket=None, tenure_months=None, tenure_bucket=None)
-    expect(row, sales_channel="Unknown", is_high_competition_province=None, is_second_residence=None)
+    expect(row, sales_channel="Unknown", is_high_competition_province=0, is_second_residence=0)
     expect(row, is_within_3m_of_renewal=0, is_expired_contract=0, is_high_risk_lifecycle=0)
-    expect(row, is_competition_x_renewal=0, dual_fuel_x_competition=0, competition_x_intent="none_x_none")
+    expect(row, is_competition_x_renewal=0, dual_fuel_x_competition=0, competition_x_intent="0_x_none")
     expect(row, has_interaction_x_renewal_bucket="0_x_none", tenure_x_renewal_bucket="none_x_none")
 
 
@@ -240,7 +240,8 @@ def test_of_two_contract_rows_the_latest_start_up_to_as_of_stands_then_the_first
     assert renewals(("2024-01-01", "2025-01-30"), ("2025-01-01", "2025-03-01")) == 1.0
     assert renewals(("2024-12-31", "2025-03-01"), ("2024-12-30", "2025-01-30")) == 2.0
     assert renewals(("2024-06-01", "2025-03-01"), ("2024-06-01", "2025-01-30")) == 1.0
-    assert renewals(("2025-06-01", "2025-01-30"), ("2025-02-01", "2025-03-01")) == 2.0
+    late = [CONTRACT | {"contract_start_date": "2025-06-01"}]
+    assert one(raw(contracts=late))["months_to_renewal"] is None
 
 
 # ------------------------------------------------------------------------------------------------ roll-up
