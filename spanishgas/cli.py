@@ -71,7 +71,9 @@ def _known(fault: Exception) -> SpanishGasError | None:
     if isinstance(fault, OSError):
         return SpanishGasError(f"{fault}: check the path, its permissions and the space on the disk")
     if type(fault).__module__.startswith(("mlflow.", "sqlalchemy.")):
-        return TrackingError(f"the tracking server failed: {str(fault).splitlines()[0]}. Check MLFLOW_TRACKING_URI.")
+        return TrackingError(
+            f"the tracking server failed: {str(fault).splitlines()[0]}. Check MLFLOW_TRACKING_URI."
+        )
     return None
 
 
@@ -100,7 +102,9 @@ def _progress() -> Progress:
 
 @app.command()
 def main(
-    customers: Annotated[int, typer.Option(min=200, help="Customers to simulate, if the lake has no extract.")] = 10_000,
+    customers: Annotated[
+        int, typer.Option(min=200, help="Customers to simulate, if the lake has no extract.")
+    ] = 10_000,
     trials: Trials = 8,
     lake: LakeOption = settings().lake,
     seed: Seed = 7,
@@ -147,10 +151,13 @@ def simulate(
 
 @app.command()
 def etl(
-    raw: Annotated[str, typer.Option(help="Folder with the seven files; auto: the newest extract in the lake.")] = AUTO,
+    raw: Annotated[
+        str, typer.Option(help="Folder with the seven files; auto: the newest extract in the lake.")
+    ] = AUTO,
     lake: LakeOption = settings().lake,
     as_of: Annotated[
-        str, typer.Option("--as_of", "--as-of", help="Nothing after it counts; auto: the raw folder's own date.")
+        str,
+        typer.Option("--as_of", "--as-of", help="Nothing after it counts; auto: the raw folder's own date."),
     ] = AUTO,
     engine: Annotated[str, typer.Option(help="duckdb or spark.")] = "duckdb",
 ) -> None:
@@ -163,7 +170,10 @@ def etl(
     day = _given(as_of)
     _tracked()
     report = data.etl(
-        folder, lake=Lake(lake), as_of=_date(day, "--as_of") if day else pipeline.extract_date(folder), engine=engine
+        folder,
+        lake=Lake(lake),
+        as_of=_date(day, "--as_of") if day else pipeline.extract_date(folder),
+        engine=engine,
     )
     for name, snapshot in report.snapshots.items():
         typer.echo(f"{name}: {snapshot.manifest.rows:,} rows, {snapshot.uri}")
@@ -219,7 +229,9 @@ def _listed(value: str) -> list[str]:
 
 @app.command()
 def evaluate(
-    of: Annotated[str, typer.Option("--run", help="Experiment run; auto: the one that the selection rule picks.")] = AUTO,
+    of: Annotated[
+        str, typer.Option("--run", help="Experiment run; auto: the one that the selection rule picks.")
+    ] = AUTO,
     lake: LakeOption = settings().lake,
 ) -> None:
     """Fit, calibrate and register the chosen experiment, open the holdout once, and write the gate's verdict."""
@@ -265,14 +277,19 @@ def score(
     from spanishgas.scoring import score as scoring
 
     _tracked()
-    for published in (scoring.score(alias, lake=Lake(lake), backend=backend), recommend.recommend(lake=Lake(lake))):
+    for published in (
+        scoring.score(alias, lake=Lake(lake), backend=backend),
+        recommend.recommend(lake=Lake(lake)),
+    ):
         typer.echo(f"{published.manifest.table}: {published.manifest.rows:,} rows, {published.uri}")
 
 
 @app.command()
 def drift(
     current: Annotated[str, typer.Option(help="As-of date of scores; auto: the newest.")] = AUTO,
-    alias: Annotated[str, typer.Option(help="Alias or version whose training table is the reference.")] = "champion",
+    alias: Annotated[
+        str, typer.Option(help="Alias or version whose training table is the reference.")
+    ] = "champion",
     lake: LakeOption = settings().lake,
 ) -> None:
     """Compare the newest scored gold table with the champion's training table (Evidently)."""
@@ -280,7 +297,9 @@ def drift(
 
     _tracked()
     found = monitoring.drift(_given(current), alias, lake=Lake(lake))
-    typer.echo(monitoring.words({"share": found.share, "drifted": found.drifted, "prediction": found.prediction}))
+    typer.echo(
+        monitoring.words({"share": found.share, "drifted": found.drifted, "prediction": found.prediction})
+    )
     typer.echo(f"drift: {'yes' if found.detected else 'no'}, report in run {found.run_id}")
 
 

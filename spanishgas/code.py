@@ -25,9 +25,9 @@ def dirty() -> bool:
 
 @cache
 def digest(*parts: str) -> str:
-    """Digest of the Python sources under the named parts of the package ("etl", "lake.py", ...), all of them if none.
+    """Digest of the sources under the named parts of the package ("etl", "lake.py", ...), of all of it if none is named.
 
-    Stages put it into their fingerprint, so that a change of code is a reason to run again and a commit elsewhere is not.
+    Stages put it into their fingerprint: a change of code is a reason to run again, a commit elsewhere is not.
     """
     sources = hashlib.sha256()
     for part in parts or (".",):

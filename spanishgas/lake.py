@@ -85,7 +85,8 @@ class Snapshot:
 
     def pandas(self, columns: list[str] | None = None) -> pd.DataFrame:
         """The whole table in memory, in the order written."""
-        return ds.dataset(self.folder, format="parquet").to_table(columns=columns).to_pandas()
+        frame: pd.DataFrame = ds.dataset(self.folder, format="parquet").to_table(columns=columns).to_pandas()
+        return frame
 
 
 class Lake:
@@ -133,7 +134,9 @@ class Lake:
             if found := self.find(table, day):
                 return found
         when = f" as of {as_of}" if as_of else ""
-        raise LakeError(f"{self.root} holds no {table}{when}: run the stage that makes it (spanishgas --help)")
+        raise LakeError(
+            f"{self.root} holds no {table}{when}: run the stage that makes it (spanishgas --help)"
+        )
 
     def dates(self, table: str) -> list[date]:
         """As-of dates under which `table` was published, oldest first."""
@@ -145,7 +148,9 @@ class Lake:
         for folder in self._table(table).glob(f"as_of=*/{digest[:16]}"):
             manifest = Manifest.model_validate_json((folder / "_manifest.json").read_text())
             return Snapshot(manifest, folder)
-        raise LakeError(f"{self.root} no longer holds {table} with digest {digest}: restore it or train again")
+        raise LakeError(
+            f"{self.root} no longer holds {table} with digest {digest}: restore it or train again"
+        )
 
     def publish(
         self,

@@ -53,7 +53,13 @@ def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progre
         for raw in lake.raw_extracts():
             etl(raw, lake=lake, as_of=date.fromisoformat(raw.name))
         ladder = run_ladder(
-            experiment_ids(), [ModelKind.XGBOOST], trials=trials, lake=lake, seed=seed, reuse=True, progress=progress
+            experiment_ids(),
+            [ModelKind.XGBOOST],
+            trials=trials,
+            lake=lake,
+            seed=seed,
+            reuse=True,
+            progress=progress,
         )
         winner = next(c.rung for c in ladder if c.chosen)
         evaluated = evaluate(winner.run_id, lake=lake)
@@ -110,7 +116,13 @@ def retrain(trials: int, *, lake: Lake, seed: int, progress: Progress) -> Evalua
     title = f"retrain {tags['experiment']} {tags['model']}"
     with runs.stage("retrain", title, params={"trials": trials, "seed": seed}):
         run_id = run_experiment(
-            tags["experiment"], tags["model"], trials=trials, lake=lake, seed=seed, reuse=True, progress=progress
+            tags["experiment"],
+            tags["model"],
+            trials=trials,
+            lake=lake,
+            seed=seed,
+            reuse=True,
+            progress=progress,
         )
         evaluated = evaluate(run_id, lake=lake)
         promote_if_passed(evaluated, "retrained, gate passed")
@@ -158,7 +170,9 @@ def _acted(found: Found) -> list[str]:
         f"{found.expected_loss:,.0f} EUR of margin a month; an offer pays for {found.offers:,}.",
         "",
         "## Drift",
-        words({"share": found.drift.share, "drifted": found.drift.drifted, "prediction": found.drift.prediction}),
+        words(
+            {"share": found.drift.share, "drifted": found.drift.drifted, "prediction": found.drift.prediction}
+        ),
     ]
 
 
@@ -174,5 +188,7 @@ def newest_extract(lake: Lake) -> Path:
     """The newest raw extract in the lake; UsageError where there is none."""
     extracts: Sequence[Path] = lake.raw_extracts()
     if not extracts:
-        raise UsageError(f"{lake.root}/raw holds no extract: run `spanishgas simulate`, or give --raw a folder")
+        raise UsageError(
+            f"{lake.root}/raw holds no extract: run `spanishgas simulate`, or give --raw a folder"
+        )
     return extracts[-1]

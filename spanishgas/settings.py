@@ -16,9 +16,7 @@ class Settings(BaseSettings):
     The tracking server is not here: it is MLflow's own MLFLOW_TRACKING_URI.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="SPANISHGAS_", env_file=".env", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix="SPANISHGAS_", env_file=".env", extra="ignore", frozen=True)
 
     lake: str = "lake"
     """Folder that holds raw extracts and every published table."""

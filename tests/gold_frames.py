@@ -1,4 +1,4 @@
-"""Made-up gold tables for tests of what comes after the ETL: every column of the contract, a signal that can be learnt."""
+"""Made-up gold tables for tests of what comes after the ETL: every column of the contract, and a signal to learn."""
 
 from __future__ import annotations
 

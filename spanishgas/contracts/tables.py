@@ -150,7 +150,7 @@ DERIVED: Mapping[str, Table] = {
             "raw_gas_price_eur_m3": AMOUNT,
             "uses_elec": Field(Kind.FLAG, required=True),
             "uses_gas": Field(Kind.FLAG, required=True),
-            **{name: _MONEY for name in PROFIT_AND_LOSS},
+            **dict.fromkeys(PROFIT_AND_LOSS, _MONEY),
         },
         key=("customer_id", "month"),
     ),

@@ -34,11 +34,15 @@ def ladder_chart(compared: Sequence[Compared]) -> Figure:
         axes.plot([low, high], [height, height], color=colour, linewidth=2)
         axes.plot(item.rung.fold_scores, [height] * len(item.rung.fold_scores), "|", color=PALE, markersize=9)
         axes.plot(item.rung.score, height, "o", color=colour)
-        axes.annotate(f"{item.rung.score:.3f}", (high, height), (6, -4), textcoords="offset points", color=colour)
+        axes.annotate(
+            f"{item.rung.score:.3f}", (high, height), (6, -4), textcoords="offset points", color=colour
+        )
     names = [f"{c.rung.experiment} {c.rung.model} ({c.rung.features})" for c in reversed(compared)]
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("average precision on fresh folds: mean, 95 % interval, folds")
-    axes.set_title("The ladder: what each group of features adds (features in brackets; chosen in red)", fontsize=10)
+    axes.set_title(
+        "The ladder: what each group of features adds (features in brackets; chosen in red)", fontsize=10
+    )
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -53,7 +57,9 @@ def curves_chart(
     at = int(np.clip(np.searchsorted(thresholds, threshold), 0, len(thresholds) - 1))
     left.plot(recall, precision, color=INK)
     left.plot(recall[at], precision[at], "o", color=ACCENT)
-    left.annotate(f"threshold {threshold:.2f}", (recall[at], precision[at]), (8, 6), textcoords="offset points")
+    left.annotate(
+        f"threshold {threshold:.2f}", (recall[at], precision[at]), (8, 6), textcoords="offset points"
+    )
     left.axhline(y.mean(), color=PALE, linestyle="--")
     left.set(xlabel="recall", ylabel="precision", title="Precision and recall", xlim=(0, 1), ylim=(0, 1.02))
     groups = np.array_split(np.argsort(probability, kind="stable"), bins)

@@ -34,11 +34,13 @@ def _attribute(fitted: Any, X: Array) -> Array:
         import xgboost
 
         shap: Array = fitted.get_booster().predict(xgboost.DMatrix(X), pred_contribs=True)
-        return shap[:, :-1].astype("float64")
+        return np.asarray(shap[:, :-1], dtype="float64")
     if isinstance(fitted, LogisticRegression):
-        return X * fitted.coef_[0]  # numbers are standardised; a one-hot term counts against its absence
+        return np.asarray(
+            X * fitted.coef_[0]
+        )  # numbers are standardised; a one-hot term counts against its absence
     if isinstance(fitted, Forest):
-        return np.mean([_along_paths(tree.tree_, X) for tree in fitted.estimators_], axis=0)
+        return np.asarray(np.mean([_along_paths(tree.tree_, X) for tree in fitted.estimators_], axis=0))
     raise TypeError(f"no attributions for {type(fitted).__name__}")
 
 

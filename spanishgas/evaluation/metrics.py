@@ -7,7 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.metrics import average_precision_score, brier_score_loss, precision_score, recall_score, roc_auc_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -33,7 +39,7 @@ def decisions(y: Labels, flag: Labels) -> dict[str, float]:
 
 
 def expected_calibration_error(y: Labels, probability: Array, bins: int = 10) -> float:
-    """Mean absolute gap between mean probability and churn rate over `bins` groups of equal size (Naeini et al. 2015)."""
+    """Mean absolute gap of mean probability and churn rate over `bins` groups of equal size (Naeini et al. 2015)."""
     order = np.argsort(probability, kind="stable")
     groups = np.array_split(order, bins)
     gaps = [len(g) * abs(probability[g].mean() - y[g].mean()) for g in groups if len(g)]

@@ -23,7 +23,8 @@ def offer_value(churn: Array, margin: Array, offer: Offer, horizon_months: int) 
     `margin` is EUR a month; a negative or unknown margin protects nothing.
     """
     protected = horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
-    return offer.acceptance * (churn * offer.uplift * protected - offer.cost_eur)
+    value: Array = offer.acceptance * (churn * offer.uplift * protected - offer.cost_eur)
+    return value
 
 
 def best_offer(probability: Array, margin: Array, offers: Offers) -> tuple[NDArray[np.object_], Array]:

@@ -65,9 +65,12 @@ def etl(
                 for table, values in report.quality.items()
                 for name, value in values.items()
             },
-            tags={name: snapshot.uri for name, snapshot in report.snapshots.items()} | {"reused": report.reused},
+            tags={name: snapshot.uri for name, snapshot in report.snapshots.items()}
+            | {"reused": report.reused},
         )
         run.document(report.quality, "quality.json")
-        rows = "\n".join(f"| {n} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for n, s in report.snapshots.items())
+        rows = "\n".join(
+            f"| {n} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for n, s in report.snapshots.items()
+        )
         run.describe(f"| table | rows | snapshot |\n|---|---|---|\n{rows}")
     return report

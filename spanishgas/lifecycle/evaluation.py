@@ -1,6 +1,6 @@
 """From the chosen experiment to a registered version with a verdict: the one place that opens the holdout.
 
-    chosen run -> fit, calibrate and choose the threshold out of fold -> holdout, once -> version @challenger -> gate
+chosen run -> fit, calibrate and choose the threshold out of fold -> holdout, once -> version @challenger -> gate
 """
 
 from __future__ import annotations
@@ -55,7 +55,12 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
         found = runs.artifact(known.run_id or "", "verdict.json")
         return Evaluated(known, Verdict.model_validate(found["verdict"]), found["metrics"])
     title = f"{chosen['experiment']} {chosen['model']}"
-    params = {"experiment": chosen["experiment"], "model": chosen["model"], "of_run": run_id, "seed": chosen["seed"]}
+    params = {
+        "experiment": chosen["experiment"],
+        "model": chosen["model"],
+        "of_run": run_id,
+        "seed": chosen["seed"],
+    }
     with runs.stage("evaluate", f"evaluate {title}", params=params, tags={"fingerprint": fingerprint}) as run:
         run.read(gold, "training")
         model, threshold_from = _fit(gold, chosen, policy)
@@ -80,7 +85,9 @@ def _fit(gold: Snapshot, chosen: Mapping[str, Any], policy: Policy) -> tuple[Chu
     return model, {f"cv.{name}": value for name, value in out_of_fold.items()}
 
 
-def _open_holdout(run: StageRun, gold: Snapshot, model: ChurnModel, policy: Policy, seed: int) -> dict[str, float]:
+def _open_holdout(
+    run: StageRun, gold: Snapshot, model: ChurnModel, policy: Policy, seed: int
+) -> dict[str, float]:
     """Metrics with intervals on customers that nothing so far has seen; the opening is counted first."""
     rows = labelled(gold.pandas())
     rows = rows[in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
@@ -98,8 +105,12 @@ def _open_holdout(run: StageRun, gold: Snapshot, model: ChurnModel, policy: Poli
         )
 
     everyone = np.arange(len(y))
-    run.figure(charts.curves_chart(y, probability, model.threshold, f"Holdout, {len(y):,} customers"), "holdout.png")
-    return with_intervals("holdout", measure(everyone), bootstrap(measure, y, seed)) | {"holdout.rows": float(len(y))}
+    run.figure(
+        charts.curves_chart(y, probability, model.threshold, f"Holdout, {len(y):,} customers"), "holdout.png"
+    )
+    return with_intervals("holdout", measure(everyone), bootstrap(measure, y, seed)) | {
+        "holdout.rows": float(len(y))
+    }
 
 
 def _register(
@@ -142,7 +153,9 @@ def card(chosen: Mapping[str, Any], verdict: Verdict, metrics: Mapping[str, floa
     ]
     for name in ("average_precision", "roc_auc", "brier", "ece", "precision", "recall", "value_eur"):
         key = f"holdout.{name}"
-        lines.append(f"| {name} | {metrics[key]:.4f} | {metrics[f'{key}.low']:.4f} to {metrics[f'{key}.high']:.4f} |")
+        lines.append(
+            f"| {name} | {metrics[key]:.4f} | {metrics[f'{key}.low']:.4f} to {metrics[f'{key}.high']:.4f} |"
+        )
     return "\n".join([*lines, "", verdict.table()])
 
 

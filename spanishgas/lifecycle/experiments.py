@@ -47,10 +47,14 @@ def training_gold(lake: Lake) -> Snapshot:
         snapshot = lake.current("gold_master", day)
         if snapshot.pandas(["churn"])["churn"].notna().any():
             return snapshot
-    raise UsageError(f"{lake.root} holds no labelled gold table: run `spanishgas etl` on an extract with churn_label.csv")
+    raise UsageError(
+        f"{lake.root} holds no labelled gold table: run `spanishgas etl` on an extract with churn_label.csv"
+    )
 
 
-def training_side(gold: pd.DataFrame, experiment: Experiment, model: ModelKind, policy: Policy, seed: int) -> Training:
+def training_side(
+    gold: pd.DataFrame, experiment: Experiment, model: ModelKind, policy: Policy, seed: int
+) -> Training:
     """The rows of `gold` that may choose, as the experiment's matrix."""
     rows = labelled(gold)
     rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
@@ -95,8 +99,20 @@ def run_experiment(
         return str(known[0].info.run_id)
     training = training_side(gold.pandas(), experiment, model, policy, seed)
     title = study or f"{name} {model}"
-    tags = {"experiment": name, "model": model, "study": title, "fingerprint": fingerprint, "gold": gold.manifest.digest}
-    params = {"experiment": name, "model": model, "trials": trials, "seed": seed, "features": len(training.features)}
+    tags = {
+        "experiment": name,
+        "model": model,
+        "study": title,
+        "fingerprint": fingerprint,
+        "gold": gold.manifest.digest,
+    }
+    params = {
+        "experiment": name,
+        "model": model,
+        "trials": trials,
+        "seed": seed,
+        "features": len(training.features),
+    }
     with runs.stage("experiment", title, tags=tags, params=params) as run:
         run.read(gold, "training")
 
@@ -113,16 +129,26 @@ def _log_trial(parent: StageRun, trial: Trial, experiment: str, model: str, stud
     runs.child(
         parent,
         f"{experiment} {model} trial {trial.number}",
-        tags={"stage": "trial", "experiment": experiment, "model": model, "study": study, "trial": trial.number},
+        tags={
+            "stage": "trial",
+            "experiment": experiment,
+            "model": model,
+            "study": study,
+            "trial": trial.number,
+        },
         params=trial.params,
         metrics={"search.average_precision": trial.score, "seconds": trial.seconds},
         seconds=trial.seconds,
     )
 
 
-def _log_result(run: StageRun, experiment: Experiment, training: Training, chosen: Chosen, gold: Snapshot) -> None:
+def _log_result(
+    run: StageRun, experiment: Experiment, training: Training, chosen: Chosen, gold: Snapshot
+) -> None:
     probability = cross_calibrated(chosen.margins, training.y, training.folds, training.seed)
-    values = ranking(training.y, probability) | {"average_precision": sum(chosen.fold_scores) / len(chosen.fold_scores)}
+    values = ranking(training.y, probability) | {
+        "average_precision": sum(chosen.fold_scores) / len(chosen.fold_scores)
+    }
     intervals = {"average_precision": fold_interval(chosen.fold_scores)}
     run.log(
         params={f"best.{k}": v for k, v in chosen.best.params.items()} | {"best.trial": chosen.best.number},
@@ -171,7 +197,14 @@ def run_ladder(
         ModelKind.of(model)
     gold = training_gold(lake)
     fingerprint = code.fingerprint(
-        "ladder", gold.manifest.digest, list(ids), list(models), trials, seed, _configuration(), code.digest(*SOURCES)
+        "ladder",
+        gold.manifest.digest,
+        list(ids),
+        list(models),
+        trials,
+        seed,
+        _configuration(),
+        code.digest(*SOURCES),
     )
     if reuse and (known := runs.find({"stage": "ladder", "fingerprint": fingerprint})):
         run_ids: list[str] = runs.artifact(known[0].info.run_id, "ladder.json")["runs"]
@@ -184,7 +217,9 @@ def run_ladder(
         for number, (name, model) in enumerate((i, m) for i in ids for m in models):
             progress("ladder", number, len(ids) * len(models))
             run_ids.append(
-                run_experiment(name, model, trials=trials, lake=lake, seed=seed, reuse=reuse, progress=progress)
+                run_experiment(
+                    name, model, trials=trials, lake=lake, seed=seed, reuse=reuse, progress=progress
+                )
             )
         compared = choose([rung(run_id) for run_id in run_ids])
         _log_ladder(run, compared)
@@ -203,7 +238,11 @@ def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
     run.figure(charts.ladder_chart(compared), "ladder.png")
     run.log(
         metrics={"cv.average_precision": winner.score},
-        tags={"chosen.experiment": winner.experiment, "chosen.model": winner.model, "chosen.run": winner.run_id},
+        tags={
+            "chosen.experiment": winner.experiment,
+            "chosen.model": winner.model,
+            "chosen.run": winner.run_id,
+        },
     )
     run.describe(f"{sentence(compared)}\n\n{markdown(ladder_table(compared))}")
 
@@ -243,7 +282,9 @@ def ladder_table(compared: Sequence[Compared]) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown, numbers to four places."""
-    cells = [[f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in table.to_numpy().tolist()]
+    cells = [
+        [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in table.to_numpy().tolist()
+    ]
     rows = [list(table.columns), ["---"] * len(table.columns), *cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

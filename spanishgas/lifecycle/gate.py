@@ -44,7 +44,9 @@ class Verdict(BaseModel):
     def words(self) -> str:
         """The verdict in a line: what passed, or each refusal with its value, limit and way out."""
         if self.passed:
-            return "passed: " + ", ".join(f"{c.name} {c.value:.3f} (limit {c.limit:.2f})" for c in self.checks)
+            return "passed: " + ", ".join(
+                f"{c.name} {c.value:.3f} (limit {c.limit:.2f})" for c in self.checks
+            )
         return "refused: " + "; ".join(
             f"{c.name} is {'missing' if c.value is None else f'{c.value:.3f}'}, the limit is {c.limit:.2f}: {c.way_out}"
             for c in self.checks
@@ -57,7 +59,9 @@ class Verdict(BaseModel):
         for c in self.checks:
             value = "missing" if c.value is None else f"{c.value:.4f}"
             interval = f"{c.interval[0]:.4f} to {c.interval[1]:.4f}" if c.interval else ""
-            lines.append(f"| {c.name} | {value} | {interval} | {c.limit} | {'passed' if c.passed else 'refused'} |")
+            lines.append(
+                f"| {c.name} | {value} | {interval} | {c.limit} | {'passed' if c.passed else 'refused'} |"
+            )
         lines += [f"\nWaived ({w.date}): {w.check}. {w.reason}" for w in self.waivers]
         return "\n".join(lines)
 

@@ -33,7 +33,9 @@ def promote(which: str, reason: str) -> ModelVersion:
         )
     if before == str(version.version):
         return version
-    with runs.stage("promote", f"version {version.version} to champion", params={"version": version.version}) as run:
+    with runs.stage(
+        "promote", f"version {version.version} to champion", params={"version": version.version}
+    ) as run:
         if before:
             registry.point(Alias.PREVIOUS, before)
         _move(version, before, reason, "promoted")

@@ -19,7 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
-from mlflow.types import ColSpec, Schema
+from mlflow.types import ColSpec, Schema, TensorSpec
 
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.settings import settings
@@ -39,7 +39,17 @@ TRUSTED = (
     "xgboost.sklearn.XGBClassifier",
 )
 """Types beyond skops's own list that a model artefact may hold; anything else is not loaded."""
-PINNED = ("mlflow", "numpy", "pandas", "scikit-learn", "scipy", "skops", "pyyaml", "pydantic", "pydantic-settings")
+PINNED = (
+    "mlflow",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "scipy",
+    "skops",
+    "pyyaml",
+    "pydantic",
+    "pydantic-settings",
+)
 
 
 class Alias(StrEnum):
@@ -75,10 +85,14 @@ def _installed(name: str) -> bool:
 
 def signature(model: ChurnModel) -> ModelSignature:
     """Inputs: a double per number or flag, a string per category; outputs: probability, flag and tier."""
-    inputs = [
+    inputs: list[ColSpec | TensorSpec] = [
         ColSpec("string" if is_text(model.kinds[f]) else "double", f) for f in model.features
     ]
-    outputs = [ColSpec("double", PROBABILITY), ColSpec("long", FLAG), ColSpec("string", TIER)]
+    outputs: list[ColSpec | TensorSpec] = [
+        ColSpec("double", PROBABILITY),
+        ColSpec("long", FLAG),
+        ColSpec("string", TIER),
+    ]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 
@@ -113,7 +127,12 @@ def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: 
     """A new version of the registered model."""
     client, name = MlflowClient(), settings().registered_model
     return client.create_model_version(
-        name, model_uri, run_id, dict(tags), description=description, model_id=model_uri.removeprefix("models:/")
+        name,
+        model_uri,
+        run_id,
+        dict(tags),
+        description=description,
+        model_id=model_uri.removeprefix("models:/"),
     )
 
 
@@ -150,7 +169,9 @@ def load(which: str = Alias.CHAMPION) -> Loaded:
     local = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
     file = local / "model.skops"
     if not file.exists():
-        raise UsageError(f"version {version.version} of {version.name} is not a skops artefact of this project")
+        raise UsageError(
+            f"version {version.version} of {version.name} is not a skops artefact of this project"
+        )
     unknown = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
     if unknown:
         raise UsageError(

@@ -56,7 +56,9 @@ class StageRun:
         """Metrics, parameters and tags in one request; `series` are metrics with a value per step."""
         now = int(time.time() * 1000)
         points = [Metric(k, float(v), now, 0) for k, v in (metrics or {}).items()]
-        points += [Metric(k, float(v), now, step) for k, vs in (series or {}).items() for step, v in enumerate(vs)]
+        points += [
+            Metric(k, float(v), now, step) for k, vs in (series or {}).items() for step, v in enumerate(vs)
+        ]
         MlflowClient().log_batch(
             self.run_id,
             points,
@@ -124,7 +126,9 @@ class LakeSource(DatasetSource):
 def dataset(snapshot: Snapshot) -> MetaDataset:
     """A snapshot as MLflow's dataset: its URI and our digest, none of its rows."""
     manifest = snapshot.manifest
-    return MetaDataset(LakeSource(snapshot.uri), name=manifest.table, digest=manifest.digest[:16])
+    return MetaDataset(  # type: ignore[abstract]  # MLflow leaves `profile` out and calls it nowhere
+        LakeSource(snapshot.uri), name=manifest.table, digest=manifest.digest[:16]
+    )
 
 
 def connect() -> None:
@@ -150,7 +154,9 @@ def reported() -> Iterator[None]:
     try:
         yield
     except MlflowException as fault:
-        raise TrackingError(f"the tracking server {mlflow.get_tracking_uri()} answered: {fault.message}") from fault
+        raise TrackingError(
+            f"the tracking server {mlflow.get_tracking_uri()} answered: {fault.message}"
+        ) from fault
 
 
 @contextmanager
@@ -202,7 +208,9 @@ def find(tags: Mapping[str, str]) -> list[Run]:
     home = here.info.experiment_id if here else experiment_id()
     terms = [f"tags.`{k}` = '{v}'" for k, v in tags.items()]
     text = " and ".join(["attributes.status = 'FINISHED'", *terms])
-    return list(MlflowClient().search_runs([home], text, order_by=["attributes.start_time DESC"], max_results=1000))
+    return list(
+        MlflowClient().search_runs([home], text, order_by=["attributes.start_time DESC"], max_results=1000)
+    )
 
 
 def child(
@@ -218,7 +226,10 @@ def child(
     client = MlflowClient()
     end = int(time.time() * 1000)
     run = client.create_run(
-        parent.experiment_id, start_time=end - int(1000 * seconds), run_name=title, tags={"mlflow.parentRunId": parent.run_id}
+        parent.experiment_id,
+        start_time=end - int(1000 * seconds),
+        run_name=title,
+        tags={"mlflow.parentRunId": parent.run_id},
     )
     StageRun(run.info.run_id, parent.experiment_id).log(metrics=metrics, params=params, tags=tags)
     client.set_terminated(run.info.run_id, "FINISHED", end)
@@ -229,5 +240,7 @@ def artifact(run_id: str, path: str) -> dict[str, Any]:
     try:
         content: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{path}")
     except (MlflowException, OSError) as fault:
-        raise TrackingError(f"run {run_id} has no artefact {path}: is it a finished run of the right stage?") from fault
+        raise TrackingError(
+            f"run {run_id} has no artefact {path}: is it a finished run of the right stage?"
+        ) from fault
     return content

@@ -58,7 +58,9 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
     if known := runs.find({"stage": "drift", "fingerprint": fingerprint}):
         return _found(known[0].info.run_id)
     title = f"drift as of {gold.manifest.as_of} against {reference.manifest.as_of}"
-    with runs.stage("drift", title, params={"version": version.version}, tags={"fingerprint": fingerprint}) as run:
+    with runs.stage(
+        "drift", title, params={"version": version.version}, tags={"fingerprint": fingerprint}
+    ) as run:
         run.read(reference, "reference")
         run.read(gold, "current")
         model = registry.load(str(version.version)).model
@@ -66,7 +68,9 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
         unseen = in_holdout(rows["customer_id"], policy.holdout)
         inputs = compare(rows, gold.pandas(), model.kinds, policy.drift.min_effect)
         before = model.predict(rows[unseen])[[PROBABILITY]]
-        predictions = compare(before, scores.pandas([PROBABILITY]), {PROBABILITY: "numeric"}, policy.drift.min_effect)
+        predictions = compare(
+            before, scores.pandas([PROBABILITY]), {PROBABILITY: "numeric"}, policy.drift.min_effect
+        )
         found = _log(run, {"inputs": inputs, "predictions": predictions}, list(model.features), policy.drift)
     return found
 
@@ -101,7 +105,10 @@ def compare(
         return Dataset.from_pandas(columns.reset_index(drop=True), data_definition=definition)
 
     preset = DataDriftPreset(
-        num_method="wasserstein", num_threshold=min_effect, cat_method="jensenshannon", cat_threshold=min_effect
+        num_method="wasserstein",
+        num_threshold=min_effect,
+        cat_method="jensenshannon",
+        cat_threshold=min_effect,
     )
     return Report([preset]).run(current_data=typed(current), reference_data=typed(reference))
 
@@ -114,7 +121,9 @@ def effects(report: Evaluated) -> dict[str, float]:
         if column is not None:
             found[str(column)] = float(metric["value"])
     if not found:
-        raise DataError("the drift report names no column: its format changed, or no column could be compared")
+        raise DataError(
+            "the drift report names no column: its format changed, or no column could be compared"
+        )
     return found
 
 

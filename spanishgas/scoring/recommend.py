@@ -64,7 +64,9 @@ def recommend(*, lake: Lake) -> Snapshot:
     return published
 
 
-def recommendations(champion: Loaded, gold: pd.DataFrame, scored: pd.DataFrame, policy: Policy) -> pd.DataFrame:
+def recommendations(
+    champion: Loaded, gold: pd.DataFrame, scored: pd.DataFrame, policy: Policy
+) -> pd.DataFrame:
     """The recommendations table, a row per scored customer in the order of `scored`."""
     gold = gold.set_index("customer_id").loc[scored["customer_id"]].reset_index()
     scored = scored.reset_index(drop=True)
@@ -108,8 +110,8 @@ def _reasons(champion: Loaded, gold: pd.DataFrame, explained: pd.Series) -> list
         return reasons
     words = {f: load_tiers().words(f) for f in champion.model.features}
     added = contributions(champion.model, rows)
-    for position, (index, row) in zip(np.flatnonzero(explained), rows.iterrows(), strict=True):
-        reasons[position] = reason_codes(added.loc[index], row, words)
+    for nth, position in enumerate(np.flatnonzero(explained)):
+        reasons[position] = reason_codes(added.iloc[nth], rows.iloc[nth], words)
     return reasons
 
 

@@ -12,6 +12,7 @@ from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Loaded
+from spanishgas.settings import settings
 from spanishgas.training.experiment import load_policy
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
@@ -41,7 +42,9 @@ def score(alias: str, *, lake: Lake, backend: str = Backend.LOCAL) -> Snapshot:
     if found and found.manifest.fingerprint == fingerprint:
         return found
     title = f"score {gold.manifest.rows:,} customers with version {version.version}"
-    with runs.stage("score", title, params={"alias": alias, "backend": backend, "version": version.version}) as run:
+    with runs.stage(
+        "score", title, params={"alias": alias, "backend": backend, "version": version.version}
+    ) as run:
         run.read(gold, "scoring")
         frame = scores(registry.load(str(version.version)), gold, lake)
         check_pandas("scores", frame)
@@ -49,14 +52,17 @@ def score(alias: str, *, lake: Lake, backend: str = Backend.LOCAL) -> Snapshot:
             "scores",
             gold.manifest.as_of,
             lambda folder: frame.to_parquet(folder / "part-0.parquet", index=False),
-            built_from={"gold_master": gold.manifest.digest, registry.settings().registered_model: str(version.version)},
+            built_from={
+                "gold_master": gold.manifest.digest,
+                settings().registered_model: str(version.version),
+            },
             fingerprint=fingerprint,
             code=code.identity(*_PARTS),
             run_id=run.run_id,
         )
         tiers = frame[TIER].value_counts()
         run.log(
-            metrics={f"score.{tier.lower()}": float(count) for tier, count in tiers.items()}
+            metrics={f"score.{str(tier).lower()}": float(count) for tier, count in tiers.items()}
             | {"score.rows": len(frame), "score.flagged": float(frame[FLAG].sum())},
             tags={"scores": published.uri, "scores.digest": published.manifest.digest},
         )
@@ -87,7 +93,8 @@ def scores(champion: Loaded, gold: Snapshot, lake: Lake) -> pd.DataFrame:
             PROBABILITY: predicted[PROBABILITY],
             FLAG: predicted[FLAG],
             TIER: predicted[TIER],
-            "expected_monthly_loss": predicted[PROBABILITY] * rows["avg_monthly_margin"].clip(lower=0).fillna(0.0),
+            "expected_monthly_loss": predicted[PROBABILITY]
+            * rows["avg_monthly_margin"].clip(lower=0).fillna(0.0),
             "in_training": rows["customer_id"].isin(set(trained_ids)),
             "model_version": champion.number,
             "as_of": gold.manifest.as_of,

@@ -7,7 +7,6 @@ Everything is drawn from streams keyed by seed and block of customers, so an ext
 memory does not grow with the number of customers, and a later extract shows the same utility months later.
 """
 
-
 from spanishgas.simulate.extract import write_extract
 
 __all__ = ["write_extract"]

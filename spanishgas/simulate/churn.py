@@ -18,9 +18,9 @@ from spanishgas.simulate.market import Energy, Prices
 from spanishgas.simulate.population import PROVINCES, Floats, days
 from spanishgas.simulate.streams import window
 
-RENEWAL_KNOTS = (-15.0, 1.0, 15.0, 41.0, 67.0, 88.0, 98.0, 118.0, 146.0, 172.0, 192.0, 250.0)
-"""Days to renewal between which the log-odds run straight; the first two are the expired and the first day."""
-TENURE_EDGES = (0.0, 0.01, 6.0, 12.0, 24.0, 51.1, 73.1, 127.7)
+RENEWAL_KNOTS = (0.0, 13.0, 39.0, 67.0, 86.0, 97.0, 118.0, 146.0, 172.0, 192.0, 250.0)
+"""Days to renewal between which the log-odds run straight; constant before the first (expired) and after the last."""
+TENURE_EDGES = (0.0, 6.0, 12.0, 24.0, 51.1, 73.1, 127.7)
 """Months from which a step holds. Quantiles, mean and maximum of the published tenures say that churners' are 0.7 times
 stayers': hence the steps at 51, 73 and 128 months, beyond which nobody churned."""
 SIZE_KNOTS = (-2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.5)

@@ -27,7 +27,9 @@ NONE = -1
 
 CONTACT_RATE = np.array([[4_370 / 14_788, 951 / 3_309], [911 / 1_709, 188 / 293]])
 """Share with a contact by outcome (stayer, churner) and fuel (single, dual)."""
-_ALL = np.array([[10, 18, 11], [544, 49, 2], [0, 35, 71], [113, 2_316, 2_707], [7, 136, 87], [1, 51, 44], [4, 135, 79]])
+_ALL = np.array(
+    [[10, 18, 11], [544, 49, 2], [0, 35, 71], [113, 2_316, 2_707], [7, 136, 87], [1, 51, 44], [4, 135, 79]]
+)
 _CHURNERS = np.array([[10, 13, 0], [544, 38, 0], [0, 5, 0], [110, 310, 1], [7, 39, 0], [0, 10, 0], [4, 8, 0]])
 TOPIC_SHARE: Floats = np.stack(
     [((_ALL - _CHURNERS) / (_ALL - _CHURNERS).sum()).ravel(), (_CHURNERS / _CHURNERS.sum()).ravel()]
@@ -35,7 +37,9 @@ TOPIC_SHARE: Floats = np.stack(
 """Share of each (intent, sentiment), row-major, among contacts of stayers and of churners; published counts."""
 
 
-def draw_topics(g: np.random.Generator, churn: NDArray[np.bool_], dual: NDArray[np.bool_]) -> NDArray[np.int64]:
+def draw_topics(
+    g: np.random.Generator, churn: NDArray[np.bool_], dual: NDArray[np.bool_]
+) -> NDArray[np.int64]:
     """Code of (intent, sentiment) for every customer, NONE without a contact."""
     outcome = churn.astype(int)
     contact = g.random(len(churn)) < CONTACT_RATE[outcome, dual.astype(int)]

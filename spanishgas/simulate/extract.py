@@ -30,7 +30,17 @@ from spanishgas.simulate import churn, contacts, population, texts
 from spanishgas.simulate.hours import draw_hours, timestamps
 from spanishgas.simulate.market import Energy, Prices, draw_energy, draw_prices, province_costs
 from spanishgas.simulate.population import CHANNELS, PROVINCES, Floats
-from spanishgas.simulate.streams import BASE, BLOCK, LAST, Stream, last_month, month_start, months, rng, window
+from spanishgas.simulate.streams import (
+    BASE,
+    BLOCK,
+    LAST,
+    Stream,
+    last_month,
+    month_start,
+    months,
+    rng,
+    window,
+)
 
 SHIFTS = ("none", "prices", "channels", "concept")
 """Changes on top of ageing: prices 15 % up in the last three months; four in ten customers of the sales force come through a comparison
@@ -97,7 +107,9 @@ def write_extract(
     total = customers + population.newcomers(customers, as_of)
     try:
         with _Files(staging, seed, as_of) as files:
-            for done, block in enumerate(draw_blocks(customers, seed=seed, as_of=as_of, shift=shift), start=1):
+            for done, block in enumerate(
+                draw_blocks(customers, seed=seed, as_of=as_of, shift=shift), start=1
+            ):
                 files.add(block)
                 if progress is not None:
                     progress(min(done * BLOCK, total), total)
@@ -122,13 +134,17 @@ def draw_blocks(customers: int, *, seed: int, as_of: date, shift: str = "none") 
             yield _draw_block(cohort, number, size, customers, seed, as_of, shift)
 
 
-def _draw_block(cohort: int, number: int, size: int, customers: int, seed: int, as_of: date, shift: str) -> Block:
+def _draw_block(
+    cohort: int, number: int, size: int, customers: int, seed: int, as_of: date, shift: str
+) -> Block:
     people = population.draw_people(seed, cohort, number, customers)
     energy = draw_energy(people, seed, cohort, number)
     prices = draw_prices(people, seed, cohort, number)
     keep = np.arange(BLOCK) + number * BLOCK < size
     if cohort == 0 and as_of > BASE:
-        leaves = _outcome(churn.probability(churn.facts(people, energy, prices, BASE)), seed, cohort, number, BASE)
+        leaves = _outcome(
+            churn.probability(churn.facts(people, energy, prices, BASE)), seed, cohort, number, BASE
+        )
         keep &= ~(leaves & (population.days(people["renewal"], as_of) <= 0))
     if shift == "prices":
         end = last_month(as_of) + 1
@@ -149,7 +165,9 @@ def _draw_block(cohort: int, number: int, size: int, customers: int, seed: int, 
 
 
 def _outcome(probability: Floats, seed: int, cohort: int, number: int, as_of: date) -> NDArray[np.bool_]:
-    out: NDArray[np.bool_] = rng(seed, Stream.OUTCOME, cohort, number, as_of.toordinal()).random(BLOCK) < probability
+    out: NDArray[np.bool_] = (
+        rng(seed, Stream.OUTCOME, cohort, number, as_of.toordinal()).random(BLOCK) < probability
+    )
     return out
 
 
@@ -164,7 +182,9 @@ class _Files:
         self._contacts = 0
 
     def __enter__(self) -> Self:
-        self._json: TextIO = (self.folder / RAW_FILES["customer_interactions"]).open("w", encoding="utf-8", newline="\n")
+        self._json: TextIO = (self.folder / RAW_FILES["customer_interactions"]).open(
+            "w", encoding="utf-8", newline="\n"
+        )
         self._json.write("[")
         self._hours = pq.ParquetWriter(
             self.folder / RAW_FILES["consumption_hourly_2024"], _HOURS, compression="zstd", store_schema=False
@@ -191,7 +211,9 @@ class _Files:
         self._next = self._worker.submit(self._draw_hours, block)
         self._csv("customer_attributes", attributes(block))
         self._csv("customer_contracts", contracts(block))
-        self._csv("price_history", price_rows(block.people["customer_id"], block.prices, block.keep, self.span))
+        self._csv(
+            "price_history", price_rows(block.people["customer_id"], block.prices, block.keep, self.span)
+        )
         for record in interactions(block, self.seed, self.as_of):
             self._json.write((",\n" if self._contacts else "\n") + json.dumps(record))
             self._contacts += 1
@@ -205,7 +227,10 @@ class _Files:
             prices = draw_prices(people, self.seed, 0, _ORPHAN_BLOCK + number)
             keep = np.arange(BLOCK) + number * BLOCK < count
             whole = dataclasses.replace(prices, row=np.ones_like(prices.row))
-            self._csv("price_history", price_rows(pd.Series(None, index=people.index, dtype=object), whole, keep, self.span))
+            self._csv(
+                "price_history",
+                price_rows(pd.Series(None, index=people.index, dtype=object), whole, keep, self.span),
+            )
 
     def _csv(self, table: str, rows: pd.DataFrame) -> None:
         rows.to_csv(
@@ -231,7 +256,9 @@ class _Files:
         codes = np.repeat(np.arange(len(ids), dtype=np.int32), len(self._clock))
         clock = pa.concat_arrays([self._clock] * len(ids))
         customer = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(list(ids), pa.string()))
-        return pa.Table.from_arrays([customer, clock, pa.array(elec.ravel()), pa.array(gas.ravel())], schema=_HOURS)
+        return pa.Table.from_arrays(
+            [customer, clock, pa.array(elec.ravel()), pa.array(gas.ravel())], schema=_HOURS
+        )
 
 
 def attributes(block: Block) -> pd.DataFrame:
@@ -304,7 +331,12 @@ def interactions(block: Block, seed: int, as_of: date) -> Iterator[dict[str, str
         text = texts.write(g, *contacts.topic_name(int(block.topic[i])), record)
         if block.keep[i]:
             customer = str(block.people["customer_id"].iloc[i])
-            yield {"customer_id": customer, "date": day.isoformat(), "channel": way, "interaction_summary": text}
+            yield {
+                "customer_id": customer,
+                "date": day.isoformat(),
+                "channel": way,
+                "interaction_summary": text,
+            }
 
 
 def truth_rows(block: Block) -> pd.DataFrame:
@@ -330,16 +362,22 @@ def _publish(staging: Path, out: Path) -> None:
     try:
         staging.rename(out)
     except OSError as error:
-        raise UsageError(f"{out} appeared while the extract was drawn: name a folder that does not exist") from error
+        raise UsageError(
+            f"{out} appeared while the extract was drawn: name a folder that does not exist"
+        ) from error
 
 
 def _check(out: Path, customers: int, seed: int, as_of: date, shift: str, truth: Path | None) -> None:
     if customers < 1:
-        raise UsageError(f"customers must be at least 1, but got {customers}: ask for 200 or more to train on them")
+        raise UsageError(
+            f"customers must be at least 1, but got {customers}: ask for 200 or more to train on them"
+        )
     if seed < 0:
         raise UsageError(f"seed must not be negative, but got {seed}: take 0 or any whole number above")
     if not BASE <= as_of <= LAST:
-        raise UsageError(f"as_of must lie between {BASE} and {LAST}, the simulated year, but got {as_of}: name a day of it")
+        raise UsageError(
+            f"as_of must lie between {BASE} and {LAST}, the simulated year, but got {as_of}: name a day of it"
+        )
     if shift not in SHIFTS:
         raise UsageError.unknown("shift", shift, SHIFTS)
     if out.exists():

@@ -17,7 +17,32 @@ from spanishgas.simulate.streams import BLOCK, Stream, month_start, rng
 
 _HOME = [30, 24, 21, 20, 20, 23, 32, 45, 50, 45, 42, 42, 46, 52, 50, 44, 42, 44, 52, 62, 72, 74, 60, 42]
 _SHOP = [14, 13, 13, 13, 13, 15, 22, 38, 62, 80, 86, 86, 80, 66, 62, 74, 80, 80, 74, 60, 40, 26, 18, 15]
-_PLANT = [70, 68, 66, 66, 67, 70, 78, 90, 100, 104, 105, 104, 100, 98, 98, 100, 100, 96, 90, 86, 82, 80, 76, 72]
+_PLANT = [
+    70,
+    68,
+    66,
+    66,
+    67,
+    70,
+    78,
+    90,
+    100,
+    104,
+    105,
+    104,
+    100,
+    98,
+    98,
+    100,
+    100,
+    96,
+    90,
+    86,
+    82,
+    80,
+    76,
+    72,
+]
 _BOILER = [10, 8, 8, 8, 10, 25, 80, 100, 80, 50, 36, 32, 36, 40, 34, 30, 34, 50, 80, 100, 100, 84, 50, 20]
 SHAPES = np.array([_HOME, _SHOP, _PLANT], dtype=np.float32)
 """Electricity by hour of the day: Residential, SME, Corporate."""
@@ -39,7 +64,13 @@ def timestamps(span: slice) -> NDArray[np.datetime64]:
 
 
 def draw_hours(
-    people: pd.DataFrame, energy: Energy, keep: NDArray[np.bool_], seed: int, cohort: int, block: int, span: slice
+    people: pd.DataFrame,
+    energy: Energy,
+    keep: NDArray[np.bool_],
+    seed: int,
+    cohort: int,
+    block: int,
+    span: slice,
 ) -> tuple[Floats, Floats]:
     """Readings of the customers `keep` of a block: electricity (kWh, 3 decimals) and gas (m3, 4 decimals), customer x hour.
 
@@ -60,7 +91,9 @@ def draw_hours(
         weight[rows, columns] = 0
         readings = _spread(weight, energy.elec[:, month], 1000)
         mean = energy.elec[rows, month] / size
-        readings[rows, columns] = -np.maximum(np.round(g.exponential(ELEC_NEGATIVE_SIZE, len(rows)) * mean, 3), 0.001)
+        readings[rows, columns] = -np.maximum(
+            np.round(g.exponential(ELEC_NEGATIVE_SIZE, len(rows)) * mean, 3), 0.001
+        )
         elec.append(readings[keep])
         with_gas = np.flatnonzero(people["gas"])
         burned = np.zeros((BLOCK, size))
@@ -75,7 +108,9 @@ def draw_hours(
     return np.concatenate(elec, axis=1), np.concatenate(gas, axis=1)
 
 
-def _places(g: np.random.Generator, rate: float, rows: int, columns: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _places(
+    g: np.random.Generator, rate: float, rows: int, columns: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Cells of a table that are hit, each with probability `rate`; sorted, no cell twice."""
     hits = np.unique(g.integers(0, max(rows * columns, 1), g.binomial(rows * columns, rate)))
     return hits // columns, hits % columns

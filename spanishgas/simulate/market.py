@@ -30,7 +30,11 @@ GAS_QUANTILES = {
 }  # fmt: skip
 """Mean monthly m3 of a gas customer, fitted to 3,499 m3 a year and the published 99 % and maximum."""
 SIZE_SHIFT = np.array(
-    [[0.0, -0.02, 1.1, -0.3, -0.15, -0.1], [-0.25, -0.25, 0.1, -0.25, -0.25, -0.25], [1.4, 1.4, 1.4, 1.4, 1.4, 1.4]]
+    [
+        [0.0, -0.02, 1.1, -0.3, -0.15, -0.1],
+        [-0.25, -0.25, 0.1, -0.25, -0.25, -0.25],
+        [1.4, 1.4, 1.4, 1.4, 1.4, 1.4],
+    ]
 )
 """Mean score of electricity use by segment and channel: comparison sites bring the large users (published margin medians)."""
 WINTER = np.array([1.35, 1.25, 1.10, 0.90, 0.75, 0.75, 0.80, 0.80, 0.75, 0.90, 1.15, 1.45])
@@ -44,7 +48,15 @@ EMPTY_SHARE, EMPTY_MONTHS, EMPTY_SIZE = 0.0437, 0.8, 0.3
 
 TIER1_QUANTILES = {1e-4: 0.06, 0.01: 0.100, 0.25: 0.128, 0.50: 0.149, 0.75: 0.164, 0.99: 0.240, 0.9999: 0.33}
 """Peak price (EUR/kWh) around the end of 2024."""
-SLOPE_QUANTILES = {1e-4: -0.16, 0.01: -0.088, 0.25: -0.020, 0.50: 0.0225, 0.75: 0.068, 0.975: 0.16, 0.9999: 0.26}
+SLOPE_QUANTILES = {
+    1e-4: -0.16,
+    0.01: -0.088,
+    0.25: -0.020,
+    0.50: 0.0225,
+    0.75: 0.068,
+    0.975: 0.16,
+    0.9999: 0.26,
+}
 """Log change of the peak price over a year: 63.8 % of customers pay more."""
 PRICE_NOISE = 0.013
 JUMP_SHARE, JUMP_LOG = 0.035, (0.25, 0.55)
@@ -114,7 +126,9 @@ class Prices:
         return out
 
 
-def draw_prices(people: pd.DataFrame, seed: int, cohort: int, block: int, raised: slice | None = None) -> Prices:
+def draw_prices(
+    people: pd.DataFrame, seed: int, cohort: int, block: int, raised: slice | None = None
+) -> Prices:
     """Prices of one block as the file shows them, flaws included; those of the months `raised` are 15 % higher."""
     g = rng(seed, Stream.PRICES, cohort, block)
     n, shape = BLOCK, (BLOCK, HORIZON)
@@ -165,7 +179,9 @@ def province_costs(span: slice) -> pd.DataFrame:
     month = np.arange(span.start, span.stop)
     swing = 0.01 * np.cos(2 * np.pi * np.arange(12) / 11)
     wave = (swing - swing.mean())[month % 12]
-    shape = np.outer(PROVINCES["elec_trend"], (month - 5.5) / 11) / (1 - PROVINCES["elec_trend"].to_numpy()[:, None] / 2)
+    shape = np.outer(PROVINCES["elec_trend"], (month - 5.5) / 11) / (
+        1 - PROVINCES["elec_trend"].to_numpy()[:, None] / 2
+    )
     elec = PROVINCES["elec_cost"].to_numpy()[:, None] * (1 + shape + wave)
     gas = PROVINCES["gas_cost"].to_numpy()[:, None] * (1 + 3 * wave)
     toll = PEAJE * (1 + np.where(np.isin(month % 12, (0, 1, 6, 11)), 0.04, -0.02)) + 0 * elec

@@ -55,12 +55,34 @@ TENURE_CUMULATIVE = np.array([13, 1_604, 3_200, 6_163, 12_942, 15_221, 17_830, 2
 """Distribution of tenure: published buckets, with the quartiles and moments of stayers beyond 60 months."""
 RENEWAL_DAYS = np.array([-29.5, 0.5, 52, 75.6, 90.5, 105, 130, 153, 163, 180.5, 195, 203, 230, 260, 298.5])
 RENEWAL_CUMULATIVE = np.array(
-    [0, 581, 2_750, 4_020, 4_825, 5_814, 8_105, 10_784, 12_147, 14_037, 15_463, 16_161, 18_051, 19_401, 20_099]
+    [
+        0,
+        581,
+        2_750,
+        4_020,
+        4_825,
+        5_814,
+        8_105,
+        10_784,
+        12_147,
+        14_037,
+        15_463,
+        16_161,
+        18_051,
+        19_401,
+        20_099,
+    ]
 )
 """Customers by days from the as-of to renewal: published buckets and quintiles."""
 RENEWAL_EDGES = np.array([-29.5, 0.5, 90.5, 180.5, 298.5])
 RENEWAL_GIVEN_TENURE = np.array(
-    [[29, 368, 738, 456], [45, 369, 721, 461], [90, 668, 1_356, 849], [213, 1_455, 3_068, 2_043], [202, 1_382, 3_322, 2_251]]
+    [
+        [29, 368, 738, 456],
+        [45, 369, 721, 461],
+        [90, 668, 1_356, 849],
+        [213, 1_455, 3_068, 2_043],
+        [202, 1_382, 3_322, 2_251],
+    ]
 )
 """Customers by tenure bucket (0-6m, 6-12m, 1-2y, 2-5y, 5y+) and renewal bucket (expired, 0-3m, 3-6m, 6-12m)."""
 NEVER_CHANGED_SHARE = 6_095 / 20_099
@@ -93,12 +115,19 @@ def draw_people(seed: int, cohort: int, block: int, customers: int) -> pd.DataFr
     n = BLOCK
     row = np.arange(n) + block * BLOCK
     segment = _choose(g, SEGMENT_COUNTS, n)
-    channel = np.array([np.searchsorted(_cumulative(CHANNEL_COUNTS[s]), u, "right") for s, u in zip(segment, g.random(n), strict=True)])
+    channel = np.array(
+        [
+            np.searchsorted(_cumulative(CHANNEL_COUNTS[s]), u, "right")
+            for s, u in zip(segment, g.random(n), strict=True)
+        ]
+    )
     second = (g.random(n) < SECOND_RESIDENCE_SHARE) & (segment == 0)
     u = g.random(n)
     power = np.where(
         segment == 0,
-        RESIDENTIAL_POWER[(u[:, None] >= np.cumsum(POWER_SHARES, axis=1)[second.astype(int), :-1]).sum(axis=1)],
+        RESIDENTIAL_POWER[
+            (u[:, None] >= np.cumsum(POWER_SHARES, axis=1)[second.astype(int), :-1]).sum(axis=1)
+        ],
         np.where(segment == 1, 10.0, _choose_value(CORPORATE_POWER, u)),
     )
     province = _choose(g, PROVINCES["share"].to_numpy(), n)

@@ -44,7 +44,13 @@ def write(g: np.random.Generator, intent: str, sentiment: str, record: Record) -
         openings, closings = parts("terse", intent, sentiment)
         return f"{_pick(openings, opening)}; {_pick(closings, closing)}."
     openings, closings = parts("narrative", intent, sentiment)
-    return narrative(_pick(openings, opening), _pick(facts(intent, record), fact), _pick(closings, closing), record, vague < 0.3)
+    return narrative(
+        _pick(openings, opening),
+        _pick(facts(intent, record), fact),
+        _pick(closings, closing),
+        record,
+        vague < 0.3,
+    )
 
 
 def parts(style: str, intent: str, sentiment: str) -> tuple[list[str], list[str]]:
@@ -68,9 +74,13 @@ def facts(intent: str, record: Record) -> list[str]:
 
 def narrative(opening: str, fact: str, closing: str, record: Record, vague: bool) -> str:
     """Three sentences with the record's figures in them."""
-    due = "in several months" if vague and record.days_to_renewal > 60 else f"in {record.days_to_renewal} days"
+    due = (
+        "in several months" if vague and record.days_to_renewal > 60 else f"in {record.days_to_renewal} days"
+    )
     text = f"{opening} {fact} {closing}"
-    return text.format(contact=phrases()["contacts"][record.contact], due=due, tenure=_tenure(record.tenure_months))
+    return text.format(
+        contact=phrases()["contacts"][record.contact], due=due, tenure=_tenure(record.tenure_months)
+    )
 
 
 def every_text() -> Iterator[tuple[str, str, str, str]]:
@@ -81,9 +91,16 @@ def every_text() -> Iterator[tuple[str, str, str, str]]:
     for intent, sentiment in product([*book["terse"]["openings"], COMPLAINT], book["terse"]["share"]):
         for opening, closing in product(*parts("terse", intent, sentiment)):
             yield "terse", intent, sentiment, f"{opening}; {closing}."
-        for record, (opening, closing) in product(records, list(product(*parts("narrative", intent, sentiment)))):
+        for record, (opening, closing) in product(
+            records, list(product(*parts("narrative", intent, sentiment)))
+        ):
             for fact in facts(intent, record):
-                yield "narrative", intent, sentiment, narrative(opening, fact, closing, record, vague=record.tenure_months > 20)
+                yield (
+                    "narrative",
+                    intent,
+                    sentiment,
+                    narrative(opening, fact, closing, record, vague=record.tenure_months > 20),
+                )
 
 
 def _pick(choices: list[str], u: float) -> str:

@@ -20,7 +20,7 @@ from spanishgas.training.experiment import ModelKind, Value
 from spanishgas.training.matrix import preprocessor
 
 
-class BoostedTrees(XGBClassifier):  # type: ignore[misc]
+class BoostedTrees(XGBClassifier):
     """XGBoost's classifier, with its margin as the decision function."""
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:

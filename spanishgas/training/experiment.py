@@ -89,7 +89,9 @@ class Space(Strict):
     @model_validator(mode="after")
     def _start_is_complete(self) -> Self:
         if self.start.keys() != self.space.keys():
-            raise ValueError(f"start and space name different parameters: {sorted(self.start.keys() ^ self.space.keys())}")
+            raise ValueError(
+                f"start and space name different parameters: {sorted(self.start.keys() ^ self.space.keys())}"
+            )
         return self
 
 
@@ -184,7 +186,9 @@ def _read(path: Path, model: type[M]) -> M:
     try:
         return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UsageError(f"{path} does not exist: restore it from the project, or set SPANISHGAS_EXPERIMENTS") from None
+        raise UsageError(
+            f"{path} does not exist: restore it from the project, or set SPANISHGAS_EXPERIMENTS"
+        ) from None
     except yaml.YAMLError as fault:
         raise UsageError(f"{path} is not YAML: {fault}") from fault
     except ValidationError as fault:

@@ -53,7 +53,9 @@ def matrix(rows: pd.DataFrame, features: Sequence[str], kinds: Mapping[str, str]
     """Columns `features` of `rows` in one fixed type each: float64, or str objects with NaN for null."""
     missing = [f for f in features if f not in rows.columns]
     if missing:
-        raise DataError(f"the table lacks the model's inputs {missing}: run the ETL of this version of the project")
+        raise DataError(
+            f"the table lacks the model's inputs {missing}: run the ETL of this version of the project"
+        )
     columns = {}
     for name in features:
         if is_text(kinds[name]):
@@ -106,7 +108,7 @@ def encoded_sources(fitted: ColumnTransformer) -> list[str]:
     """The feature that each column of the encoded matrix comes from."""
     sources: list[str] = []
     for _, step, columns in fitted.transformers_:
-        names = [c for c in columns] if not isinstance(columns, slice) else []
+        names = list(columns) if not isinstance(columns, slice) else []
         encoder = step[-1] if isinstance(step, Pipeline) else step
         if isinstance(encoder, OneHotEncoder):
             for name, categories in zip(names, encoder.categories_, strict=True):

@@ -91,5 +91,7 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 def risk_tier(probability: NDArray[np.float64], lower_edges: Mapping[str, float]) -> NDArray[np.object_]:
     """Name of the tier each probability falls into; a tier holds its lower edge."""
     names = np.array(list(lower_edges), dtype=object)
-    tiers: NDArray[np.object_] = names[np.searchsorted(list(lower_edges.values()), probability, side="right") - 1]
+    tiers: NDArray[np.object_] = names[
+        np.searchsorted(list(lower_edges.values()), probability, side="right") - 1
+    ]
     return tiers

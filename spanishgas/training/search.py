@@ -139,8 +139,10 @@ def _suggest(trial: object, name: str, dim: Dimension) -> Value:
 
     assert isinstance(trial, optuna.Trial)
     if dim.choices is not None:
-        return trial.suggest_categorical(name, dim.choices)  # type: ignore[no-any-return]
-    assert dim.low is not None and dim.high is not None
+        chosen: Value = trial.suggest_categorical(name, dim.choices)  # type: ignore[assignment]
+        return chosen
+    assert dim.low is not None
+    assert dim.high is not None
     if dim.step is not None:
         return trial.suggest_int(name, int(dim.low), int(dim.high), step=dim.step, log=dim.log)
     return trial.suggest_float(name, dim.low, dim.high, log=dim.log)

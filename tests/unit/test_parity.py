@@ -29,11 +29,18 @@ def assert_equal_columns(ours: pd.DataFrame, theirs: pd.DataFrame) -> None:
             same = (a.fillna("<null>").astype(str).to_numpy()) == (b.fillna("<null>").astype(str).to_numpy())
         if not same.all():
             rows = np.flatnonzero(~same)[:5]
-            differing.append(f"{name}: {(~same).sum()} rows, {list(zip(ours['customer_id'].iloc[rows], a.iloc[rows], b.iloc[rows]))}")
+            shown = (
+                pd.DataFrame({"id": ours["customer_id"], "ours": a, "theirs": b})
+                .iloc[rows]
+                .to_dict("records")
+            )
+            differing.append(f"{name}: {len(np.flatnonzero(~same))} rows, {shown}")
     assert not differing, "\n".join(differing)
 
 
-@pytest.mark.parametrize(("seed", "as_of"), [(1, date(2024, 12, 31)), (2, date(2024, 12, 31)), (3, date(2025, 3, 15))])
+@pytest.mark.parametrize(
+    ("seed", "as_of"), [(1, date(2024, 12, 31)), (2, date(2024, 12, 31)), (3, date(2025, 3, 15))]
+)
 def test_gold_and_silver_agree_with_an_independent_computation_of_the_dictionary(
     tmp_path: Path, seed: int, as_of: date
 ) -> None:
