@@ -43,7 +43,7 @@ def run() -> None:
     debug = "--debug" in sys.argv
     if debug:
         sys.argv.remove("--debug")
-    _quieten_mlflow()
+    _mlflow_defaults()
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("spanishgas").setLevel(logging.INFO)
     try:
@@ -56,9 +56,10 @@ def run() -> None:
         sys.exit(known.exit_code)
 
 
-def _quieten_mlflow() -> None:
-    """Bars for artefacts of a few kB, migrations of a fresh SQLite file and the absence of pip are no news."""
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+def _mlflow_defaults() -> None:
+    """No bars and notes for what is no news; the model pins its own requirements, not the whole lock."""
+    for name in ("ENABLE_ARTIFACTS_PROGRESS_BAR", "UV_AUTO_DETECT", "LOG_UV_FILES"):
+        os.environ.setdefault(f"MLFLOW_{name}", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)

@@ -20,7 +20,7 @@ READINGS = {"elec": "consumption_elec_kwh", "gas": "consumption_gas_m3"}
 def open_hours(raw: Path, engine: Engine) -> ir.Table:
     """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet.
 
-    Raises `ContractError` for a file that is missing or no Parquet, and for columns that are missing or of another type.
+    Raises `ContractError` for a file that is missing or no Parquet, and for columns missing or of another type.
     """
     file = raw_files.path(raw, TABLE)
     if not file.exists():

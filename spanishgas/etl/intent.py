@@ -1,8 +1,8 @@
 """What a contact was about: keyword rules in a fixed order, the first that matches wins.
 
-The keyword families are the source system's (source-profile.md section 4.4), with the words it misses. A keyword matches
-as whole words in any case. A negator up to three words before it in the same clause cancels it, unless the keyword holds
-a negator itself.
+The keyword families are the source system's (source-profile.md section 4.4), with the words it misses. A keyword
+matches as whole words in any case. A negator up to three words before it in the same clause cancels it, unless the
+keyword holds a negator itself.
 """
 
 from __future__ import annotations

@@ -48,7 +48,10 @@ def roll_up(hours: ir.Table, as_of: date, engine: Engine) -> RollUp:
     with engine.streaming():
         first = engine.hold("slots_first", _sums(_on_calendar(hours, frame)))
         _check_readings(first)
-        suspects = engine.hold("suspects", _suspects(first, frame))
+        suspects = _suspects(first, frame)
+        if first.filter(first.slot.isnull() & (first.timed > 0)).count().execute():
+            suspects = suspects.union(_off_the_hour(hours, frame), distinct=True)
+        suspects = engine.hold("suspects", suspects)
         if not suspects.count().execute():
             return RollUp(first.filter(first.slot.notnull()), _counts(first, first))
         second = engine.hold("slots_second", _sums(_on_calendar(_each_hour_once(hours, suspects), frame)))
@@ -90,7 +93,6 @@ def _sums(hours: ir.Table) -> ir.Table:
         copies=hours.copies.sum() if "copies" in hours.columns else hours.count(),
         code=hours.code.sum(),
         timed=hours.hour.count(),
-        off_hour=(hours.hour.epoch_seconds() % 3600 != 0).sum(),
         **{name: unit.sum().cast("decimal(38, 0)") for name, unit in units.items()},
         **{f"read_{name}": unit.count() for name, unit in units.items()},
         **{f"given_{name}": hours[name].count() for name in READINGS},
@@ -111,12 +113,18 @@ def _check_readings(sums: ir.Table) -> None:
 
 
 def _suspects(sums: ir.Table, frame: pd.DataFrame) -> ir.Table:
-    """Customers with a slot that is not the calendar's, or with a time that is not on the hour."""
+    """Customers with a slot that is not the calendar's."""
     whole = frame.groupby("slot", as_index=False).agg(hours=("code", "size"), whole=("code", "sum"))
-    slots = sums.filter(sums.customer_id.notnull()).join(ibis.memtable(whole), "slot", how="left")
-    as_calendar = (slots.n_rows == slots.hours) & (slots.code == slots.whole)
-    odd = (slots.slot.notnull() & ~as_calendar) | (slots.off_hour > 0)
-    return slots.filter(odd).select("customer_id").distinct()
+    slots = sums.filter(sums.customer_id.notnull()).join(ibis.memtable(whole), "slot")
+    odd = slots.filter((slots.n_rows != slots.hours) | (slots.code != slots.whole))
+    return odd.select("customer_id").distinct()
+
+
+def _off_the_hour(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
+    """Customers with a reading between two hours of the window (looked for only where some row met no hour)."""
+    end = frame.hour.max() + pd.Timedelta(hours=1)
+    inside = hours.filter(hours.customer_id.notnull(), hours.hour >= frame.hour.min(), hours.hour < end)
+    return inside.filter(inside.hour != inside.hour.truncate("h")).select("customer_id").distinct()
 
 
 def _each_hour_once(hours: ir.Table, customers: ir.Table) -> ir.Table:

@@ -1,4 +1,4 @@
-"""Tier MP_RISK: volatility and trend over the window's months. Prices are the raw ones: an imputed price has no trend."""
+"""Tier MP_RISK: volatility and trend over the window. Prices are the raw ones: an imputed price has no trend."""
 
 from __future__ import annotations
 

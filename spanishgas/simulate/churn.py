@@ -53,7 +53,21 @@ class Coefficients:
     change: tuple[float, ...] = (0.0,) * len(CHANGE_KNOTS)
 
 
-PUBLISHED = Coefficients()
+PUBLISHED = Coefficients(
+    intercept=-2.252,
+    renewal=(-0.395, 1.015, 1.015, 1.021, 1.254, 0.09, 0.0, -1.14, -1.775, -2.621, -2.056),
+    tenure=(-0.653, -0.44, -0.268, 0.0, -0.925, -0.925, -20.0),
+    channel=(0.0, -0.799, -0.867, -0.32, -0.65, -1.067),
+    segment=(0.0, -0.139, 0.883),
+    competition=(0.566, 0.376, 0.0),
+    dual=-0.061,
+    heavy_gas=-2.2,
+    pull=1.0,
+    size=(0.3, 0.6, 0.2, -0.3, 0.3, 0.2, -0.225, -1.125),
+    trend=(0.7, -0.7, 0.58, -0.8, 0.35, 1.05, 1.05),
+    rise_under_competition=0.45,
+    change=(1.055, 0.755, 0.2, 0.0, -0.3, -0.5),
+)
 """Fitted to the published tables."""
 
 
