@@ -25,7 +25,7 @@ def dirty() -> bool:
 
 @cache
 def digest(*parts: str) -> str:
-    """Digest of the sources under the named parts of the package ("etl", "lake.py", ...), of all of it if none is named.
+    """Digest of the sources under the named parts of the package ("etl", "lake.py", ...), all of it if none.
 
     Stages put it into their fingerprint: a change of code is a reason to run again, a commit elsewhere is not.
     """

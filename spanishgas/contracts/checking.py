@@ -1,16 +1,18 @@
-"""Hold a table against its contract with pandera, and say in words where it differs."""
+"""Hold a table against its contract, and say in words where it differs.
+
+Names and types are read off the schema. All row rules of a table are counted in one query: a query per rule, as pandera's
+Ibis backend runs them, takes half of the time of a small build.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from dataclasses import dataclass
 
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
-import pandera.ibis as pa
 import pyarrow
-from pandera.errors import SchemaError, SchemaErrorReason, SchemaErrors
 
 from spanishgas.contracts import tables
 from spanishgas.contracts.dictionary import read_tiers
@@ -30,25 +32,17 @@ def contract(table: str) -> Table:
     return known[table]
 
 
-def schema(declared: Table) -> pa.DataFrameSchema:
-    """The pandera schema of a contract (uniqueness on the schema: on a column the Ibis backend ignores it)."""
-    columns = {name: _column(field) for name, field in declared.fields.items()}
-    return pa.DataFrameSchema(columns, unique=list(declared.key) or None, strict=declared.closed)
-
-
 def check(table: str, data: ir.Table, *, named: str | None = None, way_out: str = WAY_OUT) -> ir.Table:
     """Return `data` if it keeps the contract of `table`.
 
-    Raises `ContractError` under the name `named` (the table's, if none) that lists every difference: columns that
-    are missing or unexpected, types, and per column the number of rows outside what is allowed, with an example.
+    Raises `ContractError` under the name `named` (the table's, if none) that lists every difference: columns missing or
+    unexpected, types, and per column the number of rows outside what is allowed, with an example. Rows are looked at
+    only where names and types are right.
     """
     declared = contract(table)
-    try:
-        _schema(table).validate(data, lazy=True)
-    except SchemaErrors as broken:
-        faults = [words for fault in broken.schema_errors for words in _words(fault, declared, data)]
-        if faults:  # none: pandera also reports a limit on a column without any value, which no row breaks
-            raise ContractError.broken(named or table, dict.fromkeys(faults), way_out) from broken
+    faults = list(_shape(declared, data)) or list(_rows(declared, data))
+    if faults:
+        raise ContractError.broken(named or table, faults, way_out)
     return data
 
 
@@ -58,52 +52,49 @@ def check_pandas(table: str, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-@cache
-def _schema(table: str) -> pa.DataFrameSchema:
-    return schema(contract(table))
+@dataclass(frozen=True)
+class _Rule:
+    """Rows that break one limit of one column."""
+
+    bad: ir.BooleanValue
+    words: str
+    example: ir.Scalar | None = None
 
 
-def _column(field: Field) -> pa.Column:
-    low, high = field.bounds
-    checks = [pa.Check.ge(low)] if low is not None else []
-    checks += [pa.Check.le(high)] if high is not None else []
-    checks += [pa.Check.isin(list(field.values))] if field.values is not None else []
-    return pa.Column(field.kind.dtype, checks, nullable=not field.required)
+def _shape(declared: Table, data: ir.Table) -> Iterator[str]:
+    present = data.schema()
+    for name, field in declared.fields.items():
+        if name not in present:
+            yield f"missing column '{name}'"
+        elif present[name].copy(nullable=True) != field.kind.dtype:
+            yield f"column '{name}' is {str(present[name]).removeprefix('!')}, expected {field.kind.dtype}"
+    if declared.closed:
+        yield from (f"unexpected column '{name}'" for name in present if name not in declared.fields)
 
 
-def _words(fault: SchemaError, declared: Table, data: ir.Table) -> Iterator[str]:
-    name = str(getattr(fault.schema, "name", None))
-    match fault.reason_code:
-        case SchemaErrorReason.COLUMN_NOT_IN_DATAFRAME:
-            yield f"missing column '{fault.failure_cases}'"
-        case SchemaErrorReason.COLUMN_NOT_IN_SCHEMA:
-            yield f"unexpected column '{fault.failure_cases}'"
-        case SchemaErrorReason.WRONG_DATATYPE:
-            yield f"column '{name}' is {data[name].type()}, expected {declared.fields[name].kind.dtype}"
-        case SchemaErrorReason.SERIES_CONTAINS_NULLS:
-            yield f"{_count(data, data[name].isnull())} rows without a value in column '{name}'"
-        case SchemaErrorReason.DUPLICATES:
-            extra = data.count() - data.select(*declared.key).distinct().count()
-            yield f"{int(extra.execute())} rows repeat another row's ({', '.join(declared.key)})"
-        case _:
-            yield from _outside(data, name, declared.fields[name])
+def _rows(declared: Table, data: ir.Table) -> Iterator[str]:
+    rules = [rule for name, field in declared.fields.items() for rule in _rules(data[name], name, field)]
+    sums = {f"n{i}": ibis.ifelse(rule.bad, 1, 0).sum() for i, rule in enumerate(rules)}
+    sums |= {f"e{i}": rule.example for i, rule in enumerate(rules) if rule.example is not None}
+    found = data.aggregate(rows=data.count(), **sums).to_pyarrow().to_pylist()[0]
+    for i, rule in enumerate(rules):
+        if count := found[f"n{i}"]:
+            example = f", for example {found[f'e{i}']!r}" if f"e{i}" in found else ""
+            yield f"{count} rows {rule.words}{example}"
+    if declared.key:
+        distinct = int(data.select(*declared.key).distinct().count().to_pyarrow().as_py())
+        if extra := found["rows"] - distinct:
+            yield f"{extra} rows repeat another row's ({', '.join(declared.key)})"
 
 
-def _outside(data: ir.Table, name: str, field: Field) -> Iterator[str]:
-    """A sentence for each limit of the column that some rows break."""
-    column, (low, high) = data[name], field.bounds
-    rules: dict[str, ir.BooleanValue] = {}
+def _rules(column: ir.Column, name: str, field: Field) -> Iterator[_Rule]:
+    (low, high), place = field.bounds, f"in column '{name}'"
+    if field.required:
+        yield _Rule(column.isnull(), f"without a value {place}")
     if low is not None:
-        rules[f"below {low:g}"] = column < low
+        yield _Rule(column < low, f"below {low:g} {place}", column.min())
     if high is not None:
-        rules[f"above {high:g}"] = column > high
+        yield _Rule(column > high, f"above {high:g} {place}", column.max())
     if field.values is not None:
-        rules[f"not one of {', '.join(field.values)}"] = column.notin(field.values)
-    for words, bad in rules.items():
-        if rows := _count(data, bad):
-            example = data.filter(bad)[name].min().execute()
-            yield f"{rows} rows {words} in column '{name}', for example {example!r}"
-
-
-def _count(data: ir.Table, condition: ir.BooleanValue) -> int:
-    return int(data.filter(condition).count().execute())
+        odd = column.notin(field.values)
+        yield _Rule(odd, f"not one of {', '.join(field.values)} {place}", ibis.ifelse(odd, column, None).min())

@@ -181,8 +181,12 @@ def stage(
         started = mlflow.start_run(experiment_id=home, run_name=title, nested=parent is not None)
     with started as run:
         open_run = StageRun(run.info.run_id, run.info.experiment_id)
-        taken = MlflowClient().get_run(open_run.run_id).data.params  # what the launcher logged, as it was typed
-        params = {f"resolved.{k}" if k in taken and taken[k] != str(v) else k: v for k, v in (params or {}).items()}
+        taken = (
+            MlflowClient().get_run(open_run.run_id).data.params
+        )  # what the launcher logged, as it was typed
+        params = {
+            f"resolved.{k}" if k in taken and taken[k] != str(v) else k: v for k, v in (params or {}).items()
+        }
         identity = {f"code.{k}": v for k, v in code.identity().items()}
         open_run.log(params=params, tags={"stage": name, **identity, **(tags or {})})
         try:

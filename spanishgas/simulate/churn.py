@@ -1,9 +1,10 @@
 """Who churns: log-odds from contract and market, before anything the customer says.
 
-The contract effects reproduce the published churn rates by renewal, tenure, channel, competition, fuel and segment. The market effects
-are steps and bumps without a linear trace, found by trees alone: the source's ladder rises from 0.305 to 0.476 (average precision)
-with them while logistic regression stays below 0.30. The coefficients were fitted numerically, so that the expected rates of
-a large population match the published tables with all effects present.
+The contract effects reproduce the published churn rates by renewal, tenure, channel, competition, fuel and
+segment. The market effects are steps and bumps without a linear trace, found by trees alone: the source's
+ladder rises from 0.305 to 0.476 (average precision) with them while logistic regression stays below 0.30. The
+coefficients were fitted numerically, so that the expected rates of a large population match the published
+tables with all effects present.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Who got in touch, about what and in which mood: drawn given the outcome, as in the published data.
 
-The source's texts were written in knowledge of the outcome (4 of 5,321 stayers sound negative, 1 of 1,099 churners positive). That is
-reproduced as published, and the exact posterior of churn given a contact follows by Bayes' rule.
+The source's texts were written in knowledge of the outcome (4 of 5,321 stayers sound negative, 1 of 1,099
+churners positive). That is reproduced as published, and the exact posterior of churn given a contact follows
+by Bayes' rule.
 """
 
 from __future__ import annotations

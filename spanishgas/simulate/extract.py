@@ -1,7 +1,8 @@
 """One extract of the utility as raw files, and apart from them the truth.
 
-Customers are drawn block by block, each block is written before the next is kept, and the whole folder appears by one rename at the
-end. The truth is replaced just before that, so a folder of raw files always has its truth.
+Customers are drawn block by block, each block is written before the next is kept, and the whole folder
+appears by one rename at the end. The truth is replaced just before that, so a folder of raw files always has
+its truth.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ from spanishgas.simulate.streams import (
 )
 
 SHIFTS = ("none", "prices", "channels", "concept")
-"""Changes on top of ageing: prices 15 % up in the last three months; four in ten customers of the sales force come through a comparison
-site instead; other reasons to churn."""
+"""Changes on top of ageing: prices 15 % up in the last three months; four in ten customers of the sales force
+come through a comparison site instead; other reasons to churn."""
 ORPHAN_SHARE = 21 / 20_099
 """Customers that only the price file has, without an id: 252 rows of 20,099 customers."""
 TRUTH_FILE = "churn_probability.parquet"
@@ -93,13 +94,14 @@ def write_extract(
 
     Guarantees:
     - equal arguments give equal bytes, and nothing stands in `out` until all of it does;
-    - extracts of one seed and size at different `as_of` show the same customers, with equal readings and prices in shared months;
+    - extracts of one seed and size at different `as_of` show the same customers, with equal readings and
+      prices in shared months;
     - memory is bounded by the block, not by `customers`;
     - the truth has customer_id, churn, churn_probability (given everything the files show, the text included) and
       churn_probability_before_text (given contract and market alone), exact under the model the data is drawn from.
 
-    `customers` counts the base date's; a later extract has lost and won some. Raises UsageError for arguments out of range, an unknown
-    `shift`, or an `out` that exists.
+    `customers` counts the base date's; a later extract has lost and won some. Raises UsageError for arguments
+    out of range, an unknown `shift`, or an `out` that exists.
     """
     _check(out, customers, seed, as_of, shift, truth)
     staging = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}"
@@ -229,7 +231,7 @@ class _Files:
             whole = dataclasses.replace(prices, row=np.ones_like(prices.row))
             self._csv(
                 "price_history",
-                price_rows(pd.Series(None, index=people.index, dtype=object), whole, keep, self.span),
+                price_rows(nobody, whole, keep, self.span),
             )
 
     def _csv(self, table: str, rows: pd.DataFrame) -> None:

@@ -1,8 +1,8 @@
 """Hourly readings that add up to the monthly totals.
 
-A day's shape depends on the kind of customer and on working day or weekend; every hour is shaken; the running total of the month is rounded,
-not the single reading, so that the hours of a month sum to its total exactly. Negative readings come at the published
-rates and stand in hours that carry nothing of the total.
+A day's shape depends on the kind of customer and on working day or weekend; every hour is shaken; the running
+total of the month is rounded, not the single reading, so that the hours of a month sum to its total exactly.
+Negative readings come at the published rates and stand in hours that carry nothing of the total.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def draw_hours(
     block: int,
     span: slice,
 ) -> tuple[Floats, Floats]:
-    """Readings of the customers `keep` of a block: electricity (kWh, 3 decimals) and gas (m3, 4 decimals), customer x hour.
+    """Readings of the customers `keep` of a block, customer x hour: electricity (kWh) and gas (m3).
 
     A month's readings depend on seed, block and month alone, not on `keep` or `span`.
     """

@@ -24,7 +24,8 @@ ELEC_QUANTILES = {
     1e-5: 0.0004, 0.01: 0.0121, 0.05: 7.0, 0.25: 34.18, 0.50: 89.80, 0.75: 293.9, 0.90: 2_000.0, 0.95: 6_600.0,
     0.99: 23_042.0, 0.99997: 92_559.0,
 }  # fmt: skip
-"""Mean monthly kWh of a customer: published quantiles; the 5, 90 and 95 % are fitted to the mean 1,142 and deviation 3,954."""
+"""Mean monthly kWh of a customer: published quantiles; the 5, 90 and 95 % are fitted to the mean 1,142 and
+deviation 3,954."""
 GAS_QUANTILES = {
     1e-4: 1.0, 0.25: 30.0, 0.50: 60.0, 0.75: 210.0, 0.90: 900.0, 0.9447: 1_548.0, 0.9999: 7_131.0,
 }  # fmt: skip
@@ -36,15 +37,18 @@ SIZE_SHIFT = np.array(
         [1.4, 1.4, 1.4, 1.4, 1.4, 1.4],
     ]
 )
-"""Mean score of electricity use by segment and channel: comparison sites bring the large users (published margin medians)."""
+"""Mean score of electricity use by segment and channel: comparison sites bring the large users (published
+margin medians)."""
 WINTER = np.array([1.35, 1.25, 1.10, 0.90, 0.75, 0.75, 0.80, 0.80, 0.75, 0.90, 1.15, 1.45])
 SUMMER = np.array([0.85, 0.85, 0.80, 0.80, 0.90, 1.15, 1.50, 1.45, 1.15, 0.85, 0.80, 0.90])
 SUMMER_SHARE = 0.15
-"""Electricity by month of winter- and summer-peaking customers: the last quarter is typically 40-55 % above the third."""
+"""Electricity by month of winter- and summer-peaking customers: the last quarter is typically 40-55 % above
+the third."""
 HEATING = np.array([0.28, 0.22, 0.12, 0.03, 0.007, 0.0, 0.0, 0.0, 0.003, 0.02, 0.08, 0.24]) * 12
 """Gas by month: nine active months of twelve."""
 EMPTY_SHARE, EMPTY_MONTHS, EMPTY_SIZE = 0.0437, 0.8, 0.3
-"""Customers below the size score whose supply is mostly idle, and the share of their months without electricity (2.2 % of months are zero)."""
+"""Customers below the size score whose supply is mostly idle, and the share of their months without
+electricity (2.2 % of months are zero)."""
 
 TIER1_QUANTILES = {1e-4: 0.06, 0.01: 0.100, 0.25: 0.128, 0.50: 0.149, 0.75: 0.164, 0.99: 0.240, 0.9999: 0.33}
 """Peak price (EUR/kWh) around the end of 2024."""
@@ -155,13 +159,15 @@ def draw_prices(
     gas_price = np.where(gas, 0.825 + 0.045 * g.standard_normal(n), np.nan)
     gas_fixed = np.where(gas, 63.74 * np.exp(0.08 * g.standard_normal(n)), 0.0)
     gas_fixed_cost = np.where(gas, gas_fixed - 36 * np.exp(0.1 * g.standard_normal(n)), 0.0)
-    tiers = [np.round(np.where(zero, 0.0, tier1 * ratio), 6) for ratio in TIER_RATIO]
+    listed = np.where(zero, 0.0, tier1)
 
     def flat(value: Floats, decimals: int) -> Floats:
         return np.broadcast_to(np.round(value, decimals)[:, None], shape)
 
     return Prices(
-        *tiers,
+        tier1=np.asarray(np.round(listed * TIER_RATIO[0], 6), dtype="float64"),
+        tier2=np.asarray(np.round(listed * TIER_RATIO[1], 6), dtype="float64"),
+        tier3=np.asarray(np.round(listed * TIER_RATIO[2], 6), dtype="float64"),
         fee=flat(fee * electric, 4),
         fee_cost=flat((fee - margin) * electric, 4),
         gas=flat(gas_price, 6),

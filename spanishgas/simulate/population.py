@@ -18,8 +18,8 @@ from spanishgas.simulate.streams import BASE, BLOCK, Stream, rng
 Floats = NDArray[np.float64]
 
 PROVINCES = pd.read_csv(Path(__file__).with_name("provinces.csv"))
-"""Provinces with their share of customers, mean cost in 2024 (EUR/kWh, EUR/m3), its rise from January to December, and `pull`:
-the log-odds of churn that the local market adds."""
+"""Provinces with their share of customers, mean cost in 2024 (EUR/kWh, EUR/m3), its rise from January to
+December, and `pull`: the log-odds of churn that the local market adds."""
 
 SEGMENTS = ("Residential", "SME", "Corporate")
 SEGMENT_COUNTS = np.array([18_090, 1_832, 177])
@@ -43,7 +43,8 @@ POWER_SHARES = np.array(
         [0.3474, 0.2438, 0.1820, 0.0887, 0.0685, 0.0353, 0.0221, 0.0122],
     ]
 )
-"""Primary and second residences: means 5.14 and 4.07 kW, standard deviations 1.98 and 1.91, and the published quartiles."""
+"""Primary and second residences: means 5.14 and 4.07 kW, standard deviations 1.98 and 1.91, and the published
+quartiles."""
 CORPORATE_POWER = {
     15: 28, 20: 10, 25: 9, 30: 25, 35: 12, 40: 6, 45: 8, 50: 8, 55: 5, 60: 4, 65: 5, 70: 4, 75: 5, 80: 8, 85: 4, 90: 2,
     95: 4, 100: 3, 105: 2, 110: 2, 115: 1, 120: 3, 130: 5, 140: 1, 145: 1, 150: 12,
@@ -87,17 +88,17 @@ RENEWAL_GIVEN_TENURE = np.array(
 """Customers by tenure bucket (0-6m, 6-12m, 1-2y, 2-5y, 5y+) and renewal bucket (expired, 0-3m, 3-6m, 6-12m)."""
 NEVER_CHANGED_SHARE = 6_095 / 20_099
 """Customers without a product change."""
-CHANGE_MEDIAN, CHANGE_SPREAD = 8.6, 0.95
-"""Months since the last product change: median and log-standard deviation before the cap by tenure. Fitted to the published
-medians of 7.43 (stayers) and 4.93 (churners)."""
+CHANGE_MEDIAN, CHANGE_SPREAD = 9.05, 0.95
+"""Months since the last product change: median and log-standard deviation before the cap by tenure. Fitted to
+the published medians of 7.43 (stayers) and 4.93 (churners)."""
 JOINED_PER_DAY = 0.00061
 """Newcomers per base customer and day after the base date: about as many as leave."""
 
 
 def days(dates: pd.Series[Any], as_of: date) -> Floats:
     """Days from `as_of` to each of `dates`; NaN for none."""
-    out: Floats = ((dates - pd.Timestamp(as_of)) / pd.Timedelta(days=1)).to_numpy(float)
-    return out
+    elapsed = (dates - pd.Timestamp(as_of)) / pd.Timedelta(days=1)
+    return np.asarray(elapsed, dtype="float64")
 
 
 def newcomers(customers: int, as_of: date) -> int:
@@ -108,8 +109,8 @@ def newcomers(customers: int, as_of: date) -> int:
 def draw_people(seed: int, cohort: int, block: int, customers: int) -> pd.DataFrame:
     """One block of BLOCK customers as they are on the base date (cohort 0) or on the day they join (cohort 1).
 
-    `customers` is the size of the base cohort; newcomers take the ids after it. Columns beyond the source's: `size`, the
-    standard normal score of electricity use, and `gas_size`, that of gas use (NaN without gas).
+    `customers` is the size of the base cohort; newcomers take the ids after it. Columns beyond the source's:
+    `size`, the standard normal score of electricity use, and `gas_size`, that of gas use (NaN without gas).
     """
     g = rng(seed, Stream.PEOPLE, cohort, block)
     n = BLOCK
@@ -146,7 +147,7 @@ def draw_people(seed: int, cohort: int, block: int, customers: int) -> pd.DataFr
     if cohort:
         joined = [BASE + timedelta(days=1 + int(r / (customers * JOINED_PER_DAY))) for r in row]
         first = np.array(joined, dtype="datetime64[D]")
-        next_renewal = first + 330 + renewal % 30
+        next_renewal = first + np.asarray(330 + renewal % 30, dtype="timedelta64[D]")
         never[:] = True
     changed = np.datetime64(BASE) - np.floor(since_change).astype(int)
     return pd.DataFrame(
@@ -186,7 +187,7 @@ def _renewal(u: Floats, v: Floats, tenure_months: Floats) -> NDArray[np.int64]:
     edges = np.interp(RENEWAL_EDGES, RENEWAL_DAYS, RENEWAL_CUMULATIVE)
     at = np.interp(edges[bucket] + v * np.diff(edges)[bucket], RENEWAL_CUMULATIVE, RENEWAL_DAYS)
     low, high = RENEWAL_EDGES[bucket] + 0.5, RENEWAL_EDGES[bucket + 1] - 0.5
-    return np.clip(np.rint(at), low, high).astype(np.int64)
+    return np.asarray(np.clip(np.rint(at), low, high), dtype=np.int64)
 
 
 def _cumulative(weights: NDArray[Any]) -> Floats:

@@ -1,7 +1,7 @@
 """Random streams and the calendar they are keyed by.
 
-Each stream is named by what it draws and the block of customers it draws for. No stream depends on how many customers an
-extract has or when it is taken, except those that are meant to: OUTCOME and CONTACT.
+Each stream is named by what it draws and the block of customers it draws for. No stream depends on how many
+customers an extract has or when it is taken, except those that are meant to: OUTCOME and CONTACT.
 """
 
 from __future__ import annotations

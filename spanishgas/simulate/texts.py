@@ -1,7 +1,8 @@
 """What an agent writes down about a contact: terse notes and short narratives in English.
 
-The words depend on topic and mood and on facts of the record (days to renewal, tenure, price, competition, way of contact), not on the
-outcome beyond those: the text says no more about churn than its intent and sentiment do.
+The words depend on topic and mood and on facts of the record (days to renewal, tenure, price, competition,
+way of contact), not on the outcome beyond those: the text says no more about churn than its intent and
+sentiment do.
 """
 
 from __future__ import annotations

@@ -1,0 +1,149 @@
+"""Every entry point of MLproject, called as users call it: `mlflow run . --env-manager local -e ...`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow.tracking import MlflowClient
+
+from spanishgas.lake import Lake
+from spanishgas.settings import PROJECT
+from tests.gold_frames import gold_frame, publish_gold
+
+pytestmark = pytest.mark.e2e
+ENTRY_POINTS = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]
+MODEL = "spanishgas-churn"
+
+
+class Project:
+    """A work folder with a tracking store of its own, and `mlflow run` on the project from there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lake = folder, folder / "lake"
+        self.store = f"sqlite:///{folder}/mlflow.db"
+        self.called: set[str] = set()
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.store, self.store)
+
+    def run(self, entry: str, expect: int = 0, **params: object) -> str:
+        """Output of the entry point; `lake` is given wherever it is a parameter."""
+        self.called.add(entry)
+        if "lake" in ENTRY_POINTS[entry].get("parameters", {}):
+            params = {"lake": self.lake, **params}
+        given = [word for name, value in params.items() for word in ("-P", f"{name}={value}")]
+        command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local", "-e", entry, *given]
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "MLFLOW_TRACKING_URI": self.store,
+            "SPANISHGAS_LAKE": str(self.lake),
+        }
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+        )
+        output = done.stdout + done.stderr
+        assert (done.returncode != 0) == (expect != 0), output[-4000:]
+        return output
+
+    def stages(self) -> dict[str, int]:
+        """Finished runs by stage."""
+        runs = self.client.search_runs(["0"], "attributes.status = 'FINISHED'", max_results=1000)
+        names = [run.data.tags["stage"] for run in runs]
+        return {name: names.count(name) for name in names}
+
+    def aliases(self) -> Mapping[str, str]:
+        aliases: Mapping[str, str] = self.client.get_registered_model(MODEL).aliases
+        return aliases
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project(tmp_path_factory.mktemp("project"))
+
+
+def test_main_carries_raw_files_to_a_ladder_and_a_verdict(project: Project) -> None:
+    output = project.run("main", customers=400, trials=1)
+    stages = project.stages()
+    assert stages["simulate"] == 2
+    assert stages["etl"] == 2
+    assert stages["experiment"] == 9
+    assert stages["trial"] == 9
+    assert "Gate" in output
+    version = project.client.get_model_version(MODEL, "1")
+    assert version.tags["gate"] in ("passed", "refused")
+
+
+def test_main_run_again_changes_no_table_and_registers_no_second_version(project: Project) -> None:
+    before = {p: p.read_bytes() for p in project.lake.glob("*/*/*/_current.json")}
+    assert before
+    project.run("main", customers=400, trials=1)
+    assert {p: p.read_bytes() for p in project.lake.glob("*/*/*/_current.json")} == before
+    assert len(project.client.search_model_versions(f"name = '{MODEL}'")) == 1
+    assert project.stages()["experiment"] == 9
+
+
+def test_simulate_and_etl_build_an_extract_of_the_callers_choice(project: Project) -> None:
+    raw = project.folder / "my raw"
+    project.run("simulate", customers=250, out=raw, as_of="2025-06-30", labelled="false", seed=3)
+    assert not (raw / "churn_label.csv").exists()
+    project.run("etl", raw=raw, as_of="2025-06-30", lake=project.folder / "other lake")
+    gold = Lake(project.folder / "other lake").current("gold_master")
+    assert gold.manifest.as_of == date(2025, 6, 30)
+
+
+def test_experiments_on_a_table_with_signal_lead_to_a_champion_that_scores(project: Project) -> None:
+    lake = Lake(project.lake)
+    publish_gold(lake, gold_frame(1500, 1), date(2025, 9, 30))
+    publish_gold(lake, gold_frame(400, 2, labelled=False, first_id=1400), date(2025, 12, 31))
+    project.run("experiment", id="E2", model="logistic", trials=2)
+    project.run("ladder", ids="E4,E7", models="logistic,xgboost", trials=1)
+    output = project.run("evaluate")
+    assert "version 2" in output
+
+
+def test_promote_needs_a_passed_gate_and_rollback_a_previous_champion(project: Project) -> None:
+    verdict = project.client.get_model_version(MODEL, "2").tags["gate"]
+    project.run("promote", expect=0 if verdict == "passed" else 1, reason="the best so far")
+    project.client.set_model_version_tag(MODEL, "1", "gate", "passed")
+    project.client.set_model_version_tag(MODEL, "2", "gate", "passed")
+    project.run("promote", version=1, reason="a rehearsal")
+    project.run("promote", version=2, reason="the best so far")
+    assert project.aliases()["champion"] == "2"
+    project.run("rollback", reason="a rehearsal")
+    assert project.aliases()["champion"] == "1"
+    project.run("promote", version=2, reason="the best so far")
+
+
+def test_score_and_drift_speak_of_every_customer_of_the_newest_extract(project: Project) -> None:
+    project.run("score")
+    lake = Lake(project.lake)
+    for table in ("scores", "recommendations"):
+        rows = lake.current(table).pandas(["customer_id"])
+        assert len(rows) == 400
+        assert rows["customer_id"].is_unique
+    output = project.run("drift")
+    assert "drift: " in output
+
+
+def test_retrain_runs_the_champions_experiment_and_asks_the_gate(project: Project) -> None:
+    output = project.run("retrain", trials=1)
+    assert "gate" in output
+
+
+def test_a_mistake_ends_in_one_message_and_no_traceback(project: Project) -> None:
+    output = project.run("experiment", expect=2, id="E55")
+    assert "unknown experiment 'E55'" in output
+    assert "Did you mean 'E5'?" in output
+
+
+def test_every_entry_point_was_called(project: Project) -> None:
+    assert project.called == set(ENTRY_POINTS)

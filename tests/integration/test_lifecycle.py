@@ -1,0 +1,523 @@
+"""From two gold tables to a champion, scores, recommendations and a drift report, on one tracking store.
+
+labelled gold -> ladder E4, E5 -> version -> @champion -> scores of the same table, then of a later, shifted one
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+import yaml
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from spanishgas.errors import TrackingError, UsageError
+from spanishgas.evaluation.selection import Compared
+from spanishgas.evaluation.value import NO_OFFER
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle import evaluation, gate, promotion, registry, runs
+from spanishgas.lifecycle.evaluation import Evaluated
+from spanishgas.lifecycle.experiments import run_experiment, run_ladder
+from spanishgas.lifecycle.registry import Alias
+from spanishgas.monitoring.drift import Drift, compare, drift, effects
+from spanishgas.scoring.recommend import GENERIC, recommend
+from spanishgas.scoring.score import score
+from spanishgas.settings import PROJECT, settings
+from spanishgas.training.experiment import load_policy, load_search
+from spanishgas.training.matrix import in_holdout
+from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
+from tests.gold_frames import gold_frame, publish_gold
+
+DAY, LATER = date(2024, 12, 31), date(2025, 3, 31)
+CUSTOMERS, TRIALS, SEED = 1500, 2, 7
+IDS = ["E4", "E5"]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Everything that one pass through the chain left behind."""
+
+    root: Path
+    lake: Lake
+    gold: Snapshot
+    later: Snapshot
+    ladder: list[Compared]
+    again: list[Compared]
+    evaluated: Evaluated
+    twice: Evaluated
+    fitted: list[ChurnModel]
+    scores: Snapshot
+    recommendations: Snapshot
+    same: Drift
+    shifted: Drift
+
+
+def forget() -> None:
+    """Settings and configuration are read once; a test with its own reads them again."""
+    for cached in (settings, load_policy, load_search):
+        cached.cache_clear()
+
+
+def cheap_search(folder: Path) -> Path:
+    """The project's experiments, with trees few enough for a test."""
+    shutil.copytree(PROJECT / "experiments", folder)
+    search = yaml.safe_load((folder / "search.yaml").read_text())
+    search["xgboost"]["start"] |= {"n_estimators": 30, "learning_rate": 0.1}
+    search["xgboost"]["space"]["n_estimators"] = {"low": 20, "high": 40, "step": 10}
+    (folder / "search.yaml").write_text(yaml.safe_dump(search))
+    return folder
+
+
+def labelled_gold() -> pd.DataFrame:
+    """Customers who leave for one plain reason: the sentiment of their contact."""
+    frame = gold_frame(CUSTOMERS)
+    chance = np.where(frame["sentiment_label"] == "negative", 0.95, 0.03)
+    frame["churn"] = pd.array(np.random.default_rng(1).random(CUSTOMERS) < chance, dtype="Int64")
+    return frame
+
+
+def later_gold() -> pd.DataFrame:
+    """A later table: 500 customers left, 500 came, every number tripled and every flag up."""
+    frame = gold_frame(CUSTOMERS, seed=2, labelled=False, first_id=501)
+    beside = ["churn", "avg_monthly_margin", "total_margin_2024", "contracted_power_kw", "is_urban"]
+    for name in frame.select_dtypes("number").columns.difference(beside):
+        frame[name] = 1 if set(frame[name].unique()) == {0, 1} else frame[name] * 3
+    angry = np.random.default_rng(3).random(CUSTOMERS) < 0.5
+    frame.loc[angry, "sentiment_label"] = "negative"
+    frame["churn"] = pd.array([pd.NA] * CUSTOMERS, dtype="Int64")
+    return frame
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+    root = tmp_path_factory.mktemp("chain")
+    tracked = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        patch.setenv("MLFLOW_UV_AUTO_DETECT", "false")
+        patch.setenv("SPANISHGAS_EXPERIMENTS", str(cheap_search(root / "experiments")))
+        patch.chdir(root)
+        forget()
+        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+        try:
+            yield pass_through(root, patch)
+        finally:
+            while mlflow.active_run():
+                mlflow.end_run()
+            mlflow.set_tracking_uri(tracked)
+    forget()
+
+
+def pass_through(root: Path, patch: pytest.MonkeyPatch) -> Chain:
+    fitted: list[ChurnModel] = []
+    log_model = registry.log_model
+
+    def remember(model: ChurnModel, name: str, params: dict[str, object]) -> object:
+        fitted.append(model)
+        return log_model(model, name, params)
+
+    patch.setattr(registry, "log_model", remember)
+    lake = Lake(root / "lake")
+    gold = publish_gold(lake, labelled_gold(), DAY)
+    ladder = run_ladder(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED)
+    again = run_ladder(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED, reuse=True)
+    evaluated = evaluation.evaluate(None, lake=lake)
+    twice = evaluation.evaluate(None, lake=lake)
+    promotion.promote("challenger", "first")
+    score("champion", lake=lake)
+    same = drift(None, lake=lake)
+    later = publish_gold(lake, later_gold(), LATER)
+    scores, recommendations = score("champion", lake=lake), recommend(lake=lake)
+    shifted = drift(None, lake=lake)
+    return Chain(
+        root,
+        lake,
+        gold,
+        later,
+        ladder,
+        again,
+        evaluated,
+        twice,
+        fitted,
+        scores,
+        recommendations,
+        same,
+        shifted,
+    )
+
+
+def runs_of(stage: str) -> list[Run]:
+    return runs.find({"stage": stage})
+
+
+def artifacts(run_id: str) -> set[str]:
+    return {a.path for a in MlflowClient().list_artifacts(run_id)}
+
+
+# Experiments and the ladder
+
+
+def test_an_experiment_run_carries_its_tags_and_a_score_with_an_interval(chain: Chain) -> None:
+    found = runs_of("experiment")
+    assert {(r.data.tags["experiment"], r.data.tags["model"]) for r in found} == {(i, "xgboost") for i in IDS}
+    for run in found:
+        low, score, high = (run.data.metrics[f"cv.average_precision{part}"] for part in (".low", "", ".high"))
+        assert low < score < high
+
+
+def test_an_experiment_has_as_many_child_runs_as_trials(chain: Chain) -> None:
+    for run in runs_of("experiment"):
+        children = runs.find({"stage": "trial", "mlflow.parentRunId": run.info.run_id})
+        assert len(children) == TRIALS
+
+
+def test_a_ladder_leaves_a_list_a_table_and_a_chart(chain: Chain) -> None:
+    assert {"ladder.json", "ladder.md", "ladder.png"} <= artifacts(runs_of("ladder")[0].info.run_id)
+
+
+def test_exactly_one_rung_is_chosen_and_the_ladder_names_it(chain: Chain) -> None:
+    (chosen,) = [c.rung.run_id for c in chain.ladder if c.chosen]
+    assert runs.artifact(runs_of("ladder")[0].info.run_id, "ladder.json")["chosen"] == chosen
+
+
+def test_an_unchanged_ladder_is_reused_with_its_runs(chain: Chain) -> None:
+    assert [c.rung.run_id for c in chain.again] == [c.rung.run_id for c in chain.ladder]
+    assert len(runs_of("ladder")) == 1
+
+
+def test_an_unchanged_experiment_is_reused(chain: Chain) -> None:
+    reused = run_experiment("E4", "xgboost", trials=TRIALS, lake=chain.lake, seed=SEED, reuse=True)
+    assert reused == chain.ladder[0].rung.run_id
+
+
+def test_an_experiment_refuses_trials_below_one(chain: Chain) -> None:
+    with pytest.raises(UsageError, match="got -3"):
+        run_experiment("E4", "xgboost", trials=-3, lake=chain.lake, seed=SEED)
+
+
+def test_a_stage_within_a_stage_lies_in_the_same_mlflow_experiment(chain: Chain) -> None:
+    with runs.stage("outer", "outer") as outer, runs.stage("inner", "inner") as inner:
+        assert inner.experiment_id == outer.experiment_id
+
+
+# Evaluation and the version
+
+
+def test_the_version_is_the_run_that_the_ladder_chose(chain: Chain) -> None:
+    (chosen,) = [c.rung for c in chain.ladder if c.chosen]
+    assert chain.evaluated.version.tags["experiment"] == chosen.experiment
+    run = MlflowClient().get_run(chain.evaluated.version.run_id)
+    assert run.data.params["of_run"] == chosen.run_id
+
+
+def test_a_version_has_signature_and_a_synthetic_input_example(chain: Chain) -> None:
+    info = mlflow.models.get_model_info("models:/spanishgas-churn@challenger")
+    assert info.signature.inputs.input_names() == list(chain.fitted[0].features)
+    assert info.signature.outputs.input_names() == [PROBABILITY, FLAG, TIER]
+    assert info.saved_input_example_info is not None
+
+
+def test_a_versions_requirements_are_pinned(chain: Chain) -> None:
+    path = mlflow.artifacts.download_artifacts("models:/spanishgas-churn@challenger/requirements.txt")
+    lines = [line for line in Path(path).read_text().splitlines() if line and not line.startswith("#")]
+    assert lines
+    assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in lines)
+
+
+def test_a_version_names_the_data_that_it_was_trained_on(chain: Chain) -> None:
+    tags = chain.evaluated.version.tags
+    assert (tags["data.uri"], tags["data.digest"]) == (chain.gold.uri, chain.gold.manifest.digest)
+
+
+def test_the_logged_model_carries_the_holdout_metrics_and_their_data_set(chain: Chain) -> None:
+    model = MlflowClient().get_logged_model(chain.evaluated.version.model_id)
+    metrics = {m.key: m for m in model.metrics}
+    value = metrics["holdout.average_precision"]
+    assert value.value == pytest.approx(chain.evaluated.metrics["holdout.average_precision"])
+    assert value.dataset_digest == chain.gold.manifest.digest[:16]
+
+
+def test_the_verdict_is_an_artefact_and_a_tag(chain: Chain) -> None:
+    version = chain.evaluated.version
+    content = runs.artifact(version.run_id, "verdict.json")
+    assert gate.Verdict.model_validate(content["verdict"]) == chain.evaluated.verdict
+    assert registry.resolve(str(version.version)).tags["gate"] == "passed"
+
+
+def test_an_evaluated_version_is_the_challenger(chain: Chain) -> None:
+    assert registry.aliases()[Alias.CHALLENGER] == str(chain.evaluated.version.version)
+
+
+def test_evaluating_twice_registers_one_version_and_opens_the_holdout_once(chain: Chain) -> None:
+    assert chain.twice.version.version == chain.evaluated.version.version
+    assert chain.twice.verdict == chain.evaluated.verdict
+    model = MlflowClient().get_registered_model("spanishgas-churn")
+    assert model.tags["holdout_openings"] == "1"
+    assert len(MlflowClient().search_model_versions("name = 'spanishgas-churn'")) == 1
+
+
+def test_the_holdout_metrics_are_of_the_held_out_customers_alone(chain: Chain) -> None:
+    ids = chain.gold.pandas(["customer_id"])["customer_id"]
+    held_out = in_holdout(ids, load_policy().holdout).sum()
+    assert chain.evaluated.metrics["holdout.rows"] == held_out
+
+
+def test_the_loaded_champion_predicts_what_the_fitted_model_predicted(chain: Chain) -> None:
+    frame = chain.later.pandas()
+    pd.testing.assert_frame_equal(registry.load().model.predict(frame), chain.fitted[0].predict(frame))
+
+
+def test_pyfunc_answers_with_a_table_of_probability_flag_and_tier(chain: Chain) -> None:
+    model = mlflow.pyfunc.load_model("models:/spanishgas-churn@champion")
+    answer = model.predict(registry.example(chain.fitted[0]))
+    assert list(answer.columns) == [PROBABILITY, FLAG, TIER]
+    assert len(answer) == 3
+    assert answer[PROBABILITY].between(0, 1).all()
+
+
+# The gate
+
+
+@pytest.mark.parametrize("metrics", [{}, {"holdout.average_precision": float("nan")}])
+def test_the_gate_fails_closed_on_what_it_cannot_know(metrics: dict[str, float]) -> None:
+    verdict = gate.judge(metrics, load_policy())
+    assert not verdict.passed
+    assert "holdout.average_precision is missing, the limit is 0.70: train on more" in verdict.words
+
+
+def test_a_refusal_names_value_limit_and_way_out() -> None:
+    verdict = gate.judge({"holdout.average_precision": 0.699}, load_policy())
+    assert not verdict.passed
+    assert "is 0.699, the limit is 0.70: train on more" in verdict.words
+
+
+def test_the_limit_itself_passes() -> None:
+    assert gate.judge({"holdout.average_precision": 0.70}, load_policy()).passed
+
+
+def test_a_verdict_without_checks_has_not_passed() -> None:
+    assert not gate.Verdict(checks=[], waivers=[]).passed
+
+
+# Promotion, on a registered model of the test's own
+
+
+@pytest.fixture
+def model(chain: Chain, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A registered model without versions, in the chain's store."""
+    name = re.sub(r"\W", "-", request.node.name)
+    monkeypatch.setenv("SPANISHGAS_REGISTERED_MODEL", name)
+    settings.cache_clear()
+    MlflowClient().create_registered_model(name)
+    yield name
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def add_version(model: str, source: str = "nowhere", **tags: str) -> str:
+    return str(MlflowClient().create_model_version(model, source, tags=tags).version)
+
+
+@pytest.mark.parametrize("tags", [{}, {"gate": "refused", "gate.words": "refused: too low"}])
+def test_a_version_without_a_passed_gate_is_not_promoted(model: str, tags: dict[str, str]) -> None:
+    version = add_version(model, **tags)
+    with pytest.raises(TrackingError, match="too low" if tags else "never evaluated"):
+        promotion.promote(version, "please")
+    assert registry.aliases() == {}
+
+
+def test_promotion_moves_the_champion_and_keeps_the_previous(model: str) -> None:
+    first, second = add_version(model, gate="passed"), add_version(model, gate="passed")
+    promotion.promote(first, "first")
+    promotion.promote(second, "better")
+    assert registry.aliases() == {"champion": second, "previous": first}
+    tags = registry.resolve("champion").tags
+    assert (tags["champion.reason"], tags["champion.replaced"]) == ("better", first)
+    assert tags["champion.by"]
+    assert tags["champion.at"]
+
+
+def test_promoting_the_champion_again_changes_nothing(model: str) -> None:
+    first, second = add_version(model, gate="passed"), add_version(model, gate="passed")
+    promotion.promote(first, "first")
+    promotion.promote(second, "better")
+    before = registry.resolve("champion").tags
+    promotion.promote(second, "again")
+    assert registry.aliases() == {"champion": second, "previous": first}
+    assert registry.resolve("champion").tags == before
+
+
+def test_rollback_returns_to_the_previous_champion_and_marks_the_version(model: str) -> None:
+    first, second = add_version(model, gate="passed"), add_version(model, gate="passed")
+    promotion.promote(first, "first")
+    promotion.promote(second, "better")
+    promotion.rollback("worse after all")
+    assert registry.aliases() == {"champion": first}
+    assert registry.resolve(second).tags["rolled_back"] == "worse after all"
+    assert registry.resolve(first).tags["champion.how"] == "rolled back to"
+
+
+def test_rollback_without_a_previous_champion_is_an_error(model: str) -> None:
+    promotion.promote(add_version(model, gate="passed"), "first")
+    with pytest.raises(TrackingError, match="no previous champion"):
+        promotion.rollback("why not")
+
+
+def test_no_champion_is_an_error_that_says_what_to_run(model: str, chain: Chain) -> None:
+    with pytest.raises(TrackingError, match=r"no version 'champion'.*spanishgas promote"):
+        score("champion", lake=chain.lake)
+
+
+class Stranger:
+    """A type that no artefact of this project holds."""
+
+
+def test_an_artefact_with_an_untrusted_type_is_refused(model: str, tmp_path: Path) -> None:
+    skops.io.dump(Stranger(), tmp_path / "model.skops")
+    with pytest.raises(UsageError, match=r"not trusted.*Stranger"):
+        registry.load(add_version(model, str(tmp_path)))
+
+
+def test_an_artefact_in_another_format_is_refused(model: str, tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(b"")
+    with pytest.raises(UsageError, match="not a skops artefact"):
+        registry.load(add_version(model, str(tmp_path)))
+
+
+# Scores and recommendations
+
+
+def test_scores_hold_one_row_per_customer_of_the_newest_gold(chain: Chain) -> None:
+    scores = chain.scores.pandas()
+    assert scores["customer_id"].tolist() == chain.later.pandas()["customer_id"].tolist()
+    assert chain.scores.manifest.as_of == LATER
+    assert set(scores["model_version"]) == {str(chain.evaluated.version.version)}
+
+
+def test_in_training_marks_the_customers_that_the_model_learned_from(chain: Chain) -> None:
+    scores = chain.scores.pandas()
+    known = scores["customer_id"].isin(set(chain.gold.pandas()["customer_id"]))
+    expected = known & ~in_holdout(scores["customer_id"], load_policy().holdout)
+    assert scores["in_training"].tolist() == expected.tolist()
+    assert 0 < expected.sum() < known.sum()
+
+
+def test_expected_loss_is_probability_times_the_positive_margin(chain: Chain) -> None:
+    scores, margin = chain.scores.pandas(), chain.later.pandas()["avg_monthly_margin"]
+    expected = scores[PROBABILITY] * np.maximum(margin, 0)
+    np.testing.assert_allclose(scores["expected_monthly_loss"], expected)
+    assert (margin < 0).any()
+
+
+def test_unchanged_inputs_leave_scores_and_recommendations_as_they_are(chain: Chain) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (chain.lake.root / "scored").rglob("*")}
+    assert score("champion", lake=chain.lake).manifest == chain.scores.manifest
+    assert recommend(lake=chain.lake).manifest == chain.recommendations.manifest
+    assert {p: p.stat().st_mtime_ns for p in (chain.lake.root / "scored").rglob("*")} == before
+
+
+def test_recommendations_hold_one_row_per_scored_customer(chain: Chain) -> None:
+    table, scores = chain.recommendations.pandas(), chain.scores.pandas()
+    assert table["customer_id"].tolist() == scores["customer_id"].tolist()
+    assert table["risk_score"].tolist() == scores[PROBABILITY].tolist()
+
+
+def test_reasons_are_never_empty(chain: Chain) -> None:
+    reasons = chain.recommendations.pandas()["reason_codes"]
+    assert all(len(r) and all(r) for r in reasons)
+
+
+def test_a_low_risk_has_the_generic_reason_and_no_offer(chain: Chain) -> None:
+    table = chain.recommendations.pandas()
+    low = table[table[TIER] == "Low"]
+    assert len(low)
+    assert {tuple(r) for r in low["reason_codes"]} == {(GENERIC,)}
+    assert set(low["action"]) == {NO_OFFER}
+
+
+def test_a_risk_from_medium_up_is_explained_by_the_models_own_inputs(chain: Chain) -> None:
+    table = chain.recommendations.pandas()
+    raised = table[table[TIER] != "Low"]
+    assert len(raised)
+    assert not any(GENERIC in r for r in raised["reason_codes"])
+    assert any("negative" in reason for r in raised["reason_codes"] for reason in r)
+
+
+def test_a_negative_margin_gets_no_offer(chain: Chain) -> None:
+    table, margin = chain.recommendations.pandas(), chain.later.pandas()["avg_monthly_margin"]
+    at_risk = table[TIER] != "Low"
+    assert set(table.loc[at_risk & (margin < 0), "action"]) == {NO_OFFER}
+    assert (table.loc[at_risk & (margin > 0), "action"] != NO_OFFER).any()
+
+
+def test_no_offer_costs_and_brings_nothing(chain: Chain) -> None:
+    table = chain.recommendations.pandas()
+    offered = table["action"] != NO_OFFER
+    assert (table.loc[~offered, ["offer_budget", "expected_margin_impact"]] == 0).all(axis=None)
+    assert (table.loc[offered, ["offer_budget", "expected_margin_impact"]] > 0).all(axis=None)
+
+
+# Drift
+
+
+def test_a_drift_report_is_pages_and_data(chain: Chain) -> None:
+    expected = {f"drift-{part}.{kind}" for part in ("inputs", "predictions") for kind in ("html", "json")}
+    assert expected | {"drift.json"} <= artifacts(chain.shifted.run_id)
+
+
+def test_a_drift_run_carries_share_and_prediction_as_metrics(chain: Chain) -> None:
+    metrics = MlflowClient().get_run(chain.shifted.run_id).data.metrics
+    assert metrics["drift.share"] == pytest.approx(chain.shifted.share)
+    assert metrics["prediction_drift"] == pytest.approx(chain.shifted.prediction)
+
+
+def test_the_training_table_itself_has_not_drifted(chain: Chain) -> None:
+    assert (chain.same.share, dict(chain.same.drifted)) == (0.0, {})
+
+
+def test_a_frame_compared_with_itself_moves_in_no_column(chain: Chain) -> None:
+    frame, kinds = chain.gold.pandas(), chain.fitted[0].kinds
+    assert set(effects(compare(frame, frame, kinds, 0.1)).values()) == {0.0}
+
+
+def test_shifted_data_is_reported_as_drift(chain: Chain) -> None:
+    assert chain.shifted.detected
+    assert chain.shifted.share >= 0.5
+    assert chain.shifted.prediction >= 0.1
+    assert "sentiment_label" in chain.shifted.drifted
+
+
+def test_the_reference_is_the_champions_training_table_by_digest(chain: Chain) -> None:
+    inputs = MlflowClient().get_run(chain.shifted.run_id).inputs.dataset_inputs
+    read = {next(t.value for t in i.tags if t.key == "mlflow.data.context"): i.dataset.digest for i in inputs}
+    assert read == {
+        "reference": chain.gold.manifest.digest[:16],
+        "current": chain.later.manifest.digest[:16],
+    }
+
+
+def test_an_unchanged_drift_report_is_reused(chain: Chain) -> None:
+    assert drift(None, lake=chain.lake).run_id == chain.shifted.run_id
+
+
+# Privacy
+
+
+def test_no_customer_id_reaches_the_tracking_store(chain: Chain) -> None:
+    ids = {i.encode() for s in (chain.gold, chain.later) for i in s.pandas(["customer_id"])["customer_id"]}
+    files = [p for p in chain.root.rglob("*") if p.is_file() and not p.is_relative_to(chain.lake.root)]
+    assert any(p.name == "drift-inputs.html" for p in files)
+    found = {p.name: ids & set(re.findall(rb"\bC\d{5}\b", p.read_bytes())) for p in files}
+    assert {name: hits for name, hits in found.items() if hits} == {}

@@ -1,0 +1,191 @@
+"""The command line: a failure that the user can mend is an exit code and a message, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from spanishgas import cli
+from spanishgas.lake import RAW_FILES, Lake
+from tests.gold_frames import gold_frame, publish_gold
+
+DAY = date(2024, 12, 31)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a call of the command line left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+Call = Callable[..., Ended]
+
+
+@pytest.fixture
+def call(tracking: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
+    """`spanishgas.cli.run` with the given words, in this process and a work folder of its own."""
+
+    def run(*words: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["spanishgas", *words])
+        capfd.readouterr()
+        with patch.dict(os.environ), pytest.raises(SystemExit) as ended:
+            cli.run()
+        return Ended(int(ended.value.code or 0), *capfd.readouterr())
+
+    return run
+
+
+def process(folder: Path, *words: str, **environment: str) -> Ended:
+    """The command line as a process of its own, as a user starts it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "spanishgas", *words],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def says(ended: Ended, code: int, *parts: str) -> None:
+    """One message on stderr that holds `parts`, the exit code, and nothing on stdout."""
+    assert ended.code == code
+    assert ended.err.startswith("error: ")
+    assert ended.err.count("\n") == 1
+    assert all(part in ended.err for part in parts), ended.err
+    assert "Traceback" not in ended.err
+    assert ended.out == ""
+
+
+def test_an_unknown_experiment_is_named_with_the_known_ones(call: Call) -> None:
+    says(call("experiment", "--id", "E55"), 2, "unknown experiment 'E55'", "E0, E1", "Did you mean 'E5'?")
+
+
+def test_an_unknown_model_is_named_with_the_known_ones(call: Call) -> None:
+    ended = call("experiment", "--model", "xgbost")
+    says(ended, 2, "unknown model 'xgbost'", "Did you mean 'xgboost'?")
+
+
+@pytest.mark.parametrize("verb", ["experiment", "ladder", "main", "retrain"])
+@pytest.mark.parametrize("trials", ["-3", "0"])
+def test_trials_below_one_are_refused_with_the_value_given(call: Call, verb: str, trials: str) -> None:
+    ended = call(verb, "--trials", trials)
+    assert ended.code == 2
+    assert "--trials" in ended.err
+    assert trials in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("words", [["--ids", "E0,E99"], ["--models", "xgboost,catboost"]])
+def test_a_ladder_names_the_unknown_step(call: Call, words: list[str]) -> None:
+    says(call("ladder", *words), 2, words[1].split(",")[1])
+
+
+def test_a_raw_folder_that_is_missing_is_named(call: Call, tmp_path: Path) -> None:
+    ended = call("etl", "--raw", "nowhere", "--lake", "lake")
+    assert ended.code in (1, 2)
+    says(ended, ended.code, "nowhere")
+    assert not (tmp_path / "lake").exists()
+
+
+def test_a_lake_without_an_extract_says_what_to_run(call: Call) -> None:
+    says(call("etl", "--lake", "lake"), 2, "lake/raw holds no extract", "spanishgas simulate")
+
+
+def test_a_raw_file_that_is_missing_is_named_and_nothing_is_written(call: Call, tmp_path: Path) -> None:
+    raw = Lake("lake").raw(DAY)
+    raw.mkdir(parents=True)
+    (raw / RAW_FILES["churn_label"]).write_text("customer_id,churn\n")
+    ended = call("etl", "--lake", "lake")
+    assert ended.code == 1
+    assert ended.err.startswith("error: ")
+    assert RAW_FILES["price_history"] in ended.err
+    assert "Traceback" not in ended.err
+    assert not list((tmp_path / "lake").rglob("*.parquet"))
+
+
+def test_a_date_that_is_none_is_echoed(call: Call) -> None:
+    says(call("simulate", "--as_of", "2024-13-01"), 2, "--as_of", "'2024-13-01'")
+
+
+def test_labelled_is_true_or_false(call: Call) -> None:
+    says(call("simulate", "--labelled", "perhaps"), 2, "--labelled", "'perhaps'")
+
+
+def test_an_unknown_table_is_named_with_a_suggestion(call: Call) -> None:
+    says(call("where", "gold_mastre"), 2, "unknown table 'gold_mastre'", "Did you mean 'gold_master'?")
+
+
+def test_a_table_that_was_not_built_yet_is_a_failure_of_the_data(call: Call) -> None:
+    says(call("where", "scores", "--lake", "lake"), 1, "lake holds no scores")
+
+
+def test_an_experiment_without_gold_says_what_to_run(call: Call) -> None:
+    says(call("experiment", "--lake", "lake"), 2, "no labelled gold table", "spanishgas etl")
+
+
+@pytest.mark.parametrize(
+    "words", [["score"], ["drift"], ["promote", "--reason", "r"], ["rollback", "--reason", "r"]]
+)
+def test_a_verb_that_needs_a_version_says_that_there_is_none(call: Call, words: list[str]) -> None:
+    says(call(*words), 1, "no ", "promote" if words[0] != "promote" else "spanishgas evaluate")
+
+
+def test_evaluate_without_an_experiment_says_what_to_run(call: Call) -> None:
+    publish_gold(Lake("lake"), gold_frame(50), DAY)
+    says(call("evaluate", "--lake", "lake"), 1, "no finished experiment", "spanishgas ladder")
+
+
+def test_a_run_that_does_not_exist_is_named(call: Call) -> None:
+    says(
+        call("evaluate", "--run", "0123456789abcdef0123456789abcdef", "--lake", "lake"), 1, "0123456789abcdef"
+    )
+
+
+def test_an_unknown_backend_is_named(call: Call) -> None:
+    says(call("score", "--backend", "cloud"), 2, "unknown backend 'cloud'")
+
+
+def test_a_verb_that_does_not_exist_is_refused(call: Call) -> None:
+    ended = call("scoer")
+    assert ended.code == 2
+    assert "scoer" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_where_prints_the_uri_and_nothing_else(call: Call) -> None:
+    snapshot = publish_gold(Lake("lake"), gold_frame(10), DAY)
+    ended = call("where", "gold_master", "--lake", "lake")
+    assert (ended.code, ended.out, ended.err) == (0, f"{snapshot.uri}\n", "")
+
+
+def test_where_knows_the_raw_files_of_the_newest_extract(call: Call, tmp_path: Path) -> None:
+    Lake("lake").raw(DAY).mkdir(parents=True)
+    ended = call("where", "price_history", "--lake", "lake")
+    assert ended.out == f"{(tmp_path / 'lake/raw/2024-12-31/price_history.csv').as_uri()}\n"
+
+
+def test_a_server_that_cannot_be_reached_is_one_message(tmp_path: Path) -> None:
+    uri = "http://127.0.0.1:9"
+    ended = process(tmp_path, "score", MLFLOW_TRACKING_URI=uri)
+    says(ended, 1, uri, "cannot be reached", "MLFLOW_TRACKING_URI")
+
+
+@pytest.mark.parametrize("words", [["--debug", "where", "nope"], ["where", "nope", "--debug"]])
+def test_debug_anywhere_on_the_line_shows_the_traceback(tmp_path: Path, words: list[str]) -> None:
+    ended = process(tmp_path, *words)
+    assert ended.code != 0
+    assert "Traceback (most recent call last)" in ended.err
+    assert "unknown table 'nope'" in ended.err

@@ -1,0 +1,362 @@
+"""What a model is worth: metrics, intervals, value, attributions, pictures, and the rule that chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+
+from spanishgas.evaluation import metrics
+from spanishgas.evaluation.charts import curves_chart, ladder_chart
+from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.metrics import (
+    bootstrap,
+    decisions,
+    expected_calibration_error,
+    fold_interval,
+    ranking,
+    with_intervals,
+)
+from spanishgas.evaluation.selection import Rung, choose
+from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, realised_value
+from spanishgas.features import load_tiers
+from spanishgas.training.calibration import fit_final
+from spanishgas.training.experiment import ModelKind, Offer, Offers, Value, load_policy
+from spanishgas.training.matrix import matrix
+from spanishgas.training.model import ChurnModel
+from spanishgas.training.search import Training
+from tests.gold_frames import gold_frame
+
+Array = NDArray[np.float64]
+
+
+def simulated(rows: int, seed: int = 0) -> tuple[NDArray[np.int64], Array]:
+    """Labels, and the probabilities that they were drawn from."""
+    rng = np.random.default_rng(seed)
+    p = rng.beta(1, 4, rows)
+    return (rng.random(rows) < p).astype("int64"), p
+
+
+# --- metrics
+
+
+def test_a_perfectly_calibrated_constant_has_no_calibration_error() -> None:
+    assert expected_calibration_error(np.tile([1, 0, 0, 0], 100), np.full(400, 0.25)) == 0
+
+
+def test_calibration_error_does_not_depend_on_the_order_of_the_rows() -> None:
+    y, p = np.repeat([0, 1], 200), np.full(400, 0.5)
+    assert expected_calibration_error(y, p) == 0
+
+
+def test_calibration_error_of_a_constant_is_its_distance_from_the_rate() -> None:
+    assert expected_calibration_error(np.tile([1, 0], 50), np.full(100, 0.8)) == pytest.approx(0.3)
+
+
+def test_calibration_error_weighs_groups_by_size() -> None:
+    y, p = np.array([0, 0, 1]), np.array([0.1, 0.3, 0.5])
+    assert expected_calibration_error(y, p, bins=2) == pytest.approx((2 * 0.2 + 1 * 0.5) / 3)
+
+
+def test_true_probabilities_are_better_calibrated_than_sharpened_ones() -> None:
+    y, p = simulated(4000)
+    assert expected_calibration_error(y, p) < 0.03 < expected_calibration_error(y, p**2)
+
+
+def test_ranking_names_its_metrics_and_a_perfect_order_scores_one() -> None:
+    found = ranking(np.array([0, 0, 1, 1]), np.array([0.0, 0.0, 1.0, 1.0]))
+    assert found == {"average_precision": 1.0, "roc_auc": 1.0, "brier": 0.0, "ece": 0.0}
+
+
+def test_precision_and_recall_by_hand_and_zero_where_nothing_is_flagged() -> None:
+    y = np.array([1, 1, 1, 0, 0])
+    assert decisions(y, np.array([1, 1, 0, 1, 0])) == pytest.approx({"precision": 2 / 3, "recall": 2 / 3})
+    assert decisions(y, np.zeros(5, dtype="int64")) == {"precision": 0.0, "recall": 0.0}
+
+
+def test_every_resample_keeps_the_class_counts_and_is_a_resample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "RESAMPLES", 30)
+    y, _ = simulated(200)
+    seen: list[NDArray[np.intp]] = []
+
+    def note(rows: NDArray[np.intp]) -> Mapping[str, float]:
+        seen.append(rows)
+        return {"churners": float(y[rows].sum()), "rows": float(len(rows))}
+
+    found = bootstrap(note, y, seed=0)
+    assert found == {"churners": (y.sum(), y.sum()), "rows": (200, 200)}
+    assert len(seen) == 30
+    assert all(len(set(rows)) < 200 for rows in seen)
+
+
+def test_the_interval_contains_the_point_and_the_same_seed_gives_the_same() -> None:
+    y, p = simulated(600)
+
+    def metric(rows: NDArray[np.intp]) -> Mapping[str, float]:
+        return {"average_precision": float(average_precision_score(y[rows], p[rows]))}
+
+    found = bootstrap(metric, y, seed=1)
+    low, high = found["average_precision"]
+    assert low < average_precision_score(y, p) < high
+    assert found == bootstrap(metric, y, seed=1) != bootstrap(metric, y, seed=2)
+    inner = bootstrap(metric, y, seed=1, level=0.5)["average_precision"]
+    assert low < inner[0] < inner[1] < high
+
+
+def test_the_fold_interval_is_students_t_by_hand() -> None:
+    half = 4.302653 * 0.1 / np.sqrt(3)  # t of 0.975 at 2 degrees of freedom; sample deviation 0.1
+    assert fold_interval([0.6, 0.7, 0.8]) == pytest.approx((0.7 - half, 0.7 + half))
+
+
+def test_flat_metrics_carry_the_point_and_both_ends() -> None:
+    assert with_intervals("holdout", {"brier": 0.2, "ece": 0.1}, {"brier": (0.1, 0.3)}) == {
+        "holdout.brier": 0.2,
+        "holdout.ece": 0.1,
+        "holdout.brier.low": 0.1,
+        "holdout.brier.high": 0.3,
+    }
+
+
+# --- the rule that chooses
+
+
+def rung(name: str, features: int, *scores: float, model: str = "xgboost") -> Rung:
+    return Rung(name, model, f"{name}-{model}", features, scores)
+
+
+def chosen(*rungs: Rung) -> str:
+    (one,) = [c.rung for c in choose(rungs) if c.chosen]
+    return one.run_id
+
+
+def test_the_simplest_within_one_paired_standard_error_wins() -> None:
+    best, simple = rung("E5", 56, 0.72, 0.74, 0.76), rung("E1", 23, 0.72, 0.71, 0.76)
+    assert chosen(best, simple) == "E1-xgboost"  # behind 0.01, standard error 0.01
+
+
+def test_a_small_but_steady_gap_is_beyond_one_standard_error() -> None:
+    best, simple = rung("E5", 56, 0.72, 0.82, 0.62), rung("E1", 23, 0.709, 0.812, 0.611)
+    assert chosen(best, simple) == "E5-xgboost"  # unpaired, the folds' spread would hide the gap
+
+
+def test_the_gap_and_its_standard_error_by_hand() -> None:
+    best, other = choose([rung("E5", 56, 0.7, 0.8, 0.9), rung("E1", 23, 0.7, 0.7, 0.7)])
+    assert (best.behind, best.standard_error, best.within) == (0, 0, True)
+    assert other.behind == pytest.approx(0.1)
+    assert other.standard_error == pytest.approx(0.1 / np.sqrt(3))
+    assert not other.within
+
+
+def test_at_equal_features_the_higher_score_wins_then_the_name() -> None:
+    a, b = rung("E5", 56, 0.70, 0.75, 0.74), rung("E6", 56, 0.74, 0.72, 0.74)
+    assert chosen(a, b) == chosen(b, a) == "E6-xgboost"
+    same = [rung("E6", 56, 0.7, 0.8), rung("E5", 56, 0.7, 0.8), rung("E5", 56, 0.7, 0.8, model="forest")]
+    assert chosen(*same) == chosen(*reversed(same)) == "E5-forest"
+
+
+def test_a_simpler_rung_that_is_far_behind_is_not_chosen_and_the_order_given_is_kept() -> None:
+    rungs = [rung("E0", 15, 0.4, 0.41, 0.4), rung("E4", 50, 0.7, 0.71, 0.7), rung("E5", 56, 0.7, 0.72, 0.69)]
+    assert chosen(*rungs) == "E4-xgboost"
+    assert [c.rung for c in choose(rungs)] == rungs
+
+
+def test_one_rung_alone_is_chosen() -> None:
+    assert chosen(rung("E0", 15, 0.1, 0.2)) == "E0-xgboost"
+
+
+def test_the_choice_does_not_depend_on_the_order_given() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        rungs = [rung(f"E{i}", int(rng.integers(10, 60)), *rng.normal(0.7, 0.02, 5)) for i in range(6)]
+        assert chosen(*rungs) == chosen(*reversed(rungs))
+
+
+# --- value
+
+OFFERS = Offers.model_validate(
+    {
+        "horizon_months": 10,
+        "max_share_of_margin": 0.5,
+        "menu": {
+            "small": {"cost_eur": 10, "acceptance": 0.5, "uplift": 0.2},
+            "large": {"cost_eur": 40, "acceptance": 0.5, "uplift": 0.6},
+        },
+        "timing_days": {"immediate": 30},
+    }
+)
+
+
+def test_an_offers_value_by_hand() -> None:
+    offer = Offer(cost_eur=10, acceptance=0.3, uplift=0.15)
+    # 0.3 * (0.5 * 0.15 * 32 * 5 - 10) = 0.3 * (12 - 10)
+    assert offer_value(np.array([0.5]), np.array([5.0]), offer, 32) == pytest.approx([0.6])
+
+
+@pytest.mark.parametrize("margin", [-4.0, 0.0, np.nan])
+def test_a_margin_below_zero_or_unknown_protects_nothing_and_gets_no_offer(margin: float) -> None:
+    sure, m = np.array([1.0]), np.array([margin])
+    assert offer_value(sure, m, OFFERS.menu["small"], 10) == pytest.approx([-5.0])
+    action, value = best_offer(sure, m, OFFERS)
+    assert (action[0], value[0]) == (NO_OFFER, 0.0)
+
+
+def test_the_most_valuable_offer_is_made_and_none_where_none_pays() -> None:
+    # margin 20 over 10 months protects 200; small: 0.5 * (40 p - 10), large: 0.5 * (120 p - 40)
+    action, value = best_offer(np.array([0.1, 0.3, 0.9]), np.full(3, 20.0), OFFERS)
+    assert list(action) == [NO_OFFER, "small", "large"]
+    assert value == pytest.approx([0.0, 1.0, 34.0])
+
+
+def test_no_offer_costs_more_than_its_share_of_the_margin_it_protects() -> None:
+    # margin 7 protects 70, half of it is 35: large (40) would be worth more but is not allowed
+    action, value = best_offer(np.array([1.0, 1.0]), np.array([7.0, 8.0]), OFFERS)
+    assert list(action) == ["small", "large"]
+    assert value == pytest.approx([2.0, 4.0])
+
+
+def test_best_offer_agrees_with_trying_every_offer_of_the_policy() -> None:
+    rng, offers = np.random.default_rng(0), load_policy().offers
+    p, margin = rng.random(300), rng.normal(3, 6, 300)
+    action, value = best_offer(p, margin, offers)
+    for i in range(300):
+        worth = {NO_OFFER: 0.0}
+        for name, o in offers.menu.items():
+            protected = offers.horizon_months * margin[i]
+            if margin[i] > 0 and o.cost_eur <= offers.max_share_of_margin * protected:
+                worth[name] = o.acceptance * (p[i] * o.uplift * protected - o.cost_eur)
+        assert value[i] == pytest.approx(max(worth.values()))
+        assert worth[action[i]] == pytest.approx(value[i])
+    assert set(action) >= {NO_OFFER, "offer_large"}
+
+
+def test_realised_value_by_hand() -> None:
+    p, margin = np.array([0.9, 0.9, 0.9, 0.1, 0.3]), np.full(5, 20.0)
+    flag, y = np.array([1, 1, 0, 1, 1]), np.array([1, 0, 1, 1, 1])
+    # large to a churner 0.5 * (120 - 40), to a stayer 0.5 * -40; unflagged; no offer pays; small to a churner
+    assert realised_value(p, flag, y, margin, OFFERS) == pytest.approx([40.0, -20.0, 0.0, 0.0, 15.0])
+
+
+def test_under_true_probabilities_realised_value_is_expected_value_on_average() -> None:
+    y, p = simulated(200_000)
+    margin = np.full(len(p), 20.0)
+    expected = best_offer(p, margin, OFFERS)[1].mean()
+    realised = realised_value(p, np.ones(len(p), dtype="int64"), y, margin, OFFERS)
+    assert realised.mean() == pytest.approx(expected, abs=4 * realised.std() / np.sqrt(len(p)))
+
+
+# --- attributions
+
+KINDS = {name: load_tiers().kind(name) for name in load_tiers().features()}
+FEATURES = [
+    "months_to_renewal",
+    "sentiment_label",
+    "last_interaction_days_ago",
+    "months_since_last_change",
+    "customer_intent",
+    "segment",
+]
+SMALL: dict[ModelKind, dict[str, Value]] = {
+    ModelKind.XGBOOST: {"n_estimators": 20, "max_depth": 3, "learning_rate": 0.3, "tree_method": "hist"},
+    ModelKind.FOREST: {"n_estimators": 15, "max_depth": 6, "class_weight": "balanced_subsample"},
+    ModelKind.LOGISTIC: {"C": 1.0, "max_iter": 2000, "class_weight": "balanced"},
+}
+MODELS = pytest.mark.parametrize("kind", list(ModelKind))
+
+
+@cache
+def fitted(kind: ModelKind) -> ChurnModel:
+    gold = gold_frame(400, seed=1)
+    y = gold["churn"].to_numpy(dtype="int64")
+    training = Training(matrix(gold, FEATURES, KINDS), y, FEATURES, KINDS, kind, folds=3, seed=1)
+    return fit_final(training, SMALL[kind], 0.3, load_policy())
+
+
+ROWS = gold_frame(60, seed=8, labelled=False)
+
+
+def test_xgboost_contributions_and_bias_sum_to_the_margin() -> None:
+    import xgboost
+
+    model = fitted(ModelKind.XGBOOST)
+    prepare, trees = model.pipeline[0], model.pipeline[-1]
+    X = prepare.transform(model.prepared(ROWS))
+    bias = trees.get_booster().predict(xgboost.DMatrix(X), pred_contribs=True)[:, -1]
+    margin = model.pipeline.decision_function(model.prepared(ROWS))
+    assert contributions(model, ROWS).sum(axis=1).to_numpy() + bias == pytest.approx(margin, abs=1e-4)
+
+
+def test_logistic_contributions_and_the_intercept_sum_to_the_margin() -> None:
+    model = fitted(ModelKind.LOGISTIC)
+    margin = model.pipeline.decision_function(model.prepared(ROWS))
+    total = contributions(model, ROWS).sum(axis=1).to_numpy() + model.pipeline[-1].intercept_[0]
+    assert total == pytest.approx(margin)
+
+
+def test_forest_contributions_and_the_mean_root_sum_to_the_mean_vote() -> None:
+    model = fitted(ModelKind.FOREST)
+    forest = model.pipeline[-1]
+    values = [tree.tree_.value[0, 0] for tree in forest.estimators_]
+    root = np.mean([v[1] / v.sum() for v in values])
+    vote = model.pipeline.predict_proba(model.prepared(ROWS))[:, 1]
+    assert contributions(model, ROWS).sum(axis=1).to_numpy() + root == pytest.approx(vote)
+
+
+@MODELS
+def test_reasons_are_the_source_features_in_order_on_the_frames_index(kind: ModelKind) -> None:
+    rows = ROWS.set_index("customer_id")
+    found = contributions(fitted(kind), rows)
+    assert list(found.columns) == FEATURES
+    assert list(found.index) == list(rows.index)
+    assert np.isfinite(found.to_numpy()).all()
+
+
+@MODELS
+def test_the_drivers_of_the_made_up_churn_lead_the_reasons(kind: ModelKind) -> None:
+    size = contributions(fitted(kind), ROWS).abs().mean()
+    assert set(size.nlargest(2).index) == {"months_to_renewal", "sentiment_label"}
+
+
+@MODELS
+def test_a_negative_mood_adds_risk_against_a_positive_one(kind: ModelKind) -> None:
+    bad = contributions(fitted(kind), ROWS.assign(sentiment_label="negative"))["sentiment_label"]
+    good = contributions(fitted(kind), ROWS.assign(sentiment_label="positive"))["sentiment_label"]
+    assert (bad > good).all()
+
+
+@MODELS
+def test_one_row_is_explained_as_in_the_table(kind: ModelKind) -> None:
+    table = contributions(fitted(kind), ROWS)
+    one = contributions(fitted(kind), ROWS.iloc[[3]])
+    pd.testing.assert_frame_equal(table.iloc[[3]], one, check_names=False, rtol=1e-5)
+
+
+@MODELS
+def test_an_empty_table_has_no_reasons(kind: ModelKind) -> None:
+    found = contributions(fitted(kind), ROWS.iloc[:0])
+    assert list(found.columns) == FEATURES
+    assert found.empty
+
+
+# --- pictures
+
+
+def test_the_ladder_chart_names_every_rung_and_marks_one() -> None:
+    compared = choose([rung("E0", 15, 0.5, 0.6, 0.7), rung("E5", 56, 0.8, 0.81, 0.83)])
+    (axes,) = ladder_chart(compared).axes
+    labels = [t.get_text() for t in axes.get_yticklabels()]
+    assert labels == ["E5 xgboost (56)", "E0 xgboost (15)"]
+    assert [t.get_text() for t in axes.texts] == ["0.813", "0.600"]
+
+
+def test_the_curves_chart_marks_the_threshold_where_its_precision_and_recall_are() -> None:
+    y, p = simulated(500)
+    cut = float(np.sort(p)[400])
+    left, right = curves_chart(y, p, cut, "t").axes
+    x, height = (float(v[0]) for v in left.lines[1].get_data())
+    assert decisions(y, (p >= cut).astype("int64")) == pytest.approx({"precision": height, "recall": x})
+    assert len(right.lines[1].get_xdata()) == 10

@@ -1,0 +1,600 @@
+"""The way from gold to a fitted model: ladder, strict files, matrix, folds, search, calibration, threshold, table."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.metrics import average_precision_score, brier_score_loss
+
+from spanishgas.errors import DataError, UsageError
+from spanishgas.features import load_tiers
+from spanishgas.settings import PROJECT, settings
+from spanishgas.training.calibration import choose_threshold, cross_calibrated, fit_final
+from spanishgas.training.estimators import BoostedTrees, Forest, estimator
+from spanishgas.training.experiment import (
+    Holdout,
+    ModelKind,
+    Search,
+    Space,
+    Value,
+    experiment_ids,
+    load_experiment,
+    load_policy,
+    load_search,
+)
+from spanishgas.training.folds import FRESH, folds
+from spanishgas.training.matrix import encoded_sources, in_holdout, labelled, matrix, preprocessor
+from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel, risk_tier
+from spanishgas.training.search import Training, Trial, refit, search
+from tests.gold_frames import gold_frame
+
+KINDS = {name: load_tiers().kind(name) for name in load_tiers().features()}
+FEW = [
+    "months_to_renewal",
+    "segment",
+    "is_dual_fuel",
+    "last_interaction_days_ago",
+    "months_since_last_change",
+    "customer_intent",
+    "sentiment_label",
+]
+SMALL: dict[ModelKind, dict[str, Value]] = {
+    ModelKind.XGBOOST: {"n_estimators": 15, "max_depth": 2, "learning_rate": 0.3, "tree_method": "hist"},
+    ModelKind.FOREST: {"n_estimators": 12, "max_depth": 5, "class_weight": "none"},
+    ModelKind.LOGISTIC: {"C": 1.0, "max_iter": 2000, "class_weight": "none"},
+}
+SPACE = Space.model_validate(
+    {
+        "fixed": {"n_estimators": 10, "tree_method": "hist"},
+        "start": {"max_depth": 3, "learning_rate": 0.05},
+        "space": {
+            "max_depth": {"low": 2, "high": 4, "step": 1},
+            "learning_rate": {"low": 0.02, "high": 0.5, "log": True},
+        },
+    }
+)
+MODELS = pytest.mark.parametrize("kind", list(ModelKind))
+
+
+def training_of(kind: ModelKind, rows: int = 400, seed: int = 1) -> Training:
+    gold = labelled(gold_frame(rows, seed))
+    y = gold["churn"].to_numpy(dtype="int64")
+    return Training(matrix(gold, FEW, KINDS), y, FEW, KINDS, kind, folds=3, seed=seed)
+
+
+@cache
+def fitted(kind: ModelKind) -> ChurnModel:
+    return fit_final(training_of(kind), SMALL[kind], 0.3, load_policy())
+
+
+def encoded(fill: pd.DataFrame, scored: pd.DataFrame, *, linear: bool) -> pd.DataFrame:
+    """`scored` as the preprocessor fitted on `fill` sees it, a column per encoded column under its feature's name."""
+    names = list(fill.columns)
+    prepare = preprocessor(names, KINDS, linear=linear).fit(matrix(fill, names, KINDS))
+    return pd.DataFrame(prepare.transform(matrix(scored, names, KINDS)), columns=encoded_sources(prepare))
+
+
+# --- the ladder and its files
+
+
+@pytest.mark.parametrize(
+    ("rung", "linear", "tree"),
+    [
+        ("E0", 15, 15),
+        ("E1", 23, 23),
+        ("E2", 36, 36),
+        ("E3", 47, 47),
+        ("E4", 50, 50),
+        ("E5", 56, 56),
+        ("E6", 64, 56),
+        ("E7", 21, 21),
+        ("E8", 59, 53),
+    ],
+)
+def test_each_rung_has_the_feature_count_of_the_dictionary(rung: str, linear: int, tree: int) -> None:
+    found, tiers = load_experiment(rung), load_tiers()
+    assert len(set(found.features(tiers, linear=True))) == linear
+    assert len(set(found.features(tiers, linear=False))) == tree
+
+
+def test_the_ladder_is_e0_to_e8_and_trees_see_the_same_in_e5_and_e6() -> None:
+    tiers = load_tiers()
+    assert experiment_ids() == [f"E{i}" for i in range(9)]
+    full, crossed = load_experiment("E5"), load_experiment("E6")
+    assert full.features(tiers, linear=False) == crossed.features(tiers, linear=False)
+
+
+def test_no_rung_reads_the_label_or_the_margin_that_values_a_customer() -> None:
+    seen = {f for e in experiment_ids() for f in load_experiment(e).features(load_tiers(), linear=True)}
+    assert not seen & {"customer_id", "churn", "avg_monthly_margin", "total_margin_2024"}
+
+
+def test_e8_reads_nothing_that_a_sentiment_model_wrote() -> None:
+    assert not [f for f in load_experiment("E8").features(load_tiers(), linear=True) if "sentiment" in f]
+
+
+@pytest.fixture
+def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of experiments/ that the process reads, with every cache of it cleared before and after."""
+    folder = tmp_path / "experiments"
+    shutil.copytree(PROJECT / "experiments", folder)
+    caches = (settings, load_policy, load_search)
+    with monkeypatch.context() as patch:
+        patch.setenv("SPANISHGAS_EXPERIMENTS", str(folder))
+        for cached in caches:
+            cached.cache_clear()
+        yield folder
+    for cached in caches:
+        cached.cache_clear()
+
+
+def rewrite(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "load", "named"),
+    [
+        ("E0.yaml", "tiers:", "tears:", lambda: load_experiment("E0"), "unknown key 'tears'"),
+        ("E0.yaml", "[1A]", "[]", lambda: load_experiment("E0"), "tiers"),
+        ("E0.yaml", "[1A]", "[1C]", lambda: load_experiment("E0"), "'1C'"),
+        ("E0.yaml", "id: E0", "id: E1", lambda: load_experiment("E0"), "id is 'E1'"),
+        ("E0.yaml", "id: E0", "id: [", lambda: load_experiment("E0"), "is not YAML"),
+        (
+            "E8.yaml",
+            "intent_x_sentiment",
+            "intent_x_sentimint",
+            lambda: load_experiment("E8"),
+            "Did you mean 'intent_x_sentiment'",
+        ),
+        ("policy.yaml", "Low: 0.0", "Low: 0.1", load_policy, "risk_tiers must start at 0"),
+        ("policy.yaml", "High: 0.6", "High: 0.4", load_policy, "risk_tiers must start at 0 and ascend"),
+        ("policy.yaml", "Critical: 0.8", "Critical: 1.0", load_policy, "ascend below 1"),
+        ("policy.yaml", "share: 0.2", "share: 1.2", load_policy, "holdout.share"),
+        ("policy.yaml", "folds: 5", "folds: 1", load_policy, "folds"),
+        ("policy.yaml", "  salt:", "  pepper:", load_policy, "unknown key 'holdout.pepper'"),
+        ("search.yaml", "start: {C: 1.0, ", "start: {", load_search, r"different parameters: ['C']"),
+        ("search.yaml", "C: {low: 0.001, ", "C: {", load_search, "either choices or both low and high"),
+        ("search.yaml", "forest:", "florest:", load_search, "unknown key 'florest'"),
+    ],
+)
+def test_a_fault_in_a_file_names_the_file_and_the_fault(
+    experiments: Path, file: str, old: str, new: str, load: Callable[[], object], named: str
+) -> None:
+    rewrite(experiments / file, old, new)
+    with pytest.raises(UsageError) as fault:
+        load()
+    assert named in str(fault.value)
+    assert file in str(fault.value) or "tier" in str(fault.value)
+
+
+def test_a_file_that_is_gone_is_named_with_the_way_out(experiments: Path) -> None:
+    (experiments / "policy.yaml").unlink()
+    with pytest.raises(UsageError, match=r"policy\.yaml does not exist: .*SPANISHGAS_EXPERIMENTS"):
+        load_policy()
+
+
+def test_an_unknown_experiment_or_model_suggests_the_nearest() -> None:
+    with pytest.raises(UsageError, match="unknown experiment 'e5': expected one of E0, .* Did you mean 'E5'"):
+        load_experiment("e5")
+    with pytest.raises(UsageError, match="unknown model 'xgbost'.*Did you mean 'xgboost'"):
+        ModelKind.of("xgbost")
+
+
+@MODELS
+def test_the_published_start_lies_inside_its_space(kind: ModelKind) -> None:
+    space = load_search().of(kind)
+    for name, dim in space.space.items():
+        value = space.start[name]
+        if dim.choices is not None:
+            assert value in dim.choices
+        else:
+            assert dim.low is not None
+            assert dim.high is not None
+            assert dim.low <= float(value) <= dim.high
+
+
+def test_every_model_has_a_space() -> None:
+    assert set(Search.model_fields) == set(ModelKind)
+
+
+# --- the holdout
+
+HOLDOUT = Holdout(share=0.2, salt="s")
+
+
+def test_the_holdout_depends_on_the_id_alone() -> None:
+    ids = pd.Series([f"C{i}" for i in range(500)])
+    sides = dict(zip(ids, in_holdout(ids, HOLDOUT), strict=True))
+    shuffled = ids.sample(frac=0.5, random_state=3)
+    assert [sides[i] for i in shuffled] == list(in_holdout(shuffled, HOLDOUT))
+
+
+def test_the_holdout_is_the_policys_share_within_the_binomial_bound() -> None:
+    ids = pd.Series([f"C{i:05d}" for i in range(20_000)])
+    low, high = stats.binom.interval(1 - 1e-6, len(ids), 0.2)
+    assert low <= in_holdout(ids, load_policy().holdout).sum() <= high
+
+
+def test_another_salt_opens_an_independent_holdout() -> None:
+    ids = pd.Series([f"C{i}" for i in range(20_000)])
+    both = in_holdout(ids, HOLDOUT) & in_holdout(ids, Holdout(share=0.2, salt="t"))
+    low, high = stats.binom.interval(1 - 1e-6, len(ids), 0.04)
+    assert low <= both.sum() <= high
+
+
+def test_a_larger_share_only_adds_customers() -> None:
+    ids = pd.Series([f"C{i}" for i in range(2000)])
+    assert not (in_holdout(ids, HOLDOUT) & ~in_holdout(ids, Holdout(share=0.3, salt="s"))).any()
+
+
+# --- the matrix
+
+
+def test_unlabelled_rows_do_not_train() -> None:
+    both = pd.concat([gold_frame(100), gold_frame(30, labelled=False, first_id=101)])
+    assert len(labelled(both)) == 100
+
+
+def test_gold_without_two_classes_is_refused_with_the_counts() -> None:
+    with pytest.raises(DataError, match="0 labelled customers"):
+        labelled(gold_frame(50, labelled=False))
+    few = gold_frame(60)
+    few["churn"] = pd.array([1] * 9 + [0] * 51, dtype="Int64")
+    with pytest.raises(DataError, match="at least 10 churners"):
+        labelled(few)
+
+
+def test_the_matrix_has_one_type_per_kind_whatever_gold_gives() -> None:
+    rows = pd.DataFrame(
+        {
+            "is_dual_fuel": pd.array([1, None], dtype="Int64"),
+            "months_to_renewal": [None, 2],
+            "segment": pd.array(["SME", None], dtype="string"),
+        }
+    )
+    X = matrix(rows, list(rows.columns), KINDS)
+    assert [str(t) for t in X.dtypes] == ["float64", "float64", "object"]
+    assert X.isna().to_numpy().tolist() == [[False, True, False], [True, False, True]]
+    assert isinstance(X["segment"].iloc[1], float)
+
+
+def test_a_customer_never_contacted_gets_9999_days_and_no_interaction() -> None:
+    fill = pd.DataFrame(
+        {"last_interaction_days_ago": [3.0, 5.0, None], "sentiment_label": ["negative", "positive", None]}
+    )
+    out = encoded(fill, fill.iloc[[2]], linear=False)
+    assert out["last_interaction_days_ago"].tolist() == [9999.0]
+    assert out["sentiment_label"].to_numpy().tolist() == [[0.0, 1.0, 0.0]]  # negative, no_interaction, positive
+    prepare = preprocessor(list(fill.columns), KINDS, linear=False).fit(matrix(fill, list(fill.columns), KINDS))
+    assert list(prepare.named_transformers_["contact"][-1].categories_[0]) == [
+        "negative",
+        "no_interaction",
+        "positive",
+    ]
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize(
+    ("column", "filled"), [("segment", "missing"), ("customer_intent", "no_interaction")]
+)
+def test_a_null_text_scores_like_its_fill_spelt_out(column: str, filled: str, linear: bool) -> None:
+    fill = pd.DataFrame({column: ["SME", None, "Corporate"]})
+    null, spelt = pd.DataFrame({column: [None]}), pd.DataFrame({column: [filled]})
+    out = encoded(fill, null, linear=linear).to_numpy()
+    assert out.sum() == 1
+    assert (out == encoded(fill, spelt, linear=linear).to_numpy()).all()
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_an_unseen_category_is_all_zeros(linear: bool) -> None:
+    fill = pd.DataFrame({"segment": ["SME", "Corporate"]})
+    assert encoded(fill, pd.DataFrame({"segment": ["Martian"]}), linear=linear).to_numpy().tolist() == [[0, 0]]
+
+
+def test_other_nulls_stay_null_for_trees() -> None:
+    fill = pd.DataFrame({"months_since_last_change": [1.0, None, 9.0]})
+    out = encoded(fill, fill, linear=False).to_numpy()[:, 0]
+    assert out[[0, 2]].tolist() == [1.0, 9.0]
+    assert np.isnan(out[1])
+
+
+def test_linear_models_take_the_training_median_and_a_missing_indicator() -> None:
+    fill = pd.DataFrame({"months_since_last_change": [1.0, 2.0, 2.0, 90.0, None]})
+    scored = pd.DataFrame({"months_since_last_change": [2.0, None, 500.0]})
+    out = encoded(fill, scored, linear=True)
+    assert list(out.columns) == ["months_since_last_change"] * 2
+    value, absent = out.to_numpy().T
+    assert value[0] == value[1] != value[2]
+    assert absent[1] > absent[0] == absent[2]
+
+
+def test_linear_numbers_have_zero_mean_and_unit_variance_on_the_training_side() -> None:
+    fill = pd.DataFrame({"months_to_renewal": [1.0, 5.0, 30.0], "last_interaction_days_ago": [1.0, None, 4.0]})
+    out = encoded(fill, fill, linear=True).to_numpy()
+    assert out.mean(axis=0) == pytest.approx([0, 0], abs=1e-12)
+    assert out.std(axis=0) == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("column", ["last_interaction_days_ago", "sentiment_label", "segment", "std_margin"])
+def test_a_column_that_is_null_throughout_training_still_encodes(column: str, linear: bool) -> None:
+    fill = pd.DataFrame({"months_to_renewal": [1.0, 2.0, 3.0], column: pd.Series([None] * 3, dtype=object)})
+    out = encoded(fill, fill, linear=linear)
+    assert column in out.columns
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_every_encoded_column_has_a_source_and_every_feature_a_column(linear: bool) -> None:
+    gold = labelled(gold_frame(200))
+    names = load_experiment("E6").features(load_tiers(), linear=linear)
+    X = matrix(gold, names, KINDS)
+    prepare = preprocessor(names, KINDS, linear=linear)
+    assert prepare.fit_transform(X).shape[1] == len(encoded_sources(prepare))
+    assert set(encoded_sources(prepare)) == set(names)
+
+
+# --- estimators
+
+
+@MODELS
+def test_a_margin_is_log_odds_of_the_estimators_probability(kind: ModelKind) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    y = (X[:, 0] + rng.normal(size=300) > 0).astype("int64")
+    model = estimator(kind, SMALL[kind], 0).fit(X, y)
+    margin, p = model.decision_function(X), model.predict_proba(X)[:, 1]
+    assert margin.shape == (300,)
+    assert np.isfinite(margin).all()
+    inside = (p > 0.05) & (p < 0.95)
+    assert margin[inside] == pytest.approx(np.log(p / (1 - p), where=inside)[inside], abs=1e-4)
+
+
+def test_a_forest_of_one_mind_has_a_finite_margin_of_half_a_tree() -> None:
+    X, y = np.array([[0.0], [1.0]] * 20), np.array([0, 1] * 20)
+    margin = Forest(n_estimators=10, random_state=0).fit(X, y).decision_function(np.array([[0.0], [1.0]]))
+    assert margin == pytest.approx([-np.log(19), np.log(19)])
+
+
+def test_a_class_weight_of_none_weighs_nothing() -> None:
+    assert estimator(ModelKind.LOGISTIC, {"class_weight": "none"}, 0).class_weight is None
+    assert estimator(ModelKind.LOGISTIC, {"class_weight": "balanced"}, 0).class_weight == "balanced"
+    assert isinstance(estimator(ModelKind.XGBOOST, {}, 0), BoostedTrees)
+
+
+# --- folds and search
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**32 - 1, 2**40])
+def test_folds_partition_the_rows_at_one_churn_rate(seed: int) -> None:
+    y = (np.arange(103) % 4 == 0).astype("int64")
+    parts = folds(y, 5, seed)
+    assert sorted(np.concatenate([f.valid for f in parts])) == list(range(103))
+    for fold in parts:
+        assert sorted([*fold.train, *fold.valid]) == list(range(103))
+        assert abs(y[fold.valid].sum() - y.sum() / 5) <= 1
+
+
+def test_fresh_folds_are_not_the_folds_that_chose() -> None:
+    y = (np.arange(200) % 3 == 0).astype("int64")
+    chose, report = folds(y, 5, 4), folds(y, 5, 4 + FRESH)
+    assert not any(np.array_equal(a.valid, b.valid) for a in chose for b in report)
+    assert all(np.array_equal(a.valid, b.valid) for a, b in zip(chose, folds(y, 5, 4), strict=True))
+
+
+def test_the_same_seed_finds_the_same_result() -> None:
+    training = training_of(ModelKind.XGBOOST, 200)
+    one, two = search(training, SPACE, 3), search(training, SPACE, 3)
+    assert [(t.number, t.params, t.scores) for t in one.trials] == [
+        (t.number, t.params, t.scores) for t in two.trials
+    ]
+    assert one.fold_scores == two.fold_scores
+    assert (one.margins == two.margins).all()
+
+
+def test_the_first_trial_is_the_published_start_and_the_best_the_argmax() -> None:
+    heard: list[Trial] = []
+    chosen = search(training_of(ModelKind.XGBOOST, 200), SPACE, 4, heard.append)
+    assert chosen.trials[0].params == SPACE.fixed | SPACE.start
+    assert chosen.best.score == max(t.score for t in chosen.trials)
+    assert heard == chosen.trials
+    assert len(heard) == 4
+
+
+@MODELS
+def test_every_model_searches_its_own_space(kind: ModelKind) -> None:
+    space = load_search().of(kind)
+    few = {"n_estimators": 5} if "n_estimators" in {**space.fixed, **space.start} else {}
+    space = space.model_copy(
+        update={
+            "fixed": space.fixed | {k: v for k, v in few.items() if k in space.fixed},
+            "start": {k: v for k, v in space.start.items() if k != "n_estimators"},
+            "space": {k: v for k, v in space.space.items() if k != "n_estimators"},
+        }
+    )
+    if kind is ModelKind.XGBOOST:
+        space = space.model_copy(update={"fixed": space.fixed | few})
+    chosen = search(training_of(kind, 150), space, 2)
+    assert chosen.trials[0].params == space.fixed | space.start
+    assert chosen.best.score > 0.2
+
+
+@pytest.mark.parametrize("trials", [0, -3])
+def test_less_than_one_trial_is_a_usage_error_that_echoes_the_value(trials: int) -> None:
+    with pytest.raises(UsageError, match=f"at least 1, but got {trials}: give --trials"):
+        search(training_of(ModelKind.LOGISTIC, 100), SPACE, trials)
+
+
+def test_reported_scores_are_average_precision_of_the_out_of_fold_margins_on_fresh_folds() -> None:
+    training = training_of(ModelKind.LOGISTIC)
+    scores, margins = refit(training, SMALL[ModelKind.LOGISTIC])
+    fresh = folds(training.y, training.folds, training.seed + FRESH)
+    assert scores == [average_precision_score(training.y[f.valid], margins[f.valid]) for f in fresh]
+
+
+def test_a_rows_out_of_fold_margin_does_not_depend_on_its_own_values_in_training() -> None:
+    training = training_of(ModelKind.LOGISTIC, 200)
+    _, before = refit(training, SMALL[ModelKind.LOGISTIC])
+    fold = folds(training.y, training.folds, training.seed + FRESH)[0]
+    row, others = fold.valid[0], fold.valid[1:]
+    X = training.X.copy()
+    X.iloc[row, X.columns.get_loc("months_to_renewal")] = 1e4  # an outlier that would move any scaler that saw it
+    _, after = refit(replace(training, X=X), SMALL[ModelKind.LOGISTIC])
+    assert (before[others] == after[others]).all()
+    assert before[row] != after[row]
+
+
+# --- calibration and threshold
+
+
+def badly_scaled(rows: int, seed: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    odds = rng.normal(-1.5, 1.5, rows)
+    return 4 * odds + 3, (rng.random(rows) < 1 / (1 + np.exp(-odds))).astype("int64")
+
+
+def test_calibrated_probabilities_have_a_lower_brier_score_than_badly_scaled_margins() -> None:
+    margins, y = badly_scaled(2000, 0)
+    calibrated = cross_calibrated(margins, y, 5, 0)
+    assert brier_score_loss(y, calibrated) < brier_score_loss(y, 1 / (1 + np.exp(-margins))) - 0.02
+    assert calibrated.mean() == pytest.approx(y.mean(), abs=0.01)
+
+
+def test_a_row_is_calibrated_by_a_curve_that_did_not_see_it() -> None:
+    margins, y = badly_scaled(300, 1)
+    fold = folds(y, 3, 5)[1]
+    before = cross_calibrated(margins, y, 3, 5)
+    moved = margins.copy()
+    moved[fold.valid[0]] = 1e3
+    after = cross_calibrated(moved, y, 3, 5)
+    others = fold.valid[1:]
+    assert (before[others] == after[others]).all()
+    assert (before[fold.train] != after[fold.train]).any()
+
+
+def brute_force(p: NDArray[np.float64], y: NDArray[np.int64], floor: float) -> tuple[float, float]:
+    """Highest precision at recall >= floor over every cut, and the highest cut that reaches it."""
+    reached = []
+    for cut in np.unique(p):
+        hit = y[p >= cut]
+        if hit.sum() / y.sum() >= floor:
+            reached.append((hit.mean(), cut))
+    return max(reached)
+
+
+@effort(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), min_size=2, max_size=40).filter(
+        lambda rows: any(label for _, label in rows)
+    ),
+    st.sampled_from([0.1, 0.5, 0.7, 0.95, 1.0]),
+)
+def test_the_threshold_has_the_highest_precision_at_the_recall_floor(
+    rows: list[tuple[int, int]], floor: float
+) -> None:
+    p, y = np.array([r for r, _ in rows]) / 12, np.array([label for _, label in rows])
+    precision, cut = brute_force(p, y, floor)
+    chosen = choose_threshold(p, y, floor)
+    assert y[p >= chosen].mean() == precision
+    assert chosen == cut
+
+
+# --- the model that is shipped
+
+
+@MODELS
+def test_scoring_one_row_at_a_time_equals_scoring_the_table(kind: ModelKind) -> None:
+    rows = gold_frame(12, seed=9, labelled=False)
+    rows.loc[0, "segment"] = "Martian"
+    table = fitted(kind).predict(rows)
+    single = pd.concat([fitted(kind).predict(rows.iloc[[i]]) for i in range(len(rows))])
+    pd.testing.assert_frame_equal(table, single, rtol=1e-6)
+
+
+@MODELS
+def test_the_flag_stands_on_the_calibrated_probability(kind: ModelKind) -> None:
+    model, rows = fitted(kind), gold_frame(300, seed=2)
+    table = model.predict(rows)
+    assert list(table.columns) == [PROBABILITY, FLAG, TIER] == ["churn_probability", "churn_flag", "risk_tier"]
+    assert (table[PROBABILITY] == model.predict_proba(rows)[:, 1]).all()
+    assert ((table[PROBABILITY] >= 0.3).astype(int) == table[FLAG]).all()
+    assert 0 < table[FLAG].mean() < 1
+
+
+def test_a_probability_at_the_threshold_is_flagged() -> None:
+    base, rows = fitted(ModelKind.LOGISTIC), gold_frame(50, seed=2)
+    edge = float(base.predict(rows)[PROBABILITY].iloc[7])
+    model = ChurnModel(base.calibrated, base.features, base.kinds, edge, base.risk_tiers)
+    assert model.predict(rows)[FLAG].iloc[7] == 1
+
+
+@MODELS
+def test_calibration_keeps_the_order_of_the_margins(kind: ModelKind) -> None:
+    model, rows = fitted(kind), gold_frame(200, seed=3)
+    margin = model.pipeline.decision_function(model.prepared(rows))
+    assert stats.spearmanr(margin, model.predict(rows)[PROBABILITY]).statistic == pytest.approx(1)
+
+
+@MODELS
+def test_the_shipped_model_ranks_new_customers_well_above_chance(kind: ModelKind) -> None:
+    rows = gold_frame(400, seed=5)
+    y = rows["churn"].astype(int)
+    assert fitted(kind).score(rows, y) > 1.5 * y.mean()
+
+
+def test_tiers_hold_their_lower_edge() -> None:
+    p = np.array([0.0, 0.3999, 0.4, 0.5999, 0.6, 0.7999, 0.8, 1.0])
+    assert list(risk_tier(p, load_policy().risk_tiers)) == [
+        tier for tier in ("Low", "Medium", "High", "Critical") for _ in range(2)
+    ]
+
+
+def test_a_missing_feature_is_a_data_error_that_names_it() -> None:
+    rows = gold_frame(5).drop(columns=["segment", "months_to_renewal"])
+    with pytest.raises(DataError, match=re.escape("['months_to_renewal', 'segment']")):
+        fitted(ModelKind.XGBOOST).predict(rows)
+
+
+def test_an_empty_table_scores_to_an_empty_table() -> None:
+    table = fitted(ModelKind.XGBOOST).predict(gold_frame(5).iloc[:0])
+    assert list(table.columns) == [PROBABILITY, FLAG, TIER]
+    assert table.empty
+
+
+def test_rows_without_any_feature_are_a_data_error() -> None:
+    with pytest.raises(DataError, match="months_to_renewal"):
+        fitted(ModelKind.XGBOOST).predict(pd.DataFrame(index=range(3)))
+
+
+def test_order_of_columns_extra_columns_and_index_do_not_matter() -> None:
+    rows = gold_frame(20, seed=4).set_index("customer_id", drop=False)
+    model = fitted(ModelKind.FOREST)
+    turned = rows[list(reversed(rows.columns))].assign(extra="x")
+    pd.testing.assert_frame_equal(model.predict(rows), model.predict(turned))
+    assert list(model.predict(rows).index) == list(rows.index)
+
+
+def test_the_shipped_model_holds_no_row_numbers_of_its_training_data() -> None:
+    assert fitted(ModelKind.XGBOOST).calibrated.cv is None
+
+
+def test_the_same_seed_fits_the_same_model() -> None:
+    rows = gold_frame(50, seed=6)
+    for kind in ModelKind:
+        again = fit_final(training_of(kind), SMALL[kind], 0.3, load_policy())
+        assert (again.predict(rows)[PROBABILITY] == fitted(kind).predict(rows)[PROBABILITY]).all()
