@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
+
+# Tests run side by side: one thread each, in this process and in those they start.
+os.environ.update(OMP_NUM_THREADS="1", SPANISHGAS_THREADS="1")
 
 
 @pytest.fixture

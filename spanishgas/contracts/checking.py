@@ -1,7 +1,7 @@
 """Hold a table against its contract, and say in words where it differs.
 
-Names and types are read off the schema. All row rules of a table are counted in one query: a query per rule, as pandera's
-Ibis backend runs them, takes half of the time of a small build.
+Names and types are read off the schema. All row rules of a table are counted in one query: a query per rule, as
+pandera's Ibis backend runs them, takes half of the time of a small build.
 """
 
 from __future__ import annotations

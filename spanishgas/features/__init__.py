@@ -4,13 +4,14 @@ from spanishgas.contracts.dictionary import Tiers
 
 # Importing a tier registers its features.
 from spanishgas.features import behaviour, compound, lifecycle, market, risk, sentiment, strings
-from spanishgas.features.registry import add_features, load_tiers, month_features
+from spanishgas.features.registry import add_features, in_context, load_tiers, month_features
 
 __all__ = [
     "Tiers",
     "add_features",
     "behaviour",
     "compound",
+    "in_context",
     "lifecycle",
     "load_tiers",
     "market",

@@ -69,22 +69,26 @@ def load_tiers(path: Path | None = None) -> Tiers:
     return tiers
 
 
-def month_features(months: ir.Table) -> ir.Table:
-    """One row per customer with all features over months, from silver_customer_month."""
+def in_context(months: ir.Table) -> ir.Table:
+    """silver_customer_month with each row's place among its customer's: `position`, `recency`, `previous_price`."""
     by_customer = ibis.window(group_by="customer_id", order_by="month")
     latest_first = ibis.window(group_by="customer_id", order_by=ibis.desc("month"))
-    months = months.mutate(
+    return months.mutate(
         position=ibis.row_number().over(by_customer),
         recency=ibis.row_number().over(latest_first),
         previous_price=months.raw_price_tier1_eur_kwh.lag().over(by_customer),
     )
+
+
+def month_features(months: ir.Table) -> ir.Table:
+    """One row per customer with all features over months, from `months` in context."""
     reductions = {name: function(months) for name, function in REGISTRY.months.items()}
     return months.group_by("customer_id").agg(**reductions)
 
 
-def add_features(row: ir.Table, tiers: Tiers, as_of: date) -> ir.Table:
-    """`row` with every feature of `tiers`, typed as gold has it; features over months must stand in `row` already."""
-    for name in tiers.features():
+def add_features(row: ir.Table, tiers: Tiers, tier: str, as_of: date) -> ir.Table:
+    """`row` with the features of one tier, typed as gold has them; those over months must stand in `row` already."""
+    for name in tiers.features([tier]):
         function = REGISTRY.customer.get(name)
         value = function(row, as_of) if function else row[name]
         row = row.mutate(**{name: _typed(value, tiers.entry(name))})

@@ -1,10 +1,10 @@
 """Who churns: log-odds from contract and market, before anything the customer says.
 
-The contract effects reproduce the published churn rates by renewal, tenure, channel, competition, fuel and
-segment. The market effects are steps and bumps without a linear trace, found by trees alone: the source's
-ladder rises from 0.305 to 0.476 (average precision) with them while logistic regression stays below 0.30. The
-coefficients were fitted numerically, so that the expected rates of a large population match the published
-tables with all effects present.
+Contract effects reproduce the published churn rates by renewal, tenure, channel, competition, fuel and segment.
+Market effects are steps and bumps without a linear trace, which trees find and linear models do not: with them the
+average precision of the source's XGBoost rises from 0.305 to 0.476 while its logistic regression stays below 0.30.
+The coefficients were fitted numerically on 150,000 drawn customers, so that the expected rates match the published
+tables with all effects present; the strength of the market effects is the one that reproduces the ladder.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ TENURE_EDGES = (0.0, 6.0, 12.0, 24.0, 51.1, 73.1, 127.7)
 """Months from which a step holds. Quantiles, mean and maximum of the published tenures say that churners' are 0.7 times
 stayers': hence the steps at 51, 73 and 128 months, beyond which nobody churned."""
 SIZE_KNOTS = (-2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.5)
-"""Logarithm of mean monthly kWh."""
+"""Logarithm of mean monthly kWh; the largest users hardly churn."""
+HEAVY_GAS = 200.0
 TREND_EDGES = (-9.0, -0.035, -0.01, 0.0, 0.03, 0.06, 0.10)
-"""Price trends from which a step holds."""
+"""Price trends over the window from which a step holds: falling and fast rising prices are both noticed."""
 CHANGE_KNOTS = (0.0, 3.0, 6.0, 10.0, 18.0, 40.0)
 """Months since the last product change."""
 
@@ -36,38 +37,36 @@ CHANGE_KNOTS = (0.0, 3.0, 6.0, 10.0, 18.0, 40.0)
 class Coefficients:
     """Log-odds of churn, one number per level or knot named above."""
 
-    intercept: float = -3.0
-    renewal: tuple[float, ...] = (0.0,) * len(RENEWAL_KNOTS)
-    tenure: tuple[float, ...] = (0.0,) * len(TENURE_EDGES)
-    channel: tuple[float, ...] = (0.0,) * 6
-    segment: tuple[float, ...] = (0.0,) * 3
-    competition: tuple[float, ...] = (0.6, 0.6, 0.0)
+    intercept: float
+    renewal: tuple[float, ...]
+    tenure: tuple[float, ...]
+    channel: tuple[float, ...]
+    segment: tuple[float, ...]
+    competition: tuple[float, ...]
     """By segment: large customers show no effect of competition."""
-    dual: float = 0.0
-    heavy_gas: float = 0.0
-    """Above 200 m3 a month."""
-    pull: float = 1.0
-    size: tuple[float, ...] = (0.0,) * len(SIZE_KNOTS)
-    trend: tuple[float, ...] = (0.0,) * len(TREND_EDGES)
-    rise_under_competition: float = 0.0
-    """Added where the price rose in a province of high competition."""
-    change: tuple[float, ...] = (0.0,) * len(CHANGE_KNOTS)
+    dual: float
+    heavy_gas: float
+    """Above HEAVY_GAS m3 a month."""
+    pull: float
+    """Per unit of the province table's `pull`."""
+    size: tuple[float, ...]
+    trend: tuple[float, ...]
+    change: tuple[float, ...]
 
 
 PUBLISHED = Coefficients(
-    intercept=-2.252,
-    renewal=(-0.395, 1.015, 1.015, 1.021, 1.254, 0.09, 0.0, -1.14, -1.775, -2.621, -2.056),
-    tenure=(-0.653, -0.44, -0.268, 0.0, -0.925, -0.925, -20.0),
-    channel=(0.0, -0.799, -0.867, -0.32, -0.65, -1.067),
-    segment=(0.0, -0.139, 0.883),
-    competition=(0.566, 0.376, 0.0),
-    dual=-0.061,
-    heavy_gas=-2.2,
+    intercept=-3.636,
+    renewal=(0.696, 1.958, 1.734, 2.417, 2.264, 1.359, 0.677, 0.0, -0.756, -1.497, -1.006),
+    tenure=(0.0, 0.199, 0.404, 0.664, -1.124, 0.774, -7.0),
+    channel=(0.0, -0.773, -0.995, -0.255, -0.624, -0.995),
+    segment=(0.0, -0.232, 0.886),
+    competition=(0.751, 0.751, 0.0),
+    dual=-0.045,
+    heavy_gas=-2.325,
     pull=1.0,
-    size=(0.3, 0.6, 0.2, -0.3, 0.3, 0.2, -0.225, -1.125),
-    trend=(0.7, -0.7, 0.58, -0.8, 0.35, 1.05, 1.05),
-    rise_under_competition=0.45,
-    change=(1.055, 0.755, 0.2, 0.0, -0.3, -0.5),
+    size=(-0.111, -0.111, -0.105, 0.105, 0.472, 0.472, -1.141, -1.141),
+    trend=(1.3, -0.65, -1.3, 0.975, -0.325, 0.325, 1.3),
+    change=(0.842, 0.421, 0.0, -0.421, -0.842, -0.842),
 )
 """Fitted to the published tables."""
 
@@ -94,7 +93,6 @@ def facts(people: pd.DataFrame, energy: Energy, prices: Prices, as_of: date) -> 
             "since_change": -days(people["changed"], as_of) / 30,
             "channel": people["channel"],
             "segment": people["segment"],
-            "second": people["second"],
             "high_competition": PROVINCES["high_competition"].to_numpy()[province] == 1,
             "dual": (elec > 0) & (gas > 0),
             "pull": PROVINCES["pull"].to_numpy()[province],
@@ -117,11 +115,10 @@ def log_odds(seen: pd.DataFrame, c: Coefficients = PUBLISHED) -> Floats:
         + np.array(c.segment)[segment]
         + np.where(competitive, np.array(c.competition)[segment], 0.0)
         + np.where(seen["dual"], c.dual, 0.0)
-        + np.where(seen["gas"] > 200, c.heavy_gas, 0.0)
+        + np.where(seen["gas"] > HEAVY_GAS, c.heavy_gas, 0.0)
         + c.pull * seen["pull"].to_numpy()
         + np.interp(np.log(np.maximum(seen["elec"], 0.01)), SIZE_KNOTS, c.size)
         + np.where(np.isnan(trend), 0.0, _step(trend, TREND_EDGES, c.trend))
-        + np.where(competitive & (trend > 0), c.rise_under_competition, 0.0)
         + np.where(np.isnan(since), 0.0, np.interp(np.nan_to_num(since), CHANGE_KNOTS, c.change))
     )
     return out

@@ -56,24 +56,8 @@ TENURE_CUMULATIVE = np.array([13, 1_604, 3_200, 6_163, 12_942, 15_221, 17_830, 2
 """Distribution of tenure: published buckets, with the quartiles and moments of stayers beyond 60 months."""
 RENEWAL_DAYS = np.array([-29.5, 0.5, 52, 75.6, 90.5, 105, 130, 153, 163, 180.5, 195, 203, 230, 260, 298.5])
 RENEWAL_CUMULATIVE = np.array(
-    [
-        0,
-        581,
-        2_750,
-        4_020,
-        4_825,
-        5_814,
-        8_105,
-        10_784,
-        12_147,
-        14_037,
-        15_463,
-        16_161,
-        18_051,
-        19_401,
-        20_099,
-    ]
-)
+    [0, 581, 2_609, 4_020, 4_825, 5_814, 8_105, 10_784, 12_147, 14_037, 15_463, 16_161, 18_051, 19_401, 20_099]
+)  # fmt: skip
 """Customers by days from the as-of to renewal: published buckets and quintiles."""
 RENEWAL_EDGES = np.array([-29.5, 0.5, 90.5, 180.5, 298.5])
 RENEWAL_GIVEN_TENURE = np.array(

@@ -130,13 +130,6 @@ def test_a_pointer_to_a_snapshot_that_is_gone_is_a_lake_error(lake: Lake) -> Non
         lake.current(TABLE)
 
 
-def test_an_as_of_folder_that_is_no_date_is_a_lake_error(lake: Lake) -> None:
-    home = publish(lake, frame()).folder.parent
-    home.rename(home.with_name("as_of=yesterday"))
-    with pytest.raises(LakeError):
-        lake.current(TABLE)
-
-
 def test_an_unknown_table_is_a_usage_error_with_a_suggestion(lake: Lake) -> None:
     with pytest.raises(UsageError, match=r"'gold_mastre'.*Did you mean 'gold_master'\?"):
         lake.current("gold_mastre")
