@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,9 +33,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+
+def _at_least(low: int) -> Callable[[typer.CallbackParam, int], int]:
+    def check(param: typer.CallbackParam, value: int) -> int:
+        if value < low:
+            raise UsageError(
+                f"--{param.name} must be at least {low}, but got {value}: give --{param.name} {low} or more"
+            )
+        return value
+
+    return check
+
+
 LakeOption = Annotated[str, typer.Option("--lake", help="Folder of raw extracts and published tables.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed: the same seed gives the same result.")]
-Trials = Annotated[int, typer.Option(min=1, help="Sets of hyperparameters to try.")]
+Seed = Annotated[int, typer.Option(callback=_at_least(0), help="Seed: the same seed gives the same result.")]
+Trials = Annotated[int, typer.Option(callback=_at_least(1), help="Sets of hyperparameters to try.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the version.")]
 
 
@@ -61,7 +74,9 @@ def _mlflow_defaults() -> None:
     for name in ("ENABLE_ARTIFACTS_PROGRESS_BAR", "UV_AUTO_DETECT", "LOG_UV_FILES"):
         os.environ.setdefault(f"MLFLOW_{name}", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads on a busy machine cost ten times the work
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # spinning threads on a busy machine cost ten times the work
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
 
@@ -105,7 +120,7 @@ def _progress() -> Progress:
 @app.command()
 def main(
     customers: Annotated[
-        int, typer.Option(min=200, help="Customers to simulate, if the lake has no extract.")
+        int, typer.Option(callback=_at_least(200), help="Customers to simulate, if the lake has no extract.")
     ] = 10_000,
     trials: Trials = 8,
     lake: LakeOption = settings().lake,
@@ -123,7 +138,9 @@ def main(
 
 @app.command()
 def simulate(
-    customers: Annotated[int, typer.Option(min=1, help="Customers of the base extract.")] = 10_000,
+    customers: Annotated[
+        int, typer.Option(callback=_at_least(1), help="Customers of the base extract.")
+    ] = 10_000,
     out: Annotated[str, typer.Option(help="Folder to write; auto: <lake>/raw/<as_of>.")] = AUTO,
     seed: Seed = 7,
     as_of: Annotated[str, typer.Option("--as_of", "--as-of", help="Date of the extract.")] = "2024-12-31",

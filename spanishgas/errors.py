@@ -25,8 +25,9 @@ class UsageError(SpanishGasError):
     def unknown(cls, what: str, value: str, allowed: Iterable[str]) -> UsageError:
         """`value` is not one of `allowed`; the nearest of them is suggested."""
         known = sorted(allowed)
-        near = difflib.get_close_matches(value, known, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
+        folded = {name.casefold(): name for name in known}
+        near = difflib.get_close_matches(value.casefold(), folded, n=1)
+        hint = f" Did you mean '{folded[near[0]]}'?" if near else ""
         return cls(f"unknown {what} '{value}': expected one of {', '.join(known)}.{hint}")
 
 

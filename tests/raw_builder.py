@@ -1,16 +1,21 @@
 """A tiny but complete raw folder: three customers, the year 2024, three hours a month; every frame can be replaced.
 
-    C1 residential, electricity only     C2 an SME with both fuels     C3 a Corporate with gas alone
+C1 residential, electricity only     C2 an SME with both fuels     C3 a Corporate with gas alone
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from spanishgas.etl import build
+from spanishgas.lake import Lake
 
 Row = dict[str, Any]
 IDS = ("C1", "C2", "C3")
@@ -50,12 +55,16 @@ def contract(customer_id: str | None = "C1", **values: Any) -> Row:
     return row | values
 
 
-def hour(customer_id: str | None = "C1", stamp: Any = "2024-01-10 10:00", elec: Any = 1.0, gas: Any = 0.0) -> Row:
+def hour(
+    customer_id: str | None = "C1", stamp: Any = "2024-01-10 10:00", elec: Any = 1.0, gas: Any = 0.0
+) -> Row:
     names = ("customer_id", "timestamp", "consumption_elec_kwh", "consumption_gas_m3")
     return dict(zip(names, (customer_id, stamp, elec, gas), strict=True))
 
 
-def hours_of(customer_id: str, months: Sequence[str] = MONTHS, elec: float = 1.0, gas: float = 0.0) -> list[Row]:
+def hours_of(
+    customer_id: str, months: Sequence[str] = MONTHS, elec: float = 1.0, gas: float = 0.0
+) -> list[Row]:
     """Three hours a month, one in each tariff period."""
     stamps = [f"{month}-{WORKDAY[month]:02d} {h:02d}:00" for month in months for h in HOURS.values()]
     return [hour(customer_id, stamp, elec, gas) for stamp in stamps]
@@ -88,7 +97,9 @@ def cost(province: Any = 28, month: str = "2024-01", **values: Any) -> Row:
     return row | values
 
 
-def contact(customer_id: str | None = "C1", day: Any = "2024-11-15", text: str | None = "renewal options") -> Row:
+def contact(
+    customer_id: str | None = "C1", day: Any = "2024-11-15", text: str | None = "renewal options"
+) -> Row:
     return {"customer_id": customer_id, "date": day, "channel": "telefono", "interaction_summary": text}
 
 
@@ -119,7 +130,9 @@ def write_raw(folder: Path, *, omit: Sequence[str] = (), **tables: list[Row] | p
     for name, example in default.items():
         if name not in omit:
             chosen = tables.get(name, example)
-            frame = chosen if isinstance(chosen, pd.DataFrame) else pd.DataFrame(chosen, columns=list(example[0]))
+            frame = (
+                chosen if isinstance(chosen, pd.DataFrame) else pd.DataFrame(chosen, columns=list(example[0]))
+            )
             _write(folder, name, frame)
     return folder
 
@@ -133,3 +146,28 @@ def _write(folder: Path, name: str, frame: pd.DataFrame) -> None:
         typed.to_parquet(folder / f"{name}.parquet", index=False)
     else:
         frame.to_csv(folder / f"{name}.csv", index=False)
+
+
+@dataclass(frozen=True)
+class Built:
+    """The tables of a build as frames, and its quality report."""
+
+    tables: dict[str, pd.DataFrame]
+    quality: dict[str, dict[str, int | float]]
+
+    def gold(self, customer_id: str) -> Row:
+        return dict(self.tables["gold_master"].set_index("customer_id").loc[customer_id])
+
+    def month(self, customer_id: str, month: str) -> Row:
+        return dict(
+            self.tables["silver_customer_month"].set_index(["customer_id", "month"]).loc[(customer_id, month)]
+        )
+
+    def customer(self, customer_id: str) -> Row:
+        return dict(self.tables["silver_customer"].set_index("customer_id").loc[customer_id])
+
+
+def build_raw(folder: Path, as_of: date = date(2024, 12, 31), **tables: Any) -> Built:
+    """Write a raw folder under `folder` and build it there."""
+    report = build(write_raw(folder / "raw", **tables), Lake(folder / "lake"), as_of)
+    return Built({name: snapshot.pandas() for name, snapshot in report.snapshots.items()}, report.quality)

@@ -93,25 +93,25 @@ class Tiers(_Strict):
         raise UsageError.unknown("feature", feature, self.features())
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class UniqueKeys(yaml.SafeLoader):
     """YAML takes the last of two equal keys in silence; a dictionary of features must not."""
 
 
-def _unique_mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[object, object]:
+def _unique_mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict[object, object]:
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
     if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
         raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' stands twice", node.start_mark)
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
 def read_tiers(path: Path | None = None) -> Tiers:
     """Read tiers.yaml strictly; `UsageError` names the key that is unknown, missing or wrong."""
     path = path or settings().experiments / "tiers.yaml"
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
         return Tiers.model_validate({"tiers": content})
     except FileNotFoundError as fault:
         raise UsageError(f"{path} is missing: it is part of the project, restore it") from fault

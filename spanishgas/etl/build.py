@@ -22,7 +22,7 @@ from spanishgas import code, contracts
 from spanishgas.etl import gold, raw, silver
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import Engine, connect
-from spanishgas.etl.hours import open_hours
+from spanishgas.etl.hours import TABLE, open_hours, reading
 from spanishgas.etl.quality import Quality, Report, null_rates
 from spanishgas.etl.rollup import roll_up
 from spanishgas.etl.sentiment import SentimentModel, load_model
@@ -119,7 +119,9 @@ class _Stage:
         bronze = Bronze(raw.read(self.folder, engine, quality), as_of, engine, quality)
         hours = open_hours(self.folder, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
-        months = bronze.customer_month(roll_up(hours, as_of, engine), tables["bronze_customer"])
+        with reading(raw.path(self.folder, TABLE)):
+            rolled = roll_up(hours, as_of, engine)
+        months = bronze.customer_month(rolled, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)
         customers = silver.customer(tables["bronze_customer"], self.model, engine, quality)
         tables["silver_customer"] = self._checked("silver_customer", customers)

@@ -21,7 +21,7 @@ def master(customers: ir.Table, months: ir.Table, tiers: Tiers, as_of: date, eng
     for name, part in {"margins": margins, "month_features": month_features(months)}.items():
         row = row.left_join(engine.hold(name, part), "customer_id").drop("customer_id_right")
     row = row.mutate(is_urban=row.is_urban.fill_null(0))
-    for tier in tiers.tiers:  # held tier by tier: a feature may stand on any before it, and one query would nest 64 deep
+    for tier in tiers.tiers:  # a feature may stand on any before it: held by tier, no query nests 64 deep
         row = engine.hold(f"row_{tier}", add_features(row, tiers, tier, as_of))
     row = row.select(*contracts.contract("gold_master").fields)
     return engine.hold("gold_master", row, by=["customer_id"])

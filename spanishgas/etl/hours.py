@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+import duckdb
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -39,12 +41,25 @@ def open_hours(raw: Path, engine: Engine) -> ir.Table:
     )
 
 
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turn a page of Parquet that cannot be decoded, found half-way through the hours, into a `ContractError`."""
+    try:
+        yield
+    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException) as fault:
+        raise _unreadable(file, fault) from fault
+
+
+def _unreadable(file: Path, fault: Exception) -> ContractError:
+    words = [f"cannot be read as Parquet: {str(fault).splitlines()[0]}"]
+    return ContractError.broken(file.name, words, raw_files.MEND)
+
+
 def _check_schema(part: Path) -> None:
     try:
         schema = ds.dataset(part, format="parquet").schema
     except (pa.ArrowInvalid, OSError) as fault:
-        words = [f"cannot be read as Parquet: {str(fault).splitlines()[0]}"]
-        raise ContractError.broken(part.name, words, raw_files.MEND) from fault
+        raise _unreadable(part, fault) from fault
     faults = [f"missing column '{name}'" for name in _EXPECTED if name not in schema.names]
     faults += [
         f"column '{name}' is {schema.field(name).type}, expected {words}"

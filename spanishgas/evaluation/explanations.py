@@ -22,6 +22,8 @@ Array = NDArray[np.float64]
 
 def contributions(model: ChurnModel, frame: pd.DataFrame) -> pd.DataFrame:
     """What each feature adds to each customer's risk: rows like `frame`, a column per feature, positive = riskier."""
+    if len(frame) == 0:
+        return pd.DataFrame(columns=list(model.features), index=frame.index, dtype="float64")
     prepare, fitted = model.pipeline[0], model.pipeline[-1]
     X = np.asarray(prepare.transform(model.prepared(frame)), dtype="float64")
     encoded = pd.DataFrame(_attribute(fitted, X).T, index=encoded_sources(prepare))

@@ -41,9 +41,17 @@ def decisions(y: Labels, flag: Labels) -> dict[str, float]:
 def expected_calibration_error(y: Labels, probability: Array, bins: int = 10) -> float:
     """Mean absolute gap of mean probability and churn rate over `bins` groups of equal size (Naeini et al. 2015)."""
     order = np.argsort(probability, kind="stable")
+    rate = _rate_of_ties(y, probability)
     groups = np.array_split(order, bins)
-    gaps = [len(g) * abs(probability[g].mean() - y[g].mean()) for g in groups if len(g)]
+    gaps = [len(g) * abs(probability[g].mean() - rate[g].mean()) for g in groups if len(g)]
     return float(sum(gaps) / len(y))
+
+
+def _rate_of_ties(y: Labels, probability: Array) -> Array:
+    """The churn rate among the customers of equal probability: ties have no order that could matter."""
+    _, place, count = np.unique(probability, return_inverse=True, return_counts=True)
+    rate: Array = (np.bincount(place, weights=y) / count)[place]
+    return rate
 
 
 def bootstrap(

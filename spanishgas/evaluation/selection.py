@@ -50,7 +50,7 @@ def choose(rungs: Sequence[Rung]) -> list[Compared]:
     >>> [c.rung.experiment for c in choose([a, b]) if c.chosen]
     ['E4']
     """
-    best = max(rungs, key=lambda r: r.score)
+    best = max(rungs, key=lambda r: (r.score, -r.features, r.experiment, r.model))
     gaps = [np.subtract(best.fold_scores, r.fold_scores) for r in rungs]
     errors = [float(g.std(ddof=1) / np.sqrt(len(g))) for g in gaps]
     within = [r for r, g, e in zip(rungs, gaps, errors, strict=True) if g.mean() <= e]

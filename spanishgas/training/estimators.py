@@ -32,6 +32,15 @@ class BoostedTrees(XGBClassifier):
 class Forest(RandomForestClassifier):  # type: ignore[misc]
     """A random forest, with the log odds of its vote as the decision function (votes clipped to half a tree)."""
 
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Votes, shape (rows, 2); one thread, since several add them up in an order that changes the last digit."""
+        jobs = self.get_params(deep=False)["n_jobs"]
+        try:
+            votes: NDArray[np.float64] = super(Forest, self.set_params(n_jobs=1)).predict_proba(X)
+        finally:
+            self.set_params(n_jobs=jobs)
+        return votes
+
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Log odds of churn, shape (rows,)."""
         edge = 0.5 / self.n_estimators

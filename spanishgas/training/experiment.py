@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from spanishgas.contracts.dictionary import UniqueKeys
 from spanishgas.errors import UsageError
 from spanishgas.features import Tiers, load_tiers
 from spanishgas.settings import settings
@@ -184,7 +185,7 @@ M = TypeVar("M", bound=BaseModel)
 
 def _read(path: Path, model: type[M]) -> M:
     try:
-        return model.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return model.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys))
     except FileNotFoundError:
         raise UsageError(
             f"{path} does not exist: restore it from the project, or set SPANISHGAS_EXPERIMENTS"

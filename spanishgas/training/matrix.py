@@ -79,7 +79,14 @@ def preprocessor(features: Sequence[str], kinds: Mapping[str, str], *, linear: b
     days = [f for f in features if f == DAYS_AGO]
     numbers = [f for f in features if f not in texts and f not in days]
     steps = [
-        ("days", _numbers(SimpleImputer(strategy="constant", fill_value=NO_CONTACT_DAYS), linear), days),
+        (
+            "days",
+            _numbers(
+                SimpleImputer(strategy="constant", fill_value=NO_CONTACT_DAYS, keep_empty_features=True),
+                linear,
+            ),
+            days,
+        ),
         ("numbers", _numbers(_median() if linear else None, linear), numbers),
         ("contact", _one_hot(NO_CONTACT), contact),
         ("category", _one_hot("missing"), other),
@@ -99,7 +106,7 @@ def _numbers(fill: SimpleImputer | None, linear: bool) -> Pipeline | SimpleImput
 
 def _one_hot(fill: str) -> Pipeline:
     return make_pipeline(
-        SimpleImputer(strategy="constant", fill_value=fill),
+        SimpleImputer(strategy="constant", fill_value=fill, keep_empty_features=True),
         OneHotEncoder(handle_unknown="ignore", sparse_output=False),
     )
 

@@ -64,9 +64,10 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict_proba(self, frame: pd.DataFrame) -> NDArray[np.float64]:
         """Calibrated probabilities, shape (rows, 2)."""
-        if frame.empty:
+        prepared = self.prepared(frame)
+        if len(prepared) == 0:
             return np.empty((0, 2))
-        probabilities: NDArray[np.float64] = self.calibrated.predict_proba(self.prepared(frame))
+        probabilities: NDArray[np.float64] = self.calibrated.predict_proba(prepared)
         return probabilities
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -40,7 +40,18 @@ class Project:
         if "lake" in ENTRY_POINTS[entry].get("parameters", {}):
             params = {"lake": self.lake, **params}
         given = [word for name, value in params.items() for word in ("-P", f"{name}={value}")]
-        command = [sys.executable, "-m", "mlflow", "run", str(PROJECT), "--env-manager", "local", "-e", entry, *given]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "run",
+            str(PROJECT),
+            "--env-manager",
+            "local",
+            "-e",
+            entry,
+            *given,
+        ]
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -48,7 +59,13 @@ class Project:
             "SPANISHGAS_LAKE": str(self.lake),
         }
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+            command,
+            cwd=self.folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         output = done.stdout + done.stderr
         assert (done.returncode != 0) == (expect != 0), output[-4000:]

@@ -108,6 +108,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         patch.setenv("MLFLOW_UV_AUTO_DETECT", "false")
         patch.setenv("SPANISHGAS_EXPERIMENTS", str(cheap_search(root / "experiments")))
+        patch.setenv("SPANISHGAS_THREADS", "1")  # trees this small gain nothing from more
         patch.chdir(root)
         forget()
         mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
