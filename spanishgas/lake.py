@@ -123,7 +123,7 @@ class Lake:
             manifest = Manifest.model_validate_json((folder / "_manifest.json").read_text())
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError) as fault:
+        except (ValueError, KeyError, TypeError) as fault:
             raise LakeError(f"{pointer} cannot be read ({fault}): build {table} again") from fault
         return Snapshot(manifest, folder)
 
@@ -140,13 +140,16 @@ class Lake:
 
     def dates(self, table: str) -> list[date]:
         """As-of dates under which `table` was published, oldest first."""
-        folders = self._table(table).glob("as_of=*/_current.json")
+        folders = self._table(table).glob("as_of=????-??-??/_current.json")
         return sorted(date.fromisoformat(p.parent.name.removeprefix("as_of=")) for p in folders)
 
     def at(self, digest: str, table: str) -> Snapshot:
         """The snapshot of `table` with this digest, current or not; LakeError if it is gone."""
         for folder in self._table(table).glob(f"as_of=*/{digest[:16]}"):
-            manifest = Manifest.model_validate_json((folder / "_manifest.json").read_text())
+            try:
+                manifest = Manifest.model_validate_json((folder / "_manifest.json").read_text())
+            except (OSError, ValueError) as fault:
+                raise LakeError(f"{folder} has no manifest that can be read: build {table} again") from fault
             return Snapshot(manifest, folder)
         raise LakeError(
             f"{self.root} no longer holds {table} with digest {digest}: restore it or train again"

@@ -177,7 +177,7 @@ def stage(
         started = mlflow.start_run()
         MlflowClient().update_run(started.info.run_id, name=title)
     else:
-        home = None if parent else experiment_id()
+        home = parent.info.experiment_id if parent else experiment_id()
         started = mlflow.start_run(experiment_id=home, run_name=title, nested=parent is not None)
     with started as run:
         open_run = StageRun(run.info.run_id, run.info.experiment_id)

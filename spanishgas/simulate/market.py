@@ -39,6 +39,8 @@ SIZE_SHIFT = np.array(
 )
 """Mean score of electricity use by segment and channel: comparison sites bring the large users (published
 margin medians)."""
+SIZE_SPREAD = np.array([1.0, 1.0, 0.6])
+"""Standard deviation of the score around that mean, by segment."""
 WINTER = np.array([1.35, 1.25, 1.10, 0.90, 0.75, 0.75, 0.80, 0.80, 0.75, 0.90, 1.15, 1.45])
 SUMMER = np.array([0.85, 0.85, 0.80, 0.80, 0.90, 1.15, 1.50, 1.45, 1.15, 0.85, 0.80, 0.90])
 SUMMER_SHARE = 0.15
@@ -52,6 +54,8 @@ electricity (2.2 % of months are zero)."""
 
 TIER1_QUANTILES = {1e-4: 0.06, 0.01: 0.100, 0.25: 0.128, 0.50: 0.149, 0.75: 0.164, 0.99: 0.240, 0.9999: 0.33}
 """Peak price (EUR/kWh) around the end of 2024."""
+LARGE_SCORE, LARGE_SPREAD = 1.3, 0.4
+"""Users above the score pay closer to the median price: fitted to the spread of monthly margins."""
 SLOPE_QUANTILES = {
     1e-4: -0.16,
     0.01: -0.088,
@@ -87,10 +91,7 @@ class Energy:
 def draw_energy(people: pd.DataFrame, seed: int, cohort: int, block: int) -> Energy:
     """Monthly electricity (kWh, 3 decimals) and gas (m3, 4 decimals) of one block."""
     g = rng(seed, Stream.ENERGY, cohort, block)
-    segment, channel = people["segment"].to_numpy(), people["channel"].to_numpy()
-    spread = np.where(segment == 2, 0.6, 1.0)
-    score = SIZE_SHIFT[segment, channel] + spread * people["size"].to_numpy()
-    annual = 12 * _quantile(ELEC_QUANTILES, _size_cdf(score))
+    annual = 12 * _quantile(ELEC_QUANTILES, _size_cdf(_score(people)))
     summer = g.random(BLOCK) < SUMMER_SHARE
     season = np.tile(np.where(summer[:, None], SUMMER, WINTER), (1, HORIZON // 12))
     small = people["size"].to_numpy() < EMPTY_SIZE
@@ -136,7 +137,8 @@ def draw_prices(
     """Prices of one block as the file shows them, flaws included; those of the months `raised` are 15 % higher."""
     g = rng(seed, Stream.PRICES, cohort, block)
     n, shape = BLOCK, (BLOCK, HORIZON)
-    level = _quantile(TIER1_QUANTILES, g.random(n))
+    large = _score(people) > LARGE_SCORE
+    level = _quantile(TIER1_QUANTILES, norm.cdf(norm.ppf(g.random(n)) * np.where(large, LARGE_SPREAD, 1.0)))
     slope = _quantile(SLOPE_QUANTILES, g.random(n), log=False)
     month = np.arange(HORIZON)
     path = slope[:, None] * (month - 11) / 11 + PRICE_NOISE * g.standard_normal(shape)
@@ -156,7 +158,7 @@ def draw_prices(
     margin = np.exp(np.log(np.array([2.85, 6.9, 9.0]))[segment] + 0.28 * g.standard_normal(n))
     fee = 3.4 * power * np.exp(0.05 * g.standard_normal(n)) + margin
     gas, electric = people["gas"].to_numpy(), people["electric"].to_numpy()
-    gas_price = np.where(gas, 0.825 + 0.045 * g.standard_normal(n), np.nan)
+    gas_price = np.where(gas, 0.84 + 0.045 * g.standard_normal(n), np.nan)
     gas_fixed = np.where(gas, 63.74 * np.exp(0.08 * g.standard_normal(n)), 0.0)
     gas_fixed_cost = np.where(gas, gas_fixed - 36 * np.exp(0.1 * g.standard_normal(n)), 0.0)
     listed = np.where(zero, 0.0, tier1)
@@ -202,12 +204,19 @@ def province_costs(span: slice) -> pd.DataFrame:
     )
 
 
+def _score(people: pd.DataFrame) -> Floats:
+    """Score of electricity use: the customer's own, around the mean of its segment and channel."""
+    segment = people["segment"].to_numpy()
+    own: Floats = people["size"].to_numpy(float)
+    out: Floats = SIZE_SHIFT[segment, people["channel"].to_numpy()] + SIZE_SPREAD[segment] * own
+    return out
+
+
 def _size_cdf(score: Floats) -> Floats:
     """Distribution of the size score over the whole utility, a mixture over segments and channels."""
     shares = CHANNEL_COUNTS / CHANNEL_COUNTS.sum()
-    spread = np.array([1.0, 1.0, 0.6])
     parts = [
-        shares[s, c] * norm.cdf((score - SIZE_SHIFT[s, c]) / spread[s])
+        shares[s, c] * norm.cdf((score - SIZE_SHIFT[s, c]) / SIZE_SPREAD[s])
         for s in range(len(SEGMENT_COUNTS))
         for c in range(shares.shape[1])
     ]

@@ -351,13 +351,11 @@ def test_the_posterior_is_the_share_of_churners_at_every_level(drawn: pd.DataFra
 
 
 def test_the_posterior_averages_to_the_prior_over_everything_that_may_be_said() -> None:
-    before, dual = np.full(22, 0.2), np.full(22, True)
-    topic = np.arange(-1, 21)
-    after = posterior(before, topic, dual)
+    topic = np.append(NONE, np.flatnonzero(TOPIC_SHARE.sum(axis=0)))
+    after = posterior(np.full(len(topic), 0.2), topic, np.full(len(topic), True))
     rate = np.array([951 / 3_309, 188 / 293])
-    said = np.vstack([1 - rate, (rate[:, None] * TOPIC_SHARE).T])
-    chance = 0.8 * said[:, 0] + 0.2 * said[:, 1]
-    assert np.nansum(after * chance) == pytest.approx(0.2)
+    said = np.vstack([1 - rate, (rate[:, None] * TOPIC_SHARE).T])[topic + 1]
+    assert after @ (0.8 * said[:, 0] + 0.2 * said[:, 1]) == pytest.approx(0.2)
 
 
 def test_the_truth_names_every_customer_and_agrees_with_the_labels(base: Path, later: Path) -> None:
