@@ -79,8 +79,8 @@ class Bronze:
         start = table.contract_start_date
         table = self.quality.keep(name, "starts_after_as_of", table, (start <= self.as_of) | start.isnull())
         table = self._collapse(name, table)
-        latest = [ibis.desc("contract_start_date", nulls_first=False)]
-        table = self._kept(name, self._first(name, table, ["customer_id"], list(CONTRACTS), latest))
+        table = self._first(name, table, ["customer_id"], list(CONTRACTS), latest=["contract_start_date"])
+        table = self._kept(name, table)
         later = {column: table[column] > self.as_of for column in PAST_DATES}
         self.quality.measure(name, table, **{f"after_as_of.{c}": flagged(bad) for c, bad in later.items()})
         return table.mutate(**{c: ibis.ifelse(bad, None, table[c]) for c, bad in later.items()})
@@ -91,8 +91,10 @@ class Bronze:
         table = self.quality.keep(name, "without_date", table, table.date.notnull())
         table = self.quality.keep(name, "after_as_of", table, table.date <= self.as_of)
         table = self._collapse(name, table)
-        order = [ibis.desc("date"), ibis.desc("interaction_summary", nulls_first=False)]
-        table = self._first(name, table, ["customer_id"], ["channel"], order, rule="older_interactions")
+        latest = ["date", "interaction_summary"]
+        table = self._first(
+            name, table, ["customer_id"], ["channel"], latest=latest, rule="older_interactions"
+        )
         return self._kept(name, table).select(
             "customer_id",
             interaction_date=table.date,
@@ -170,13 +172,15 @@ class Bronze:
         table: ir.Table,
         keys: Sequence[str],
         columns: Sequence[str],
-        order: Sequence[ir.Value] = (),
         *,
+        latest: Sequence[str] = (),
         rule: str = "conflicting_copies",
     ) -> ir.Table:
-        """The row of each key that comes first by `order`, then by all `columns` (nulls last)."""
-        ties = [ibis.asc(column, nulls_first=False) for column in columns]
-        place = ibis.row_number().over(ibis.window(group_by=list(keys), order_by=[*order, *ties]))
+        """The row of each key that comes last by `latest`, then first by the other `columns` (nulls last in both)."""
+        order = [ibis.desc(column, nulls_first=False) for column in latest]
+        # A column must not be named twice: Ibis keeps one of the two, in the direction of the second.
+        order += [ibis.asc(column, nulls_first=False) for column in columns if column not in latest]
+        place = ibis.row_number().over(ibis.window(group_by=list(keys), order_by=order))
         ranked = self.engine.hold(f"ranked_{name}", table.mutate(place=place))
         return self.quality.keep(name, rule, ranked, ranked.place == 0).drop("place")
 

@@ -46,7 +46,9 @@ def reading(file: Path) -> Iterator[None]:
     """Turn a page of Parquet that cannot be decoded, found half-way through the hours, into a `ContractError`."""
     try:
         yield
-    except (duckdb.IOException, duckdb.InvalidInputException, duckdb.ConversionException) as fault:
+    except (duckdb.OutOfMemoryException, duckdb.BinderException, duckdb.CatalogException):
+        raise  # not the file's fault
+    except duckdb.Error as fault:
         raise _unreadable(file, fault) from fault
 
 

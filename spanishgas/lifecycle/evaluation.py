@@ -135,7 +135,7 @@ def _register(
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
     words = card(chosen, verdict, metrics)
-    version = registry.register(model_uri, run.run_id, tags, words)
+    version = registry.register(model_uri, tags, words)
     registry.point(Alias.CHALLENGER, str(version.version))
     run.log(tags={"version": version.version, VERDICT: tags[VERDICT]})
     run.describe(words)

@@ -123,17 +123,10 @@ def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any
     )
 
 
-def register(model_uri: str, run_id: str, tags: Mapping[str, str], description: str) -> ModelVersion:
-    """A new version of the registered model."""
-    client, name = MlflowClient(), settings().registered_model
-    return client.create_model_version(
-        name,
-        model_uri,
-        run_id,
-        dict(tags),
-        description=description,
-        model_id=model_uri.removeprefix("models:/"),
-    )
+def register(model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+    """A new version of the registered model from a logged model."""
+    version = mlflow.register_model(model_uri, settings().registered_model, tags=dict(tags))
+    return MlflowClient().update_model_version(version.name, version.version, description)
 
 
 def resolve(which: str) -> ModelVersion:
@@ -189,7 +182,8 @@ def point(alias: Alias, version: str) -> None:
 def aliases() -> dict[str, str]:
     """Version number by alias (search_model_versions leaves aliases out); empty without a registered model."""
     try:
-        return dict(MlflowClient().get_registered_model(settings().registered_model).aliases)
+        known = MlflowClient().get_registered_model(settings().registered_model).aliases
+        return {alias: str(version) for alias, version in known.items()}  # the SQL store gives integers
     except MlflowException as fault:
         if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
             return {}

@@ -143,7 +143,7 @@ def _draw_block(
     energy = draw_energy(people, seed, cohort, number)
     prices = draw_prices(people, seed, cohort, number)
     keep = np.arange(BLOCK) + number * BLOCK < size
-    if cohort == 0 and as_of > BASE:
+    if cohort == 0 and as_of > BASE:  # churners of the base extract leave on their renewal date
         leaves = _outcome(
             churn.probability(churn.facts(people, energy, prices, BASE)), seed, cohort, number, BASE
         )
@@ -155,6 +155,7 @@ def _draw_block(
         moved = rng(seed, Stream.SHIFT, cohort, number).random(BLOCK) < 0.4
         sold = people["channel"] == CHANNELS.index("presencial_comercial")
         people = people.assign(channel=people["channel"].where(~(moved & sold), CHANNELS.index("comparador")))
+    # The outcome of a later extract is drawn anew from what that extract shows, so its truth is exact as well.
     people = population.aged(people, as_of)
     seen = churn.facts(people, energy, prices, as_of)
     model = churn.concept_shift(churn.PUBLISHED) if shift == "concept" else churn.PUBLISHED

@@ -76,7 +76,7 @@ GAP_SHARE = 0.0101
 """Customers with a gap of one to five price rows within the horizon (203 of 241,188 rows are missing)."""
 NO_PRICE_RATE = 2 / 20_099
 TINY_PRICE_RATE = 1 / 20_099
-PEAJE = 0.055
+PEAJE = 0.0535
 """Access toll, EUR/kWh; makes the mean margin of a kWh about -0.014 EUR."""
 
 
@@ -155,7 +155,7 @@ def draw_prices(
     tier1[tiny, 0] = 0.0005
     tier1[g.random(n) < NO_PRICE_RATE] = np.nan
     segment, power = people["segment"].to_numpy(), people["power"].to_numpy()
-    margin = np.exp(np.log(np.array([2.85, 6.9, 9.0]))[segment] + 0.28 * g.standard_normal(n))
+    margin = np.exp(np.log(np.array([2.75, 6.9, 9.0]))[segment] + 0.28 * g.standard_normal(n))
     fee = 3.4 * power * np.exp(0.05 * g.standard_normal(n)) + margin
     gas, electric = people["gas"].to_numpy(), people["electric"].to_numpy()
     gas_price = np.where(gas, 0.84 + 0.045 * g.standard_normal(n), np.nan)

@@ -78,8 +78,7 @@ class Project:
         return {name: names.count(name) for name in names}
 
     def aliases(self) -> Mapping[str, str]:
-        aliases: Mapping[str, str] = self.client.get_registered_model(MODEL).aliases
-        return aliases
+        return {name: str(v) for name, v in self.client.get_registered_model(MODEL).aliases.items()}
 
 
 @pytest.fixture(scope="module")

@@ -243,7 +243,7 @@ def test_a_version_names_the_data_that_it_was_trained_on(chain: Chain) -> None:
 
 
 def test_the_logged_model_carries_the_holdout_metrics_and_their_data_set(chain: Chain) -> None:
-    model = MlflowClient().get_logged_model(chain.evaluated.version.model_id)
+    model = MlflowClient().get_logged_model(str(chain.evaluated.version.source).removeprefix("models:/"))
     metrics = {m.key: m for m in model.metrics}
     value = metrics["holdout.average_precision"]
     assert value.value == pytest.approx(chain.evaluated.metrics["holdout.average_precision"])

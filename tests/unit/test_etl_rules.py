@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from spanishgas.contracts import contract
+from spanishgas.contracts.tables import RAW
 from spanishgas.etl import build, calendar
 from spanishgas.lake import Lake
 from tests.raw_builder import (
@@ -36,6 +37,11 @@ from tests.raw_builder import (
 MARKET = [
     *(f for f in contract("gold_master").fields if f.startswith(("avg_", "total_", "std_", "province_")))
 ]
+
+
+def tier1(customer: str, *prices: float | None) -> list[dict[str, Any]]:
+    """Price rows from January on, with these tier-1 prices."""
+    return [price(customer, m, variable_price_tier1_eur_kwh=p) for m, p in zip(MONTHS, prices, strict=False)]
 
 
 def scenario() -> dict[str, list[dict[str, Any]]]:
@@ -267,15 +273,7 @@ def test_an_interaction_without_text_counts_but_has_no_intent_or_sentiment(built
 
 def test_every_row_is_kept_or_counted_under_one_rule(built: Built) -> None:
     beside = ("after_as_of.", "unreadable.", "negative_", "missing_", "null_rate.")
-    for table in (
-        "churn_label",
-        "customer_attributes",
-        "customer_contracts",
-        "price_history",
-        "customer_interactions",
-        "costs_by_province_month",
-        "consumption_hourly_2024",
-    ):
+    for table in RAW:
         counts = {k: v for k, v in built.quality[table].items() if not k.startswith(beside)}
         assert counts.pop("rows_in") == sum(counts.values()), (table, counts)
 
@@ -447,12 +445,7 @@ def test_missing_costs_count_as_zero_and_are_counted(built: Built) -> None:
 
 
 def test_conflicting_prices_and_costs_of_one_month_stand_by_order_not_by_file(built: Built) -> None:
-    assert (
-        built.tables["bronze_customer_month"]
-        .set_index(["customer_id", "month"])
-        .loc[("short", "2024-01"), "gas_fixed_cost_eur_year"]
-        == 2.0
-    )
+    assert built.month("short", "2024-01")["gas_fixed_cost_eur_year"] == 2.0
     assert built.month("C1", "2024-02")["peaje_elec_eur_kwh"] == 0.02
     assert built.quality["price_history"]["month_without_hours"] == 3
     assert built.quality["price_history"]["duplicates_collapsed"] == 1

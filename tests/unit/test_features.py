@@ -62,11 +62,7 @@ def test_unknown_tiers_and_features_are_refused_with_the_nearest_name() -> None:
     ("before", "after", "words"),
     [
         ("    tenure_months:", "    tenure_weeks:", "lists tenure_weeks"),
-        (
-            '    is_price_sensitive: {kind: flag, words: asked about prices, definition: "customer_intent = Pricing Offers"}\n',
-            "",
-            "computes is_price_sensitive",
-        ),
+        ("    is_price_sensitive: {kind", "    # is_price_sensitive: {kind", "computes is_price_sensitive"),
     ],
 )
 def test_a_row_or_a_function_that_stands_alone_is_named(
