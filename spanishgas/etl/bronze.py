@@ -12,6 +12,7 @@ from datetime import date
 import ibis
 import ibis.expr.types as ir
 
+from spanishgas.contracts import contract
 from spanishgas.contracts.tables import ATTRIBUTES, CONTRACTS, COSTS, PRICES
 from spanishgas.errors import ContractError
 from spanishgas.etl import calendar
@@ -44,6 +45,7 @@ class Bronze:
         table = self.known
         for part in parts:
             table = table.left_join(part, "customer_id").drop("customer_id_right")
+        table = table.select(*contract("bronze_customer").fields)
         return self.engine.hold("bronze_customer", table, by=["customer_id"])
 
     def customer_month(self, hours: RollUp, customers: ir.Table) -> ir.Table:
@@ -56,9 +58,8 @@ class Bronze:
         province = customers.select("customer_id", province=customers.province_code)
         table = table.left_join(province, "customer_id").drop("customer_id_right")
         table = table.left_join(self._costs(), ["province", "month"])
-        table = table.drop("province", "province_right", "month_right")
-        leading = table.select("customer_id", "month", ~ibis.selectors.cols("customer_id", "month"))
-        return self.engine.hold("bronze_customer_month", leading, by=["customer_id", "month"])
+        table = table.select(*contract("bronze_customer_month").fields)
+        return self.engine.hold("bronze_customer_month", table, by=["customer_id", "month"])
 
     def _labels(self) -> ir.Table:
         name = "churn_label"

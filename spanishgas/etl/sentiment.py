@@ -118,9 +118,21 @@ def _open(model: Path, tokenizer: Path) -> tuple[Any, Any]:
         from tokenizers import Tokenizer
     except ImportError as fault:
         raise UsageError("a sentiment model needs the extra 'text': install spanishgas[text]") from fault
-    threads = onnxruntime.SessionOptions()
-    threads.intra_op_num_threads = settings().threads or 0
-    session = onnxruntime.InferenceSession(str(model), threads, providers=["CPUExecutionProvider"])
+    from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = settings().threads or 0
+    try:
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        json.loads(tokenizer.read_text(encoding="utf-8"))  # tokenizers itself raises a bare Exception
+    except (
+        faults.InvalidProtobuf,
+        faults.InvalidGraph,
+        faults.Fail,
+        faults.NotImplemented,
+        ValueError,
+    ) as fault:
+        raise UsageError(f"sentiment model '{model.parent}' cannot be loaded: {fault}") from fault
     words = Tokenizer.from_file(str(tokenizer))
     words.enable_truncation(TOKENS)
     words.enable_padding(**(words.padding or {}))
@@ -132,7 +144,7 @@ def _label_columns(config: Path) -> list[int]:
     try:
         names = {str(name).lower(): int(i) for i, name in json.loads(config.read_text())["id2label"].items()}
         return [names[label] for label in SENTIMENTS]
-    except (ValueError, KeyError, AttributeError) as fault:
+    except (ValueError, KeyError, AttributeError, TypeError) as fault:
         raise UsageError(f"{config} must name {', '.join(SENTIMENTS)} in its id2label ({fault})") from fault
 
 

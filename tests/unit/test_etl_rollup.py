@@ -94,7 +94,9 @@ def test_no_two_small_exchanges_of_hours_have_the_same_code() -> None:
     ("readings", "total"),
     [([1.0, 2.0], 3.0), ([-1.0, 2.0], 2.0), ([None, 2.0], 2.0), ([None, None], 0.0), ([0.1, 0.2], 0.3)],
 )
-def test_readings_below_zero_and_missing_ones_add_nothing(tmp_path: Path, readings: list[Any], total: float) -> None:
+def test_readings_below_zero_and_missing_ones_add_nothing(
+    tmp_path: Path, readings: list[Any], total: float
+) -> None:
     hours = year("C1", 1).iloc[:2].assign(consumption_elec_kwh=pd.array(readings, dtype="Float64"))
     assert months(tmp_path, hours)["monthly_elec_kwh"].tolist() == [total]
 
@@ -104,7 +106,10 @@ def test_a_reading_between_two_hours_counts_for_the_hour_before_it(tmp_path: Pat
     late = hours.iloc[[100]].assign(
         timestamp=hours["timestamp"][100] + pd.Timedelta(minutes=30), consumption_elec_kwh=1e6
     )
-    plain, ours = months(tmp_path / "a", hours), months(tmp_path / "b", pd.concat([hours, late], ignore_index=True))
+    plain, ours = (
+        months(tmp_path / "a", hours),
+        months(tmp_path / "b", pd.concat([hours, late], ignore_index=True)),
+    )
     extra = ours["monthly_elec_kwh"] - plain["monthly_elec_kwh"]
     assert extra[0] == pytest.approx(1e6 - hours["consumption_elec_kwh"][100])
     assert (extra[1:] == 0).all()

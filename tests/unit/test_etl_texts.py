@@ -81,7 +81,11 @@ def test_probabilities_sum_to_one_and_turn_at_the_stated_cuts() -> None:
 
 def test_the_lexicon_tells_moods_apart() -> None:
     model = sentiment.load_model()
-    texts = ["Cust happy and satisfied, great experience", "very unhappy, frustrated", "plan details confirmed"]
+    texts = [
+        "Cust happy and satisfied, great experience",
+        "very unhappy, frustrated",
+        "plan details confirmed",
+    ]
     assert [sentiment.label(row) for row in model(texts)] == ["positive", "negative", "neutral"]
     assert model([]).shape == (0, 3)
 
