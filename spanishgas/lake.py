@@ -38,6 +38,7 @@ RAW_FILES: Mapping[str, str] = {
     "customer_interactions": "customer_interactions.json",
 }
 LAYERS: Mapping[str, str] = {
+    "quarantine": "quarantine",
     "bronze_customer": "bronze",
     "bronze_customer_month": "bronze",
     "silver_customer": "silver",

@@ -153,7 +153,7 @@ class Built:
     """The tables of a build as frames, and its quality report."""
 
     tables: dict[str, pd.DataFrame]
-    quality: dict[str, dict[str, int | float]]
+    quality: dict[str, dict[str, Any]]
 
     def gold(self, customer_id: str) -> Row:
         return dict(self.tables["gold_master"].set_index("customer_id").loc[customer_id])

@@ -129,6 +129,16 @@ _BRONZE_MONTH: Mapping[str, Field] = {
     **COSTS,
 }
 DERIVED: Mapping[str, Table] = {
+    "quarantine": Table(
+        {
+            "source_table": ID,
+            "rule": ID,
+            "column": TEXT,
+            "customer_id": TEXT,
+            "row": ID,
+            "run_id": TEXT,
+        }
+    ),
     "bronze_customer": Table(_BRONZE_CUSTOMER, key=("customer_id",)),
     "bronze_customer_month": Table(_BRONZE_MONTH, key=("customer_id", "month")),
     "silver_customer": Table(

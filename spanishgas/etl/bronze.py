@@ -144,11 +144,9 @@ class Bronze:
             **{f"missing_{name}": counts[f"without_{name}"].sum() for name in READINGS},
         }
         self.quality.measure(TABLE, counts, **sums)
-        found = self.quality.report[TABLE]
-        if found["unreadable_time"] > UNREADABLE_DATES * found["rows_in"]:
-            fault = (
-                f"{found['unreadable_time']} rows in column 'timestamp' are not a time (YYYY-MM-DD HH:MM:SS)"
-            )
+        unreadable = self.quality.count(TABLE, "unreadable_time")
+        if unreadable > UNREADABLE_DATES * self.quality.count(TABLE, "rows_in"):
+            fault = f"{unreadable} rows in column 'timestamp' are not a time (YYYY-MM-DD HH:MM:SS)"
             raise ContractError.broken(TABLE, [fault], MEND)
 
     def _with_id(self, name: str, table: ir.Table) -> ir.Table:

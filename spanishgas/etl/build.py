@@ -16,6 +16,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
+import ibis
 import ibis.expr.types as ir
 
 from spanishgas import code, contracts
@@ -27,10 +28,11 @@ from spanishgas.etl.quality import Quality, Report, null_rates
 from spanishgas.etl.rollup import roll_up
 from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.features import Tiers, load_tiers
-from spanishgas.lake import Lake, Snapshot, file_digest
+from spanishgas.lake import RAW_FILES, Lake, Snapshot, file_digest
 
 _CUSTOMERS = ("raw/churn_label", "raw/customer_attributes")
 SOURCES: Mapping[str, tuple[str, ...]] = {
+    "quarantine": tuple(f"raw/{name}" for name in RAW_FILES),
     "bronze_customer": (*_CUSTOMERS, "raw/customer_contracts", "raw/customer_interactions"),
     "bronze_customer_month": (
         *(*_CUSTOMERS, "raw/consumption_hourly_2024"),
@@ -54,7 +56,7 @@ class EtlReport:
 
     snapshots: dict[str, Snapshot]
     reused: bool
-    """Whether all five tables stood already, built from the same inputs by the same code."""
+    """Whether all tables stood already, built from the same inputs by the same code."""
     quality: Report
     seconds: float
 
@@ -114,7 +116,7 @@ class _Stage:
         return None if report is None else (whole, report)
 
     def compute(self) -> tuple[dict[str, ir.Table], Quality]:
-        """The five tables, held and checked, and the quality report."""
+        """The tables, held and checked, and the quality report."""
         quality, engine, as_of = Quality(), self.engine, self.as_of
         bronze = Bronze(raw.read(self.folder, engine, quality), as_of, engine, quality)
         hours = open_hours(self.folder, engine)
@@ -129,6 +131,8 @@ class _Stage:
         tables["silver_customer_month"] = self._checked("silver_customer_month", months)
         master = gold.master(customers, months, self.tiers, as_of, engine)
         tables["gold_master"] = self._checked("gold_master", master)
+        apart = ibis.memtable(quality.quarantined(self.run_id))
+        tables["quarantine"] = self._checked("quarantine", engine.hold("quarantine", apart, by=apart.columns))
         for table, data in tables.items():
             quality.measure(table, data, rows=data.count(), **null_rates(data))
         return tables, quality
