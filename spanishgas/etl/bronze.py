@@ -17,10 +17,12 @@ from spanishgas.contracts.tables import ATTRIBUTES, CONTRACTS, COSTS, PRICES
 from spanishgas.errors import ContractError
 from spanishgas.etl import calendar
 from spanishgas.etl.engine import Engine
-from spanishgas.etl.hours import READINGS, TABLE
+from spanishgas.etl.hours import READINGS
 from spanishgas.etl.quality import Quality, flagged, rows
-from spanishgas.etl.raw import MEND, UNREADABLE_DATES
+from spanishgas.etl.raw import UNREADABLE_DATES
 from spanishgas.etl.rollup import RollUp, customer_months
+from spanishgas.etl.source import HOURS as TABLE
+from spanishgas.etl.source import MEND
 
 PAST_DATES = ("customer_first_activation_date", "last_product_change_date")
 """Dates that cannot lie after as_of."""

@@ -23,12 +23,13 @@ from spanishgas import code, contracts
 from spanishgas.etl import gold, raw, silver
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import Engine, connect
-from spanishgas.etl.hours import TABLE, open_hours, reading
+from spanishgas.etl.hours import open_hours, reading
 from spanishgas.etl.quality import Quality, Report, null_rates
 from spanishgas.etl.rollup import roll_up
 from spanishgas.etl.sentiment import SentimentModel, load_model
+from spanishgas.etl.source import HOURS, Source, open_source
 from spanishgas.features import Tiers, load_tiers
-from spanishgas.lake import RAW_FILES, Lake, Snapshot, file_digest
+from spanishgas.lake import RAW_FILES, Lake, Snapshot
 
 _CUSTOMERS = ("raw/churn_label", "raw/customer_attributes")
 SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -62,7 +63,7 @@ class EtlReport:
 
 
 def build(
-    raw: Path,
+    raw: Path | str,
     lake: Lake,
     as_of: date,
     *,
@@ -78,7 +79,7 @@ def build(
     """
     started = time.monotonic()
     with connect(engine) as opened:
-        stage = _Stage(Path(raw), lake, as_of, opened, run_id, progress)
+        stage = _Stage(open_source(raw), lake, as_of, opened, run_id, progress)
         reused = stage.reused()
         snapshots, quality = reused or stage.publish(*stage.compute())
     seconds = time.monotonic() - started
@@ -91,18 +92,18 @@ class _Stage:
 
     def __init__(
         self,
-        folder: Path,
+        source: Source,
         lake: Lake,
         as_of: date,
         engine: Engine,
         run_id: str | None,
         progress: Callable[[str], None],
     ) -> None:
-        self.folder, self.lake, self.as_of, self.engine = folder, lake, as_of, engine
+        self.source, self.lake, self.as_of, self.engine = source, lake, as_of, engine
         self.run_id, self.progress = run_id, progress
         self.tiers: Tiers = load_tiers()
         self.model: SentimentModel = load_model()
-        self.digests = raw.digests(folder, file_digest)
+        self.digests = source.digests()
         inputs = [self.digests, as_of, self.tiers.model_dump(), self.model.identity, code.digest(*PARTS)]
         self.fingerprint = code.fingerprint("etl", *inputs)
 
@@ -118,10 +119,10 @@ class _Stage:
     def compute(self) -> tuple[dict[str, ir.Table], Quality]:
         """The tables, held and checked, and the quality report."""
         quality, engine, as_of = Quality(), self.engine, self.as_of
-        bronze = Bronze(raw.read(self.folder, engine, quality), as_of, engine, quality)
-        hours = open_hours(self.folder, engine)
+        bronze = Bronze(raw.read(self.source, engine, quality), as_of, engine, quality)
+        hours = open_hours(self.source, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
-        with reading(raw.path(self.folder, TABLE)):
+        with reading(self.source.file(HOURS)):
             rolled = roll_up(hours, as_of, engine)
         months = bronze.customer_month(rolled, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)

@@ -12,24 +12,22 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from spanishgas.errors import ContractError
-from spanishgas.etl import raw as raw_files
 from spanishgas.etl.engine import Engine
+from spanishgas.etl.source import HOURS as TABLE
+from spanishgas.etl.source import MEND, Source
 
-TABLE = "consumption_hourly_2024"
 READINGS = {"elec": "consumption_elec_kwh", "gas": "consumption_gas_m3"}
 
 
-def open_hours(raw: Path, engine: Engine) -> ir.Table:
+def open_hours(source: Source, engine: Engine) -> ir.Table:
     """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet.
 
     Raises `ContractError` for a file that is missing or no Parquet, and for columns missing or of another type.
     """
-    file = raw_files.path(raw, TABLE)
-    if not file.exists():
-        raise raw_files.missing(file)
+    file = source.present(TABLE)
     parts = sorted(file.rglob("*.parquet")) if file.is_dir() else [file]
     if not parts:
-        raise ContractError.broken(file.name, ["the folder holds no .parquet file"], raw_files.MEND)
+        raise ContractError.broken(file.name, ["the folder holds no .parquet file"], MEND)
     for part in parts:
         _check_schema(part)
     hours = engine.con.read_parquet([str(part) for part in parts], union_by_name=True)
@@ -54,7 +52,7 @@ def reading(file: Path) -> Iterator[None]:
 
 def _unreadable(file: Path, fault: Exception) -> ContractError:
     words = [f"cannot be read as Parquet: {str(fault).splitlines()[0]}"]
-    return ContractError.broken(file.name, words, raw_files.MEND)
+    return ContractError.broken(file.name, words, MEND)
 
 
 def _check_schema(part: Path) -> None:
@@ -69,7 +67,7 @@ def _check_schema(part: Path) -> None:
         if name in schema.names and not fits(schema.field(name).type)
     ]
     if faults:
-        raise ContractError.broken(part.name, faults, raw_files.MEND)
+        raise ContractError.broken(part.name, faults, MEND)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -7,131 +7,40 @@ does not parse, a value outside its limits, a column of dates most of which do n
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
-import pyarrow.csv as pa_csv
 
 from spanishgas import contracts
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.contracts.tables import DATED
-from spanishgas.errors import ContractError, UsageError
+from spanishgas.errors import ContractError
 from spanishgas.etl.engine import Engine
 from spanishgas.etl.quality import Quality
+from spanishgas.etl.source import HOURS, MEND, Source
 from spanishgas.lake import RAW_FILES
 
-MEND = "Mend the file in the raw folder and run again; nothing was published."
 UNREADABLE_DATES = 0.5
 """More of a column's dates than this share that do not parse are not dirt but a wrong column."""
 
 
-def read(raw: Path, engine: Engine, quality: Quality) -> dict[str, ir.Table]:
+def read(source: Source, engine: Engine, quality: Quality) -> dict[str, ir.Table]:
     """The six small raw tables, typed and held; without churn_label.csv that table has no rows."""
-    if not raw.is_dir():
-        raise UsageError(f"raw folder '{raw}' does not exist: give the folder that holds the seven raw files")
-    names = [name for name in RAW_FILES if name != "consumption_hourly_2024"]
-    return {name: _table(name, raw / RAW_FILES[name], engine, quality) for name in names}
+    return {name: _table(name, source, engine, quality) for name in RAW_FILES if name != HOURS}
 
 
-def digests(raw: Path, digest: Callable[[Path], str]) -> dict[str, str]:
-    """Digest of each raw file that exists, by table."""
-    files = {name: path(raw, name) for name in RAW_FILES}
-    return {f"raw/{name}": digest(file) for name, file in files.items() if file.exists()}
-
-
-def path(raw: Path, table: str) -> Path:
-    """The table's file; hours may also be a folder of Parquet parts, with or without the suffix."""
-    file = raw / RAW_FILES[table]
-    folder = file.with_suffix("")
-    return folder if table == "consumption_hourly_2024" and not file.exists() and folder.is_dir() else file
-
-
-def missing(file: Path) -> ContractError:
-    """The error for a raw file that is not there."""
-    return ContractError.broken(
-        file.name, ["the file is missing"], f"Put it into {file.parent} and run again."
-    )
-
-
-def _table(name: str, file: Path, engine: Engine, quality: Quality) -> ir.Table:
+def _table(name: str, source: Source, engine: Engine, quality: Quality) -> ir.Table:
     fields = contracts.contract(name).fields
-    text = _text(name, file, list(fields))
+    text, named = source.text(name), source.file(name).name
     table = ibis.memtable(text)
     typed = table.select(**{column: _parse(table[column], field) for column, field in fields.items()})
     typed = engine.hold(f"raw_{name}", typed)
-    _check_parsed(name, file, engine, text, quality)
-    contracts.check(name, typed, named=file.name, way_out=MEND)
+    _check_parsed(name, named, engine, text, quality)
+    contracts.check(name, typed, named=named, way_out=MEND)
     quality.add(name, rows_in=text.num_rows)
     return typed
-
-
-def _text(name: str, file: Path, columns: list[str]) -> pa.Table:
-    if name == "churn_label" and not file.exists():
-        return pa.table({column: pa.array([], pa.string()) for column in columns})
-    try:
-        return _json(file, columns) if file.suffix == ".json" else _csv(file, columns)
-    except FileNotFoundError as fault:
-        raise missing(file) from fault
-    except (OSError, ValueError, csv.Error) as fault:
-        raise ContractError.broken(
-            file.name, [f"cannot be read: {str(fault).splitlines()[0]}"], MEND
-        ) from fault
-
-
-def _csv(file: Path, columns: list[str]) -> pa.Table:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        header = next(csv.reader(stream), [])
-    _check_header(file, [name.strip() for name in header], columns)
-    return pa_csv.read_csv(
-        file,
-        read_options=pa_csv.ReadOptions(column_names=[name.strip() for name in header], skip_rows=1),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-        convert_options=pa_csv.ConvertOptions(
-            include_columns=columns,
-            column_types={column: pa.string() for column in columns},
-            null_values=[""],
-            strings_can_be_null=True,
-        ),
-    )
-
-
-def _check_header(file: Path, header: list[str], columns: list[str]) -> None:
-    faults = [f"missing column '{column}'" for column in columns if column not in header]
-    faults += [
-        f"column '{column}' stands {header.count(column)} times"
-        for column in columns
-        if header.count(column) > 1
-    ]
-    if faults:
-        raise ContractError.broken(
-            file.name, faults, f"Its columns are {', '.join(header) or 'none'}. {MEND}"
-        )
-
-
-def _json(file: Path, columns: list[str]) -> pa.Table:
-    records = json.loads(file.read_text(encoding="utf-8-sig"))
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ValueError("expected a list of records, [{...}, ...]")
-    if records:
-        _check_header(file, list(dict.fromkeys(key for record in records for key in record)), columns)
-    for column in columns:
-        _check_texts(file, column, [record.get(column) for record in records])
-    # As in the CSV files, an empty text is no value.
-    return pa.table(
-        {c: pa.array([record.get(c) or None for record in records], pa.string()) for c in columns}
-    )
-
-
-def _check_texts(file: Path, column: str, values: list[object]) -> None:
-    odd = [value for value in values if value is not None and not isinstance(value, str)]
-    if odd:
-        fault = f"{len(odd)} rows in column '{column}' are not text, for example {json.dumps(odd[0])[:80]}"
-        raise ContractError.broken(file.name, [fault], MEND)
 
 
 def _parse(text: ir.StringColumn, field: Field) -> ir.Value:
@@ -155,7 +64,7 @@ def _number(text: ir.StringColumn) -> ir.FloatingValue:
     return ibis.ifelse(number.isnan() | number.isinf(), None, number)
 
 
-def _check_parsed(name: str, file: Path, engine: Engine, text: pa.Table, quality: Quality) -> None:
+def _check_parsed(name: str, named: str, engine: Engine, text: pa.Table, quality: Quality) -> None:
     fields, table = contracts.contract(name).fields, ibis.memtable(text)
     unread = {
         c: table[c].notnull() & _parse(table[c], f).isnull()
@@ -169,7 +78,7 @@ def _check_parsed(name: str, file: Path, engine: Engine, text: pa.Table, quality
     allowed = {c: UNREADABLE_DATES * (text.num_rows - text[c].null_count) for c in dates}
     faults = list(_sentences(fields, found, allowed))
     if faults:
-        raise ContractError.broken(file.name, faults, MEND)
+        raise ContractError.broken(named, faults, MEND)
 
 
 def _unread(

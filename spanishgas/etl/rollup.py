@@ -23,8 +23,9 @@ from spanishgas.contracts.tables import PERIODS
 from spanishgas.errors import ContractError
 from spanishgas.etl import calendar
 from spanishgas.etl.engine import Engine
-from spanishgas.etl.hours import READINGS, TABLE
-from spanishgas.etl.raw import MEND
+from spanishgas.etl.hours import READINGS
+from spanishgas.etl.source import HOURS as TABLE
+from spanishgas.etl.source import MEND
 
 UNIT = 1e12
 LARGEST = 9.2e6

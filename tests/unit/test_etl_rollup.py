@@ -14,6 +14,7 @@ import pytest
 from spanishgas.etl import calendar, rollup
 from spanishgas.etl.engine import connect
 from spanishgas.etl.hours import open_hours
+from spanishgas.etl.source import open_source
 
 AS_OF = date(2024, 12, 31)
 WINDOW = calendar.hours(AS_OF)
@@ -37,7 +38,7 @@ def months(folder: Path, hours: pd.DataFrame, seen: list[str] | None = None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     hours.to_parquet(folder / "consumption_hourly_2024.parquet", index=False, row_group_size=5000)
     with connect("duckdb") as engine:
-        rolled = rollup.roll_up(open_hours(folder, engine), AS_OF, engine)
+        rolled = rollup.roll_up(open_hours(open_source(folder), engine), AS_OF, engine)
         if seen is not None:
             seen += engine.con.list_tables(database=("temp", "main"))
         frame: pd.DataFrame = rollup.customer_months(rolled.slots, AS_OF).to_pandas()
