@@ -14,7 +14,7 @@ MONTHS = 12
 HOLIDAYS = ("01-01", "01-06", "05-01", "08-15", "10-12", "11-01", "12-06", "12-08", "12-25")
 """National holidays of fixed date."""
 PEAK, STANDARD, OFFPEAK = 1, 2, 3
-_WORKING_DAY = [OFFPEAK] * 8 + [STANDARD] * 2 + [PEAK] * 4 + [STANDARD] * 4 + [PEAK] * 4 + [STANDARD] * 2
+WORKING_DAY = [OFFPEAK] * 8 + [STANDARD] * 2 + [PEAK] * 4 + [STANDARD] * 4 + [PEAK] * 4 + [STANDARD] * 2
 
 
 def window(as_of: date) -> list[str]:
@@ -36,7 +36,7 @@ def tariff_period(hour: pd.Timestamp) -> int:
     """
     if hour.weekday() >= 5 or f"{hour:%m-%d}" in HOLIDAYS:
         return OFFPEAK
-    return _WORKING_DAY[hour.hour]
+    return WORKING_DAY[hour.hour]
 
 
 def hours(as_of: date) -> pd.DataFrame:

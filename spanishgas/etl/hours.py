@@ -12,31 +12,36 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from spanishgas.errors import ContractError
-from spanishgas.etl.engine import Engine
+from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.source import HOURS as TABLE
 from spanishgas.etl.source import MEND, Source
 
 READINGS = {"elec": "consumption_elec_kwh", "gas": "consumption_gas_m3"}
 
 
-def open_hours(source: Source, engine: Engine) -> ir.Table:
+def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
     """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet.
 
     Raises `ContractError` for a file that is missing or no Parquet, and for columns missing or of another type.
     """
-    file = source.present(TABLE)
-    parts = sorted(file.rglob("*.parquet")) if file.is_dir() else [file]
-    if not parts:
-        raise ContractError.broken(file.name, ["the folder holds no .parquet file"], MEND)
-    for part in parts:
-        _check_schema(part)
-    hours = engine.con.read_parquet([str(part) for part in parts], union_by_name=True)
+    hours = engine.con.read_parquet([str(part) for part in parts_of(source)], union_by_name=True)
     time = hours.timestamp.try_cast("timestamp") if hours.timestamp.type().is_string() else hours.timestamp
     return hours.select(
         customer_id=hours.customer_id.cast("string"),
         hour=time.cast("timestamp"),
         **{name: hours[column].cast("float64") for name, column in READINGS.items()},
     )
+
+
+def parts_of(source: Source) -> list[Path]:
+    """The Parquet files of the hours, their columns and types held; errors as of `open_hours`."""
+    file = source.present(TABLE)
+    parts = sorted(file.rglob("*.parquet")) if file.is_dir() else [file]
+    if not parts:
+        raise ContractError.broken(file.name, ["the folder holds no .parquet file"], MEND)
+    for part in parts:
+        _check_schema(part)
+    return parts
 
 
 @contextmanager
@@ -47,10 +52,11 @@ def reading(file: Path) -> Iterator[None]:
     except (duckdb.OutOfMemoryException, duckdb.BinderException, duckdb.CatalogException):
         raise  # not the file's fault
     except duckdb.Error as fault:
-        raise _unreadable(file, fault) from fault
+        raise unreadable(file, fault) from fault
 
 
-def _unreadable(file: Path, fault: Exception) -> ContractError:
+def unreadable(file: Path, fault: Exception) -> ContractError:
+    """The error for a file that is no Parquet, in the words of the engine."""
     words = [f"cannot be read as Parquet: {str(fault).splitlines()[0]}"]
     return ContractError.broken(file.name, words, MEND)
 
@@ -59,7 +65,7 @@ def _check_schema(part: Path) -> None:
     try:
         schema = ds.dataset(part, format="parquet").schema
     except (pa.ArrowInvalid, OSError) as fault:
-        raise _unreadable(part, fault) from fault
+        raise unreadable(part, fault) from fault
     faults = [f"missing column '{name}'" for name in _EXPECTED if name not in schema.names]
     faults += [
         f"column '{name}' is {schema.field(name).type}, expected {words}"

@@ -17,7 +17,7 @@ from spanishgas import contracts
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.contracts.tables import DATED
 from spanishgas.errors import ContractError
-from spanishgas.etl.engine import Engine
+from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.quality import Quality
 from spanishgas.etl.source import HOURS, MEND, Source
 from spanishgas.lake import RAW_FILES
@@ -26,12 +26,12 @@ UNREADABLE_DATES = 0.5
 """More of a column's dates than this share that do not parse are not dirt but a wrong column."""
 
 
-def read(source: Source, engine: Engine, quality: Quality) -> dict[str, ir.Table]:
+def read(source: Source, engine: DuckEngine, quality: Quality) -> dict[str, ir.Table]:
     """The six small raw tables, typed and held; without churn_label.csv that table has no rows."""
     return {name: _table(name, source, engine, quality) for name in RAW_FILES if name != HOURS}
 
 
-def _table(name: str, source: Source, engine: Engine, quality: Quality) -> ir.Table:
+def _table(name: str, source: Source, engine: DuckEngine, quality: Quality) -> ir.Table:
     fields = contracts.contract(name).fields
     text, named = source.text(name), source.file(name).name
     table = ibis.memtable(text)
@@ -64,7 +64,7 @@ def _number(text: ir.StringColumn) -> ir.FloatingValue:
     return ibis.ifelse(number.isnan() | number.isinf(), None, number)
 
 
-def _check_parsed(name: str, named: str, engine: Engine, text: pa.Table, quality: Quality) -> None:
+def _check_parsed(name: str, named: str, engine: DuckEngine, text: pa.Table, quality: Quality) -> None:
     fields, table = contracts.contract(name).fields, ibis.memtable(text)
     unread = {
         c: table[c].notnull() & _parse(table[c], f).isnull()
@@ -82,7 +82,7 @@ def _check_parsed(name: str, named: str, engine: Engine, text: pa.Table, quality
 
 
 def _unread(
-    table: ir.Table, unread: Mapping[str, ir.BooleanValue], engine: Engine
+    table: ir.Table, unread: Mapping[str, ir.BooleanValue], engine: DuckEngine
 ) -> dict[str, tuple[int, str | None]]:
     """Per column the number of values that do not parse, and the first of them in sort order."""
     sums = {f"n_{c}": bad.cast("int64").sum() for c, bad in unread.items()}

@@ -22,7 +22,7 @@ import pandas as pd
 from spanishgas.contracts.tables import PERIODS
 from spanishgas.errors import ContractError
 from spanishgas.etl import calendar
-from spanishgas.etl.engine import Engine
+from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.source import HOURS as TABLE
 from spanishgas.etl.source import MEND
@@ -43,21 +43,21 @@ class RollUp:
     """Per customer id (null and blank ones included) the rows of the file by what became of them."""
 
 
-def roll_up(hours: ir.Table, as_of: date, engine: Engine) -> RollUp:
+def roll_up(hours: ir.Table, as_of: date, engine: DuckEngine) -> RollUp:
     """Roll the hours of the window before `as_of` up; `ContractError` if a reading is no number that fits."""
     frame = calendar.hours(as_of)
     with engine.streaming():
         first = engine.hold("slots_first", _sums(_on_calendar(hours, frame)))
-        _check_readings(first)
+        check_readings(first)
         suspects = _suspects(first, frame)
         if first.filter(first.slot.isnull() & (first.timed > 0)).count().execute():
             suspects = suspects.union(_off_the_hour(hours, frame), distinct=True)
         suspects = engine.hold("suspects", suspects)
         if not suspects.count().execute():
-            return RollUp(first.filter(first.slot.notnull()), _counts(first, first))
+            return RollUp(first.filter(first.slot.notnull()), counts(first, first))
         second = engine.hold("slots_second", _sums(_on_calendar(_each_hour_once(hours, suspects), frame)))
         slots = engine.hold("slots", first.anti_join(suspects, "customer_id").union(second))
-        return RollUp(slots.filter(slots.slot.notnull()), _counts(first, slots))
+        return RollUp(slots.filter(slots.slot.notnull()), counts(first, slots))
 
 
 def customer_months(slots: ir.Table, as_of: date) -> ir.Table:
@@ -101,7 +101,8 @@ def _sums(hours: ir.Table) -> ir.Table:
     )
 
 
-def _check_readings(sums: ir.Table) -> None:
+def check_readings(sums: ir.Table) -> None:
+    """`ContractError` if a reading is no number that fits."""
     bad = {name: (sums.n_rows - sums[f"read_{name}"]).sum() for name in READINGS}
     counts = sums.aggregate(**bad).to_pyarrow().to_pylist()[0]
     faults = [
@@ -136,7 +137,7 @@ def _each_hour_once(hours: ir.Table, customers: ir.Table) -> ir.Table:
     return chosen.group_by("customer_id", "hour").agg(copies=chosen.count(), **readings)
 
 
-def _counts(first: ir.Table, final: ir.Table) -> ir.Table:
+def counts(first: ir.Table, final: ir.Table) -> ir.Table:
     """Rows of each customer as the file has them (`first`), and what became of them (`final`)."""
     rows = first.group_by("customer_id").agg(
         rows_in=first.n_rows.sum(),

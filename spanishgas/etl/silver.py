@@ -31,7 +31,7 @@ def customer(bronze: ir.Table, model: SentimentModel, engine: Engine, quality: Q
             (bronze.is_second_residence == 0, "Primary_Residence"),
         ),
     )
-    read = ibis.memtable(_read_texts(bronze, model, engine))
+    read = engine.take("texts", ibis.memtable(_read_texts(bronze, model)))
     table = table.left_join(read, "interaction_summary").drop("interaction_summary_right")
     return engine.hold("silver_customer", _ordered("silver_customer", table), by=["customer_id"])
 
@@ -124,10 +124,10 @@ def _count_missing(months: ir.Table, quality: Quality) -> None:
     quality.measure("silver_customer_month", months, **missing)
 
 
-def _read_texts(bronze: ir.Table, model: SentimentModel, engine: Engine) -> pa.Table:
+def _read_texts(bronze: ir.Table, model: SentimentModel) -> pa.Table:
     """Intent and sentiment of every text that is not blank, each text once."""
     texts = bronze.filter(bronze.interaction_summary.strip() != "").select("interaction_summary").distinct()
-    unique = sorted(engine.con.to_pyarrow(texts).column(0).to_pylist())
+    unique = sorted(texts.to_pyarrow().column(0).to_pylist())
     scores = model(unique)
     columns = {
         "interaction_summary": pa.array(unique, pa.string()),

@@ -54,8 +54,6 @@ def test_a_missing_folder_and_an_unknown_engine_are_the_callers_fault(tmp_path: 
         build(Path("nowhere"), Lake(tmp_path), AS_OF)
     with pytest.raises(UsageError, match="Did you mean 'duckdb'"):
         build(tmp_path, Lake(tmp_path), AS_OF, engine="duckbd")
-    with pytest.raises(UsageError, match="extra 'spark' in a later version"):
-        build(tmp_path, Lake(tmp_path), AS_OF, engine="spark")
 
 
 FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {

@@ -1,0 +1,131 @@
+"""Spark behind the same expressions: the session that spark-submit or the caller gave, else one on this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ibis
+import ibis.expr.types as ir
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from spanishgas.errors import SpanishGasError
+from spanishgas.etl.engine import DuckEngine, duckdb
+from spanishgas.settings import settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+ROWS_PER_PART = 1_000_000
+"""Rows of one Parquet part; the driver holds one part at a time."""
+WAY_OUT = "install Java 17 and the extra 'spark' (make dev, or pip install 'spanishgas[spark]'), or use --engine duckdb"
+LOCAL: Mapping[str, str] = {
+    "spark.driver.memory": "2g",
+    "spark.driver.host": "127.0.0.1",
+    "spark.driver.bindAddress": "127.0.0.1",
+    "spark.log.level": "ERROR",
+    "spark.sql.shuffle.partitions": "8",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+"""Of a session on this machine; a cluster's own settings stand."""
+QUERIES: Mapping[str, str] = {
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.constraintPropagation.enabled": "false",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",
+    "spark.sql.legacy.parquet.nanosAsLong": "true",
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_NTZ",
+}
+"""What the expressions rely on: an overflow is an error, and a time is read as it is written.
+
+With constraints Spark 4.0 fails to checkpoint some unions (key not found).
+"""
+
+
+class SparkEngine:
+    """A session of its own on the given one's cluster: its views and settings are nobody else's."""
+
+    name = "spark"
+
+    def __init__(self, session: SparkSession, reader: DuckEngine) -> None:
+        self.session = session.newSession()
+        self.reader = reader
+        self.con = ibis.pyspark.connect(self.session, **QUERIES)
+        self._order: dict[str, Sequence[str]] = {}
+
+    def sql(self, query: str) -> DataFrame:
+        """A Spark SQL query over held tables."""
+        return self.session.sql(query)
+
+    def keep(self, name: str, frame: DataFrame) -> ir.Table:
+        """Compute `frame` once, under `name`; its plan is cut, so later ones do not grow with it."""
+        frame.localCheckpoint().createOrReplaceTempView(name)
+        return self.con.table(name)
+
+    def take(self, name: str, table: ir.Table) -> ir.Table:
+        """Bring a table of the driver to Spark."""
+        rows: pa.Table = self.reader.con.to_pyarrow(table)
+        self.session.createDataFrame(rows).createOrReplaceTempView(name)
+        return self.con.table(name)
+
+    def hold(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
+        """Compute `table` once and keep it under `name`, all rows of a `by[0]` side by side in the order of `by`."""
+        frame = self.sql(self.con.compile(table))
+        self._order[name] = by
+        return self.keep(name, frame.repartition(by[0]).sortWithinPartitions(*by) if by else frame)
+
+    def write(self, table: ir.Table, folder: Path) -> None:
+        """Write a held table as Parquet parts into `folder`, on the driver and a part at a time."""
+        from pyspark.sql import functions as F
+
+        frame = self.session.table(table.get_name())
+        by = self._order[table.get_name()]
+        count = max(1, -(-frame.count() // ROWS_PER_PART))
+        whole = frame.coalesce(1) if count == 1 else frame.repartitionByRange(count, *by)
+        whole = whole.sortWithinPartitions(*by).localCheckpoint()
+        for part in range(count):
+            rows = whole.filter(F.spark_partition_id() == part).toArrow()
+            pq.write_table(rows, folder / f"part-{part:05d}.parquet", compression="zstd")
+
+
+@contextmanager
+def spark() -> Iterator[SparkEngine]:
+    """Open Spark; a session that was there before stays open. `SpanishGasError` without pyspark or Java."""
+    if not importlib.util.find_spec("pyspark"):
+        raise SpanishGasError(f"engine 'spark' needs pyspark, which is not installed: {WAY_OUT}")
+    from pyspark.sql import SparkSession
+
+    given = SparkSession.getActiveSession()
+    session = given or start()
+    try:
+        with duckdb() as reader:
+            yield SparkEngine(session, reader)
+    finally:
+        if not given:
+            session.stop()
+
+
+def start() -> SparkSession:
+    """A new session: what spark-submit or SPARK_MASTER says, else all cores of this machine."""
+    from pyspark.errors import PySparkRuntimeError
+    from pyspark.sql import SparkSession
+
+    builder: Any = SparkSession.builder.appName("spanishgas")
+    if master := os.environ.get("SPARK_MASTER"):
+        builder = builder.master(master)
+    elif (
+        "PYSPARK_GATEWAY_PORT" not in os.environ
+    ):  # which spark-submit sets, with a master and memory of its own
+        builder = builder.master(f"local[{settings().threads or '*'}]").config(map=dict(LOCAL))
+    try:
+        session: SparkSession = builder.getOrCreate()
+    except PySparkRuntimeError as fault:
+        raise SpanishGasError(f"Spark does not start ({str(fault).splitlines()[0]}): {WAY_OUT}") from fault
+    return session
