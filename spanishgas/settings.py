@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,8 @@ class Settings(BaseSettings):
     """Name of the registered model whose `champion` alias scores."""
     sentiment_model: Path | None = None
     """Folder with model.onnx and tokenizer.json (extra `text`); without it the packaged lexicon model reads texts."""
+    max_quarantined: float = Field(0.05, ge=0, le=1)
+    """Share of a raw table's rows that may go to quarantine; above it the build stops."""
     threads: int | None = None
     """Threads for DuckDB and the estimators; all cores if unset."""
 

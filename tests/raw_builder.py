@@ -167,6 +167,15 @@ class Built:
         return dict(self.tables["silver_customer"].set_index("customer_id").loc[customer_id])
 
 
+def assert_accounted(counts: dict[str, Any]) -> None:
+    """No row of a raw table vanished: rows_in = kept + quarantined + collapsed, and each rule's part adds up."""
+    apart = sum(value for name, value in counts.items() if name.startswith("quarantined."))
+    unused = sum(value for name, value in counts.items() if name.startswith("unused."))
+    assert counts["quarantined"] == apart, counts
+    assert counts["rows_in"] == counts["kept"] + counts["quarantined"] + counts["collapsed"], counts
+    assert 0 <= unused <= counts["kept"] >= 0, counts
+
+
 def build_raw(folder: Path, as_of: date = date(2024, 12, 31), **tables: Any) -> Built:
     """Write a raw folder under `folder` and build it there."""
     report = build(write_raw(folder / "raw", **tables), Lake(folder / "lake"), as_of)

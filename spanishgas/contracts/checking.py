@@ -21,6 +21,9 @@ from spanishgas.errors import ContractError, UsageError
 
 WAY_OUT = "Mend the data or the stage that made it; nothing was published."
 
+FEW = 100
+"""Fewer rows than this have no rate of nulls to speak of."""
+
 
 def contract(table: str) -> Table:
     """The contract of a table by its name; `UsageError` for a name the design does not know."""
@@ -59,6 +62,8 @@ class _Rule:
     bad: ir.BooleanValue
     words: str
     example: ir.Scalar | None = None
+    allowed: float = 0
+    """Share of the rows that may be so."""
 
 
 def _shape(declared: Table, data: ir.Table) -> Iterator[str]:
@@ -78,7 +83,8 @@ def _rows(declared: Table, data: ir.Table) -> Iterator[str]:
     sums |= {f"e{i}": rule.example for i, rule in enumerate(rules) if rule.example is not None}
     found = data.aggregate(rows=data.count(), **sums).to_pyarrow().to_pylist()[0]
     for i, rule in enumerate(rules):
-        if count := found[f"n{i}"]:
+        count = found[f"n{i}"] or 0
+        if count > rule.allowed * found["rows"] and (rule.allowed == 0 or found["rows"] >= FEW):
             example = f", for example {found[f'e{i}']!r}" if f"e{i}" in found else ""
             yield f"{count} rows {rule.words}{example}"
     if declared.key:
@@ -91,6 +97,9 @@ def _rules(column: ir.Column, name: str, field: Field) -> Iterator[_Rule]:
     (low, high), place = field.bounds, f"in column '{name}'"
     if field.required:
         yield _Rule(column.isnull(), f"without a value {place}")
+    elif field.max_null < 1:
+        few = f"without a value {place}, more than {field.max_null:.0%} of all"
+        yield _Rule(column.isnull(), few, allowed=field.max_null)
     if low is not None:
         yield _Rule(column < low, f"below {low:g} {place}", column.min())
     if high is not None:

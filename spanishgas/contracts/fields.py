@@ -18,6 +18,7 @@ class Kind(Enum):
     COUNT = "count"
     CODE = "code"
     DAY = "day"
+    TIME = "time"
     MONTH = "month"
     YESNO = "yesno"
     LIST = "list"
@@ -40,6 +41,7 @@ _DTYPES: Mapping[Kind, dt.DataType] = {
     Kind.COUNT: dt.int64,
     Kind.CODE: dt.int64,
     Kind.DAY: dt.date,
+    Kind.TIME: dt.timestamp,
     Kind.MONTH: dt.string,
     Kind.YESNO: dt.boolean,
     Kind.LIST: dt.Array(dt.string),
@@ -51,6 +53,7 @@ _WORDS: Mapping[Kind, str] = {
     Kind.COUNT: "a whole number",
     Kind.CODE: "a whole number",
     Kind.DAY: "a date (YYYY-MM-DD)",
+    Kind.TIME: "a time (YYYY-MM-DD HH:MM)",
     Kind.MONTH: "a month (YYYY-MM)",
     Kind.YESNO: "true or false",
     Kind.LIST: "a list of texts",
@@ -66,6 +69,8 @@ class Field:
     low: float | None = None
     high: float | None = None
     values: tuple[str, ...] | None = None
+    max_null: float = 1.0
+    """Largest share of rows without a value: far above any sound extract, below what a broken join leaves."""
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:
@@ -73,6 +78,12 @@ class Field:
         if self.kind is Kind.FLAG:
             return 0, 1
         return (0 if self.kind is Kind.COUNT and self.low is None else self.low), self.high
+
+    @property
+    def limits(self) -> str:
+        """The bounds in words, such as `between 0 and 1`."""
+        low, high = ("any number" if end is None else f"{end:g}" for end in self.bounds)
+        return f"between {low} and {high}"
 
 
 @dataclass(frozen=True)

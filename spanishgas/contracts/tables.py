@@ -10,54 +10,65 @@ from collections.abc import Mapping
 from spanishgas.contracts.dictionary import Entry, Tiers
 from spanishgas.contracts.fields import AMOUNT, DAY, FLAG, ID, MONTH, NUMBER, TEXT, Field, Kind, Table
 
+# A share of nulls that a sound extract stays far below; a join that went wrong, or a column not filled, does not.
+_NEARLY_ALL = 0.95
+_LARGEST = 1e9
+"""No price, cost or power is larger (EUR, kW); beyond it sums and deviations leave the range of a double."""
+_PRICE = Field(Kind.NUMBER, low=0, high=_LARGEST)
+_ELEC_PRICE = Field(Kind.NUMBER, low=0, high=_LARGEST, max_null=_NEARLY_ALL)
+_POWER = Field(Kind.NUMBER, low=0, high=_LARGEST, max_null=_NEARLY_ALL)
+_KNOWN_FLAG = Field(Kind.FLAG, max_null=_NEARLY_ALL)
+_KNOWN_DAY = Field(Kind.DAY, max_null=_NEARLY_ALL)
+_KEY_DAY = Field(Kind.DAY, required=True)
+
 ATTRIBUTES: Mapping[str, Field] = {
-    "contracted_power_kw": AMOUNT,
-    "is_industrial": FLAG,
-    "is_second_residence": FLAG,
-    "province_code": Field(Kind.CODE),
+    "contracted_power_kw": _POWER,
+    "is_industrial": _KNOWN_FLAG,
+    "is_second_residence": _KNOWN_FLAG,
+    "province_code": Field(Kind.CODE, max_null=_NEARLY_ALL),
     "region": TEXT,
-    "is_high_competition_province": FLAG,
-    "is_urban": FLAG,
+    "is_high_competition_province": _KNOWN_FLAG,
+    "is_urban": _KNOWN_FLAG,
     "sales_channel": TEXT,
 }
 CONTRACTS: Mapping[str, Field] = {
-    "customer_first_activation_date": DAY,
-    "contract_start_date": DAY,
+    "customer_first_activation_date": _KNOWN_DAY,
+    "contract_start_date": _KNOWN_DAY,
     "last_product_change_date": DAY,
-    "next_renewal_date": DAY,
+    "next_renewal_date": _KNOWN_DAY,
 }
 PRICES: Mapping[str, Field] = {
-    "variable_price_tier1_eur_kwh": AMOUNT,
-    "variable_price_tier2_eur_kwh": AMOUNT,
-    "variable_price_tier3_eur_kwh": AMOUNT,
-    "elec_fixed_fee_eur_month": AMOUNT,
-    "elec_fixed_cost_eur_month": AMOUNT,
-    "gas_variable_price_eur_m3": AMOUNT,
-    "gas_fixed_revenue_eur_year": AMOUNT,
-    "gas_fixed_cost_eur_year": AMOUNT,
+    "variable_price_tier1_eur_kwh": _ELEC_PRICE,
+    "variable_price_tier2_eur_kwh": _ELEC_PRICE,
+    "variable_price_tier3_eur_kwh": _ELEC_PRICE,
+    "elec_fixed_fee_eur_month": _PRICE,
+    "elec_fixed_cost_eur_month": _PRICE,
+    "gas_variable_price_eur_m3": _PRICE,
+    "gas_fixed_revenue_eur_year": _PRICE,
+    "gas_fixed_cost_eur_year": _PRICE,
 }
 COSTS: Mapping[str, Field] = {
-    "elec_var_cost_eur_kwh": AMOUNT,
-    "gas_var_cost_eur_m3": AMOUNT,
-    "peaje_elec_eur_kwh": AMOUNT,
+    "elec_var_cost_eur_kwh": _ELEC_PRICE,
+    "gas_var_cost_eur_m3": _PRICE,
+    "peaje_elec_eur_kwh": _PRICE,
 }
 
-# A raw row may lack its id or key: the dictionary counts such rows and leaves them out, it does not stop.
+# In a raw table a row without a required value, or with one outside its limits, goes to quarantine.
 RAW: Mapping[str, Table] = {
-    "churn_label": Table({"customer_id": TEXT, "churn": FLAG}, closed=False),
-    "customer_attributes": Table({"customer_id": TEXT, **ATTRIBUTES}, closed=False),
-    "customer_contracts": Table({"customer_id": TEXT, **CONTRACTS}, closed=False),
-    "price_history": Table({"customer_id": TEXT, "pricing_date": DAY, **PRICES}, closed=False),
+    "churn_label": Table({"customer_id": ID, "churn": Field(Kind.FLAG, required=True)}, closed=False),
+    "customer_attributes": Table({"customer_id": ID, **ATTRIBUTES}, closed=False),
+    "customer_contracts": Table({"customer_id": ID, **CONTRACTS}, closed=False),
+    "price_history": Table({"customer_id": ID, "pricing_date": _KEY_DAY, **PRICES}, closed=False),
     "costs_by_province_month": Table(
-        {"province": Field(Kind.CODE), "month": Field(Kind.MONTH), **COSTS}, closed=False
+        {"province": Field(Kind.CODE, required=True), "month": MONTH, **COSTS}, closed=False
     ),
     "customer_interactions": Table(
-        {"customer_id": TEXT, "date": DAY, "channel": TEXT, "interaction_summary": TEXT}, closed=False
+        {"customer_id": ID, "date": _KEY_DAY, "channel": TEXT, "interaction_summary": TEXT}, closed=False
     ),
     "consumption_hourly_2024": Table(
         {
-            "customer_id": TEXT,
-            "timestamp": DAY,
+            "customer_id": ID,
+            "timestamp": Field(Kind.TIME, required=True),
             "consumption_elec_kwh": NUMBER,
             "consumption_gas_m3": NUMBER,
         },
@@ -66,9 +77,8 @@ RAW: Mapping[str, Table] = {
 }
 DATED: Mapping[str, tuple[str, ...]] = {
     "customer_contracts": tuple(CONTRACTS),
-    "customer_interactions": ("date",),
 }
-"""Dates that may be unreadable: such a value is null and counted, as the dictionary has it for contracts."""
+"""Dates that may be unreadable: such a value is null and counted, and its row is kept."""
 
 PERIODS = ("tier_1_peak", "tier_2_standard", "tier_3_offpeak")
 CONSUMPTION = (

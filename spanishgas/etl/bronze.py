@@ -1,7 +1,7 @@
 """Bronze: one row per customer and one per customer-month, after the dictionary's rules for duplicates and orphans.
 
-No rule looks at file order. What a rule leaves out is counted under its name, so that per raw table
-rows_in = kept + everything left out.
+No rule looks at file order. A row that loses to another goes to quarantine; identical copies collapse; what as_of
+leaves aside is kept, and counted as unused.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ import ibis.expr.types as ir
 
 from spanishgas.contracts import contract
 from spanishgas.contracts.tables import ATTRIBUTES, CONTRACTS, COSTS, PRICES
-from spanishgas.errors import ContractError
 from spanishgas.etl import calendar
 from spanishgas.etl.engine import Engine
 from spanishgas.etl.hours import READINGS
-from spanishgas.etl.quality import Quality, flagged, rows
-from spanishgas.etl.raw import UNREADABLE_DATES
+from spanishgas.etl.quality import ROW, Quality, flagged, rows
 from spanishgas.etl.rollup import RollUp, customer_months
 from spanishgas.etl.source import HOURS as TABLE
-from spanishgas.etl.source import MEND
 
 PAST_DATES = ("customer_first_activation_date", "last_product_change_date")
 """Dates that cannot lie after as_of."""
@@ -31,15 +28,20 @@ PAST_DATES = ("customer_first_activation_date", "last_product_change_date")
 class Bronze:
     """The raw tables on their way to bronze, for one as_of."""
 
-    def __init__(self, raw: Mapping[str, ir.Table], as_of: date, engine: Engine, quality: Quality) -> None:
+    def __init__(
+        self,
+        raw: Mapping[str, ir.Table],
+        known: ir.Table,
+        as_of: date,
+        engine: Engine,
+        quality: Quality,
+    ) -> None:
         self.as_of = ibis.date(as_of.year, as_of.month, as_of.day)
         self.window = calendar.window(as_of)
         self.day = as_of
         self.engine = engine
         self.quality = quality
-        self.raw = {name: self._with_id(name, table) for name, table in raw.items()}
-        known = [self.raw[name].select("customer_id") for name in ("churn_label", "customer_attributes")]
-        self.known = engine.hold("known", ibis.union(*known, distinct=True), by=["customer_id"])
+        self.raw, self.known = raw, known
 
     def customer(self) -> ir.Table:
         """bronze_customer: every customer of labels or attributes, with the contract and contact that stand."""
@@ -65,40 +67,35 @@ class Bronze:
 
     def _labels(self) -> ir.Table:
         name = "churn_label"
-        labels = self.quality.keep(name, "without_label", self.raw[name], self.raw[name].churn.notnull())
-        labels = self._collapse(name, labels)
+        labels = self._collapse(name, self.raw[name])
         per_id = labels.group_by("customer_id").mutate(labels=lambda t: t.count())
-        one = self.quality.keep(name, "conflicting_labels", per_id, per_id.labels == 1)
-        return self._kept(name, one.drop("labels"))
+        one = self.quality.use(name, "conflicting_label", per_id, per_id.labels == 1)
+        return self._settled(name, one.drop("labels"))
 
     def _attributes(self) -> ir.Table:
         name = "customer_attributes"
         table = self._collapse(name, self.raw[name])
-        return self._kept(name, self._first(name, table, ["customer_id"], list(ATTRIBUTES)))
+        return self._settled(name, self._one(name, table, ["customer_id"], list(ATTRIBUTES)))
 
     def _contracts(self) -> ir.Table:
         name = "customer_contracts"
-        table = self._of_known(name, self.raw[name])
+        table = self._collapse(name, self._of_known(name, self.raw[name]))
         start = table.contract_start_date
-        table = self.quality.keep(name, "starts_after_as_of", table, (start <= self.as_of) | start.isnull())
-        table = self._collapse(name, table)
-        table = self._first(name, table, ["customer_id"], list(CONTRACTS), latest=["contract_start_date"])
-        table = self._kept(name, table)
+        table = self.quality.leave(name, "starts_after_as_of", table, (start <= self.as_of) | start.isnull())
+        table = self._one(name, table, ["customer_id"], list(CONTRACTS), latest=["contract_start_date"])
         later = {column: table[column] > self.as_of for column in PAST_DATES}
-        self.quality.measure(name, table, **{f"after_as_of.{c}": flagged(bad) for c, bad in later.items()})
-        return table.mutate(**{c: ibis.ifelse(bad, None, table[c]) for c, bad in later.items()})
+        counts = {f"repaired.after_as_of.{c}": flagged(bad) for c, bad in later.items()}
+        self.quality.measure(name, table, **counts)
+        table = table.mutate(**{c: ibis.ifelse(bad, None, table[c]) for c, bad in later.items()})
+        return self._settled(name, table)
 
     def _interactions(self) -> ir.Table:
         name = "customer_interactions"
-        table = self._of_known(name, self.raw[name])
-        table = self.quality.keep(name, "without_date", table, table.date.notnull())
-        table = self.quality.keep(name, "after_as_of", table, table.date <= self.as_of)
-        table = self._collapse(name, table)
-        latest = ["date", "interaction_summary"]
-        table = self._first(
-            name, table, ["customer_id"], ["channel"], latest=latest, rule="older_interactions"
-        )
-        return self._kept(name, table).select(
+        table = self._collapse(name, self._of_known(name, self.raw[name]))
+        table = self.quality.leave(name, "after_as_of", table, table.date <= self.as_of)
+        ranked = self._ranked(name, table, ["customer_id"], ["channel"], ["date", "interaction_summary"])
+        table = self.quality.leave(name, "older_interactions", ranked, ranked.place == 0)
+        return self._settled(name, table).select(
             "customer_id",
             interaction_date=table.date,
             interaction_channel=table.channel,
@@ -107,25 +104,19 @@ class Bronze:
 
     def _prices(self, months: ir.Table) -> ir.Table:
         name = "price_history"
-        table = self._of_known(name, self.raw[name])
-        table = self.quality.keep(name, "without_date", table, table.pricing_date.notnull())
+        table = self._collapse(name, self._of_known(name, self.raw[name]))
         table = table.mutate(month=table.pricing_date.strftime("%Y-%m"))
-        table = self.quality.keep(name, "outside_window", table, table.month.isin(self.window))
-        table = self._collapse(name, table)
-        table = self._first(name, table, ["customer_id", "month"], ["pricing_date", *PRICES])
+        table = self.quality.leave(name, "outside_window", table, table.month.isin(self.window))
+        table = self._one(name, table, ["customer_id", "month"], ["pricing_date", *PRICES])
         used = table.semi_join(months, ["customer_id", "month"])
-        self.quality.add(name, month_without_hours=rows(table) - rows(used))
-        return self._kept(name, used).drop("pricing_date")
+        self.quality.add(name, **{"unused.month_without_hours": rows(table) - rows(used)})
+        return self._settled(name, used).drop("pricing_date")
 
     def _costs(self) -> ir.Table:
         name = "costs_by_province_month"
-        table = self.raw[name]
-        table = self.quality.keep(
-            name, "without_key", table, table.province.notnull() & table.month.notnull()
-        )
-        table = self.quality.keep(name, "outside_window", table, table.month.isin(self.window))
-        table = self._collapse(name, table)
-        return self._kept(name, self._first(name, table, ["province", "month"], list(COSTS)))
+        table = self._collapse(name, self.raw[name])
+        table = self.quality.leave(name, "outside_window", table, table.month.isin(self.window))
+        return self._settled(name, self._one(name, table, ["province", "month"], list(COSTS)))
 
     def _count_hours(self, hours: RollUp) -> None:
         counts = hours.counts.mutate(
@@ -136,58 +127,61 @@ class Bronze:
         mine, orphan = counts.has_id & counts.known, counts.has_id & ~counts.known
         sums = {
             "rows_in": counts.rows_in.sum(),
-            "without_customer_id": _where(~counts.has_id, counts.rows_in),
-            "orphans": _where(orphan, counts.rows_in),
-            "unreadable_time": _where(mine, counts.unreadable_time),
-            "outside_window": _where(mine, counts.rows_in - counts.unreadable_time - counts.in_window),
-            "duplicates_collapsed": _where(mine, counts.in_window - counts.kept),
-            "kept": _where(mine, counts.kept),
-            **{f"negative_{name}_set_to_0": counts[f"negative_{name}"].sum() for name in READINGS},
-            **{f"missing_{name}": counts[f"without_{name}"].sum() for name in READINGS},
+            "quarantined.missing.customer_id": _where(~counts.has_id, counts.rows_in),
+            "quarantined.orphan": _where(orphan, counts.rows_in),
+            "quarantined.unreadable.timestamp": _where(mine, counts.unreadable_time),
+            "unused.outside_window": _where(mine, counts.rows_in - counts.unreadable_time - counts.in_window),
+            "collapsed": _where(mine, counts.in_window - counts.kept),
+            **{f"repaired.negative_{name}": counts[f"negative_{name}"].sum() for name in READINGS},
+            **{f"missing_as_0.{name}": counts[f"without_{name}"].sum() for name in READINGS},
         }
         self.quality.measure(TABLE, counts, **sums)
-        unreadable = self.quality.count(TABLE, "unreadable_time")
-        if unreadable > UNREADABLE_DATES * self.quality.count(TABLE, "rows_in"):
-            fault = f"{unreadable} rows in column 'timestamp' are not a time (YYYY-MM-DD HH:MM:SS)"
-            raise ContractError.broken(TABLE, [fault], MEND)
-
-    def _with_id(self, name: str, table: ir.Table) -> ir.Table:
-        if "customer_id" not in table.columns:
-            return table
-        return self.quality.keep(name, "without_customer_id", table, _is_id(table.customer_id))
+        self.quality.judge(TABLE)
+        self.quality.settle(TABLE)
 
     def _of_known(self, name: str, table: ir.Table) -> ir.Table:
-        mine = table.semi_join(self.known, "customer_id")
-        self.quality.add(name, orphans=rows(table) - rows(mine))
-        return mine
+        self.quality.quarantine(name, "orphan", table.anti_join(self.known, "customer_id"))
+        return table.semi_join(self.known, "customer_id")
 
     def _collapse(self, name: str, table: ir.Table) -> ir.Table:
         """Identical copies as one row."""
-        once = self.engine.hold(f"once_{name}", table.distinct())
-        self.quality.add(name, duplicates_collapsed=rows(table) - rows(once))
+        columns = [column for column in table.columns if column != ROW]
+        copies = table.group_by(columns).agg(**{ROW: table[ROW].min()})
+        once = self.engine.hold(f"once_{name}", copies)
+        self.quality.add(name, collapsed=rows(table) - rows(once))
         return once
 
-    def _first(
+    def _ranked(
         self,
         name: str,
         table: ir.Table,
         keys: Sequence[str],
         columns: Sequence[str],
-        *,
-        latest: Sequence[str] = (),
-        rule: str = "conflicting_copies",
+        latest: Sequence[str],
     ) -> ir.Table:
-        """The row of each key that comes last by `latest`, then first by the other `columns` (nulls last in both)."""
+        """Rows of a key by `latest`, last first, then by the other `columns` (nulls last in both): `place` 0 stands."""
         order = [ibis.desc(column, nulls_first=False) for column in latest]
         # A column must not be named twice: Ibis keeps one of the two, in the direction of the second.
         order += [ibis.asc(column, nulls_first=False) for column in columns if column not in latest]
         place = ibis.row_number().over(ibis.window(group_by=list(keys), order_by=order))
-        ranked = self.engine.hold(f"ranked_{name}", table.mutate(place=place))
-        return self.quality.keep(name, rule, ranked, ranked.place == 0).drop("place")
+        return self.engine.hold(f"ranked_{name}", table.mutate(place=place))
 
-    def _kept(self, name: str, table: ir.Table) -> ir.Table:
-        self.quality.add(name, kept=rows(table))
-        return table
+    def _one(
+        self,
+        name: str,
+        table: ir.Table,
+        keys: Sequence[str],
+        columns: Sequence[str],
+        latest: Sequence[str] = (),
+    ) -> ir.Table:
+        """The row of each key that stands; its other rows go to quarantine."""
+        ranked = self._ranked(name, table, keys, columns, latest)
+        return self.quality.use(name, "conflicting_copy", ranked, ranked.place == 0).drop("place")
+
+    def _settled(self, name: str, table: ir.Table) -> ir.Table:
+        self.quality.judge(name)
+        self.quality.settle(name)
+        return table.drop(ROW)
 
 
 def _is_id(customer_id: ir.StringValue) -> ir.BooleanValue:

@@ -24,7 +24,7 @@ from spanishgas.etl import gold, raw, silver
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import DuckEngine, Engine, connect
 from spanishgas.etl.hours import open_hours, reading
-from spanishgas.etl.quality import Quality, Report, null_rates
+from spanishgas.etl.quality import Quality, Report
 from spanishgas.etl.rollup import RollUp, roll_up
 from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.etl.source import HOURS, Source, open_source
@@ -126,9 +126,9 @@ class _Stage:
     def compute(self) -> tuple[dict[str, ir.Table], Quality]:
         """The tables, held and checked, and the quality report."""
         quality, engine, as_of = Quality(), self.engine, self.as_of
-        small = raw.read(self.source, engine.reader, quality)
+        small, known = raw.read(self.source, engine.reader, quality)
         small = {name: engine.take(f"raw_{name}", table) for name, table in small.items()}
-        bronze = Bronze(small, as_of, engine, quality)
+        bronze = Bronze(small, engine.take("known", known), as_of, engine, quality)
         hours = self._roll_up()
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
@@ -139,10 +139,11 @@ class _Stage:
         tables["silver_customer_month"] = self._checked("silver_customer_month", months)
         master = gold.master(customers, months, self.tiers, as_of, engine)
         tables["gold_master"] = self._checked("gold_master", master)
-        apart = ibis.memtable(quality.quarantined(self.run_id))
+        apart = engine.take("set_apart", ibis.memtable(quality.quarantined(self.run_id)))
         tables["quarantine"] = self._checked("quarantine", engine.hold("quarantine", apart, by=apart.columns))
         for table, data in tables.items():
-            quality.measure(table, data, rows=data.count(), **null_rates(data))
+            quality.measure(table, data, rows=data.count())
+            quality.profile(table, data)
         return tables, quality
 
     def _roll_up(self) -> RollUp:

@@ -6,14 +6,34 @@ For each raw table, exactly: rows_in = kept + quarantined + collapsed. `quaranti
 from __future__ import annotations
 
 import json
+from datetime import date
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from spanishgas.contracts import contract
+from spanishgas.errors import ContractError
+from spanishgas.lake import RAW_FILES
+from spanishgas.settings import settings
+
 Report = dict[str, dict[str, int | float | str]]
 ROW = "row_number"
 """Column of a raw table on its way to bronze: the row's place in what was read, to find its text again."""
+FAULT = "fault"
+"""Beside it, the first rule that the row breaks."""
+_RULES = {
+    "missing": "without a value in column '{column}'",
+    "unreadable": "in column '{column}' are not {kind}",
+    "out_of_range": "in column '{column}' are not {limits}",
+    "orphan": "of customers that stand in neither labels nor attributes",
+    "conflicting_label": "with labels that contradict each other",
+    "conflicting_copy": "that differ from the row of the same key that stands",
+}
+_WAY_OUT = (
+    "Mend the file in the raw folder; or, if so many rows may be left out, set SPANISHGAS_MAX_QUARANTINED higher. "
+    "Nothing was published."
+)
 _COLUMNS = pa.schema(
     [(name, pa.string()) for name in ("source_table", "rule", "column", "customer_id", "row", "run_id")]
 )
@@ -45,9 +65,17 @@ class Quality:
         row = data.aggregate(**sums).to_pyarrow().to_pylist()[0]
         self.add(table, **{name: value or 0 for name, value in row.items()})
 
+    def text(self, table: str, column: str, place: int) -> str | None:
+        """A value of a raw file as it was written."""
+        value: str | None = self._texts[table][column][place].as_py()
+        return value
+
     def quarantine(self, table: str, rule: str, rows: ir.Table) -> None:
         """Set `rows` of a raw table apart under `rule`: with their texts, found by `ROW`."""
-        places = rows.select(ROW).to_pyarrow().column(0)
+        self.take(table, rule, rows.select(ROW).to_pyarrow()[ROW])
+
+    def take(self, table: str, rule: str, places: pa.ChunkedArray) -> None:
+        """Set the rows at these places of a raw file apart under `rule`."""
         self.add_quarantined(table, rule, len(places), self._texts[table].take(places))
 
     def add_quarantined(self, table: str, rule: str, count: int, examples: pa.Table) -> None:
@@ -67,13 +95,68 @@ class Quality:
 
     def quarantined(self, run_id: str | None) -> pa.Table:
         """The rows in quarantine as the lake's table of that name, each with the id of the run that set it apart."""
-        return pa.Table.from_pylist([row | {"run_id": run_id} for row in self._rows], _COLUMNS)
+        ordered = sorted(self._rows, key=lambda row: [str(row.get(name)) for name in _COLUMNS.names])
+        return pa.Table.from_pylist([row | {"run_id": run_id} for row in ordered], _COLUMNS)
 
-    def keep(self, table: str, rule: str, data: ir.Table, condition: ir.BooleanValue) -> ir.Table:
-        """The rows that meet `condition`; the others (null counts as not met) are counted under `rule`."""
+    def use(self, table: str, rule: str, data: ir.Table, condition: ir.BooleanValue) -> ir.Table:
+        """The rows that meet `condition`; the others (null counts as not met) go to quarantine under `rule`."""
         met = condition.fill_null(False)
-        self.measure(table, data, **{rule: (~met).sum()})
+        self.quarantine(table, rule, data.filter(~met))
         return data.filter(met)
+
+    def leave(self, table: str, rule: str, data: ir.Table, condition: ir.BooleanValue) -> ir.Table:
+        """The rows that meet `condition`; the others are usable but of no use as of now, and counted under `rule`."""
+        met = condition.fill_null(False)
+        self.measure(table, data, **{f"unused.{rule}": flagged(~met)})
+        return data.filter(met)
+
+    def judge(self, table: str) -> None:
+        """Sum what a raw table has in quarantine; `ContractError` with every rule if it is more than settings allow."""
+        rules = {
+            name.removeprefix("quarantined."): count
+            for name, count in self.report[table].items()
+            if name.startswith("quarantined.") and count
+        }
+        total, rows_in = sum(int(count) for count in rules.values()), self.count(table, "rows_in")
+        self.add(table, quarantined=total)
+        limit = settings().max_quarantined
+        if total > limit * rows_in:
+            share = f"{total} of {rows_in} rows ({total / rows_in:.1%}) cannot be used: more than {limit:.1%}"
+            faults = [share, *(f"{count} rows {self._words(table, rule)}" for rule, count in rules.items())]
+            raise ContractError.broken(RAW_FILES[table], faults, _WAY_OUT)
+
+    def _words(self, table: str, rule: str) -> str:
+        """What is wrong with the rows of a rule, with the first of their values in sort order."""
+        name, _, column = rule.partition(".")
+        if not column:
+            return _RULES[name]
+        field = contract(table).fields[column]
+        values = [
+            json.loads(row["row"] or "{}").get(column)
+            for row in self._rows
+            if _is_of(row, table, name, column)
+        ]
+        shown = f", for example '{min(map(str, values))}'" if values and name != "missing" else ""
+        return f"{_RULES[name].format(column=column, kind=field.kind.words, limits=field.limits)}{shown}"
+
+    def settle(self, table: str) -> None:
+        """Note what a raw table kept, when all that is not usable was set apart and copies were collapsed."""
+        gone = self.count(table, "quarantined") + self.count(table, "collapsed")
+        self.add(table, kept=self.count(table, "rows_in") - gone)
+
+    def profile(self, table: str, data: ir.Table) -> None:
+        """Note per column the share of nulls, and the smallest and largest number or date."""
+        sums = null_rates(data)
+        for name in data.columns:
+            if data[name].type().is_numeric() or data[name].type().is_date():
+                sums |= {f"min.{name}": data[name].min(), f"max.{name}": data[name].max()}
+        found = data.aggregate(**sums).to_pyarrow().to_pylist()[0]
+        values = {name: value for name, value in found.items() if value is not None}
+        self.add(table, **{n: v.isoformat() if isinstance(v, date) else v for n, v in values.items()})
+
+
+def _is_of(row: dict[str, str | None], table: str, rule: str, column: str) -> bool:
+    return (row["source_table"], row["rule"], row["column"]) == (table, rule, column)
 
 
 def rows(data: ir.Table) -> int:

@@ -1,24 +1,27 @@
 """Read the raw files as typed Ibis tables: text first, then a cast that tells which values do not parse.
 
-Extra and reordered columns, a byte-order mark and CRLF make no difference. What stops the run is a `ContractError`
-that names file, column, number of rows and an example: a file or column that is missing, a number, flag or key that
-does not parse, a value outside its limits, a column of dates most of which do not parse.
+Extra and reordered columns, a byte-order mark and CRLF make no difference. A row with a number, flag or key that does
+not parse, without its key or with a value outside its limits goes to quarantine. What stops the run is a
+`ContractError`: a missing file or column, too many rows in quarantine, a column most of whose dates do not parse.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+import operator
+from collections.abc import Iterator
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spanishgas import contracts
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.contracts.tables import DATED
 from spanishgas.errors import ContractError
 from spanishgas.etl.engine import DuckEngine
-from spanishgas.etl.quality import Quality
+from spanishgas.etl.quality import FAULT, ROW, Quality, flagged
 from spanishgas.etl.source import HOURS, MEND, Source
 from spanishgas.lake import RAW_FILES
 
@@ -26,74 +29,110 @@ UNREADABLE_DATES = 0.5
 """More of a column's dates than this share that do not parse are not dirt but a wrong column."""
 
 
-def read(source: Source, engine: DuckEngine, quality: Quality) -> dict[str, ir.Table]:
-    """The six small raw tables, typed and held; without churn_label.csv that table has no rows."""
-    return {name: _table(name, source, engine, quality) for name in RAW_FILES if name != HOURS}
+def read(source: Source, engine: DuckEngine, quality: Quality) -> tuple[dict[str, ir.Table], ir.Table]:
+    """The usable rows of the six small raw tables, typed and held, and the ids of all customers.
+
+    - A customer is who has a row with an id in labels or attributes, be that row usable or not.
+    - Without churn_label.csv that table has no rows.
+    """
+    tables = {name: _typed(name, source, engine, quality) for name in RAW_FILES if name != HOURS}
+    ids = [tables[name].select("customer_id") for name in ("churn_label", "customer_attributes")]
+    named = ibis.union(*ids, distinct=True).filter(lambda t: t.customer_id.notnull())
+    known = engine.hold("known", named, by=["customer_id"])
+    return {name: _usable(name, table, engine, quality) for name, table in tables.items()}, known
 
 
-def _table(name: str, source: Source, engine: DuckEngine, quality: Quality) -> ir.Table:
+def _typed(name: str, source: Source, engine: DuckEngine, quality: Quality) -> ir.Table:
+    """Every row with its typed values, its place in the file, and under `FAULT` the first rule that it breaks."""
     fields = contracts.contract(name).fields
-    text, named = source.text(name), source.file(name).name
-    table = ibis.memtable(text)
-    typed = table.select(**{column: _parse(table[column], field) for column, field in fields.items()})
-    typed = engine.hold(f"raw_{name}", typed)
-    _check_parsed(name, named, engine, text, quality)
-    contracts.check(name, typed, named=named, way_out=MEND)
-    quality.add(name, rows_in=text.num_rows)
-    return typed
+    text = source.text(name)
+    quality.read(name, text)
+    places = pa.array(range(text.num_rows), pa.int64())
+    table = ibis.memtable(text.append_column(ROW, places))
+    given = {column: _given(table[column], field) for column, field in fields.items()}
+    table = table.select(
+        ROW,
+        **{column: _parse(given[column], field) for column, field in fields.items()},
+        **{f"given_{column}": given[column].notnull() for column in fields},
+    )
+    fault = ibis.cases(*(rule for column in fields for rule in _rules(table, column, fields[column], name)))
+    typed = engine.hold(f"raw_{name}", table.mutate(**{FAULT: fault}))
+    _count_dates(name, source.file(name).name, typed, quality)
+    return typed.drop(*(f"given_{column}" for column in fields))
+
+
+def _usable(name: str, typed: ir.Table, engine: DuckEngine, quality: Quality) -> ir.Table:
+    """The rows without fault; the others go to quarantine."""
+    found = typed.filter(typed[FAULT].notnull()).select(ROW, FAULT).to_pyarrow()
+    for rule in sorted(set(found[FAULT].to_pylist())):
+        quality.take(name, rule, found.filter(pc.equal(found[FAULT], rule))[ROW])
+    quality.judge(name)
+    table = typed.filter(typed[FAULT].isnull()).drop(FAULT)
+    contracts.check(name, table, named=RAW_FILES[name], way_out=MEND)
+    quality.profile(name, table.drop(ROW))
+    return table
+
+
+def _given(text: ir.StringColumn, field: Field) -> ir.StringColumn:
+    """The text; null where it is blank, unless the text itself is the value."""
+    return (
+        text
+        if field.kind is Kind.TEXT and not field.required
+        else ibis.ifelse(text.strip() == "", None, text)
+    )
 
 
 def _parse(text: ir.StringColumn, field: Field) -> ir.Value:
-    """The typed value; null where the text does not parse."""
+    """The typed value; null where the text does not parse. Every engine reads the same texts: patterns come first."""
     match field.kind:
         case Kind.TEXT:
             return text
         case Kind.DAY:
-            return text.try_cast("timestamp").cast("date")
+            day = text.strip().re_search(r"^[1-9]\d{3}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$")
+            return ibis.ifelse(day, text.strip().substr(0, 10), None).try_cast("date")
         case Kind.MONTH:
-            return ibis.ifelse(text.re_search(r"^\d{4}-(0[1-9]|1[0-2])(-\d{2})?$"), text.substr(0, 7), None)
+            month = text.strip().re_search(r"^[1-9]\d{3}-(0[1-9]|1[0-2])(-\d{2})?$")
+            return ibis.ifelse(month, text.strip().substr(0, 7), None)
         case Kind.NUMBER:
             return _number(text)
         case _:
             number = _number(text)
-            return ibis.ifelse(number == number.round(), number, None).cast("int64")
+            return ibis.ifelse(number == number.round(), number, None).try_cast("int64")
 
 
 def _number(text: ir.StringColumn) -> ir.FloatingValue:
-    number = text.try_cast("float64")
-    return ibis.ifelse(number.isnan() | number.isinf(), None, number)
+    plain = text.strip().re_search(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
+    number = ibis.ifelse(plain, text.strip(), None).try_cast("float64")
+    return ibis.ifelse(number.isinf(), None, number)
 
 
-def _check_parsed(name: str, named: str, engine: DuckEngine, text: pa.Table, quality: Quality) -> None:
-    fields, table = contracts.contract(name).fields, ibis.memtable(text)
-    unread = {
-        c: table[c].notnull() & _parse(table[c], f).isnull()
-        for c, f in fields.items()
-        if f.kind is not Kind.TEXT
-    }
-    found = _unread(table, unread, engine)
-    dates = DATED.get(name, ())
-    for column in dates:
-        quality.add(name, **{f"unreadable.{column}": found[column][0]})
-    allowed = {c: UNREADABLE_DATES * (text.num_rows - text[c].null_count) for c in dates}
-    faults = list(_sentences(fields, found, allowed))
+def _rules(table: ir.Table, column: str, field: Field, name: str) -> Iterator[tuple[ir.BooleanValue, str]]:
+    """The ways in which a value of the column makes its row unusable."""
+    value, (low, high) = table[column], field.bounds
+    if column not in DATED.get(name, ()):
+        yield table[f"given_{column}"] & value.isnull(), f"unreadable.{column}"
+    if field.required:
+        yield value.isnull(), f"missing.{column}"
+    if low is not None or high is not None:
+        outside = [value < low] * (low is not None) + [value > high] * (high is not None)
+        yield functools.reduce(operator.or_, outside), f"out_of_range.{column}"
+
+
+def _count_dates(name: str, named: str, typed: ir.Table, quality: Quality) -> None:
+    """Note unreadable dates that are null from here on; `ContractError` where most of a column is so."""
+    columns = DATED.get(name, ())
+    if not columns:
+        return
+    unread = {c: typed[f"given_{c}"] & typed[c].isnull() for c in columns}
+    quality.measure(name, typed, **{f"repaired.unreadable.{c}": flagged(bad) for c, bad in unread.items()})
+    filled = {c: flagged(typed[f"given_{c}"]) for c in columns}
+    first = {f"first_{c}": ibis.ifelse(bad, typed[ROW], None).min() for c, bad in unread.items()}
+    found = typed.aggregate(**filled, **first).to_pyarrow().to_pylist()[0]
+    counts = {c: quality.count(name, f"repaired.unreadable.{c}") for c in columns}
+    faults = [
+        f"{n} rows in column '{c}' are not {Kind.DAY.words}, for example '{quality.text(name, c, found[f'first_{c}'])}'"
+        for c, n in counts.items()
+        if n > UNREADABLE_DATES * (found[c] or 0)
+    ]
     if faults:
         raise ContractError.broken(named, faults, MEND)
-
-
-def _unread(
-    table: ir.Table, unread: Mapping[str, ir.BooleanValue], engine: DuckEngine
-) -> dict[str, tuple[int, str | None]]:
-    """Per column the number of values that do not parse, and the first of them in sort order."""
-    sums = {f"n_{c}": bad.cast("int64").sum() for c, bad in unread.items()}
-    examples = {f"e_{c}": ibis.ifelse(bad, table[c], None).min() for c, bad in unread.items()}
-    row = engine.con.to_pyarrow(table.aggregate(**sums, **examples)).to_pylist()[0]
-    return {column: (int(row[f"n_{column}"] or 0), row[f"e_{column}"]) for column in unread}
-
-
-def _sentences(
-    fields: Mapping[str, Field], found: Mapping[str, tuple[int, str | None]], allowed: Mapping[str, float]
-) -> Iterator[str]:
-    for column, (count, example) in found.items():
-        if count > allowed.get(column, 0):
-            yield f"{count} rows in column '{column}' are not {fields[column].kind.words}, for example '{example}'"

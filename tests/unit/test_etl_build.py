@@ -91,7 +91,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
 def test_any_order_of_rows_gives_the_same_bytes_in_every_table(made: Made, tmp_path: Path) -> None:
     shuffled = {name: pd.DataFrame(lines).sample(frac=1, random_state=5) for name, lines in dirty().items()}
-    again = build(write_raw(tmp_path / "raw", **shuffled), Lake(tmp_path / "lake"), AS_OF)
+    raw = write_raw(tmp_path / "raw", **shuffled)
+    again = build(raw, Lake(tmp_path / "lake"), AS_OF, run_id="run-1")
     assert not again.reused
     assert parts(again) == parts(made.report)
 

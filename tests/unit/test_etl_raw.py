@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 from spanishgas.errors import ContractError, SpanishGasError, UsageError
 from spanishgas.etl import build
 from spanishgas.lake import RAW_FILES, Lake
+from spanishgas.settings import settings
 from tests.raw_builder import attributes, contract, hour, price, rows, write_raw
 
 AS_OF = date(2024, 12, 31)
@@ -70,16 +72,16 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "1 rows in column 'contracted_power_kw' are not a number, for example 'a lot'",
     ),
     "infinite number": (
-        edit("price_history.csv", lambda t: t.replace("C1,2024-01-01,0.2,", "C1,2024-01-01,inf,")),
-        "1 rows in column 'variable_price_tier1_eur_kwh' are not a number, for example 'inf'",
+        edit("price_history.csv", lambda t: re.sub("C1,(2024-0.)-01,0.2,", r"C1,\1-01,inf,", t)),
+        "9 rows in column 'variable_price_tier1_eur_kwh' are not a number, for example 'inf'",
     ),
     "negative price": (
-        edit("price_history.csv", lambda t: t.replace("C1,2024-01-01,0.2,", "C1,2024-01-01,-0.2,")),
-        "1 rows below 0 in column 'variable_price_tier1_eur_kwh', for example -0.2",
+        edit("price_history.csv", lambda t: re.sub("C1,(2024-0.)-01,0.2,", r"C1,\1-01,-0.2,", t)),
+        "9 rows in column 'variable_price_tier1_eur_kwh' are not between 0 and 1e+09, for example '-0.2'",
     ),
     "flag out of range": (
         edit("churn_label.csv", lambda t: t.replace("C2,1", "C2,2")),
-        "1 rows above 1 in column 'churn', for example 2",
+        "1 rows in column 'churn' are not between 0 and 1, for example '2'",
     ),
     "flag between": (
         edit("churn_label.csv", lambda t: t.replace("C2,1", "C2,0.4")),
@@ -94,8 +96,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "1 rows in column 'month' are not a month (YYYY-MM), for example '2024-13'",
     ),
     "price date": (
-        edit("price_history.csv", lambda t: t.replace("C1,2024-01-01", "C1,January")),
-        "1 rows in column 'pricing_date' are not a date (YYYY-MM-DD), for example 'January'",
+        edit("price_history.csv", lambda t: re.sub("C1,2024-0.-01", "C1,January", t)),
+        "9 rows in column 'pricing_date' are not a date (YYYY-MM-DD), for example 'January'",
     ),
     "most dates": (
         edit("customer_contracts.csv", lambda t: t.replace("2025-03-01", "01.03.2025")),
@@ -148,6 +150,16 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 
 
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The limit that the settings have where nobody set one."""
+    monkeypatch.delenv("SPANISHGAS_MAX_QUARANTINED")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_file_that_breaks_its_contract_is_refused_in_words(tmp_path: Path, fault: str) -> None:
     spoil, words = FAULTS[fault]

@@ -19,6 +19,7 @@ from spanishgas.lake import Lake
 from tests.raw_builder import (
     MONTHS,
     Built,
+    assert_accounted,
     attributes,
     build_raw,
     contact,
@@ -186,7 +187,7 @@ def test_labels_or_attributes_make_a_customer_and_other_files_do_not(built: Buil
     assert {"label_only", "unlabelled", "label_null"} <= ids
     assert not ids & {"orphan", "", "  "}
     for table in ("customer_contracts", "price_history", "customer_interactions", "consumption_hourly_2024"):
-        assert built.quality[table]["orphans"] == 1, table
+        assert built.quality[table]["quarantined.orphan"] == 1, table
 
 
 def test_a_customer_without_attributes_contract_and_hours_has_nulls_zero_flags_and_single_fuel(
@@ -214,11 +215,8 @@ def test_label_copies_collapse_and_conflicting_labels_leave_the_customer_unlabel
     assert pd.isna(built.gold("label_conflict")["churn"])
     assert built.gold("label_conflict")["segment"] == "Residential"
     counts = built.quality["churn_label"]
-    assert (counts["duplicates_collapsed"], counts["conflicting_labels"], counts["without_customer_id"]) == (
-        2,
-        2,
-        2,
-    )
+    assert (counts["collapsed"], counts["quarantined.conflicting_label"]) == (2, 2)
+    assert (counts["quarantined.missing.customer_id"], counts["quarantined.missing.churn"]) == (2, 1)
 
 
 def test_of_conflicting_attribute_rows_the_first_by_typed_value_stands(built: Built) -> None:
@@ -226,15 +224,15 @@ def test_of_conflicting_attribute_rows_the_first_by_typed_value_stands(built: Bu
         built.gold("attribute_conflict")["contracted_power_kw"] == 9.2
     )  # as text "10.0" would sort before "9.2"
     counts = built.quality["customer_attributes"]
-    assert (counts["duplicates_collapsed"], counts["conflicting_copies"]) == (1, 1)
+    assert (counts["collapsed"], counts["quarantined.conflicting_copy"]) == (1, 1)
 
 
 def test_of_conflicting_contracts_the_latest_start_up_to_as_of_stands_then_the_first_in_order(
     built: Built,
 ) -> None:
     assert built.customer("contract_conflict")["next_renewal_date"] == date(2025, 8, 1)
-    assert built.quality["customer_contracts"]["conflicting_copies"] == 2
-    assert built.quality["customer_contracts"]["starts_after_as_of"] == 1
+    assert built.quality["customer_contracts"]["quarantined.conflicting_copy"] == 2
+    assert built.quality["customer_contracts"]["unused.starts_after_as_of"] == 1
 
 
 def test_dates_after_as_of_and_unreadable_dates_are_null_and_counted(built: Built) -> None:
@@ -242,11 +240,11 @@ def test_dates_after_as_of_and_unreadable_dates_are_null_and_counted(built: Buil
     assert all(pd.isna(row[n]) for n in ("tenure_months", "months_since_last_change", "renewal_bucket"))
     assert row["is_within_3m_of_renewal"] == row["is_expired_contract"] == row["is_high_risk_lifecycle"] == 0
     assert (
-        counts["after_as_of.customer_first_activation_date"]
-        == counts["after_as_of.last_product_change_date"]
+        counts["repaired.after_as_of.customer_first_activation_date"]
+        == counts["repaired.after_as_of.last_product_change_date"]
         == 1
     )
-    assert counts["unreadable.next_renewal_date"] == 1
+    assert counts["repaired.unreadable.next_renewal_date"] == 1
 
 
 def test_the_latest_interaction_up_to_as_of_stands_whatever_the_file_order(built: Built) -> None:  # D1, D5
@@ -254,12 +252,12 @@ def test_the_latest_interaction_up_to_as_of_stands_whatever_the_file_order(built
     assert row["customer_intent"] == "Pricing Offers"
     assert row["last_interaction_days_ago"] == 91
     counts = built.quality["customer_interactions"]
-    assert (counts["after_as_of"], counts["without_date"], counts["without_customer_id"]) == (1, 1, 1)
+    assert (counts["unused.after_as_of"], counts["quarantined.missing.customer_id"]) == (1, 1)
 
 
 def test_of_interactions_of_one_day_the_summary_that_sorts_last_stands(built: Built) -> None:
     assert built.customer("ties")["interaction_summary"] == "zzz rates"
-    assert built.quality["customer_interactions"]["older_interactions"] == 3
+    assert built.quality["customer_interactions"]["unused.older_interactions"] == 3
 
 
 def test_an_interaction_without_text_counts_but_has_no_intent_or_sentiment(built: Built) -> None:
@@ -271,11 +269,9 @@ def test_an_interaction_without_text_counts_but_has_no_intent_or_sentiment(built
     assert built.gold("gap")["has_interaction"] == 0
 
 
-def test_every_row_is_kept_or_counted_under_one_rule(built: Built) -> None:
-    beside = ("after_as_of.", "unreadable.", "negative_", "missing_", "null_rate.")
+def test_every_row_is_kept_quarantined_or_collapsed(built: Built) -> None:
     for table in RAW:
-        counts = {k: v for k, v in built.quality[table].items() if not k.startswith(beside)}
-        assert counts.pop("rows_in") == sum(counts.values()), (table, counts)
+        assert_accounted(built.quality[table])
 
 
 def test_an_hour_that_stands_twice_counts_once_with_the_larger_reading_of_each(built: Built) -> None:
@@ -283,20 +279,21 @@ def test_an_hour_that_stands_twice_counts_once_with_the_larger_reading_of_each(b
     assert month["monthly_elec_kwh"] == 2.0 + 0.0 + 4.0
     assert month["monthly_gas_m3"] == 0.7 + 1.0
     assert month["monthly_gas_kwh"] == pytest.approx(11 * 1.7)
-    assert built.quality["consumption_hourly_2024"]["duplicates_collapsed"] == 2
+    assert built.quality["consumption_hourly_2024"]["collapsed"] == 2
 
 
 def test_negative_readings_become_zero_and_leave_a_trace(built: Built) -> None:  # D16
     counts = built.quality["consumption_hourly_2024"]
-    assert counts["negative_elec_set_to_0"] == 2
-    assert counts["negative_gas_set_to_0"] == 0
-    assert counts["missing_gas"] == 1
+    assert counts["repaired.negative_elec"] == 2
+    assert counts["repaired.negative_gas"] == 0
+    assert counts["missing_as_0.gas"] == 1
 
 
 def test_hours_outside_the_window_without_id_or_time_play_no_part(built: Built) -> None:
     assert built.gold("hours")["active_months_count"] == 1
     counts = built.quality["consumption_hourly_2024"]
-    assert (counts["outside_window"], counts["unreadable_time"], counts["without_customer_id"]) == (2, 1, 2)
+    assert (counts["unused.outside_window"], counts["quarantined.unreadable.timestamp"]) == (2, 1)
+    assert counts["quarantined.missing.customer_id"] == 2
 
 
 def test_hours_fall_into_their_tariff_period(built: Built) -> None:
@@ -447,8 +444,8 @@ def test_missing_costs_count_as_zero_and_are_counted(built: Built) -> None:
 def test_conflicting_prices_and_costs_of_one_month_stand_by_order_not_by_file(built: Built) -> None:
     assert built.month("short", "2024-01")["gas_fixed_cost_eur_year"] == 2.0
     assert built.month("C1", "2024-02")["peaje_elec_eur_kwh"] == 0.02
-    assert built.quality["price_history"]["month_without_hours"] == 3
-    assert built.quality["price_history"]["duplicates_collapsed"] == 1
+    assert built.quality["price_history"]["unused.month_without_hours"] == 3
+    assert built.quality["price_history"]["collapsed"] == 1
 
 
 def test_price_updates_compare_neighbouring_rows_and_prices_of_months_without_hours_play_no_part(
