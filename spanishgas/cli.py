@@ -145,7 +145,13 @@ def simulate(
     seed: Seed = 7,
     as_of: Annotated[str, typer.Option("--as_of", "--as-of", help="Date of the extract.")] = "2024-12-31",
     labelled: Annotated[str, typer.Option(help="true: with churn_label.csv; false: to be scored.")] = "true",
-    shift: Annotated[str, typer.Option(help="Drift to add: none, prices, channels or concept.")] = "none",
+    shift: Annotated[
+        str,
+        typer.Option(
+            help="Drift to add: none, prices, channels, province, concept; prices:0.5 is half of it."
+        ),
+    ] = "none",
+    report: Annotated[bool, typer.Option("--report", help="Compare it with the published figures.")] = False,
 ) -> None:
     """Draw one extract of the synthetic utility in the source's schema; the true probabilities go apart from it."""
     from spanishgas.lifecycle import data
@@ -153,9 +159,13 @@ def simulate(
     if labelled.lower() not in ("true", "false"):
         raise UsageError(f"--labelled must be true or false, but got '{labelled}'")
     day = _date(as_of, "--as_of")
+    if report and labelled.lower() == "false":
+        raise UsageError("--report compares churn too: draw a labelled extract, --labelled true")
     folder = Path(_given(out) or Lake(settings().lake).raw(day))
     _tracked()
     bar = _progress()
+    from spanishgas.progress import show
+
     truth = data.simulate(
         folder,
         customers=customers,
@@ -164,6 +174,7 @@ def simulate(
         labelled=labelled.lower() == "true",
         shift=shift,
         progress=lambda done, total: bar("simulate", done, total),
+        report=show if report else None,
     )
     typer.echo(f"raw files: {folder}\ntrue churn probabilities: {truth}")
 

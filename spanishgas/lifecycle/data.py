@@ -7,6 +7,7 @@ from datetime import date
 from pathlib import Path
 
 from spanishgas.etl import EtlReport, build
+from spanishgas.evaluation import likeness
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.simulate import write_extract
@@ -21,8 +22,12 @@ def simulate(
     labelled: bool,
     shift: str = "none",
     progress: Callable[[int, int], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Path:
-    """Draw one extract into `out`, and the true churn probabilities apart from it; gives the folder of the truth."""
+    """Draw one extract into `out`, and the true churn probabilities apart from it; gives the folder of the truth.
+
+    `report` is handed the comparison with the published figures, as Markdown; the run keeps it too.
+    """
     truth = truth_of(out)
     params = {"customers": customers, "seed": seed, "as_of": as_of, "labelled": labelled, "shift": shift}
     with runs.stage("simulate", f"simulate {customers:,} customers as of {as_of}", params=params) as run:
@@ -37,7 +42,23 @@ def simulate(
             progress=progress,
         )
         run.log(tags={"raw": out.resolve().as_uri(), "truth": truth.resolve().as_uri()})
+        if report is not None:
+            report(_likeness(run, likeness.report(out, as_of, truth)))
     return truth
+
+
+def _likeness(run: runs.StageRun, found: likeness.Likeness) -> str:
+    table = likeness.markdown(found)
+    run.log(
+        metrics={
+            "figures.outside": len(found.outside),
+            "best.average_precision": found.best_with_text or 0.0,
+            "best.average_precision_before_text": found.best_before_text or 0.0,
+        }
+    )
+    run.document(found.data(), "likeness.json")
+    run.text(table, "likeness.md")
+    return table
 
 
 def truth_of(raw: Path) -> Path:

@@ -55,6 +55,8 @@ ELEC_NEGATIVE_SIZE = 0.577
 GAS_NEGATIVE_RATE = 19_551 / (3_632 * 8_784)
 GAS_NEGATIVE_MEDIAN, GAS_NEGATIVE_SPREAD, GAS_NEGATIVE_LIMIT = 0.0061, 1.33, 0.23
 """Negative gas readings (m3): log-normal, cut at the published minimum."""
+BOTH_NEGATIVE_SHARE = 20 / (19_551 * ELEC_NEGATIVE_RATE)
+"""Hours negative in both, against what two independent rates would give."""
 
 
 def timestamps(span: slice) -> NDArray[np.datetime64]:
@@ -95,10 +97,13 @@ def draw_hours(
             np.round(g.exponential(ELEC_NEGATIVE_SIZE, len(rows)) * mean, 3), 0.001
         )
         elec.append(readings[keep])
+        dipped = readings < 0
         with_gas = np.flatnonzero(people["gas"])
         burned = np.zeros((BLOCK, size))
         weight = BOILER[hour] * (g.random((len(with_gas), size), dtype=np.float32) + np.float32(0.4))
         rows, columns = _places(g, GAS_NEGATIVE_RATE, len(with_gas), size)
+        stands = ~dipped[with_gas[rows], columns] | (g.random(len(rows)) < BOTH_NEGATIVE_SHARE)
+        rows, columns = rows[stands], columns[stands]
         weight[rows, columns] = 0
         readings = _spread(weight, energy.gas[with_gas, month], 10_000)
         dip = np.exp(np.log(GAS_NEGATIVE_MEDIAN) + GAS_NEGATIVE_SPREAD * g.standard_normal(len(rows)))

@@ -14,8 +14,9 @@ from scipy.stats import norm
 
 from spanishgas.simulate.population import (
     CHANNEL_COUNTS,
+    GAS_SHARE,
+    NEW_PROVINCE,
     PROVINCES,
-    SEGMENT_COUNTS,
     Floats,
 )
 from spanishgas.simulate.streams import BLOCK, HORIZON, Stream, months, rng
@@ -27,7 +28,7 @@ ELEC_QUANTILES = {
 """Mean monthly kWh of a customer: published quantiles; the 5, 90 and 95 % are fitted to the mean 1,142 and
 deviation 3,954."""
 GAS_QUANTILES = {
-    1e-4: 1.0, 0.25: 30.0, 0.50: 60.0, 0.75: 210.0, 0.90: 900.0, 0.9447: 1_548.0, 0.9999: 7_131.0,
+    1e-4: 0.3, 0.25: 5.5, 0.50: 22.0, 0.75: 150.0, 0.90: 900.0, 0.9447: 1_548.0, 0.9999: 7_131.0,
 }  # fmt: skip
 """Mean monthly m3 of a gas customer, fitted to 3,499 m3 a year and the published 99 % and maximum."""
 SIZE_SHIFT = np.array(
@@ -39,8 +40,10 @@ SIZE_SHIFT = np.array(
 )
 """Mean score of electricity use by segment and channel: comparison sites bring the large users (published
 margin medians)."""
-SIZE_SPREAD = np.array([1.0, 1.0, 0.6])
+SIZE_SPREAD = np.array([1.0, 0.85, 0.6])
 """Standard deviation of the score around that mean, by segment."""
+GAS_SHIFT = 0.6
+"""Customers with gas use more electricity too: fitted to the spread of monthly bills and the margin of dual fuel."""
 WINTER = np.array([1.35, 1.25, 1.10, 0.90, 0.75, 0.75, 0.80, 0.80, 0.75, 0.90, 1.15, 1.45])
 SUMMER = np.array([0.85, 0.85, 0.80, 0.80, 0.90, 1.15, 1.50, 1.45, 1.15, 0.85, 0.80, 0.90])
 SUMMER_SHARE = 0.15
@@ -48,20 +51,32 @@ SUMMER_SHARE = 0.15
 the third."""
 HEATING = np.array([0.28, 0.22, 0.12, 0.03, 0.007, 0.0, 0.0, 0.0, 0.003, 0.02, 0.08, 0.24]) * 12
 """Gas by month: nine active months of twelve."""
+IDLE_GAS_RATE = 1 - 32_671 / (9 * 3_632)
+"""Share of those nine months without gas all the same."""
 EMPTY_SHARE, EMPTY_MONTHS, EMPTY_SIZE = 0.0437, 0.8, 0.3
 """Customers below the size score whose supply is mostly idle, and the share of their months without
 electricity (2.2 % of months are zero)."""
 
-TIER1_QUANTILES = {1e-4: 0.06, 0.01: 0.100, 0.25: 0.128, 0.50: 0.149, 0.75: 0.164, 0.99: 0.240, 0.9999: 0.33}
+TIER1_QUANTILES = {
+    1e-4: 0.06,
+    0.01: 0.0980,
+    0.25: 0.1236,
+    0.50: 0.1452,
+    0.75: 0.1602,
+    0.99: 0.230,
+    0.9999: 0.33,
+}
 """Peak price (EUR/kWh) around the end of 2024."""
 LARGE_SCORE, LARGE_SPREAD = 1.3, 0.4
 """Users above the score pay closer to the median price: fitted to the spread of monthly margins."""
+PRICE_BY_SCORE = ((0.0, 0.5, 1.1, 1.5), (1.0, 1.065, 1.065, 0.982))
+"""Peak price by size score, as a factor: middling users pay most, fitted to the quartiles of monthly margins."""
 SLOPE_QUANTILES = {
     1e-4: -0.16,
     0.01: -0.088,
-    0.25: -0.020,
-    0.50: 0.0225,
-    0.75: 0.068,
+    0.25: -0.0224,
+    0.50: 0.0232,
+    0.75: 0.0655,
     0.975: 0.16,
     0.9999: 0.26,
 }
@@ -69,7 +84,9 @@ SLOPE_QUANTILES = {
 PRICE_NOISE = 0.013
 JUMP_SHARE, JUMP_LOG = 0.035, (0.25, 0.55)
 """Customers whose price jumps once within the horizon, and by how much."""
-TIER_RATIO = (1.0, 0.82, 0.66)
+TIER_RATIO = (1.0, 0.85, 0.68)
+CALM_PRICE, TIER_DAMPING = 0.149, 0.45
+"""Standard and off-peak prices follow the peak price around CALM_PRICE with this elasticity: fitted to the margins."""
 ZERO_PRICE_RATE = 35 / 20_099
 """Customer-months with a price of 0, which means missing: the published rate of first prices."""
 GAP_SHARE = 0.0101
@@ -96,12 +113,13 @@ def draw_energy(people: pd.DataFrame, seed: int, cohort: int, block: int) -> Ene
     season = np.tile(np.where(summer[:, None], SUMMER, WINTER), (1, HORIZON // 12))
     small = people["size"].to_numpy() < EMPTY_SIZE
     idle = (small & (g.random(BLOCK) < EMPTY_SHARE))[:, None] & (g.random((BLOCK, HORIZON)) < EMPTY_MONTHS)
-    weight = season * np.exp(0.13 * g.standard_normal((BLOCK, HORIZON))) * ~idle
+    weight = season * np.exp(0.06 * g.standard_normal((BLOCK, HORIZON))) * ~idle
     in_2024 = weight[:, :12].sum(axis=1, keepdims=True)
     weight = np.divide(weight, in_2024, out=np.zeros_like(weight), where=in_2024 > 0)
     elec = annual[:, None] * weight * people["electric"].to_numpy()[:, None]
     rank = norm.cdf(people["gas_size"].fillna(0.0).to_numpy())
     heating = np.tile(HEATING, HORIZON // 12) * np.exp(0.12 * g.standard_normal((BLOCK, HORIZON)))
+    heating *= g.random((BLOCK, HORIZON)) >= IDLE_GAS_RATE
     gas = _quantile(GAS_QUANTILES, rank)[:, None] * heating * people["gas"].to_numpy()[:, None]
     return Energy(np.round(elec, 3), np.round(gas, 4))
 
@@ -132,13 +150,15 @@ class Prices:
 
 
 def draw_prices(
-    people: pd.DataFrame, seed: int, cohort: int, block: int, raised: slice | None = None
+    people: pd.DataFrame, seed: int, cohort: int, block: int, raised: tuple[slice, float] | None = None
 ) -> Prices:
-    """Prices of one block as the file shows them, flaws included; those of the months `raised` are 15 % higher."""
+    """Prices of one block as the file shows them, flaws included; `raised` is months and a factor on their prices."""
     g = rng(seed, Stream.PRICES, cohort, block)
     n, shape = BLOCK, (BLOCK, HORIZON)
-    large = _score(people) > LARGE_SCORE
+    score = _score(people)
+    large = score > LARGE_SCORE
     level = _quantile(TIER1_QUANTILES, norm.cdf(norm.ppf(g.random(n)) * np.where(large, LARGE_SPREAD, 1.0)))
+    level *= np.interp(score, *PRICE_BY_SCORE)
     slope = _quantile(SLOPE_QUANTILES, g.random(n), log=False)
     month = np.arange(HORIZON)
     path = slope[:, None] * (month - 11) / 11 + PRICE_NOISE * g.standard_normal(shape)
@@ -146,7 +166,7 @@ def draw_prices(
     path += jump[:, None] * (month >= g.integers(1, HORIZON, n)[:, None])
     tier1 = level[:, None] * np.exp(path)
     if raised is not None:
-        tier1[:, raised] *= 1.15
+        tier1[:, raised[0]] *= raised[1]
     zero = g.random(shape) < ZERO_PRICE_RATE
     gap = (g.random(n) < GAP_SHARE)[:, None]
     start, length = g.integers(0, HORIZON, n)[:, None], np.minimum(g.geometric(0.45, n), 5)[:, None]
@@ -155,21 +175,21 @@ def draw_prices(
     tier1[tiny, 0] = 0.0005
     tier1[g.random(n) < NO_PRICE_RATE] = np.nan
     segment, power = people["segment"].to_numpy(), people["power"].to_numpy()
-    margin = np.exp(np.log(np.array([2.75, 6.9, 9.0]))[segment] + 0.28 * g.standard_normal(n))
+    margin = np.exp(np.log(np.array([2.70, 6.9, 9.0]))[segment] + 0.28 * g.standard_normal(n))
     fee = 3.4 * power * np.exp(0.05 * g.standard_normal(n)) + margin
     gas, electric = people["gas"].to_numpy(), people["electric"].to_numpy()
     gas_price = np.where(gas, 0.84 + 0.045 * g.standard_normal(n), np.nan)
     gas_fixed = np.where(gas, 63.74 * np.exp(0.08 * g.standard_normal(n)), 0.0)
     gas_fixed_cost = np.where(gas, gas_fixed - 36 * np.exp(0.1 * g.standard_normal(n)), 0.0)
-    listed = np.where(zero, 0.0, tier1)
+    calm = np.where(zero, 0.0, CALM_PRICE * (tier1 / CALM_PRICE) ** TIER_DAMPING)
 
     def flat(value: Floats, decimals: int) -> Floats:
         return np.broadcast_to(np.round(value, decimals)[:, None], shape)
 
     return Prices(
-        tier1=np.asarray(np.round(listed * TIER_RATIO[0], 6), dtype="float64"),
-        tier2=np.asarray(np.round(listed * TIER_RATIO[1], 6), dtype="float64"),
-        tier3=np.asarray(np.round(listed * TIER_RATIO[2], 6), dtype="float64"),
+        tier1=np.asarray(np.round(np.where(zero, 0.0, tier1), 6), dtype="float64"),
+        tier2=np.asarray(np.round(calm * TIER_RATIO[1], 6), dtype="float64"),
+        tier3=np.asarray(np.round(calm * TIER_RATIO[2], 6), dtype="float64"),
         fee=flat(fee * electric, 4),
         fee_cost=flat((fee - margin) * electric, 4),
         gas=flat(gas_price, 6),
@@ -179,24 +199,25 @@ def draw_prices(
     )
 
 
-def province_costs(span: slice) -> pd.DataFrame:
-    """The cost file of the months in `span`: one row per province and month, without chance.
+def province_costs(span: slice, *, opened: bool = False) -> pd.DataFrame:
+    """The cost file of the months in `span`: one row per province and month, without chance; `opened`: the new one too.
 
     Mean over 2024 and change from January to December are those of the province table.
     """
+    provinces = PROVINCES if opened else PROVINCES.drop(index=NEW_PROVINCE)
     month = np.arange(span.start, span.stop)
     swing = 0.01 * np.cos(2 * np.pi * np.arange(12) / 11)
     wave = (swing - swing.mean())[month % 12]
-    shape = np.outer(PROVINCES["elec_trend"], (month - 5.5) / 11) / (
-        1 - PROVINCES["elec_trend"].to_numpy()[:, None] / 2
+    shape = np.outer(provinces["elec_trend"], (month - 5.5) / 11) / (
+        1 - provinces["elec_trend"].to_numpy()[:, None] / 2
     )
-    elec = PROVINCES["elec_cost"].to_numpy()[:, None] * (1 + shape + wave)
-    gas = PROVINCES["gas_cost"].to_numpy()[:, None] * (1 + 3 * wave)
+    elec = provinces["elec_cost"].to_numpy()[:, None] * (1 + shape + wave)
+    gas = provinces["gas_cost"].to_numpy()[:, None] * (1 + 3 * wave)
     toll = PEAJE * (1 + np.where(np.isin(month % 12, (0, 1, 6, 11)), 0.04, -0.02)) + 0 * elec
     return pd.DataFrame(
         {
-            "province": np.repeat(PROVINCES["province_code"].to_numpy(), len(month)),
-            "month": np.tile(months(span), len(PROVINCES)),
+            "province": np.repeat(provinces["province_code"].to_numpy(), len(month)),
+            "month": np.tile(months(span), len(provinces)),
             "elec_var_cost_eur_kwh": np.round(elec.ravel(), 6),
             "gas_var_cost_eur_m3": np.round(gas.ravel(), 6),
             "peaje_elec_eur_kwh": np.round(toll.ravel(), 6),
@@ -209,16 +230,16 @@ def _score(people: pd.DataFrame) -> Floats:
     segment = people["segment"].to_numpy()
     own: Floats = people["size"].to_numpy(float)
     out: Floats = SIZE_SHIFT[segment, people["channel"].to_numpy()] + SIZE_SPREAD[segment] * own
-    return out
+    return out + GAS_SHIFT * people["gas"].to_numpy()
 
 
 def _size_cdf(score: Floats) -> Floats:
-    """Distribution of the size score over the whole utility, a mixture over segments and channels."""
+    """Distribution of the size score over the whole utility, a mixture over segments, channels and gas."""
     shares = CHANNEL_COUNTS / CHANNEL_COUNTS.sum()
+    fuels = np.stack([1 - GAS_SHARE, GAS_SHARE], axis=1)
     parts = [
-        shares[s, c] * norm.cdf((score - SIZE_SHIFT[s, c]) / SIZE_SPREAD[s])
-        for s in range(len(SEGMENT_COUNTS))
-        for c in range(shares.shape[1])
+        shares[s, c] * fuels[s, gas] * norm.cdf((score - SIZE_SHIFT[s, c] - GAS_SHIFT * gas) / SIZE_SPREAD[s])
+        for s, c, gas in np.ndindex(*shares.shape, 2)
     ]
     out: Floats = np.sum(parts, axis=0)
     return out

@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 PROVINCES = pd.read_csv(Path(__file__).with_name("provinces.csv"))
 """Provinces with their share of customers, mean cost in 2024 (EUR/kWh, EUR/m3), its rise from January to
 December, and `pull`: the log-odds of churn that the local market adds."""
+NEW_PROVINCE = len(PROVINCES) - 1
+"""Row of the province that has customers only under the shift of that name; its costs lie outside the others' range."""
 
 SEGMENTS = ("Residential", "SME", "Corporate")
 SEGMENT_COUNTS = np.array([18_090, 1_832, 177])
@@ -120,7 +122,7 @@ def draw_people(seed: int, cohort: int, block: int, customers: int) -> pd.DataFr
     gas = g.random(n) < GAS_SHARE[segment]
     electric = ~(gas & (g.random(n) < GAS_ONLY_SHARE))
     size = g.standard_normal(n)
-    gas_size = np.where(gas, 0.5 * size + np.sqrt(0.75) * g.standard_normal(n), np.nan)
+    gas_size = np.where(gas, 0.8 * size + 0.6 * g.standard_normal(n), np.nan)
     tenure = np.interp(g.random(n), TENURE_CUMULATIVE, TENURE_MONTHS * 30)
     renewal = _renewal(g.random(n), g.random(n), tenure / 30)
     since_change = np.exp(np.log(CHANGE_MEDIAN) + CHANGE_SPREAD * g.standard_normal(n)) * 30

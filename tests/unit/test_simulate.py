@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +21,9 @@ from spanishgas.etl.sentiment import Lexicon, label
 from spanishgas.lake import RAW_FILES, file_digest
 from spanishgas.simulate import write_extract
 from spanishgas.simulate.contacts import NONE, TOPIC_SHARE, posterior, topic_table
-from spanishgas.simulate.extract import Block, draw_blocks
+from spanishgas.simulate.extract import draw_blocks
+from spanishgas.simulate.files import Block
+from spanishgas.simulate.hours import SHAPES, WEEKEND
 from spanishgas.simulate.market import province_costs
 from spanishgas.simulate.population import CHANNELS, newcomers
 from spanishgas.simulate.streams import window
@@ -62,12 +67,22 @@ def blocks() -> list[Block]:
     return list(draw_blocks(N, seed=31, as_of=BASE))
 
 
+def monthly_bills(block: Block) -> np.ndarray:
+    """What the block's customers pay for energy, EUR a month, at even prices."""
+    return block.energy.elec[:, window(BASE)] * 0.13 + block.energy.gas[:, window(BASE)] * 0.84
+
+
 @pytest.fixture(scope="module")
 def drawn(blocks: list[Block]) -> pd.DataFrame:
     """N customers with their probabilities and outcomes."""
     frames = [
         block.people.drop(columns=["segment", "channel"]).assign(
-            **block.seen, churn=block.churn, before=block.before, after=block.after, topic=block.topic
+            **block.seen,
+            churn=block.churn,
+            before=block.before,
+            after=block.after,
+            topic=block.topic,
+            bill_sd=monthly_bills(block).std(axis=1, ddof=1),
         )
         for block in blocks
     ]
@@ -308,13 +323,16 @@ def test_churn_differs_by_market_and_channel_as_published(
         assert expected[value] == pytest.approx(rate, rel=0.12), value
 
 
-def test_churners_use_less_but_their_median_is_that_of_stayers(drawn: pd.DataFrame) -> None:
+def test_churners_use_less_on_the_whole_but_their_middle_half_pays_what_is_published(
+    drawn: pd.DataFrame,
+) -> None:
     p, kwh = drawn["before"], drawn["elec"]
     assert np.average(kwh, weights=p) / np.average(kwh, weights=1 - p) == pytest.approx(
         546 / 1_207.5, abs=0.08
     )
-    median = kwh.median()
-    assert np.average(kwh < median, weights=p) == pytest.approx(0.5, abs=0.02)
+    for share, deviation in ((0.25, 1.115), (0.5, 3.3723), (0.75, 12.49)):
+        error = np.sqrt(share * (1 - share) / 2_002)
+        assert np.average(drawn["bill_sd"] < deviation, weights=p) == pytest.approx(share, abs=3 * error)
 
 
 def test_nobody_churns_beyond_the_longest_published_tenure(drawn: pd.DataFrame) -> None:
@@ -391,17 +409,76 @@ def test_the_text_of_a_contact_reads_back_as_what_was_drawn(base: Path) -> None:
     assert [label(row) for row in Lexicon()(texts)] == drawn["sentiment"].tolist()
 
 
-def test_a_named_shift_moves_what_it_names() -> None:
-    plain = next(draw_blocks(100, seed=5, as_of=LATER))
-    dear = next(draw_blocks(100, seed=5, as_of=LATER, shift="prices"))
+def later_block(shift: str = "none") -> Block:
+    return next(draw_blocks(100, seed=5, as_of=LATER, shift=shift))
+
+
+@pytest.mark.parametrize(("shift", "factor"), [("prices", 1.15), ("prices:0.5", 1.075), ("prices:2", 1.3)])
+def test_the_shift_of_prices_raises_the_last_quarter_by_its_strength(shift: str, factor: float) -> None:
+    plain, dear = later_block(), later_block(shift)
     ratio = dear.prices.tier1[:, :15] / np.where(plain.prices.tier1 > 0, plain.prices.tier1, np.nan)[:, :15]
-    assert np.nanmedian(ratio, axis=0) == pytest.approx([1.0] * 12 + [1.15] * 3, abs=1e-4)
-    moved = next(draw_blocks(100, seed=5, as_of=LATER, shift="channels"))
-    assert (moved.seen["channel"] == 2).sum() > (plain.seen["channel"] == 2).sum() + 5
-    assert np.array_equal(moved.energy.elec, plain.energy.elec)
-    other = next(draw_blocks(100, seed=5, as_of=LATER, shift="concept"))
+    assert np.nanmedian(ratio, axis=0) == pytest.approx([1.0] * 12 + [factor] * 3, abs=1e-4)
+
+
+def test_a_stronger_shift_moves_more_customers_and_the_same_ones_first() -> None:
+    for name, column, code in (("channels", "channel", 2), ("province", "province", 52)):
+        moved = [
+            later_block(f"{name}:{strength}").people[column] == code for strength in ("0", "0.5", "1", "2")
+        ]
+        assert moved[0].equals(later_block().people[column] == code)
+        assert moved[0].sum() < moved[1].sum() < moved[2].sum() < moved[3].sum()
+        assert all((more | ~less).all() for less, more in pairwise(moved))
+
+
+def test_a_new_province_has_its_costs_and_stands_in_no_other_extract(tmp_path: Path, later: Path) -> None:
+    opened = extract(tmp_path / "raw", LATER, labelled=False, shift="province")
+    codes = set(table(opened, "customer_attributes")["province_code"])
+    assert 53 in codes <= set(table(opened, "costs_by_province_month")["province"])
+    assert 53 not in set(table(later, "costs_by_province_month")["province"])
+    assert 53 not in set(table(later, "customer_attributes")["province_code"])
+
+
+def test_another_concept_changes_the_reasons_and_not_what_is_seen() -> None:
+    plain, other, half = later_block(), later_block("concept"), later_block("concept:0.5")
     assert other.seen.equals(plain.seen)
-    assert np.abs(other.before - plain.before).mean() > 0.01
+    assert np.array_equal(later_block("concept:0").before, plain.before)
+    gaps = [np.abs(shifted.before - plain.before).mean() for shifted in (half, other)]
+    assert 0.005 < gaps[0] < gaps[1]
+
+
+def test_a_later_window_has_its_own_season(base: Path, later: Path) -> None:
+    for raw, first, last in ((base, "2024-01", "2024-12"), (later, "2024-04", "2025-03")):
+        read = hours(raw)
+        clock = read["timestamp"]
+        assert (f"{clock.min():%Y-%m}", f"{clock.max():%Y-%m}") == (first, last)
+        gas = read["consumption_gas_m3"].clip(lower=0).groupby(clock.dt.month).sum()
+        assert gas[[6, 7, 8]].max() < 0.02 * gas[[12, 1, 2]].min()
+
+
+def test_electricity_follows_segment_season_and_hour(blocks: list[Block]) -> None:
+    elec = np.vstack([block.energy.elec[:, window(BASE)] for block in blocks])
+    third, fourth = elec[:, 6:9].mean(axis=1), elec[:, 9:].mean(axis=1)
+    rise = fourth[third > 0] / third[third > 0] - 1
+    assert 0.40 < np.median(rise) < 0.56
+    assert SHAPES.argmax(axis=1).tolist() == [21, 10, 10]
+    assert WEEKEND[0] > 1 > WEEKEND[1:].max()
+
+
+def test_memory_does_not_grow_with_the_customers(tmp_path: Path) -> None:
+    peaks = [peak_memory(tmp_path / str(customers), customers) for customers in (100, 500)]
+    assert peaks[1] < peaks[0] + 60_000_000
+
+
+def peak_memory(out: Path, customers: int) -> int:
+    """Bytes at the peak of a process that draws so many customers."""
+    words = (
+        "import resource; from datetime import date; from pathlib import Path;"
+        "from spanishgas.simulate import write_extract;"
+        f"write_extract(Path({str(out)!r}), customers={customers}, seed=1, as_of=date(2024, 12, 31), labelled=True);"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    return int(done.stdout) * 1024
 
 
 @pytest.mark.parametrize(
@@ -411,6 +488,10 @@ def test_a_named_shift_moves_what_it_names() -> None:
         ({"seed": -1}, "seed must not be negative, but got -1"),
         ({"as_of": date(2024, 6, 30)}, "but got 2024-06-30"),
         ({"shift": "price"}, "unknown shift 'price'.*Did you mean 'prices'"),
+        ({"shift": "price:1"}, "unknown shift 'price'.*Did you mean 'prices'"),
+        ({"shift": "prices:3"}, "must be a number from 0 to 2, but got '3'"),
+        ({"shift": "prices:much"}, "must be a number from 0 to 2, but got 'much'"),
+        ({"shift": "prices:"}, "must be a number from 0 to 2, but got ''"),
     ],
 )
 def test_a_wrong_argument_is_refused_by_name_and_writes_nothing(
