@@ -45,6 +45,9 @@ def _at_least(low: int) -> Callable[[typer.CallbackParam, int], int]:
     return check
 
 
+Mapped = Annotated[
+    str, typer.Option("--mapping", help="YAML of your own names; auto: the raw folder's mapping.yaml.")
+]
 LakeOption = Annotated[str, typer.Option("--lake", help="Folder of raw extracts and published tables.")]
 Seed = Annotated[int, typer.Option(callback=_at_least(0), help="Seed: the same seed gives the same result.")]
 Trials = Annotated[int, typer.Option(callback=_at_least(1), help="Sets of hyperparameters to try.")]
@@ -96,6 +99,10 @@ def _known(fault: Exception) -> SpanishGasError | None:
 
 def _given(value: str) -> str | None:
     return None if value in ("", AUTO) else value
+
+
+def _path(value: str) -> Path | None:
+    return Path(value) if _given(value) else None
 
 
 def _date(value: str, option: str) -> date:
@@ -182,7 +189,8 @@ def simulate(
 @app.command()
 def etl(
     raw: Annotated[
-        str, typer.Option(help="Folder with the seven files; auto: the newest extract in the lake.")
+        str,
+        typer.Option(help="Folder or s3:// prefix of the seven files; auto: the newest extract in the lake."),
     ] = AUTO,
     lake: LakeOption = settings().lake,
     as_of: Annotated[
@@ -190,13 +198,13 @@ def etl(
         typer.Option("--as_of", "--as-of", help="Nothing after it counts; auto: the raw folder's own date."),
     ] = AUTO,
     engine: Annotated[str, typer.Option(help="duckdb or spark.")] = "duckdb",
+    mapping: Mapped = AUTO,
 ) -> None:
     """Build bronze, silver and gold from one raw extract."""
     from spanishgas import pipeline
     from spanishgas.lifecycle import data
 
-    given = _given(raw)
-    folder = Path(given) if given else pipeline.newest_extract(Lake(lake))
+    folder = _given(raw) or pipeline.newest_extract(Lake(lake))
     day = _given(as_of)
     _tracked()
     report = data.etl(
@@ -204,6 +212,7 @@ def etl(
         lake=Lake(lake),
         as_of=_date(day, "--as_of") if day else pipeline.extract_date(folder),
         engine=engine,
+        mapping=_path(mapping),
     )
     for name, snapshot in report.snapshots.items():
         typer.echo(f"{name}: {snapshot.manifest.rows:,} rows, {snapshot.uri}")
@@ -353,11 +362,12 @@ def where(
 ) -> None:
     """Print the URI of a table's current snapshot and nothing else."""
     from spanishgas import pipeline
+    from spanishgas.etl.source import open_source
 
     home, day = Lake(lake), _given(as_of)
     when = _date(day, "--as-of") if day else None
     if table in RAW_FILES:
         folder = home.raw(when) if when else pipeline.newest_extract(home)
-        typer.echo((folder / RAW_FILES[table]).resolve().as_uri())
+        typer.echo(open_source(folder).file(table).resolve().as_uri())
     else:
         typer.echo(home.current(table, when).uri)

@@ -176,10 +176,10 @@ def _acted(found: Found) -> list[str]:
     ]
 
 
-def extract_date(raw: Path) -> date:
-    """The as-of date of a raw folder: its own name, else the date of the base extract."""
+def extract_date(raw: Path | str) -> date:
+    """The as-of date of a raw folder or prefix: its own name, else the date of the base extract."""
     try:
-        return date.fromisoformat(raw.name)
+        return date.fromisoformat(str(raw).rstrip("/").rpartition("/")[2])
     except ValueError:
         return BASE
 

@@ -68,10 +68,11 @@ def build(
     as_of: date,
     *,
     engine: str = "duckdb",
+    mapping: Path | None = None,
     run_id: str | None = None,
     progress: Callable[[str], None] = _log,
 ) -> EtlReport:
-    """Build bronze, silver and gold of the extract in the folder `raw` as of `as_of`.
+    """Build bronze, silver and gold of the extract in `raw` (a folder or an s3:// prefix) as of `as_of`.
 
     - The same rows in any order give the same bytes; rows dated after `as_of` change no byte of gold.
     - Nothing is published unless every table keeps its contract; unchanged inputs and code publish nothing anew.
@@ -79,7 +80,9 @@ def build(
     """
     started = time.monotonic()
     with connect(engine) as opened:
-        stage = _Stage(open_source(raw), lake, as_of, opened, run_id, progress)
+        stage = _Stage(
+            open_source(raw, mapping, lake.root / "downloads"), lake, as_of, opened, run_id, progress
+        )
         reused = stage.reused()
         snapshots, quality = reused or stage.publish(*stage.compute())
     seconds = time.monotonic() - started
@@ -107,6 +110,7 @@ class _Stage:
         inputs = [
             engine.name,
             self.digests,
+            source.identity(),
             as_of,
             self.tiers.model_dump(),
             self.model.identity,

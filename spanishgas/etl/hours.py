@@ -1,4 +1,4 @@
-"""Open the hourly readings: one Parquet file or a folder of parts, judged by the Parquet schema alone."""
+"""Open the hourly readings: Parquet (a file or a folder of parts) or CSV, judged by schema or header alone."""
 
 from __future__ import annotations
 
@@ -13,23 +13,28 @@ import pyarrow.dataset as ds
 
 from spanishgas.errors import ContractError
 from spanishgas.etl.engine import DuckEngine
+from spanishgas.etl.source import CSV, MEND, Source, check_header, header
 from spanishgas.etl.source import HOURS as TABLE
-from spanishgas.etl.source import MEND, Source
 
 READINGS = {"elec": "consumption_elec_kwh", "gas": "consumption_gas_m3"}
 
 
 def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
-    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet.
+    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet; null where a text does not parse.
 
-    Raises `ContractError` for a file that is missing or no Parquet, and for columns missing or of another type.
+    Raises `ContractError` for a file that is missing or cannot be read, and for columns missing or of another type.
     """
-    hours = engine.con.read_parquet([str(part) for part in parts_of(source)], union_by_name=True)
-    time = hours.timestamp.try_cast("timestamp") if hours.timestamp.type().is_string() else hours.timestamp
+    file, columns = source.present(TABLE), source.columns(TABLE)
+    if file.name.endswith(CSV):
+        names, delimiter = header(file, columns.values())
+        hours = _open_csv(file, len(names), delimiter, engine)
+        columns = {ours: f"c{names.index(theirs)}" for ours, theirs in columns.items()}
+    else:
+        hours = engine.con.read_parquet([str(part) for part in parts_of(source)], union_by_name=True)
     return hours.select(
-        customer_id=hours.customer_id.cast("string"),
-        hour=time.cast("timestamp"),
-        **{name: hours[column].cast("float64") for name, column in READINGS.items()},
+        customer_id=hours[columns["customer_id"]].cast("string"),
+        hour=_typed(hours[columns["timestamp"]], "timestamp"),
+        **{name: _typed(hours[columns[reading]], "float64") for name, reading in READINGS.items()},
     )
 
 
@@ -40,8 +45,18 @@ def parts_of(source: Source) -> list[Path]:
     if not parts:
         raise ContractError.broken(file.name, ["the folder holds no .parquet file"], MEND)
     for part in parts:
-        _check_schema(part)
+        _check_schema(part, source.columns(TABLE))
     return parts
+
+
+def _open_csv(file: Path, width: int, delimiter: str, engine: DuckEngine) -> ir.Table:
+    # Named by place: a header may hold names that DuckDB takes for the same, and columns that nobody asked for.
+    names = {f"c{place}": "VARCHAR" for place in range(width)}
+    return engine.con.read_csv(str(file), columns=names, header=True, delim=delimiter, quote='"', escape='"')
+
+
+def _typed(column: ir.Column, kind: str) -> ir.Value:
+    return column.try_cast(kind) if column.type().is_string() else column.cast(kind)
 
 
 @contextmanager
@@ -56,21 +71,23 @@ def reading(file: Path) -> Iterator[None]:
 
 
 def unreadable(file: Path, fault: Exception) -> ContractError:
-    """The error for a file that is no Parquet, in the words of the engine."""
-    words = [f"cannot be read as Parquet: {str(fault).splitlines()[0]}"]
+    """The error for hours that cannot be read, in the words of the engine."""
+    form = "CSV" if file.name.endswith(CSV) else "Parquet"
+    words = [f"cannot be read as {form}: {str(fault).splitlines()[0]}"]
     return ContractError.broken(file.name, words, MEND)
 
 
-def _check_schema(part: Path) -> None:
+def _check_schema(part: Path, columns: Mapping[str, str]) -> None:
     try:
         schema = ds.dataset(part, format="parquet").schema
     except (pa.ArrowInvalid, OSError) as fault:
         raise unreadable(part, fault) from fault
-    faults = [f"missing column '{name}'" for name in _EXPECTED if name not in schema.names]
-    faults += [
-        f"column '{name}' is {schema.field(name).type}, expected {words}"
-        for name, (words, fits) in _EXPECTED.items()
-        if name in schema.names and not fits(schema.field(name).type)
+    check_header(part, schema.names, list(columns.values()))
+    kinds = {ours: schema.field(theirs).type for ours, theirs in columns.items()}
+    faults = [
+        f"column '{columns[ours]}' is {kinds[ours]}, expected {words}"
+        for ours, (words, fits) in _EXPECTED.items()
+        if not fits(kinds[ours])
     ]
     if faults:
         raise ContractError.broken(part.name, faults, MEND)
@@ -88,7 +105,8 @@ def _is_time(kind: pa.DataType) -> bool:
 
 
 def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind))
+    plain = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
+    return bool(plain) or _is_text(kind)
 
 
 _EXPECTED: Mapping[str, tuple[str, Callable[[pa.DataType], bool]]] = {

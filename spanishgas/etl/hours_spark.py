@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import ibis.expr.types as ir
 import pyarrow.dataset as ds
 
+from spanishgas.errors import UsageError
 from spanishgas.etl.engine_spark import SparkEngine
 from spanishgas.etl.hours import READINGS, parts_of, unreadable
-from spanishgas.etl.source import Source
+from spanishgas.etl.source import CSV, HOURS, Source
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -22,12 +23,19 @@ TIME = r"^\\s*\\d{4}-\\d{1,2}-\\d{1,2}([ T]\\d{1,2}:\\d{1,2}(:\\d{1,2}([.]\\d+)?
 
 
 def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
-    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet; errors as on DuckDB."""
+    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet; errors as on DuckDB.
+
+    Takes Parquet alone: `UsageError` for CSV.
+    """
+    if source.file(HOURS).name.endswith(CSV):
+        raise UsageError(
+            f"engine 'spark' reads hours from Parquet, but found {source.file(HOURS).name}: use --engine duckdb"
+        )
     alike: dict[str, list[str]] = {}
     for part in parts_of(source):
         alike.setdefault(str(ds.dataset(part, format="parquet").schema), []).append(str(part))
     # Parts whose columns differ in type are read apart: Spark casts none of them by itself.
-    frames = [_named(engine.session.read.parquet(*paths)) for paths in alike.values()]
+    frames = [_named(engine.session.read.parquet(*paths), source.columns(HOURS)) for paths in alike.values()]
     whole = frames[0]
     for frame in frames[1:]:
         whole = whole.unionByName(frame)
@@ -35,14 +43,17 @@ def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
     return engine.con.table("hours")
 
 
-def _named(frame: DataFrame) -> DataFrame:
-    kind = dict(frame.dtypes)["timestamp"]
+def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
+    kinds = dict(frame.dtypes)
+    theirs = {ours: f"`{name.replace('`', '``')}`" for ours, name in columns.items()}
+    stamp = theirs["timestamp"]
     time = {
-        "string": f"CASE WHEN timestamp RLIKE '{TIME}' THEN try_cast(trim(timestamp) AS timestamp_ntz) END",
-        "bigint": "timestamp_micros(timestamp div 1000)::timestamp_ntz",  # nanoseconds
-    }.get(kind, "timestamp::timestamp_ntz")
-    readings = [f"{column}::double AS {name}" for name, column in READINGS.items()]
-    return frame.selectExpr("customer_id::string AS customer_id", f"{time} AS hour", *readings)
+        "string": f"CASE WHEN {stamp} RLIKE '{TIME}' THEN try_cast(trim({stamp}) AS timestamp_ntz) END",
+        "bigint": f"timestamp_micros({stamp} div 1000)::timestamp_ntz",  # nanoseconds
+    }.get(kinds[columns["timestamp"]], f"{stamp}::timestamp_ntz")
+    # A number always fits, and a text that is none is null.
+    readings = [f"try_cast({theirs[column]} AS double) AS {name}" for name, column in READINGS.items()]
+    return frame.selectExpr(f"{theirs['customer_id']}::string AS customer_id", f"{time} AS hour", *readings)
 
 
 @contextmanager

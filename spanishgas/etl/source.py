@@ -1,91 +1,204 @@
 """Open one raw extract: find its seven files, and read the six small ones as text, before anything is typed.
 
-Extra and reordered columns, a byte-order mark and CRLF make no difference.
+Extra and reordered columns, a byte-order mark, CRLF, gzip, Parquet for CSV or JSON lines for a JSON array, semicolons
+for commas make no difference.
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
 from spanishgas import contracts
 from spanishgas.errors import ContractError, UsageError
+from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
+from spanishgas.etl.s3 import SCHEME, Prefix
 from spanishgas.lake import RAW_FILES, file_digest
+from spanishgas.settings import settings
 
 HOURS = "consumption_hourly_2024"
+CONTACTS = "customer_interactions"
 MEND = "Mend the file in the raw folder and run again; nothing was published."
+CSV, JSON, PARQUET = (".csv", ".csv.gz"), (".json", ".jsonl", ".json.gz", ".jsonl.gz"), (".parquet",)
+_UNREADABLE = (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One raw extract: the folder, and what was found in it."""
+    """One raw extract: where it is, what was found in it, and what its columns are called."""
 
+    place: str
+    """Folder or s3:// prefix, as given."""
     folder: Path
     found: Mapping[str, Path]
     """By table the file (for the hours also a folder of parts) that holds it; tables without a file are left out."""
+    renamed: Mapping[str, Renamed]
 
     def file(self, table: str) -> Path:
         """The table's file, or where it should lie."""
-        return self.found.get(table, self.folder / RAW_FILES[table])
+        return self.found.get(table, self.folder / (_named(table, self.renamed) or RAW_FILES[table]))
 
     def present(self, table: str) -> Path:
         """The table's file; `ContractError` if there is none."""
         if table not in self.found:
-            way_out = f"Put it into {self.folder} and run again."
+            way_out = f"Put it into {self.place} and run again."
             raise ContractError.broken(self.file(table).name, ["the file is missing"], way_out)
         return self.found[table]
+
+    def identity(self) -> dict[str, object]:
+        """What a result depends on beside the files' bytes: their forms and the mapping."""
+        names = {table: file.name for table, file in sorted(self.found.items())}
+        return {"names": names, "mapping": {t: r.model_dump() for t, r in sorted(self.renamed.items())}}
 
     def digests(self) -> dict[str, str]:
         """Digest of each raw file that is there, by `raw/<table>`."""
         return {f"raw/{table}": file_digest(file) for table, file in self.found.items()}
+
+    def columns(self, table: str) -> dict[str, str]:
+        """The declared columns of a table, each with its header in the file."""
+        theirs = self.renamed[table].columns if table in self.renamed else {}
+        return {column: theirs.get(column, column) for column in contracts.contract(table).fields}
 
     def text(self, table: str) -> pa.Table:
         """The declared columns of a small table as text, an empty text as null; a missing label file has no rows.
 
         Raises `ContractError` for a file or column that is missing, and for a file that cannot be read.
         """
-        columns = list(contracts.contract(table).fields)
+        columns = self.columns(table)
         if table == "churn_label" and table not in self.found:
             return pa.table({column: pa.array([], pa.string()) for column in columns})
         file = self.present(table)
         try:
-            return _json(file, columns) if file.suffix == ".json" else _csv(file, columns)
-        except (OSError, ValueError, csv.Error) as fault:
-            words = f"cannot be read: {str(fault).splitlines()[0]}"
-            raise ContractError.broken(file.name, [words], MEND) from fault
+            text = _read(file, list(columns.values()))
+        except _UNREADABLE as fault:
+            raise _unreadable(file, fault) from fault
+        return pa.table({ours: text[theirs] for ours, theirs in columns.items()})
 
 
-def open_source(raw: Path | str) -> Source:
-    """The extract in the folder `raw`; `UsageError` if there is no such folder."""
-    folder = Path(raw)
+def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None = None) -> Source:
+    """The extract in the folder or under the s3:// prefix `raw`, its names read by `mapping` (or its mapping.yaml).
+
+    `cache` holds what is downloaded, by default a folder in the lake. Raises `UsageError` for a folder that is not
+    there and a mapping that is wrong, `ContractError` if a table stands there in two forms.
+    """
+    place = str(raw)
+    if place.startswith(SCHEME):
+        folder = _downloaded(place, mapping, cache or Path(settings().lake) / "downloads")
+    else:
+        folder = Path(place.removeprefix("file://"))
     if not folder.is_dir():
         raise UsageError(f"raw folder '{raw}' does not exist: give the folder that holds the seven raw files")
-    files = {table: _file(folder, table) for table in RAW_FILES}
-    return Source(folder, {table: file for table, file in files.items() if file.exists()})
+    renamed = _mapping(mapping, folder)
+    files = {table: _find(place, folder, table, renamed) for table in RAW_FILES}
+    return Source(place, folder, {table: file for table, file in files.items() if file}, renamed)
 
 
-def _file(folder: Path, table: str) -> Path:
-    file = folder / RAW_FILES[table]
-    parts = file.with_suffix("")
-    return parts if table == HOURS and not file.exists() and parts.is_dir() else file
+def header(file: Path, columns: Iterable[str]) -> tuple[list[str], str]:
+    """Names and delimiter of a CSV file: a comma, unless split at semicolons the header has more of `columns`.
+
+    Raises `ContractError` for a column that is missing or stands twice, and for a header that cannot be read.
+    """
+    wanted = list(columns)
+    try:
+        split = {delimiter: _header(file, delimiter) for delimiter in (",", ";")}
+    except _UNREADABLE as fault:
+        raise _unreadable(file, fault) from fault
+    delimiter = max(split, key=lambda d: len(set(split[d]) & set(wanted)))
+    check_header(file, split[delimiter], wanted)
+    return split[delimiter], delimiter
+
+
+def check_header(file: Path, names: Sequence[str], columns: Sequence[str]) -> None:
+    """`ContractError` if one of `columns` is missing in the file's `names` or stands there twice."""
+    faults = [f"missing column '{column}'" for column in columns if column not in names]
+    counts = {column: names.count(column) for column in columns}
+    faults += [f"column '{column}' stands {count} times" for column, count in counts.items() if count > 1]
+    if faults:
+        theirs = f"Its columns are {', '.join(names) or 'none'}."
+        way_out = f"{theirs} Rename them, or say in {MAPPING} which is which. Nothing was published."
+        raise ContractError.broken(file.name, faults, way_out)
+
+
+def _downloaded(place: str, mapping: Path | None, cache: Path) -> Path:
+    prefix = Prefix(place)
+    listing = prefix.listing()
+    own = {MAPPING: listing[MAPPING]} if MAPPING in listing else {}
+    renamed = _mapping(mapping, prefix.download(own, cache))
+    names = [MAPPING, *(name for table in RAW_FILES for name in _names(table, renamed))]
+    wanted = {
+        key: listed
+        for key, listed in listing.items()
+        if any(key == name or key.startswith(f"{name}/") for name in names)
+    }
+    return prefix.download(wanted, cache)
+
+
+def _mapping(given: Path | None, folder: Path) -> dict[str, Renamed]:
+    own = folder / MAPPING
+    return read_mapping(given or own) if given or own.exists() else {}
+
+
+def _named(table: str, renamed: Mapping[str, Renamed]) -> str | None:
+    return renamed[table].file if table in renamed else None
+
+
+def _forms(table: str) -> tuple[str, ...]:
+    return (*CSV, *PARQUET, *(JSON if table == CONTACTS else ("",) if table == HOURS else ()))
+
+
+def _names(table: str, renamed: Mapping[str, Renamed]) -> list[str]:
+    """What the table's file may be called in the raw folder."""
+    named = _named(table, renamed)
+    return [named] if named else [f"{table}{form}" for form in _forms(table)]
+
+
+def _find(place: str, folder: Path, table: str, renamed: Mapping[str, Renamed]) -> Path | None:
+    named = _named(table, renamed)
+    if named and not named.endswith(tuple(_forms(table))):
+        forms = ", ".join(form for form in _forms(table) if form)
+        raise UsageError(f"{table} is mapped to '{named}', whose ending is none of {forms}")
+    files = [folder / name for name in _names(table, renamed) if (folder / name).exists()]
+    if len(files) > 1:
+        names = " and ".join(file.name for file in files)
+        raise ContractError.broken(table, [f"it stands there twice, as {names}"], f"Leave one in {place}.")
+    return files[0] if files else None
+
+
+def _read(file: Path, columns: list[str]) -> pa.Table:
+    if file.name.endswith(JSON):
+        return _json(file, columns)
+    return _parquet(file, columns) if file.name.endswith(PARQUET) else _csv(file, columns)
+
+
+def _open(file: Path) -> TextIO:
+    opened = gzip.open if file.suffix == ".gz" else open
+    return cast(TextIO, opened(file, "rt", encoding="utf-8-sig", newline=""))
+
+
+def _header(file: Path, delimiter: str) -> list[str]:
+    with _open(file) as stream:
+        return [name.strip() for name in next(csv.reader(stream, delimiter=delimiter), [])]
 
 
 def _csv(file: Path, columns: list[str]) -> pa.Table:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        header = next(csv.reader(stream), [])
-    _check_header(file, [name.strip() for name in header], columns)
+    names, delimiter = header(file, columns)
     return pa_csv.read_csv(
         file,
-        read_options=pa_csv.ReadOptions(column_names=[name.strip() for name in header], skip_rows=1),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        read_options=pa_csv.ReadOptions(column_names=names, skip_rows=1),
+        parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(
-            include_columns=columns,
+            include_columns=list(dict.fromkeys(columns)),
             column_types={column: pa.string() for column in columns},
             null_values=[""],
             strings_can_be_null=True,
@@ -93,35 +206,48 @@ def _csv(file: Path, columns: list[str]) -> pa.Table:
     )
 
 
-def _check_header(file: Path, header: list[str], columns: list[str]) -> None:
-    faults = [f"missing column '{column}'" for column in columns if column not in header]
-    faults += [
-        f"column '{column}' stands {header.count(column)} times"
-        for column in columns
-        if header.count(column) > 1
-    ]
-    if faults:
-        raise ContractError.broken(
-            file.name, faults, f"Its columns are {', '.join(header) or 'none'}. {MEND}"
-        )
+def _parquet(file: Path, columns: list[str]) -> pa.Table:
+    check_header(file, pq.read_schema(file).names, columns)
+    table = pq.read_table(file, columns=list(dict.fromkeys(columns)))
+    return pa.table({name: _as_text(table[name]) for name in table.column_names})
+
+
+def _as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As a CSV file would have it: flags as 0 and 1, times as dates, no value for an empty text."""
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.int8())
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.date32(), safe=False)
+    text = values.cast(pa.string())
+    return pc.if_else(pc.equal(text, ""), None, text)
 
 
 def _json(file: Path, columns: list[str]) -> pa.Table:
-    records = json.loads(file.read_text(encoding="utf-8-sig"))
-    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
-        raise ValueError("expected a list of records, [{...}, ...]")
+    with _open(file) as stream:
+        text = stream.read().strip()
+    records = (
+        json.loads(text)
+        if text.startswith("[")
+        else [json.loads(line) for line in text.split("\n") if line.strip()]
+    )
+    if not all(isinstance(record, dict) for record in records):
+        raise ValueError('expected a list of records, [{"...": ...}, ...], or a record a line')
     if records:
-        _check_header(file, list(dict.fromkeys(key for record in records for key in record)), columns)
-    for column in columns:
-        _check_texts(file, column, [record.get(column) for record in records])
-    # As in the CSV files, an empty text is no value.
+        check_header(file, list(dict.fromkeys(key for record in records for key in record)), columns)
     return pa.table(
-        {c: pa.array([record.get(c) or None for record in records], pa.string()) for c in columns}
+        {c: pa.array([_plain(record.get(c)) for record in records], pa.string()) for c in columns}
     )
 
 
-def _check_texts(file: Path, column: str, values: list[object]) -> None:
-    odd = [value for value in values if value is not None and not isinstance(value, str)]
-    if odd:
-        fault = f"{len(odd)} rows in column '{column}' are not text, for example {json.dumps(odd[0])[:80]}"
-        raise ContractError.broken(file.name, [fault], MEND)
+def _lines(text: str) -> list[object]:
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
+def _plain(value: object) -> str | None:
+    """A value of JSON as a CSV file would have it: an empty text is no value, and a number its digits."""
+    return None if value in (None, "") else value if isinstance(value, str) else json.dumps(value)
+
+
+def _unreadable(file: Path, fault: BaseException) -> ContractError:
+    words = (str(fault) or type(fault).__name__).splitlines()[0]
+    return ContractError.broken(file.name, [f"cannot be read: {words}"], MEND)

@@ -69,17 +69,19 @@ def truth_of(raw: Path) -> Path:
 
 
 def etl(
-    raw: Path,
+    raw: Path | str,
     *,
     lake: Lake,
     as_of: date,
     engine: str = "duckdb",
+    mapping: Path | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> EtlReport:
     """Build bronze, silver and gold of one extract; tables that are up to date are left as they are."""
-    params = {"raw": raw, "as_of": as_of, "engine": engine}
-    with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": raw.resolve().as_uri()}) as run:
-        report = build(raw, lake, as_of, engine=engine, run_id=run.run_id, progress=progress)
+    params = {"raw": raw, "as_of": as_of, "engine": engine, "mapping": mapping or "auto"}
+    place = str(raw) if "://" in str(raw) else Path(raw).resolve().as_uri()
+    with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": place}) as run:
+        report = build(raw, lake, as_of, engine=engine, mapping=mapping, run_id=run.run_id, progress=progress)
         run.log(
             metrics={
                 f"quality.{table}.{name}": float(value)

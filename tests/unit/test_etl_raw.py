@@ -116,10 +116,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         edit("customer_interactions.json", lambda t: t[:-2]),
         "customer_interactions.json breaks its contract",
     ),
-    "no list": (edit("customer_interactions.json", lambda t: '{"a": 1}'), "expected a list of records"),
+    "no list": (edit("customer_interactions.json", lambda t: '"a"'), "expected a list of records"),
     "no text": (
         edit("customer_interactions.json", lambda t: t.replace('"2024-11-15"', "1731628800000")),
-        "1 rows in column 'date' are not text, for example 1731628800000",
+        "1 rows in column 'date' are not a date (YYYY-MM-DD), for example '1731628800000'",
     ),
     "json column": (
         edit("customer_interactions.json", lambda t: t.replace("date", "day")),
@@ -130,8 +130,8 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "missing column 'consumption_gas_m3'",
     ),
     "hours type": (
-        hours(lambda f: f.astype({"consumption_gas_m3": str})),
-        "column 'consumption_gas_m3' is large_string, expected a number",
+        hours(lambda f: f.astype({"consumption_gas_m3": bool})),
+        "column 'consumption_gas_m3' is bool, expected a number",
     ),
     "time zone": (
         hours(lambda f: f.assign(timestamp=f["timestamp"].dt.tz_localize("UTC"))),
