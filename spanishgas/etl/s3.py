@@ -44,8 +44,9 @@ class Prefix:
     """
 
     def __init__(self, uri: str) -> None:
-        self.uri = uri.rstrip("/")
-        self.bucket, _, prefix = self.uri.removeprefix(SCHEME).partition("/")
+        path = uri.removeprefix(SCHEME).rstrip("/")
+        self.uri = SCHEME + path
+        self.bucket, _, prefix = path.partition("/")
         if not self.bucket:
             raise UsageError(f"raw '{uri}' names no bucket: give s3://bucket/prefix")
         self.prefix = f"{prefix}/" if prefix else ""
@@ -123,5 +124,5 @@ class Prefix:
             raise DataError(f"{self.uri} cannot be read: {words}") from fault
         except (BotoCoreError, Boto3Error) as fault:
             raise DataError(
-                f"{self.uri} cannot be read: {fault}. Check AWS_ENDPOINT_URL and AWS_REGION."
+                f"{self.uri} cannot be read: {str(fault).splitlines()[0]}. Check AWS_ENDPOINT_URL and AWS_REGION."
             ) from fault
