@@ -57,7 +57,7 @@ class Prefix:
         from botocore.config import Config
 
         tries = Config(connect_timeout=10, retries={"max_attempts": 3, "mode": "standard"})
-        return boto3.client("s3", config=tries)
+        return boto3.Session().client("s3", config=tries)
 
     def listing(self) -> dict[str, Listed]:
         """The objects by their name below the prefix; `DataError` if there is none."""
