@@ -6,17 +6,20 @@
 
 A reader sees the old table or the new one, never a mixture: parts are written to a hidden folder, renamed as a whole,
 and only then the pointer is replaced. A snapshot's name is its content's digest, so writing the same rows again makes
-no second copy.
+no second copy. Writers take turns under locks that the kernel frees when their holder dies, so no lock outlives it,
+and whoever holds a table's lock knows that every hidden folder there was left by a run that was killed.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -49,6 +52,16 @@ LAYERS: Mapping[str, str] = {
 }
 
 
+class Erasure(BaseModel):
+    """A tombstone: that rows of a person were taken out of a snapshot, not whose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    on: date
+    rows: int
+    reason: str
+
+
 class Manifest(BaseModel):
     """What a snapshot is: its rows, its digest, and everything it was built from."""
 
@@ -65,6 +78,10 @@ class Manifest(BaseModel):
     """Digest of inputs, parameters and code: equal fingerprints mean that the stage need not run again."""
     code: dict[str, str]
     run_id: str | None
+    parts: dict[str, int] = {}
+    """Size in bytes of each Parquet part."""
+    erased: tuple[Erasure, ...] = ()
+    """What is no longer there of the rows that `digest` was made from."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +101,11 @@ class Snapshot:
         """Glob over the Parquet parts, as DuckDB and Spark read it."""
         return str(self.folder / "*.parquet")
 
+    @property
+    def whole(self) -> bool:
+        """Whether every part lies there in full, and no person was erased from it."""
+        return _sizes(self.folder) == self.manifest.parts != {} and not self.manifest.erased
+
     def pandas(self, columns: list[str] | None = None) -> pd.DataFrame:
         """The whole table in memory, in the order written."""
         frame: pd.DataFrame = ds.dataset(self.folder, format="parquet").to_table(columns=columns).to_pandas()
@@ -93,7 +115,7 @@ class Snapshot:
 class Lake:
     """A folder of snapshots.
 
-    - `publish` leaves either the old current snapshot or the new one, also when it is killed half-way.
+    - `publish` leaves either the old current snapshot or the new one, also when it is killed half-way or not alone.
     - `current` raises `LakeError` where nothing was published yet, and names the table and the as-of date.
     """
 
@@ -109,6 +131,26 @@ class Lake:
     def raw_extracts(self) -> list[Path]:
         """Raw extracts in the lake, oldest first."""
         return sorted(p for p in (self.root / "raw").glob("????-??-??") if p.is_dir())
+
+    def as_of_dates(self) -> list[date]:
+        """Every date under which the lake holds a raw extract or anything of a table, oldest first."""
+        tables = (p.name.removeprefix("as_of=") for p in self.root.glob("*/*/as_of=????-??-??"))
+        return sorted({date.fromisoformat(d) for d in (*tables, *(p.name for p in self.raw_extracts()))})
+
+    @contextmanager
+    def building(self, as_of: date) -> Iterator[None]:
+        """One build of `as_of` at a time, so that its tables come from one run; others wait for their turn."""
+        with _alone(self.root / ".locks" / f"as_of={as_of}"):
+            yield
+
+    @contextmanager
+    def writing(self, table: str, as_of: date) -> Iterator[Path]:
+        """The folder of `table` at `as_of`, for one writer at a time and free of what killed writers left."""
+        home = self._table(table) / f"as_of={as_of}"
+        with _alone(self.root / ".locks" / f"{table}-as_of={as_of}"):
+            for left in home.glob(".*-????????????????????????????????"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield home
 
     def _table(self, table: str) -> Path:
         if table not in LAYERS:
@@ -171,37 +213,127 @@ class Lake:
 
         The same rows under the same fingerprint leave the lake as it was, to the byte.
         """
-        home = self._table(table) / f"as_of={as_of}"
-        staging = home / f".staging-{uuid.uuid4().hex}"
-        staging.mkdir(parents=True)
+        with self.writing(table, as_of) as home:
+            staging = home / f".staging-{uuid.uuid4().hex}"
+            staging.mkdir(parents=True)
+            try:
+                write(staging)
+                digest, rows, columns = _content(staging)
+                manifest = Manifest(
+                    table=table,
+                    as_of=as_of,
+                    snapshot=digest[:16],
+                    rows=rows,
+                    columns=columns,
+                    digest=digest,
+                    built_from=dict(built_from),
+                    fingerprint=fingerprint,
+                    code=dict(code),
+                    run_id=run_id,
+                    parts=_sizes(staging),
+                )
+                return self._make_current(home, staging, manifest)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+
+    def _make_current(self, home: Path, staging: Path, fresh: Manifest) -> Snapshot:
+        held = _read(home / fresh.snapshot)
+        if held and held.whole:
+            current = self._current_name(home) == fresh.snapshot
+            if current and held.manifest.fingerprint == fresh.fingerprint:
+                return held
+            fresh = fresh.model_copy(update={"parts": held.manifest.parts})
+        elif (home / fresh.snapshot).exists():  # damaged, or a person was erased from it
+            (home / fresh.snapshot).rename(home / f".replaced-{uuid.uuid4().hex}")
+        if held and held.whole:
+            write_manifest(held.folder, fresh)
+        else:
+            write_manifest(staging, fresh)
+            staging.rename(home / fresh.snapshot)
+        _replace(home / "_current.json", json.dumps({"snapshot": fresh.snapshot}))
+        return Snapshot(fresh, home / fresh.snapshot)
+
+    @staticmethod
+    def _current_name(home: Path) -> str | None:
         try:
-            write(staging)
-            digest, rows, columns = _content(staging)
-            found = self.find(table, as_of)
-            if found and found.manifest.digest == digest and found.manifest.fingerprint == fingerprint:
-                return found
-            manifest = Manifest(
-                table=table,
-                as_of=as_of,
-                snapshot=digest[:16],
-                rows=rows,
-                columns=columns,
-                digest=digest,
-                built_from=dict(built_from),
-                fingerprint=fingerprint,
-                code=dict(code),
-                run_id=run_id,
-            )
-            folder = home / manifest.snapshot
-            if folder.exists():
-                _replace(folder / "_manifest.json", manifest.model_dump_json(indent=1))
-            else:
-                (staging / "_manifest.json").write_text(manifest.model_dump_json(indent=1))
-                staging.rename(folder)
-            _replace(home / "_current.json", json.dumps({"snapshot": manifest.snapshot}))
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
-        return Snapshot(manifest, folder)
+            return str(json.loads((home / "_current.json").read_text())["snapshot"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def snapshots(self) -> list[tuple[Snapshot, bool]]:
+        """Every snapshot that can be read, with whether it is current; newest first within its table and date."""
+        found = []
+        for table in LAYERS:
+            for file in self._table(table).glob("as_of=*/[!.]*/_manifest.json"):
+                if held := _read(file.parent):
+                    made = -file.stat().st_mtime_ns
+                    current = self._current_name(file.parents[1]) == file.parent.name
+                    found.append((table, held.manifest.as_of, made, file.parent.name, held, current))
+        return [(held, current) for *_, held, current in sorted(found, key=lambda row: row[:4])]
+
+    def prunable(self, keep: int, older_than: float, protected: Collection[str] = ()) -> list[Snapshot]:
+        """Snapshots beyond the newest `keep` of a table and date whose manifest is older than `older_than` (epoch s).
+
+        Never the current ones, never those with a digest in `protected`, and none that either were built from.
+        """
+        held = self.snapshots()
+        safe = _lineage(
+            [s for s, _ in held], {s.manifest.digest for s, current in held if current} | {*protected}
+        )
+        seen: dict[tuple[str, date], int] = {}
+        found = []
+        for snapshot, current in held:
+            place = (snapshot.manifest.table, snapshot.manifest.as_of)
+            seen[place] = seen.get(place, 0) + 1
+            old = (snapshot.folder / "_manifest.json").stat().st_mtime < older_than
+            if old and not current and seen[place] > keep and snapshot.manifest.digest not in safe:
+                found.append(snapshot)
+        return found
+
+    def remove(self, snapshot: Snapshot) -> bool:
+        """Remove a snapshot, unless it has become current in the meantime; gives whether it is gone."""
+        with self.writing(snapshot.manifest.table, snapshot.manifest.as_of) as home:
+            if self._current_name(home) == snapshot.manifest.snapshot:
+                return False
+            gone = home / f".removed-{uuid.uuid4().hex}"
+            snapshot.folder.rename(gone)
+            shutil.rmtree(gone)
+        return True
+
+
+def _lineage(held: list[Snapshot], digests: set[str]) -> set[str]:
+    """The digests, and those of everything that they were built from."""
+    sources = {s.manifest.digest: {*s.manifest.built_from.values()} for s in held}
+    known, new = set(digests), set(digests)
+    while new:
+        new = {source for digest in new for source in sources.get(digest, ())} - known
+        known |= new
+    return known
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Hold an advisory lock on a file that is never removed; the kernel frees it when the process dies."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {part.name: part.stat().st_size for part in sorted(folder.glob("*.parquet"))}
+
+
+def _read(folder: Path) -> Snapshot | None:
+    try:
+        return Snapshot(Manifest.model_validate_json((folder / "_manifest.json").read_text()), folder)
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Put the manifest into a snapshot's folder by one rename."""
+    _replace(folder / "_manifest.json", manifest.model_dump_json(indent=1))
 
 
 def _replace(path: Path, text: str) -> None:

@@ -30,6 +30,7 @@ from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.etl.source import HOURS, Source, open_source
 from spanishgas.features import Tiers, load_tiers
 from spanishgas.lake import RAW_FILES, Lake, Snapshot
+from spanishgas.settings import settings
 
 _CUSTOMERS = ("raw/churn_label", "raw/customer_attributes")
 SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -79,7 +80,7 @@ def build(
     - Raises `ContractError` for files that break their contract, `UsageError` for the folder, engine or settings.
     """
     started = time.monotonic()
-    with connect(engine) as opened:
+    with lake.building(as_of), connect(engine) as opened:
         stage = _Stage(
             open_source(raw, mapping, lake.root / "downloads"), lake, as_of, opened, run_id, progress
         )
@@ -114,15 +115,21 @@ class _Stage:
             as_of,
             self.tiers.model_dump(),
             self.model.identity,
+            settings().max_quarantined,
             code.digest(*PARTS),
         ]
         self.fingerprint = code.fingerprint("etl", *inputs)
 
     def reused(self) -> tuple[dict[str, Snapshot], Report] | None:
-        """The current tables and their quality report, if all come from this fingerprint."""
+        """The current tables and their quality report, if all come whole from this fingerprint and from each other."""
         found = {table: self.lake.find(table, self.as_of) for table in SOURCES}
-        whole = {t: s for t, s in found.items() if s and s.manifest.fingerprint == self.fingerprint}
-        if len(whole) < len(SOURCES) or not all(list(s.folder.glob("*.parquet")) for s in whole.values()):
+        whole = {
+            t: s for t, s in found.items() if s and s.manifest.fingerprint == self.fingerprint and s.whole
+        }
+        if len(whole) < len(SOURCES):
+            return None
+        digests = self.digests | {table: snapshot.manifest.digest for table, snapshot in whole.items()}
+        if any(digests.get(name) != d for s in whole.values() for name, d in s.manifest.built_from.items()):
             return None
         report = self._read_quality(whole["gold_master"])
         return None if report is None else (whole, report)

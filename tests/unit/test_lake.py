@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -193,3 +197,78 @@ def test_a_files_digest_changes_with_its_content(tmp_path: Path) -> None:
     first = file_digest(tmp_path)
     (tmp_path / "a.csv").write_text("2")
     assert file_digest(tmp_path) != first
+
+
+def killed_while_writing(lake_root: Path) -> None:
+    """A real process that is killed with half of its table written, its lock held."""
+    script = (
+        "import os, signal, sys; from datetime import date; from spanishgas.lake import Lake\n"
+        "def write(folder):\n"
+        "    (folder / 'part-0.parquet').write_bytes(b'half')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "inputs = {'built_from': {}, 'fingerprint': 'k', 'code': {}}\n"
+        f"Lake(sys.argv[1]).publish('{TABLE}', date(2024, 12, 31), write, **inputs)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(lake_root)], check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def test_a_killed_write_leaves_the_old_snapshot_and_the_next_write_cleans_up(lake: Lake) -> None:
+    publish(lake, frame())
+    killed_while_writing(lake.root)
+    assert list(lake.root.rglob(".staging-*"))
+    pd.testing.assert_frame_equal(lake.current(TABLE).pandas(), frame())
+    publish(lake, frame(value=2.0))
+    assert not list(lake.root.rglob(".staging-*"))
+    assert lake.current(TABLE).pandas()["value"].tolist() == [2.0] * 3
+
+
+def test_processes_that_publish_at_once_leave_whole_snapshots(lake: Lake) -> None:
+    script = (
+        "import sys; from tests.unit.test_lake import *\n"
+        "for i in range(8): publish(Lake(sys.argv[1]), frame(value=float(i % 4) + float(sys.argv[2])))\n"
+    )
+    running = [
+        subprocess.Popen([sys.executable, "-c", script, str(lake.root), str(offset)]) for offset in (0, 0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    held = lake.snapshots()
+    assert {snapshot.pandas()["value"][0] for snapshot, _ in held} == {0.0, 1.0, 2.0, 3.0, 4.0}
+    assert all(snapshot.whole for snapshot, _ in held)
+    assert [current for _, current in held].count(True) == 1
+    assert not list(lake.root.rglob(".staging-*"))
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda part: part.write_bytes(part.read_bytes()[:-9])])
+def test_publishing_a_damaged_snapshot_again_mends_it(lake: Lake, damage: Callable[[Path], None]) -> None:
+    snapshot = publish(lake, frame())
+    damage(snapshot.folder / "part-0.parquet")
+    assert not snapshot.whole
+    assert publish(lake, frame()).whole
+    pd.testing.assert_frame_equal(lake.current(TABLE).pandas(), frame())
+
+
+def test_only_old_snapshots_that_nothing_refers_to_can_be_pruned(lake: Lake) -> None:
+    made = [publish(lake, frame(value=float(i))) for i in range(5)]
+    for age, snapshot in enumerate(reversed(made)):
+        os.utime(snapshot.folder / "_manifest.json", (1e9 - age, 1e9 - age))
+    trained, *_ = made
+    lake.publish(
+        "scores",
+        DAY,
+        writer(frame()),
+        built_from={TABLE: made[1].manifest.digest},
+        fingerprint="s",
+        code={},
+    )
+    assert lake.prunable(5, 2e9) == []
+    assert lake.prunable(1, 0.0) == []
+    found = lake.prunable(2, 2e9, {trained.manifest.digest})
+    assert [snapshot.folder for snapshot in found] == [made[2].folder]
+    assert [s.folder for s in lake.prunable(0, 2e9)] == [made[3].folder, made[2].folder, trained.folder]
+
+
+def test_a_removed_snapshot_is_gone_and_the_current_one_is_not_removed(lake: Lake) -> None:
+    old, new = publish(lake, frame()), publish(lake, frame(value=2.0))
+    assert (lake.remove(old), lake.remove(new)) == (True, False)
+    assert [snapshot.folder for snapshot, _ in lake.snapshots()] == [new.folder]
