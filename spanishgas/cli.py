@@ -371,3 +371,50 @@ def where(
         typer.echo(open_source(folder).file(table).resolve().as_uri())
     else:
         typer.echo(home.current(table, when).uri)
+
+
+@app.command()
+def prune(
+    keep: Annotated[
+        int, typer.Option(callback=_at_least(1), help="Newest snapshots to keep of each table and date.")
+    ] = 3,
+    days: Annotated[int, typer.Option(callback=_at_least(0), help="Keep what is younger, in days.")] = 30,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them; without it they are only listed.")] = False,
+    lake: LakeOption = settings().lake,
+) -> None:
+    """List, or remove, old snapshots that nothing current and no registered version refers to."""
+    from spanishgas.lifecycle import retention
+
+    home = Lake(lake)
+    found = retention.prunable(home, keep=keep, days=days)
+    gone = [snapshot for snapshot in found if not yes or home.remove(snapshot)]
+    for snapshot in gone:
+        typer.echo(str(snapshot.folder))
+    size = sum(sum(snapshot.manifest.parts.values()) for snapshot in gone)
+    words = "removed" if yes else "can go: add --yes to remove them"
+    typer.echo(f"{len(gone)} snapshots, {size:,} bytes {words}")
+
+
+@app.command()
+def erase(
+    customer_id: Annotated[str, typer.Argument(help="Whose rows are to go.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Erase; without it the rows are only counted.")] = False,
+    reason: Annotated[str, typer.Option(help="Why; kept in manifests, so without the id.")] = "asked for",
+    raw: Annotated[str, typer.Option(help="One more raw folder, outside the lake.")] = AUTO,
+    lake: LakeOption = settings().lake,
+) -> None:
+    """Take a person out of raw files, truth and every snapshot, and say what must be built or trained again."""
+    from spanishgas.lifecycle import erasure, retention
+
+    folder = _given(raw)
+    done = erasure.erase(
+        customer_id, Lake(lake), reason=reason, raw=Path(folder) if folder else None, dry=not yes
+    )
+    for place, rows in done.rows.items():
+        typer.echo(f"{rows:,} rows: {place}")
+    if not yes:
+        typer.echo("nothing was changed: add --yes to erase")
+    for day in sorted(done.dates):
+        typer.echo(f"build again: spanishgas etl --as-of {day}, then score")
+    for number in retention.trained_on(done.gold):
+        typer.echo(f"train again: version {number} was trained on rows of this person")

@@ -1,0 +1,38 @@
+"""What may go: old snapshots that nothing refers to, and which model versions a person's rows were used for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+
+from spanishgas.errors import TrackingError
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle import runs
+from spanishgas.settings import settings
+
+
+def versions() -> list[ModelVersion]:
+    """All registered versions; TrackingError where the store cannot be asked."""
+    runs.connect()
+    with runs.reported():
+        return list(MlflowClient().search_model_versions(f"name = '{settings().registered_model}'"))
+
+
+def prunable(lake: Lake, *, keep: int, days: int) -> list[Snapshot]:
+    """Snapshots that may go; every gold table stays if no registered version can be asked what it was trained on."""
+    try:
+        protected = {str(value) for version in versions() for value in version.tags.values()}
+    except TrackingError:
+        protected = set()
+    if not protected:
+        protected = {s.manifest.digest for s, _ in lake.snapshots() if s.manifest.table == "gold_master"}
+    return lake.prunable(keep, time.time() - days * 86_400, protected)
+
+
+def trained_on(digests: Collection[str]) -> list[str]:
+    """Numbers of the registered versions that were trained on one of these gold tables, oldest first."""
+    found = [int(v.version) for v in versions() if v.tags.get("data.digest") in digests]
+    return [str(number) for number in sorted(found)]

@@ -1,0 +1,143 @@
+"""Old snapshots go when nothing refers to them; a person goes from every layer, and the lineage says so."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from spanishgas.errors import DataError, UsageError
+from spanishgas.etl import build
+from spanishgas.lake import Lake
+from spanishgas.lifecycle import erasure
+from tests.raw_builder import contact, rows, write_raw
+
+DAY = date(2024, 12, 31)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A lake with a raw extract, its truth and its tables."""
+    lake = Lake(tmp_path_factory.mktemp("built") / "lake")
+    odd = [*rows()["customer_interactions"], contact("C2", "not a date")]
+    write_raw(lake.raw(DAY), customer_interactions=odd)
+    truth = lake.root / "truth" / DAY.isoformat()
+    truth.mkdir(parents=True)
+    pd.DataFrame({"customer_id": ["C1", "C2"], "p": [0.1, 0.2]}).to_parquet(truth / "truth.parquet")
+    build(lake.raw(DAY), lake, DAY)
+    return lake.root
+
+
+@pytest.fixture
+def lake(built: Path, tmp_path: Path) -> Lake:
+    return Lake(shutil.copytree(built, tmp_path / "lake"))
+
+
+def customers(root: Path) -> set[str]:
+    """Every customer id in the raw files, truth and tables of the lake."""
+    found: set[str] = set()
+    for file in root.rglob("*.parquet"):
+        table = pq.read_table(file)
+        if "customer_id" in table.column_names:
+            found |= set(table["customer_id"].cast("string").to_pylist())
+    for file in root.rglob("*.csv"):
+        frame = pd.read_csv(file)
+        found |= set(frame.get("customer_id", ()))
+    for file in root.rglob("customer_interactions.json"):
+        found |= {record["customer_id"] for record in json.loads(file.read_text())}
+    return found
+
+
+def test_a_person_is_erased_from_every_layer_and_the_others_stay(lake: Lake) -> None:
+    gold = lake.current("gold_master")
+    assert customers(lake.root) == {"C1", "C2", "C3"}
+    done = erasure.erase("C2", lake, reason="asked for")
+    assert customers(lake.root) == {"C1", "C3"}
+    assert {place.parts[len(lake.root.parts)] for place in done.rows} >= {
+        "raw",
+        "truth",
+        "bronze",
+        "silver",
+        "gold",
+    }
+    assert done.gold == {gold.manifest.digest}
+    before, after = gold.manifest, lake.at(gold.manifest.digest, "gold_master").manifest
+    assert [(e.rows, e.reason) for e in after.erased] == [(1, "asked for")]
+    assert (before.rows, after.rows) == (3, 2)
+    assert not any("C2" in file.read_text() for file in lake.root.rglob("_manifest.json"))
+
+
+def test_counting_first_changes_nothing(lake: Lake) -> None:
+    before = {p: p.read_bytes() for p in lake.root.rglob("*") if p.is_file()}
+    done = erasure.erase("C2", lake, reason="asked for", dry=True)
+    assert sum(done.rows.values()) > 50
+    assert {p: p.read_bytes() for p in lake.root.rglob("*") if p.is_file()} == before
+
+
+def test_what_is_built_after_an_erasure_equals_a_lake_that_never_held_the_person(
+    lake: Lake, tmp_path: Path
+) -> None:
+    erasure.erase("C2", lake, reason="asked for")
+    again = build(lake.raw(DAY), lake, DAY)
+    assert not again.reused
+    without = {n: [r for r in table if r.get("customer_id") != "C2"] for n, table in rows().items()}
+    fresh = build(write_raw(tmp_path / "raw", **without), Lake(tmp_path / "fresh"), DAY)
+    digests = {name: snapshot.manifest.digest for name, snapshot in again.snapshots.items()}
+    assert digests == {name: snapshot.manifest.digest for name, snapshot in fresh.snapshots.items()}
+
+
+def test_a_person_that_is_unknown_or_erased_already_is_an_error(lake: Lake) -> None:
+    erasure.erase("C2", lake, reason="asked for")
+    for customer_id in ("C2", "C99"):
+        with pytest.raises(DataError, match=f"nothing of customer '{customer_id}'"):
+            erasure.erase(customer_id, lake, reason="asked for")
+
+
+def test_a_reason_that_names_the_person_is_refused(lake: Lake) -> None:
+    with pytest.raises(UsageError, match="leave it out"):
+        erasure.erase("C2", lake, reason="C2 asked for it")
+
+
+@pytest.mark.parametrize("replaced", [1, 4, 8, 10])
+def test_an_erasure_that_is_killed_is_finished_by_the_next(lake: Lake, replaced: int) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from spanishgas.lake import Lake\n"
+        "from spanishgas.lifecycle import erasure\n"
+        "real, left = os.replace, [int(sys.argv[2])]\n"
+        "def replace(a, b):\n"
+        "    real(a, b); left[0] -= 1\n"
+        "    if not left[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "os.replace = replace\n"
+        "erasure.erase('C2', Lake(sys.argv[1]), reason='asked for')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(lake.root), str(replaced)], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    erasure.erase("C2", lake, reason="asked for")
+    assert customers(lake.root) == {"C1", "C3"}
+    for snapshot, _ in lake.snapshots():
+        assert len(snapshot.pandas()) == snapshot.manifest.rows
+
+
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "json", "jsonl"])
+def test_every_kind_of_text_file_loses_the_person_and_no_other_row(tmp_path: Path, ending: str) -> None:
+    file, records = tmp_path / f"a.{ending}", [{"customer_id": i, "text": 'a "b",\nc'} for i in ("C1", "C10")]
+    frame = pd.DataFrame(records)
+    if ending.startswith("csv"):
+        frame.to_csv(file, index=False)
+    else:
+        frame.to_json(file, orient="records", lines=ending == "jsonl")
+    Lake(tmp_path / "lake").root.mkdir()
+    done = erasure.erase("C1", Lake(tmp_path / "lake"), reason="asked for", raw=tmp_path)
+    assert done.rows == {file: 1}
+    text = gzip.decompress(file.read_bytes()).decode() if ending.endswith("gz") else file.read_text()
+    assert "C10" in text
+    assert "C1" not in text.replace("C10", "")
