@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl import build
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import erasure
+from spanishgas.lifecycle import erasure, retention
+from spanishgas.settings import settings
 from tests.raw_builder import contact, rows, write_raw
 
 DAY = date(2024, 12, 31)
@@ -141,3 +144,30 @@ def test_every_kind_of_text_file_loses_the_person_and_no_other_row(tmp_path: Pat
     text = gzip.decompress(file.read_bytes()).decode() if ending.endswith("gz") else file.read_text()
     assert "C10" in text
     assert "C1" not in text.replace("C10", "")
+
+
+def aged(lake: Lake) -> Lake:
+    """Every manifest a year old, and each table's rows published anew."""
+    for file in lake.root.rglob("_manifest.json"):
+        os.utime(file, (1e9, 1e9))
+    raw = rows() | {"churn_label": [{"customer_id": i, "churn": 1} for i in ("C1", "C2", "C3")]}
+    shutil.rmtree(lake.raw(DAY))
+    build(write_raw(lake.raw(DAY), **raw), lake, DAY)
+    return lake
+
+
+def test_gold_stays_while_no_version_can_say_what_it_was_trained_on(tracking: Path, lake: Lake) -> None:
+    tables = {s.manifest.table for s in retention.prunable(aged(lake), keep=1, days=30)}
+    assert "gold_master" not in tables
+
+
+def test_gold_goes_but_for_what_a_registered_version_was_trained_on(tracking: Path, lake: Lake) -> None:
+    old = lake.current("gold_master").manifest.digest
+    client, name = MlflowClient(), settings().registered_model
+    client.create_registered_model(name)
+    client.create_model_version(name, "file:///nowhere", tags={"data.digest": "0" * 64})
+    aged(lake)
+    assert old in {s.manifest.digest for s in retention.prunable(lake, keep=1, days=30)}
+    client.create_model_version(name, "file:///nowhere", tags={"data.digest": old})
+    assert old not in {s.manifest.digest for s in retention.prunable(lake, keep=1, days=30)}
+    assert retention.trained_on({old}) == ["2"]
