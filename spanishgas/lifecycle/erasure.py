@@ -53,8 +53,8 @@ def erase(customer_id: str, lake: Lake, *, reason: str, raw: Path | None = None,
             for snapshot in [s for s, _ in lake.snapshots() if s.manifest.as_of == as_of]:
                 with lake.writing(snapshot.manifest.table, as_of):
                     _from_snapshot(snapshot, customer_id, reason, found, dry)
-    if raw:
-        _from_files(raw, customer_id, found, dry)
+    for folder in (lake.root / "downloads", *([raw] if raw else [])):
+        _from_files(folder, customer_id, found, dry)
     if not found.rows:
         raise DataError(
             f"{lake.root} holds nothing of customer '{customer_id}': check the id, and --lake and --raw"
