@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +37,7 @@ LOCAL: Mapping[str, str] = {
 """Of a session on this machine; a cluster's own settings stand."""
 QUERIES: Mapping[str, str] = {
     "spark.sql.ansi.enabled": "true",
+    "spark.sql.caseSensitive": "true",
     "spark.sql.constraintPropagation.enabled": "false",
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",
@@ -54,11 +56,16 @@ class SparkEngine:
 
     name = "spark"
 
-    def __init__(self, session: SparkSession, reader: DuckEngine) -> None:
+    def __init__(self, session: SparkSession, reader: DuckEngine, scratch: Path) -> None:
         self.session = session.newSession()
-        self.reader = reader
+        self.reader, self.scratch = reader, scratch
         self.con = ibis.pyspark.connect(self.session, **QUERIES)
         self._order: dict[str, Sequence[str]] = {}
+
+    @property
+    def local(self) -> bool:
+        """Whether the executors run on the driver's machine."""
+        return str(self.session.sparkContext.master).startswith("local")
 
     def sql(self, query: str) -> DataFrame:
         """A Spark SQL query over held tables."""
@@ -66,20 +73,23 @@ class SparkEngine:
 
     def keep(self, name: str, frame: DataFrame) -> ir.Table:
         """Compute `frame` once, under `name`; its plan is cut, so later ones do not grow with it."""
-        frame.localCheckpoint().createOrReplaceTempView(name)
+        return self.view(name, frame.localCheckpoint())
+
+    def view(self, name: str, frame: DataFrame) -> ir.Table:
+        """`frame` under `name`, not computed yet."""
+        frame.createOrReplaceTempView(name)
         return self.con.table(name)
 
     def take(self, name: str, table: ir.Table) -> ir.Table:
         """Bring a table of the driver to Spark."""
         rows: pa.Table = self.reader.con.to_pyarrow(table)
-        self.session.createDataFrame(rows).createOrReplaceTempView(name)
-        return self.con.table(name)
+        return self.view(name, self.session.createDataFrame(rows))
 
     def hold(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
         """Compute `table` once and keep it under `name`, all rows of a `by[0]` side by side in the order of `by`."""
         frame = self.sql(self.con.compile(table))
         self._order[name] = by
-        return self.keep(name, frame.repartition(by[0]).sortWithinPartitions(*by) if by else frame)
+        return self.keep(name, _sorted(frame.repartition(by[0]), by) if by else frame)
 
     def write(self, table: ir.Table, folder: Path) -> None:
         """Write a held table as Parquet parts into `folder`, on the driver and a part at a time."""
@@ -89,10 +99,15 @@ class SparkEngine:
         by = self._order[table.get_name()]
         count = max(1, -(-frame.count() // ROWS_PER_PART))
         whole = frame.coalesce(1) if count == 1 else frame.repartitionByRange(count, *by)
-        whole = whole.sortWithinPartitions(*by).localCheckpoint()
+        whole = _sorted(whole, by).localCheckpoint()
         for part in range(count):
             rows = whole.filter(F.spark_partition_id() == part).toArrow()
             pq.write_table(rows, folder / f"part-{part:05d}.parquet", compression="zstd")
+
+
+def _sorted(frame: DataFrame, by: Sequence[str]) -> DataFrame:
+    """Each partition in order, nulls last as on DuckDB."""
+    return frame.sortWithinPartitions(*(frame[name].asc_nulls_last() for name in by))
 
 
 @contextmanager
@@ -105,8 +120,8 @@ def spark() -> Iterator[SparkEngine]:
     given = SparkSession.getActiveSession()
     session = given or start()
     try:
-        with duckdb() as reader:
-            yield SparkEngine(session, reader)
+        with duckdb() as reader, tempfile.TemporaryDirectory(prefix="spanishgas-") as scratch:
+            yield SparkEngine(session, reader, Path(scratch))
     finally:
         if not given:
             session.stop()

@@ -93,7 +93,8 @@ def _check_schema(part: Path, columns: Mapping[str, str]) -> None:
         raise ContractError.broken(part.name, faults, MEND)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text."""
     plain = kind.value_type if pa.types.is_dictionary(kind) else kind
     return bool(
         pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)
@@ -101,16 +102,16 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _is_time(kind: pa.DataType) -> bool:
-    return _is_text(kind) or (pa.types.is_timestamp(kind) and kind.tz is None)
+    return is_text(kind) or (pa.types.is_timestamp(kind) and kind.tz is None)
 
 
 def _is_number(kind: pa.DataType) -> bool:
     plain = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
-    return bool(plain) or _is_text(kind)
+    return bool(plain) or is_text(kind)
 
 
 _EXPECTED: Mapping[str, tuple[str, Callable[[pa.DataType], bool]]] = {
-    "customer_id": ("text", _is_text),
+    "customer_id": ("text", is_text),
     "timestamp": ("a timestamp without time zone", _is_time),
     **dict.fromkeys(READINGS.values(), ("a number", _is_number)),
 }

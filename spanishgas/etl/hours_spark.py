@@ -10,50 +10,59 @@ from typing import TYPE_CHECKING
 import ibis.expr.types as ir
 import pyarrow.dataset as ds
 
-from spanishgas.errors import UsageError
+from spanishgas.etl import hours
 from spanishgas.etl.engine_spark import SparkEngine
-from spanishgas.etl.hours import READINGS, parts_of, unreadable
+from spanishgas.etl.hours import READINGS
+from spanishgas.etl.s3 import SCHEME
 from spanishgas.etl.source import CSV, HOURS, Source
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-TIME = r"^\\s*\\d{4}-\\d{1,2}-\\d{1,2}([ T]\\d{1,2}:\\d{1,2}(:\\d{1,2}([.]\\d+)?)?)?\\s*$"
-"""Spark alone would take half a date for a time."""
-
 
 def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
-    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet; errors as on DuckDB.
+    """customer_id, hour (naive timestamp), elec and gas (kWh, m3); errors as on DuckDB.
 
-    Takes Parquet alone: `UsageError` for CSV.
+    Nothing is read yet, unless times or readings are text: engines read odd text differently, so DuckDB then writes the
+    hours anew, which takes a driver whose files the executors see.
     """
-    if source.file(HOURS).name.endswith(CSV):
-        raise UsageError(
-            f"engine 'spark' reads hours from Parquet, but found {source.file(HOURS).name}: use --engine duckdb"
-        )
-    alike: dict[str, list[str]] = {}
-    for part in parts_of(source):
-        alike.setdefault(str(ds.dataset(part, format="parquet").schema), []).append(str(part))
+    columns, alike = source.columns(HOURS), dict[str, list[str]]()
+    if source.present(HOURS).name.endswith(CSV):
+        return _rewritten(source, engine)
+    for part in hours.parts_of(source):
+        schema = ds.dataset(part, format="parquet").schema
+        if any(hours.is_text(schema.field(columns[name]).type) for name in ("timestamp", *READINGS.values())):
+            return _rewritten(source, engine)
+        alike.setdefault(str(schema.remove_metadata()), []).append(_address(part, source, engine))
     # Parts whose columns differ in type are read apart: Spark casts none of them by itself.
-    frames = [_named(engine.session.read.parquet(*paths), source.columns(HOURS)) for paths in alike.values()]
+    frames = [_named(engine.session.read.parquet(*paths), columns) for paths in alike.values()]
     whole = frames[0]
     for frame in frames[1:]:
         whole = whole.unionByName(frame)
-    whole.createOrReplaceTempView("hours")
-    return engine.con.table("hours")
+    return engine.view("hours", whole)
+
+
+def _rewritten(source: Source, engine: SparkEngine) -> ir.Table:
+    with engine.reader.streaming(), hours.reading(source.file(HOURS)):
+        engine.reader.write(hours.open_hours(source, engine.reader), engine.scratch)
+    return engine.view("hours", engine.session.read.parquet(str(engine.scratch)))
+
+
+def _address(part: Path, source: Source, engine: SparkEngine) -> str:
+    """Where the executors find a part: those of other machines not in the driver's downloads."""
+    if engine.local or not source.place.startswith(SCHEME):
+        return str(part)
+    return f"{source.place.rstrip('/')}/{part.relative_to(source.folder)}"
 
 
 def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
-    kinds = dict(frame.dtypes)
     theirs = {ours: f"`{name.replace('`', '``')}`" for ours, name in columns.items()}
-    stamp = theirs["timestamp"]
-    time = {
-        "string": f"CASE WHEN {stamp} RLIKE '{TIME}' THEN try_cast(trim({stamp}) AS timestamp_ntz) END",
-        "bigint": f"timestamp_micros({stamp} div 1000)::timestamp_ntz",  # nanoseconds
-    }.get(kinds[columns["timestamp"]], f"{stamp}::timestamp_ntz")
-    # A number always fits, and a text that is none is null.
-    readings = [f"try_cast({theirs[column]} AS double) AS {name}" for name, column in READINGS.items()]
-    return frame.selectExpr(f"{theirs['customer_id']}::string AS customer_id", f"{time} AS hour", *readings)
+    nanoseconds = dict(frame.dtypes)[columns["timestamp"]] == "bigint"
+    time = f"timestamp_micros({theirs['timestamp']} div 1000)" if nanoseconds else theirs["timestamp"]
+    readings = [f"{theirs[column]}::double AS {name}" for name, column in READINGS.items()]
+    return frame.selectExpr(
+        f"{theirs['customer_id']}::string AS customer_id", f"{time}::timestamp_ntz AS hour", *readings
+    )
 
 
 @contextmanager
@@ -67,4 +76,4 @@ def reading(file: Path) -> Iterator[None]:
     except (Py4JJavaError, PySparkException) as fault:
         if "FAILED_READ_FILE" not in str(fault) and "parquet" not in str(fault):
             raise
-        raise unreadable(file, fault) from fault
+        raise hours.unreadable(file, fault) from fault

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from spanishgas.errors import ContractError, SpanishGasError
 from spanishgas.etl import calendar, engine_spark, hours_spark, rollup, rollup_spark
@@ -121,6 +122,20 @@ def test_hours_of_every_type_that_the_contract_takes_are_read_alike(
     session: Any, tmp_path: Path, columns: dict[str, pa.Array]
 ) -> None:
     assert_same(put(tmp_path, table(HOURS[5:9]), table(HOURS[:5], **columns)))
+
+
+@spark
+def test_hours_as_csv_and_under_other_names_are_read_alike(session: Any, tmp_path: Path) -> None:
+    frame = table(HOURS[:9]).to_pandas().astype(object)
+    frame.loc[[1, 4], "consumption_elec_kwh"] = ["1d", "none"]  # the first is a number to Spark alone
+    frame.loc[2, "timestamp"] = "2024"  # and this a time
+    frame.to_csv(tmp_path / "consumption_hourly_2024.csv", index=False)
+    assert_same(tmp_path)
+    renamed = table(HOURS[:9]).rename_columns({"timestamp": "Fecha `y` hora", "customer_id": "id cliente"})
+    raw = put(tmp_path / "renamed", renamed)
+    columns = {"timestamp": "Fecha `y` hora", "customer_id": "id cliente"}
+    (raw / "mapping.yaml").write_text(yaml.safe_dump({"consumption_hourly_2024": {"columns": columns}}))
+    assert_same(raw)
 
 
 @spark
