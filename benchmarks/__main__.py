@@ -1,6 +1,29 @@
-"""`python -m benchmarks`: every benchmark in turn."""
+"""`python -m benchmarks [NAME ...] [--quick]`: the named benchmarks in turn, or every one."""
 
-from benchmarks import gate_seeds
+from __future__ import annotations
+
+import argparse
+import importlib
+
+BENCHMARKS = {
+    "data": ("benchmarks.data", "the roll-up beside its peers, raw to gold, drawing: time and memory"),
+    "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
+}
+"""Name -> module with a function `run(quick)`, and what it measures. Imported only when it is run."""
+
+
+def main() -> None:
+    """Run what the command line names."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    words = "; ".join(f"{name}: {what}" for name, (_, what) in BENCHMARKS.items())
+    parser.add_argument("names", nargs="*", metavar="NAME", help=words)
+    parser.add_argument("--quick", action="store_true", help="a small fraction, to try the command")
+    chosen = parser.parse_args()
+    if unknown := [name for name in chosen.names if name not in BENCHMARKS]:
+        parser.error(f"no benchmark '{unknown[0]}': there are {', '.join(BENCHMARKS)}")
+    for name in chosen.names or BENCHMARKS:
+        importlib.import_module(BENCHMARKS[name][0]).run(chosen.quick)
+
 
 if __name__ == "__main__":
-    gate_seeds.main()
+    main()
