@@ -51,6 +51,7 @@ Mapped = Annotated[
 LakeOption = Annotated[str, typer.Option("--lake", help="Folder of raw extracts and published tables.")]
 Seed = Annotated[int, typer.Option(callback=_at_least(0), help="Seed: the same seed gives the same result.")]
 Trials = Annotated[int, typer.Option(callback=_at_least(1), help="Sets of hyperparameters to try.")]
+Workers = Annotated[int, typer.Option(callback=_at_least(1), help="Processes that share the search.")]
 Reason = Annotated[str, typer.Option(help="Why; kept with the version.")]
 
 
@@ -226,13 +227,31 @@ def experiment(
     lake: LakeOption = settings().lake,
     seed: Seed = 7,
     study: Annotated[str, typer.Option(help="Name of the search; auto: from id and model.")] = AUTO,
+    workers: Workers = 1,
+    patience: Annotated[
+        int,
+        typer.Option(
+            callback=_at_least(0), help="Trials without a better one that end it early; 0: none do."
+        ),
+    ] = 0,
 ) -> None:
-    """Search one experiment's hyperparameters in cross-validation; the holdout stays shut."""
+    """Search one experiment's hyperparameters in cross-validation; the holdout stays shut.
+
+    Killed, or started again elsewhere on the same study storage, the same command goes on to the same total.
+    """
     from spanishgas.lifecycle.experiments import run_experiment
 
     _tracked()
     run_id = run_experiment(
-        name, model, trials=trials, lake=Lake(lake), seed=seed, study=_given(study), progress=_progress()
+        name,
+        model,
+        trials=trials,
+        lake=Lake(lake),
+        seed=seed,
+        study=_given(study),
+        workers=workers,
+        patience=patience or None,
+        progress=_progress(),
     )
     typer.echo(f"run {run_id}")
 
@@ -244,6 +263,7 @@ def ladder(
     trials: Trials = 8,
     lake: LakeOption = settings().lake,
     seed: Seed = 7,
+    workers: Workers = 1,
 ) -> None:
     """Run every experiment with every model on the same folds and say which one is chosen."""
     from spanishgas.lifecycle.experiments import ladder_table, markdown, run_ladder, sentence
@@ -257,6 +277,7 @@ def ladder(
         trials=trials,
         lake=Lake(lake),
         seed=seed,
+        workers=workers,
         progress=_progress(),
     )
     show(f"{markdown(ladder_table(compared))}\n\n{sentence(compared)}")

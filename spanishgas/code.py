@@ -1,9 +1,11 @@
-"""Which code is running: the commit, whether the work tree differs from it, and a digest of the sources themselves."""
+"""Which code is running, and in which process: commit, dirtiness, a digest of the sources, and host and process id."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import socket
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -46,6 +48,25 @@ def fingerprint(stage: str, *parts: object) -> str:
     """Digest of a stage's name, inputs, parameters and code: equal fingerprints give equal results."""
     text = json.dumps([stage, *parts], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def process() -> str:
+    """This process as `host:pid`, which runs and trials carry so that others can see whether it still lives."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def is_gone(process: str) -> bool:
+    """Whether `process` ran on this machine and has ended; False for other machines, of which nobody here can tell."""
+    host, _, pid = process.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def _git(*words: str) -> str:

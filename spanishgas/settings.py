@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """Folder with model.onnx and tokenizer.json (extra `text`); without it the packaged lexicon model reads texts."""
     max_quarantined: float = Field(0.05, ge=0, le=1)
     """Share of a raw table's rows that may go to quarantine; above it the build stops."""
+    study_storage: str = "sqlite:///optuna.db"
+    """Database of the searches, by SQLAlchemy URL: killed ones continue from it, and workers share it."""
     threads: int | None = None
     """Threads for DuckDB and the estimators; all cores if unset."""
 

@@ -17,6 +17,8 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.runs import StageRun
+from spanishgas.lifecycle.trials import STUDY, TrialRuns
+from spanishgas.settings import settings
 from spanishgas.training.calibration import cross_calibrated
 from spanishgas.training.experiment import (
     Experiment,
@@ -29,7 +31,7 @@ from spanishgas.training.experiment import (
     load_search,
 )
 from spanishgas.training.matrix import in_holdout, labelled, matrix
-from spanishgas.training.search import Chosen, Training, Trial, search
+from spanishgas.training.search import Chosen, Shared, Training, Trial, search
 
 log = logging.getLogger("spanishgas")
 CHOSEN = "chosen.json"
@@ -73,39 +75,39 @@ def run_experiment(
     lake: Lake,
     seed: int,
     study: str | None = None,
+    workers: int = 1,
+    patience: int | None = None,
     reuse: bool = False,
     progress: Progress = silent,
 ) -> str:
     """Search, refit on fresh folds, log; gives the run's id.
 
-    With `reuse`, a finished run of the same data, parameters and code is taken instead of running again.
+    A search of the same data, space, seed and code that was begun before, or elsewhere on the same study storage, is
+    continued to `trials` ended ones. With `reuse`, a finished run of the same data, parameters and code is taken
+    instead of running again.
     """
     experiment, model, policy = load_experiment(name), ModelKind.of(model_name), load_policy()
     space = load_search().of(model)
     if trials < 1:
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
     gold = training_gold(lake)
-    fingerprint = code.fingerprint(
-        "experiment",
+    searched = code.fingerprint(
+        "search",
         gold.manifest.digest,
         as_data(experiment),
         as_data(space),
         as_data(policy.holdout),
         policy.folds,
-        [model, trials, seed],
+        [model, seed],
         code.digest(*SOURCES),
     )
+    fingerprint = code.fingerprint("experiment", searched, trials, patience)
     if reuse and (known := runs.find({"stage": "experiment", "fingerprint": fingerprint})):
         return str(known[0].info.run_id)
     training = training_side(gold.pandas(), experiment, model, policy, seed)
     title = study or f"{name} {model}"
-    tags = {
-        "experiment": name,
-        "model": model,
-        "study": title,
-        "fingerprint": fingerprint,
-        "gold": gold.manifest.digest,
-    }
+    names = {"experiment": name, "model": str(model), "study": title}
+    tags = names | {STUDY: searched, "fingerprint": fingerprint, "gold": gold.manifest.digest}
     params = {
         "experiment": name,
         "model": model,
@@ -115,31 +117,19 @@ def run_experiment(
     }
     with runs.stage("experiment", title, tags=tags, params=params) as run:
         run.read(gold, "training")
+        children, done = TrialRuns(run, searched, names), 0
 
         def on_trial(trial: Trial) -> None:
-            _log_trial(run, trial, name, model, title)
-            progress(title, trial.number + 1, trials)
+            nonlocal done
+            children.record(trial)
+            done += 1
+            progress(title, done, trials)
 
-        chosen = search(training, space, trials, on_trial)
+        shared = Shared(settings().study_storage, f"{name} {model} {searched}", run.run_id, workers, patience)
+        chosen = search(training, space, trials, on_trial, shared)
         _log_result(run, experiment, training, chosen, gold)
+        children.settle()
     return run.run_id
-
-
-def _log_trial(parent: StageRun, trial: Trial, experiment: str, model: str, study: str) -> None:
-    runs.child(
-        parent,
-        f"{experiment} {model} trial {trial.number}",
-        tags={
-            "stage": "trial",
-            "experiment": experiment,
-            "model": model,
-            "study": study,
-            "trial": trial.number,
-        },
-        params=trial.params,
-        metrics={"search.average_precision": trial.score, "seconds": trial.seconds},
-        seconds=trial.seconds,
-    )
 
 
 def _log_result(
@@ -173,7 +163,7 @@ def _log_result(
         f"**{experiment.question}** {training.model} on {len(training.features)} features "
         f"({', '.join(experiment.tiers)}): average precision **{values['average_precision']:.3f}** "
         f"({low:.3f} to {high:.3f}) on {training.folds} folds that the search did not see, from the best of "
-        f"{len(chosen.trials)} trials. The holdout was not opened."
+        f"{len(chosen.trials)} trials ({sum(t.pruned for t in chosen.trials)} pruned). The holdout was not opened."
     )
 
 
@@ -184,6 +174,7 @@ def run_ladder(
     trials: int,
     lake: Lake,
     seed: int,
+    workers: int = 1,
     reuse: bool = False,
     progress: Progress = silent,
 ) -> list[Compared]:
@@ -218,7 +209,14 @@ def run_ladder(
             progress("ladder", number, len(ids) * len(models))
             run_ids.append(
                 run_experiment(
-                    name, model, trials=trials, lake=lake, seed=seed, reuse=reuse, progress=progress
+                    name,
+                    model,
+                    trials=trials,
+                    lake=lake,
+                    seed=seed,
+                    workers=workers,
+                    reuse=reuse,
+                    progress=progress,
                 )
             )
         compared = choose([rung(run_id) for run_id in run_ids])

@@ -169,16 +169,20 @@ def stage(
 ) -> Iterator[StageRun]:
     """A run tagged `stage` = `name`: the project run that is waiting, else a new one, nested in the open stage if any.
 
-    It ends FAILED, with the message as a tag, when an exception leaves it.
+    It ends FAILED, with the message as a tag, when an exception leaves it. Runs that a killed process of this machine
+    left open are ended as KILLED first.
     """
     began = time.perf_counter()
     parent = mlflow.active_run()
+    if parent is None:
+        end_killed()
+    given = {"stage": name, "process": code.process(), **{k: str(v) for k, v in (tags or {}).items()}}
     if parent is None and "MLFLOW_RUN_ID" in os.environ:
         started = mlflow.start_run()
         MlflowClient().update_run(started.info.run_id, name=title)
     else:
         home = parent.info.experiment_id if parent else experiment_id()
-        started = mlflow.start_run(experiment_id=home, run_name=title, nested=parent is not None)
+        started = mlflow.start_run(experiment_id=home, run_name=title, tags=given, nested=parent is not None)
     with started as run:
         open_run = StageRun(run.info.run_id, run.info.experiment_id)
         taken = (
@@ -188,7 +192,7 @@ def stage(
             f"resolved.{k}" if k in taken and taken[k] != str(v) else k: v for k, v in (params or {}).items()
         }
         identity = {f"code.{k}": v for k, v in code.identity().items()}
-        open_run.log(params=params, tags={"stage": name, **identity, **(tags or {})})
+        open_run.log(params=params, tags={**given, **identity})
         try:
             yield open_run
         except BaseException as fault:
@@ -208,37 +212,61 @@ def experiment_id() -> str:
     return found.experiment_id if found else str(mlflow.create_experiment(name))
 
 
-def find(tags: Mapping[str, str]) -> list[Run]:
-    """Finished runs of the experiment that carry all `tags`, newest first."""
+def find(tags: Mapping[str, str], *, finished: bool = True) -> list[Run]:
+    """Runs of the experiment that carry all `tags`, newest first; finished ones unless told otherwise."""
     here = mlflow.active_run()
     home = here.info.experiment_id if here else experiment_id()
     terms = [f"tags.`{k}` = '{v}'" for k, v in tags.items()]
-    text = " and ".join(["attributes.status = 'FINISHED'", *terms])
+    text = " and ".join([*(["attributes.status = 'FINISHED'"] if finished else []), *terms])
     return list(
         MlflowClient().search_runs([home], text, order_by=["attributes.start_time DESC"], max_results=1000)
     )
+
+
+def end_killed() -> None:
+    """End the runs whose process was on this machine and is no more: their status would be RUNNING for ever."""
+    client = MlflowClient()
+    for run in client.search_runs([experiment_id()], "attributes.status = 'RUNNING'", max_results=1000):
+        if code.is_gone(run.data.tags.get("process", "")):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def status(run_id: str) -> str:
+    """A run's status; "GONE" where the store has no such run, or only a deleted one."""
+    try:
+        info = MlflowClient().get_run(run_id).info
+    except MlflowException:
+        return "GONE"
+    return str(info.status) if info.lifecycle_stage == "active" else "GONE"
 
 
 def child(
     parent: StageRun,
     title: str,
     *,
-    tags: Mapping[str, object],
+    known: str | None = None,
+    tags: Mapping[str, str],
     params: Mapping[str, object],
     metrics: Mapping[str, float],
+    series: Mapping[str, list[float]],
     seconds: float,
 ) -> None:
-    """A finished child run, written in one batched call: what a trial leaves behind."""
+    """A finished child run, written in one batched call: what a trial leaves behind.
+
+    With `known`, the run of that id is written anew: a kill had left it without an end.
+    """
     client = MlflowClient()
     end = int(time.time() * 1000)
-    run = client.create_run(
-        parent.experiment_id,
-        start_time=end - int(1000 * seconds),
-        run_name=title,
-        tags={"mlflow.parentRunId": parent.run_id},
-    )
-    StageRun(run.info.run_id, parent.experiment_id).log(metrics=metrics, params=params, tags=tags)
-    client.set_terminated(run.info.run_id, "FINISHED", end)
+    if known is None:
+        run = client.create_run(
+            parent.experiment_id,
+            start_time=end - int(1000 * seconds),
+            run_name=title,
+            tags={"mlflow.parentRunId": parent.run_id, "process": code.process(), **tags},
+        )
+        known = run.info.run_id
+    StageRun(known, parent.experiment_id).log(metrics=metrics, params=params, series=series)
+    client.set_terminated(known, "FINISHED", end)
 
 
 def artifact(run_id: str, path: str) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": self.store,
             "SPANISHGAS_LAKE": str(self.lake),
+            "SPANISHGAS_STUDY_STORAGE": f"sqlite:///{self.folder}/optuna.db",
         }
         done = subprocess.run(
             command,

@@ -1,0 +1,77 @@
+"""The child runs of a study: one per ended trial, whoever ran it and whatever was killed when.
+
+A trial's run carries its study and number from the moment it exists, so that one left half-written is found again and
+completed. A trial is written by the command that ran it, or by the next one if that command is gone; the children of
+a killed parent move to the run that continues the search.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from spanishgas.lifecycle import runs
+from spanishgas.lifecycle.runs import StageRun
+from spanishgas.training.search import Trial
+
+LIVING = ("RUNNING", "SCHEDULED", "FINISHED")
+STUDY, KEY = "study.key", "study.trial"
+
+
+class TrialRuns:
+    """What the tracking store holds of one study, and how to bring it up to date."""
+
+    def __init__(self, parent: StageRun, study: str, tags: dict[str, str]) -> None:
+        self.parent, self.study, self.tags = parent, study, tags
+        self.known: dict[str, Run] = {}
+        self.settle()
+
+    def settle(self) -> None:
+        """Keep one run per trial, and take over those whose parent is gone."""
+        client, found = MlflowClient(), defaultdict(list)
+        for run in runs.find({"stage": "trial", STUDY: self.study}, finished=False):
+            found[run.data.tags[KEY]].append(run)
+        for key, several in found.items():
+            first, *others = sorted(several, key=lambda r: (r.info.start_time, r.info.run_id))
+            self.known[key] = first
+            for run in others:
+                client.delete_run(run.info.run_id)
+        parents = {run.data.tags["mlflow.parentRunId"] for run in self.known.values()}
+        gone = {p for p in parents if not _lives(p)}
+        for run in self.known.values():
+            if run.data.tags["mlflow.parentRunId"] in gone:
+                client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent.run_id)
+
+    def record(self, trial: Trial) -> None:
+        """Write `trial`, unless it is written already or its own command is about to."""
+        known = self.known.get(str(trial.key))
+        if known is not None and known.info.status == "FINISHED":
+            return
+        if trial.owner != self.parent.run_id and _lives(trial.owner, but_finished=True):
+            return
+        state = "pruned" if trial.pruned else "completed"
+        runs.child(
+            self.parent,
+            f"{self.tags['experiment']} {self.tags['model']} trial {trial.number}",
+            known=known.info.run_id if known else None,
+            tags=self.tags
+            | {
+                "stage": "trial",
+                STUDY: self.study,
+                KEY: str(trial.key),
+                "trial": str(trial.number),
+                "state": state,
+            },
+            params=trial.params,
+            metrics={"search.average_precision": trial.score, "seconds": trial.seconds},
+            series={"search.fold.average_precision": trial.scores},
+            seconds=trial.seconds,
+        )
+
+
+def _lives(run_id: str, *, but_finished: bool = False) -> bool:
+    """Whether a run is there and was not killed; with `but_finished`, whether it may still write."""
+    status = runs.status(run_id)
+    return status in LIVING and not (but_finished and status == "FINISHED")

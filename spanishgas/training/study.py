@@ -1,0 +1,231 @@
+"""The study behind a search: who tries what, so that workers share it and a killed one goes on as if undisturbed.
+
+    ended + running < total -> take the next rank -> draw by (seed, rank, parameter) -> score fold by fold -> ended
+
+- what a trial draws follows from the seed, its rank and the trials that ended before it, never from a sampler's memory
+- a trial whose process died is failed and queued again, with its rank and what it had drawn
+- a trial that finds the total taken fails at once: completed and pruned trials are never more than the total
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+from spanishgas import code
+from spanishgas.errors import UsageError
+from spanishgas.training.experiment import Value
+
+RANK, WORKER = "rank", "worker"
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
+HEARTBEAT_SECONDS, GRACE_SECONDS, NAMELESS_SECONDS = 10, 60, 10
+POLL_SECONDS = 0.2
+OPENINGS = 10
+
+
+class Surplus(Exception):
+    """The trial is one more than was asked for: the total was taken between a look and a claim."""
+
+
+class Ranked(optuna.samplers.BaseSampler):
+    """TPE whose draw depends on seed, rank, parameter and earlier trials alone; the first ranks take given values."""
+
+    def __init__(self, seed: int, starts: Sequence[Mapping[str, Value]]) -> None:
+        self.seed, self.starts = seed, starts
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """None: each parameter is drawn by itself, which suits parameters that hang on others."""
+        return {}
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """The value of one parameter."""
+        rank = trial.user_attrs[RANK]
+        if rank < len(self.starts) and param_name in self.starts[rank]:
+            return self.starts[rank][param_name]
+        words = [self.seed, rank, zlib.crc32(param_name.encode())]
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        sampler = optuna.samplers.TPESampler(seed=seed)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+
+def open_study(url: str | None, name: str, seed: int, starts: Sequence[Mapping[str, Value]]) -> Study:
+    """The study called `name` in the storage at `url`, made if need be; in memory, for this process, without a URL.
+
+    UsageError where the storage cannot be opened.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a surplus trial fails by design, and is no news
+    return optuna.create_study(
+        storage=_storage(url) if url else None,
+        study_name=name,
+        load_if_exists=True,
+        direction="maximize",
+        sampler=Ranked(seed, starts),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+    )
+
+
+def _storage(url: str) -> optuna.storages.RDBStorage:
+    for attempt in range(OPENINGS):
+        try:
+            return _connect(url)
+        except (ArgumentError, ImportError) as fault:
+            raise _cannot_open(url, fault) from fault
+        except (SQLAlchemyError, StorageInternalError) as fault:
+            if attempt == OPENINGS - 1:
+                raise _cannot_open(url, fault) from fault
+            time.sleep(POLL_SECONDS)  # two processes that make the tables at once: one of them fails, once
+    raise AssertionError("unreachable")
+
+
+def _connect(url: str) -> optuna.storages.RDBStorage:
+    connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return optuna.storages.RDBStorage(
+            url,
+            engine_kwargs=connect,
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=_queue_again,
+        )
+
+
+def _cannot_open(url: str, fault: Exception) -> UsageError:
+    try:
+        shown = make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        shown = url
+    words = str(fault).splitlines()[0]
+    return UsageError(
+        f"the study storage {shown} cannot be opened ({words}): set SPANISHGAS_STUDY_STORAGE to a URL such as "
+        "sqlite:///optuna.db or postgresql+psycopg://user:password@host/database"
+    )
+
+
+def ended(study: Study) -> list[FrozenTrial]:
+    """Completed and pruned trials in their order."""
+    return study.get_trials(deepcopy=False, states=ENDED)
+
+
+def complete(study: Study, total: int, patience: int | None = None) -> bool:
+    """Whether `total` trials have ended, or the last `patience` of them brought nothing better."""
+    done = ended(study)
+    if patience is None or len(done) >= total:
+        return len(done) >= total
+    values = [t.values[0] if t.state is TrialState.COMPLETE else -np.inf for t in done]
+    return bool(values) and len(values) - 1 - int(np.argmax(values)) >= patience
+
+
+def work(
+    study: Study,
+    objective: Callable[[optuna.Trial], float],
+    total: int,
+    *,
+    patience: int | None = None,
+    after_each: Callable[[], None] = lambda: None,
+    abandoned: Callable[[], bool] = lambda: False,
+) -> None:
+    """Try until the study is complete, beside whoever else does. `after_each` is called when a trial has ended."""
+    nameless = _Nameless()
+
+    def claimed(trial: optuna.Trial) -> float:
+        trial.set_user_attr(WORKER, code.process())
+        before = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number]
+        rank = sum(t.state is not TrialState.FAIL for t in before)
+        if rank >= total:
+            raise Surplus
+        if RANK not in trial.user_attrs:
+            trial.set_user_attr(RANK, rank)
+        return objective(trial)
+
+    while not abandoned() and not complete(study, total, patience):
+        _reclaim(study)
+        if nameless.wait(study) or not _is_free(study, total):
+            time.sleep(POLL_SECONDS)
+            continue
+        with _unless_taken_over():
+            study.optimize(claimed, n_trials=1, catch=(Surplus,))
+        after_each()
+
+
+@contextmanager
+def _unless_taken_over() -> Iterator[None]:
+    """Pass over what Optuna says where this process slept so long that another failed its trial."""
+    try:
+        yield
+    except UpdateFinishedTrialError:
+        return
+    except ValueError as fault:
+        if not str(fault).startswith("Cannot tell a"):
+            raise
+
+
+def _is_free(study: Study, total: int) -> bool:
+    states = [t.state for t in study.get_trials(deepcopy=False)]
+    return TrialState.WAITING in states or sum(s is not TrialState.FAIL for s in states) < total
+
+
+def _reclaim(study: Study) -> None:
+    """Fail and queue again the trials whose process on this machine is gone; heartbeats tell for other machines."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if code.is_gone(trial.user_attrs.get(WORKER, "")) and _fail(study, trial):
+            _queue_again(study, trial)
+
+
+def _fail(study: Study, trial: FrozenTrial) -> bool:
+    try:
+        study.tell(trial.number, state=TrialState.FAIL)
+    except (UpdateFinishedTrialError, ValueError):  # Optuna: "Cannot tell a ... trial", another was first
+        return False
+    return True
+
+
+def _queue_again(study: Study, trial: FrozenTrial) -> None:
+    if RANK not in trial.user_attrs:
+        return  # it had drawn nothing
+    study.add_trial(
+        optuna.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={RANK: trial.user_attrs[RANK]},
+        )
+    )
+
+
+class _Nameless:
+    """Running trials that no process has put its name to: for milliseconds, or for ever if it was killed just then."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, float] = {}
+
+    def wait(self, study: Study) -> bool:
+        """Whether to wait for one; one that stays nameless is failed."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        found = [t for t in running if WORKER not in t.user_attrs]
+        for trial in found:
+            since = self.seen.setdefault(trial.number, time.monotonic())
+            if time.monotonic() - since > NAMELESS_SECONDS and _fail(study, trial):
+                _queue_again(study, trial)
+        return bool(found)

@@ -1,0 +1,145 @@
+"""The runs that a search leaves in MLflow when its process is killed: none orphaned, none twice, none open."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from spanishgas import code
+from spanishgas.lake import Lake
+from spanishgas.lifecycle import runs
+from spanishgas.lifecycle.trials import KEY, STUDY, TrialRuns
+from spanishgas.training.search import Trial
+from tests.gold_frames import gold_frame, publish_gold
+
+TOTAL = 40
+NAMES = {"experiment": "E0", "model": "logistic", "study": "E0 logistic"}
+
+
+def started(folder: Path) -> subprocess.Popen[bytes]:
+    words = ["experiment", "--id", "E0", "--model", "logistic", "--trials", str(TOTAL), "--seed", "3"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "spanishgas", *words],
+        cwd=folder,
+        env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"},
+    )
+
+
+def children() -> list[Run]:
+    return runs.find({"stage": "trial"}, finished=False)
+
+
+def wait_for_children(count: int, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + 120
+    while time.monotonic() < until and process.poll() is None:
+        if len(children()) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{len(children())} child runs, exit code {process.poll()}")
+
+
+@dataclass(frozen=True)
+class Continued:
+    """What a search left that was killed twice and then continued to its end."""
+
+    parents: list[Run]
+    children: list[Run]
+    before: int
+
+
+@pytest.fixture
+def continued(tracking: Path) -> Continued:
+    publish_gold(Lake(tracking / "lake"), gold_frame(600), date(2024, 12, 31))
+    mlflow.search_experiments()
+    first = started(tracking)
+    wait_for_children(4, first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    before = len(children())
+    assert started(tracking).wait(timeout=300) == 0
+    return Continued(runs.find({"stage": "experiment"}, finished=False), children(), before)
+
+
+def test_a_killed_command_goes_on_to_the_same_total_without_orphans_or_doubles(continued: Continued) -> None:
+    finished, killed = continued.parents
+    assert (finished.info.status, killed.info.status) == ("FINISHED", "KILLED")
+    assert continued.before < TOTAL
+    assert len(continued.children) == TOTAL
+    assert {c.info.status for c in continued.children} == {"FINISHED"}
+    assert {c.data.tags["mlflow.parentRunId"] for c in continued.children} == {finished.info.run_id}
+    assert sorted(int(c.data.tags["trial"]) for c in continued.children) == list(range(TOTAL))
+
+
+def parent(status: str | None = None) -> runs.StageRun:
+    run = MlflowClient().create_run(runs.experiment_id(), tags={"stage": "experiment"})
+    if status:
+        MlflowClient().set_terminated(run.info.run_id, status)
+    return runs.StageRun(run.info.run_id, run.info.experiment_id)
+
+
+def half_written(of: runs.StageRun, key: int) -> str:
+    tags = {"mlflow.parentRunId": of.run_id, "stage": "trial", STUDY: "s", KEY: str(key)}
+    return str(MlflowClient().create_run(of.experiment_id, tags=tags).info.run_id)
+
+
+def trial(key: int, owner: str) -> Trial:
+    return Trial(key, key, {"C": 1.0}, [0.5, 0.7], 0.1, owner=owner)
+
+
+def test_a_half_written_trial_of_a_killed_parent_is_completed_under_the_new_one(tracking: Path) -> None:
+    killed, now = parent("KILLED"), parent()
+    left = half_written(killed, 0)
+    TrialRuns(now, "s", NAMES).record(trial(0, killed.run_id))
+    (run,) = children()
+    assert (run.info.run_id, run.info.status) == (left, "FINISHED")
+    assert run.data.tags["mlflow.parentRunId"] == now.run_id
+    assert run.data.metrics["search.average_precision"] == pytest.approx(0.6)
+
+
+def test_a_trial_written_twice_is_kept_once(tracking: Path) -> None:
+    now = parent()
+    first, _ = half_written(now, 0), half_written(now, 0)
+    TrialRuns(now, "s", NAMES)
+    assert len(children()) == 1
+    assert first
+
+
+def test_a_trial_that_ended_before_its_run_was_written_gets_one(tracking: Path) -> None:
+    killed, now = parent("KILLED"), parent()
+    mine = TrialRuns(now, "s", NAMES)
+    mine.record(trial(5, killed.run_id))
+    mine.record(trial(6, "a run of another tracking store"))
+    assert sorted(c.data.tags[KEY] for c in children()) == ["5", "6"]
+
+
+def test_a_living_commands_trials_and_children_are_left_to_it(tracking: Path) -> None:
+    other, now = parent(), parent()
+    half_written(other, 0)
+    mine = TrialRuns(now, "s", NAMES)
+    mine.record(trial(1, other.run_id))
+    (run,) = children()
+    assert run.data.tags["mlflow.parentRunId"] == other.run_id
+
+
+def test_only_runs_of_processes_that_ended_are_ended_as_killed(tracking: Path) -> None:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    host = code.process().rpartition(":")[0]
+    owners = [code.process(), f"{host}:{done.pid}", "elsewhere:1"]
+    ids = [
+        MlflowClient().create_run(runs.experiment_id(), tags={"process": owner}).info.run_id
+        for owner in owners
+    ]
+    runs.end_killed()
+    assert [runs.status(i) for i in ids] == ["RUNNING", "KILLED", "RUNNING"]

@@ -1,0 +1,222 @@
+"""A study on a real database: killed, shared and continued, with the result of one that was left in peace."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from spanishgas import code
+from spanishgas.errors import UsageError
+from spanishgas.training import study as studies
+from spanishgas.training.experiment import ModelKind
+from spanishgas.training.search import Chosen, Shared, Trial, search
+from tests.unit.test_training import SPACE, training_of
+
+TOTAL = 6
+SEARCH = """
+import sys, time
+import tests.unit.test_study as here
+from spanishgas.training import search as module
+scored = module._score
+def slowly(*words):
+    time.sleep(float(sys.argv[2]))  # long enough to be killed within
+    return scored(*words)
+module._score = slowly
+here.searched(sys.argv[1])
+"""
+
+
+def searched(url: str | None, **shared: int) -> Chosen:
+    return search(training_of(ModelKind.XGBOOST, 150), SPACE, TOTAL, shared=Shared(url, "s", "me", **shared))
+
+
+def result(chosen: Chosen) -> object:
+    trials = [(t.number, t.params, t.scores, t.pruned) for t in chosen.trials]
+    return trials, chosen.best.number, chosen.fold_scores, chosen.margins.tolist()
+
+
+def begun(url: str, pause: float) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", SEARCH, url, str(pause)], cwd=Path(__file__).parents[2])
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/optuna.db"
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> object:
+    return result(searched(None))
+
+
+def states(url: str) -> list[TrialState]:
+    return [t.state for t in studies.open_study(url, "s", 1, []).get_trials()]
+
+
+def wait_for(url: str, state: TrialState, count: int) -> None:
+    path = Path(url.removeprefix("sqlite:///"))
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if path.exists() and states(url).count(state) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"never {count} trials {state.name}: {states(url)}")
+
+
+@pytest.fixture
+def killed(url: str) -> str:
+    """The database of a search that was killed with a trial running."""
+    process = begun(url, 0.6)
+    try:
+        wait_for(url, TrialState.COMPLETE, 2)
+        wait_for(url, TrialState.RUNNING, 1)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    return url
+
+
+def test_a_killed_search_continues_to_the_result_of_an_undisturbed_one(
+    killed: str, undisturbed: object
+) -> None:
+    assert TrialState.RUNNING in states(killed)
+    assert result(searched(killed)) == undisturbed
+    after = states(killed)
+    assert len([s for s in after if s in studies.ENDED]) == TOTAL
+    assert TrialState.RUNNING not in after
+
+
+def test_a_finished_search_tries_nothing_more_and_finds_the_same(url: str, undisturbed: object) -> None:
+    first = searched(url)
+    count = len(states(url))
+    assert result(searched(url)) == result(first) == undisturbed
+    assert len(states(url)) == count
+
+
+def test_two_searches_at_once_share_one_total(url: str) -> None:
+    both = [begun(url, 0.1) for _ in range(2)]
+    assert [p.wait(timeout=120) for p in both] == [0, 0]
+    ended = [t for t in studies.open_study(url, "s", 1, []).get_trials() if t.state in studies.ENDED]
+    assert len(ended) == TOTAL
+    assert len({t.user_attrs[studies.WORKER] for t in ended}) == 2
+
+
+def test_workers_share_one_total_and_each_trial_is_heard_once(url: str) -> None:
+    heard: list[Trial] = []
+    training = training_of(ModelKind.XGBOOST, 150)
+    chosen = search(training, SPACE, TOTAL, heard.append, Shared(url, "s", "me", workers=2))
+    assert sorted(t.key for t in heard) == sorted(t.key for t in chosen.trials)
+    assert len(heard) == TOTAL
+    assert states(url).count(TrialState.RUNNING) == 0
+
+
+def trial_of(url: str, **attrs: object) -> optuna.Study:
+    study = studies.open_study(url, "s", 1, [])
+    study.add_trial(optuna.create_trial(state=TrialState.RUNNING, user_attrs=attrs))
+    return study
+
+
+def number_of_nobody() -> int:
+    done = subprocess.Popen([sys.executable, "-c", ""])
+    done.wait()
+    return done.pid
+
+
+def test_a_dead_processs_trial_is_queued_again_with_its_rank(url: str) -> None:
+    host = code.process().rpartition(":")[0]
+    study = trial_of(url, worker=f"{host}:{number_of_nobody()}", rank=4)
+    studies._reclaim(study)
+    failed, queued = study.get_trials()
+    assert (failed.state, queued.state) == (TrialState.FAIL, TrialState.WAITING)
+    assert queued.user_attrs == {studies.RANK: 4}
+
+
+@pytest.mark.parametrize("worker", [code.process(), "elsewhere:1"], ids=["here", "elsewhere"])
+def test_a_trial_of_a_living_process_or_another_machine_is_left_alone(url: str, worker: str) -> None:
+    study = trial_of(url, worker=worker, rank=0)
+    studies._reclaim(study)
+    assert [t.state for t in study.get_trials()] == [TrialState.RUNNING]
+
+
+def test_a_trial_that_was_killed_before_it_had_a_name_is_failed_after_a_while(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study, nameless = trial_of(url), studies._Nameless()
+    assert nameless.wait(study)
+    assert [t.state for t in study.get_trials()] == [TrialState.RUNNING]
+    monkeypatch.setattr(studies, "NAMELESS_SECONDS", -1)
+    nameless.wait(study)
+    assert [t.state for t in study.get_trials()] == [TrialState.FAIL]
+    assert not nameless.wait(study)
+
+
+def quadratic(trial: optuna.Trial) -> float:
+    return -((trial.suggest_float("x", -1, 1) - 0.3) ** 2)
+
+
+def tried(seed: int, total: int, starts: Sequence[dict[str, float]] = ()) -> list[float]:
+    study = studies.open_study(None, "s", seed, starts)
+    studies.work(study, quadratic, total)
+    return [t.params["x"] for t in study.get_trials()]
+
+
+def test_draws_follow_from_the_seed_and_another_seed_draws_others() -> None:
+    assert tried(1, 15) == tried(1, 15)
+    assert not set(tried(1, 15)) & set(tried(2, 15))
+    assert len(set(tried(1, 15))) == 15
+
+
+def test_the_first_ranks_take_the_given_starts() -> None:
+    assert tried(1, 3, [{"x": 0.5}, {"x": -0.25}])[:2] == [0.5, -0.25]
+
+
+def test_patience_ends_a_search_that_brings_nothing_better() -> None:
+    study = studies.open_study(None, "s", 1, [{"x": 0.3}])
+    studies.work(study, quadratic, 30, patience=4)
+    assert len(study.get_trials()) == 5
+
+
+def test_a_fault_in_a_trial_is_raised_and_not_tried_for_ever() -> None:
+    def broken(trial: optuna.Trial) -> float:
+        raise ValueError("no such depth")
+
+    with pytest.raises(ValueError, match="no such depth"):
+        studies.work(studies.open_study(None, "s", 1, []), broken, 3)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "sqlite:////nowhere/at/all.db"])
+def test_a_storage_that_cannot_be_opened_is_named_with_the_way_out(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(studies, "POLL_SECONDS", 0)
+    with pytest.raises(UsageError, match=r"study storage .* cannot be opened .*SPANISHGAS_STUDY_STORAGE"):
+        studies.open_study(url, "s", 1, [])
+
+
+def test_a_password_in_the_storages_url_is_not_shown() -> None:
+    shown = str(studies._cannot_open("postgresql://me:secret@host/db", OSError("refused")))
+    assert "secret" not in shown
+    assert "me:***@host" in shown
+
+
+def test_several_workers_need_a_storage_to_share() -> None:
+    with pytest.raises(UsageError, match="2 workers need a study storage"):
+        Shared(None, workers=2)
+    with pytest.raises(UsageError, match="patience must be at least 1, but got 0"):
+        Shared(patience=0)
+
+
+def test_a_process_is_gone_only_once_it_has_ended() -> None:
+    assert not code.is_gone(code.process())
+    assert code.is_gone(f"{code.process().rpartition(':')[0]}:{number_of_nobody()}")
+    assert not code.is_gone(f"elsewhere:{os.getpid()}")
+    assert not code.is_gone("")
