@@ -1,0 +1,233 @@
+"""`tune`: a table and labels in, a fitted and calibrated classifier out, with nothing prepared beforehand.
+
+    table -> roles of its columns -> search on folds -> best parameters on fresh folds -> calibrated out of fold
+
+Numbers, truth values, dates, categories and texts may be missing anywhere. It is a scikit-learn classifier: it can be
+cloned, cross-validated and put into a pipeline.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.exceptions import NotFittedError
+
+from spanishgas.errors import DataError, UsageError
+from spanishgas.training.calibration import choose_threshold, cross_calibrated
+from spanishgas.training.estimators import pipeline
+from spanishgas.training.experiment import ModelKind, load_policy, load_search
+from spanishgas.training.folds import FRESH, folds
+from spanishgas.training.search import Training, search
+
+NUMERIC, CATEGORY = "numeric", "category"
+RARE, MOST = "(rare)", 30
+
+
+class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier that chooses its own hyperparameters by cross-validated average precision, then calibrates itself.
+
+    After `fit`:
+    - `classes_`: the two labels, sorted; the second is the positive one unless `positive` names the other
+    - `best_params_`, `trials_` (a row per trial), `cv_scores_` (average precision per fold that no search saw)
+    - `threshold_`: where `predict` cuts the calibrated probability: the highest precision at the policy's recall floor
+    """
+
+    def __init__(
+        self, model: str = "xgboost", *, trials: int = 25, folds: int = 5, seed: int = 0, positive: Any = None
+    ) -> None:
+        self.model = model
+        self.trials = trials
+        self.folds = folds
+        self.seed = seed
+        self.positive = positive
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Search, calibrate, choose the threshold; DataError or UsageError says what is wrong with X, y or options."""
+        kind, table = ModelKind.of(self.model), _table(X)
+        if self.folds < 2:
+            raise UsageError(f"folds must be at least 2, but got {self.folds}: give folds=5 or so")
+        self.classes_ = _classes(y, len(table), self.folds)
+        target = self.classes_[1] if self.positive is None else self.positive
+        if target not in self.classes_:
+            raise UsageError(
+                f"positive is {target!r}, but the labels are {list(self.classes_)}: name one of them"
+            )
+        self.positive_ = int(np.flatnonzero(self.classes_ == target)[0])
+        labels = (np.asarray(y) == target).astype("int64")
+        self.feature_names_in_ = np.array([str(c) for c in table.columns], dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        self._learn_columns(table)
+        names, kinds = list(self.roles_), {n: _kind(r) for n, r in self.roles_.items()}
+        training = Training(self._prepared(table), labels, names, kinds, kind, self.folds, self.seed)
+        found = search(training, load_search().of(kind), self.trials)
+        self.best_params_ = dict(found.best.params)
+        self.cv_scores_ = np.array(found.fold_scores)
+        self.trials_ = pd.DataFrame(
+            [{"score": t.score, "pruned": t.pruned, "seconds": t.seconds, **t.params} for t in found.trials]
+        )
+        probability = cross_calibrated(found.margins, labels, self.folds, self.seed)
+        self.threshold_ = choose_threshold(probability, labels, load_policy().threshold.min_recall)
+        parts = [(f.train, f.valid) for f in folds(labels, self.folds, self.seed + FRESH)]
+        unfitted = pipeline(kind, self.best_params_, names, kinds, self.seed)
+        self.calibrated_ = CalibratedClassifierCV(unfitted, method="sigmoid", cv=parts, ensemble=False)
+        self.calibrated_.fit(training.X, labels)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Calibrated probabilities, a column per label in the order of `classes_`."""
+        if not hasattr(self, "calibrated_"):
+            raise NotFittedError("this TunedClassifier is not fitted yet: call fit(X, y) first")
+        table = self._aligned(_table(X))
+        if len(table) == 0:
+            return np.empty((0, 2))
+        positive = self.calibrated_.predict_proba(self._prepared(table))[:, 1]
+        both: NDArray[np.float64] = np.column_stack([1 - positive, positive])
+        return both if self.positive_ == 1 else both[:, ::-1]
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The positive label where its probability reaches `threshold_`, the other one elsewhere."""
+        flagged = self.predict_proba(X)[:, self.positive_] >= self.threshold_
+        chosen: NDArray[Any] = self.classes_[np.where(flagged, self.positive_, 1 - self.positive_)]
+        return chosen
+
+    def _learn_columns(self, table: pd.DataFrame) -> None:
+        """What each column holds, and the values of a text that are frequent enough to be told apart."""
+        self.roles_ = {str(name): _role(table[name]) for name in table.columns}
+        self.kept_: dict[str, list[str]] = {}
+        for name, role in self.roles_.items():
+            if role == CATEGORY:
+                counts = _texts(table[name]).value_counts()
+                self.kept_[name] = sorted(counts[counts >= 2].index[:MOST]) or sorted(counts.index[:1])
+
+    def _aligned(self, table: pd.DataFrame) -> pd.DataFrame:
+        missing = [c for c in self.feature_names_in_ if c not in table.columns]
+        if missing:
+            raise DataError(f"the table lacks the columns {missing} that the model was fitted on: add them")
+        return table[list(self.feature_names_in_)]
+
+    def _prepared(self, table: pd.DataFrame) -> pd.DataFrame:
+        columns: dict[str, Any] = {}
+        for name, role in self.roles_.items():
+            if role == CATEGORY:
+                text = _texts(table[name])
+                columns[name] = text.where(text.isin(self.kept_[name]) | text.isna(), RARE)
+            else:
+                columns[name] = _numbers(table[name], name, role)
+        return pd.DataFrame(columns, index=table.index)
+
+
+def tune(
+    X: Any,
+    y: Any,
+    model: str = "xgboost",
+    trials: int = 25,
+    folds: int = 5,
+    seed: int = 0,
+    *,
+    positive: Any = None,
+) -> TunedClassifier:
+    """A classifier tuned by `trials` trials on `folds` folds, fitted on all of `X` and calibrated out of fold.
+
+    Args:
+        X: a table with a row per case: numbers, truth values, dates, categories, texts; missing where it likes.
+        y: a label per row, of two kinds.
+        model: xgboost, forest or logistic.
+        trials: sets of hyperparameters to try.
+        folds: folds of the cross-validation; every label is needed that often.
+        seed: the same seed gives the same classifier.
+        positive: the label whose probability is tuned for; by default the one that sorts last.
+
+    >>> rng = np.random.default_rng(0)
+    >>> X = pd.DataFrame({"age": rng.integers(18, 90, 200), "plan": rng.choice(["basic", "full"], 200)})
+    >>> y = np.where(X["age"] + rng.normal(0, 10, 200) > 60, "left", "stayed")
+    >>> tuned = tune(X, y, model="logistic", trials=2, positive="left")
+    >>> list(tuned.classes_), tuned.predict_proba(X).shape, len(tuned.cv_scores_)
+    ([np.str_('left'), np.str_('stayed')], (200, 2), 5)
+    """
+    return TunedClassifier(model, trials=trials, folds=folds, seed=seed, positive=positive).fit(X, y)
+
+
+def _table(X: Any) -> pd.DataFrame:
+    table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
+    table = table.set_axis([str(c) for c in table.columns], axis=1).reset_index(drop=True)
+    twice = table.columns[table.columns.duplicated()].unique().tolist()
+    if twice:
+        raise DataError(f"the table has several columns named {twice}: rename them")
+    if table.shape[1] == 0:
+        raise DataError("the table has no columns: give at least one to learn from")
+    return table
+
+
+def _classes(y: Any, rows: int, count: int) -> NDArray[Any]:
+    labels = pd.Series(np.asarray(y).ravel())
+    if len(labels) != rows:
+        raise DataError(f"X has {rows} rows, but y has {len(labels)} labels: give one label per row")
+    if rows == 0:
+        raise DataError("the table has no rows: give some to learn from")
+    if missing := int(labels.isna().sum()):
+        raise DataError(f"y has {missing} missing labels: drop those rows")
+    counts = labels.value_counts()
+    if len(counts) != 2:
+        shown = counts.index.tolist()[:5]
+        raise DataError(f"y must have two kinds of label, but has {len(counts)}: {shown}")
+    if counts.min() < count:
+        raise DataError(
+            f"y has only {counts.min()} rows of {counts.index[-1]}, fewer than the {count} folds: "
+            "give more of them, or fewer folds"
+        )
+    classes: NDArray[Any] = np.unique(np.asarray(y).ravel())
+    return classes
+
+
+def _role(column: pd.Series) -> str:
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return "date"
+    if pd.api.types.is_timedelta64_dtype(column.dtype):
+        return "duration"
+    if pd.api.types.is_complex_dtype(column.dtype):
+        raise DataError(f"column {column.name!r} holds complex numbers: give their parts as columns")
+    if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
+        return NUMERIC
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return CATEGORY
+    present = column.dropna()
+    if len(present) and pd.api.types.infer_dtype(present) in (
+        "integer",
+        "floating",
+        "mixed-integer-float",
+        "decimal",
+    ):
+        return NUMERIC
+    return CATEGORY
+
+
+def _kind(role: str) -> str:
+    return "category" if role == CATEGORY else "numeric"
+
+
+def _texts(column: pd.Series) -> pd.Series:
+    text = column.astype(object)
+    present = text.notna()
+    return text.where(~present, text[present].map(str)).where(present, np.nan)
+
+
+def _numbers(column: pd.Series, name: str, role: str) -> pd.Series:
+    """Float64, with infinities as missing: no model here can hold them; dates and durations in days."""
+    try:
+        if role == "date":
+            moment = pd.to_datetime(column, utc=True)
+            return (moment - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
+        if role == "duration":
+            return pd.to_timedelta(column) / pd.Timedelta(days=1)
+        number = pd.to_numeric(column, errors="raise").astype("float64")
+    except (TypeError, ValueError) as fault:
+        words = "dates" if role == "date" else "numbers"
+        raise DataError(
+            f"column {name!r} held {words} when the model was fitted, but now: {fault}"
+        ) from fault
+    return number.where(np.isfinite(number), np.nan)
