@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from spanishgas.evaluation.metrics import fold_error, fold_interval
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Rung:
 
 @dataclass(frozen=True)
 class Compared:
-    """A rung against the best one: mean paired difference over the folds and its standard error."""
+    """A rung against the best one: mean paired difference over the folds and its corrected standard error."""
 
     rung: Rung
     behind: float
@@ -52,7 +55,40 @@ def choose(rungs: Sequence[Rung]) -> list[Compared]:
     """
     best = max(rungs, key=lambda r: (r.score, -r.features, r.experiment, r.model))
     gaps = [np.subtract(best.fold_scores, r.fold_scores) for r in rungs]
-    errors = [float(g.std(ddof=1) / np.sqrt(len(g))) for g in gaps]
+    errors = [fold_error(gap.tolist()) for gap in gaps]
     within = [r for r, g, e in zip(rungs, gaps, errors, strict=True) if g.mean() <= e]
     winner = min(within, key=lambda r: (r.features, -r.score, r.experiment, r.model))
     return [Compared(r, float(g.mean()), e, r is winner) for r, g, e in zip(rungs, gaps, errors, strict=True)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rung against the one below it with the same model: paired difference over the folds, 95 % interval."""
+
+    rung: Rung
+    below: Rung
+    gain: float
+    low: float
+    high: float
+
+    @property
+    def words(self) -> str:
+        """Whether the step pays, as a sentence."""
+        found = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+        verdict = "cannot be told from noise on these folds"
+        if self.low > 0:
+            verdict = "pays"
+        elif self.high < 0:
+            verdict = "costs"
+        return f"{self.below.experiment} to {self.rung.experiment} with {self.rung.model} {verdict}: {found}."
+
+
+def steps(rungs: Sequence[Rung]) -> list[Step]:
+    """Every rung against the one before it in the order given, model by model; all scored on the same folds."""
+    found = []
+    for model in dict.fromkeys(r.model for r in rungs):
+        ladder = [r for r in rungs if r.model == model]
+        for below, rung in itertools.pairwise(ladder):
+            gains = np.subtract(rung.fold_scores, below.fold_scores).tolist()
+            found.append(Step(rung, below, float(np.mean(gains)), *fold_interval(gains)))
+    return found

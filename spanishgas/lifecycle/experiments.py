@@ -12,7 +12,7 @@ from spanishgas import code
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.metrics import fold_interval, ranking, with_intervals
-from spanishgas.evaluation.selection import Compared, Rung, choose
+from spanishgas.evaluation.selection import Compared, Rung, choose, steps
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
@@ -232,7 +232,10 @@ def _configuration() -> list[object]:
 def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
     winner = next(c.rung for c in compared if c.chosen)
     run.document({"runs": [c.rung.run_id for c in compared], "chosen": winner.run_id}, "ladder.json")
-    run.text(markdown(ladder_table(compared)), "ladder.md")
+    table = markdown(ladder_table(compared))
+    pays = "\n".join(f"- {step.words}" for step in steps([c.rung for c in compared]))
+    words = "\n\n".join(part for part in (sentence(compared), table, pays) if part)
+    run.text(words, "ladder.md")
     run.figure(charts.ladder_chart(compared), "ladder.png")
     run.log(
         metrics={"cv.average_precision": winner.score},
@@ -242,7 +245,7 @@ def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
             "chosen.run": winner.run_id,
         },
     )
-    run.describe(f"{sentence(compared)}\n\n{markdown(ladder_table(compared))}")
+    run.describe(words)
 
 
 def sentence(compared: Sequence[Compared]) -> str:

@@ -22,7 +22,7 @@ from spanishgas.evaluation.metrics import (
     ranking,
     with_intervals,
 )
-from spanishgas.evaluation.selection import Rung, choose
+from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, realised_value
 from spanishgas.features import load_tiers
 from spanishgas.settings import settings
@@ -122,8 +122,8 @@ def test_the_interval_contains_the_point_and_the_same_seed_gives_the_same(
     assert low < inner[0] < inner[1] < high
 
 
-def test_the_fold_interval_is_students_t_by_hand() -> None:
-    half = 4.302653 * 0.1 / np.sqrt(3)  # t of 0.975 at 2 degrees of freedom; sample deviation 0.1
+def test_the_fold_interval_is_students_t_with_the_corrected_error_by_hand() -> None:
+    half = 4.302653 * 0.1 * np.sqrt(1 / 3 + 1 / 2)  # t of 0.975 at 2 degrees of freedom; sample deviation 0.1
     assert fold_interval([0.6, 0.7, 0.8]) == pytest.approx((0.7 - half, 0.7 + half))
 
 
@@ -150,7 +150,7 @@ def chosen(*rungs: Rung) -> str:
 
 def test_the_simplest_within_one_paired_standard_error_wins() -> None:
     best, simple = rung("E5", 56, 0.72, 0.74, 0.76), rung("E1", 23, 0.72, 0.71, 0.76)
-    assert chosen(best, simple) == "E1-xgboost"  # behind 0.01, standard error 0.01
+    assert chosen(best, simple) == "E1-xgboost"  # behind 0.01, corrected standard error 0.016
 
 
 def test_a_small_but_steady_gap_is_beyond_one_standard_error() -> None:
@@ -162,7 +162,7 @@ def test_the_gap_and_its_standard_error_by_hand() -> None:
     best, other = choose([rung("E5", 56, 0.7, 0.8, 0.9), rung("E1", 23, 0.7, 0.7, 0.7)])
     assert (best.behind, best.standard_error, best.within) == (0, 0, True)
     assert other.behind == pytest.approx(0.1)
-    assert other.standard_error == pytest.approx(0.1 / np.sqrt(3))
+    assert other.standard_error == pytest.approx(0.1 * np.sqrt(1 / 3 + 1 / 2))
     assert not other.within
 
 
@@ -188,6 +188,21 @@ def test_the_choice_does_not_depend_on_the_order_given() -> None:
     for _ in range(200):
         rungs = [rung(f"E{i}", int(rng.integers(10, 60)), *rng.normal(0.7, 0.02, 5)) for i in range(6)]
         assert chosen(*rungs) == chosen(*reversed(rungs))
+
+
+@pytest.mark.parametrize(
+    ("above", "verdict"),
+    [
+        ((0.80, 0.81, 0.82), "E0 to E1 with xgboost pays: +0.1000"),
+        ((0.60, 0.61, 0.62), "E0 to E1 with xgboost costs: -0.1000"),
+        ((0.60, 0.81, 0.72), "cannot be told from noise"),
+    ],
+)
+def test_a_step_up_the_ladder_is_judged_in_words(above: tuple[float, ...], verdict: str) -> None:
+    lower, other = rung("E0", 15, 0.70, 0.71, 0.72), rung("E0", 15, 0.1, 0.2, 0.3, model="forest")
+    (step,) = steps([lower, other, rung("E1", 23, *above)])
+    assert verdict in step.words
+    assert step.low <= step.gain <= step.high
 
 
 # --- value
