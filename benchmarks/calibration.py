@@ -117,5 +117,10 @@ def main(customers: int = CUSTOMERS, seeds: int = 5) -> None:
     print(ladder(measured).round(3).to_string())
 
 
+def run(quick: bool) -> None:
+    """A named benchmark: one small utility if `quick`."""
+    main(2_000, 1) if quick else main()
+
+
 if __name__ == "__main__":
     main()

@@ -209,5 +209,10 @@ def main(customers: int = CUSTOMERS, seed: int = SEED) -> None:
     print(f"largest difference from PUBLISHED: {np.abs(flat(fitted) - flat(churn.PUBLISHED)).max():.3f}")
 
 
+def run(quick: bool) -> None:
+    """A named benchmark: few customers if `quick`."""
+    main(10_000 if quick else CUSTOMERS)
+
+
 if __name__ == "__main__":
     main()

@@ -7,6 +7,7 @@ import shutil
 from datetime import date
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ from spanishgas.errors import DataError
 from spanishgas.evaluation.likeness import Likeness, figures, markdown, report
 from spanishgas.evaluation.simultaneous import critical, means, shares
 from spanishgas.lake import RAW_FILES
+from spanishgas.lifecycle.data import simulate
 from spanishgas.simulate import write_extract
 
 AS_OF = date(2024, 12, 31)
@@ -115,6 +117,21 @@ def test_the_report_reads_as_a_table_and_as_data(found: Likeness) -> None:
     data = json.loads(json.dumps(found.data()))
     assert data["outside"] == list(found.outside)
     assert {entry["name"] for entry in data["figures"]} == {figure.name for figure in figures()}
+
+
+def test_a_report_is_shown_and_kept_in_the_run_that_drew_the_extract(tracking: Path) -> None:
+    shown: list[str] = []
+    arguments = {"customers": 1_200, "seed": 2, "as_of": AS_OF, "labelled": True}
+    simulate(tracking / "raw", **arguments, report=shown.append)  # type: ignore[arg-type]
+    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
+    kept = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/likeness.json")
+    assert run.data.metrics["figures.outside"] == len(kept["outside"])
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/likeness.md") == shown[0]
+    assert (
+        0
+        < run.data.metrics["best.average_precision_before_text"]
+        < run.data.metrics["best.average_precision"]
+    )
 
 
 def test_an_extract_too_small_to_compare_is_refused(tmp_path: Path) -> None:
