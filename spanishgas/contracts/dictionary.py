@@ -32,6 +32,8 @@ class Entry(_Strict):
     high: float | None = None
     values: tuple[str, ...] | None = None
     """The labels that a category may have."""
+    max_null: float = 1.0
+    """Largest share of customers without a value."""
 
     @model_validator(mode="after")
     def _limits_fit_the_kind(self) -> Entry:

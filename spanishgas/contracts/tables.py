@@ -225,5 +225,5 @@ def _feature(entry: Entry) -> Field:
         return Field(Kind.FLAG, required=True)
     if entry.kind == "numeric":
         kind = Kind.COUNT if entry.whole else Kind.NUMBER
-        return Field(kind, required=entry.whole, low=entry.low, high=entry.high)
-    return Field(Kind.TEXT, required=entry.kind == "cross", values=entry.values)
+        return Field(kind, required=entry.whole, low=entry.low, high=entry.high, max_null=entry.max_null)
+    return Field(Kind.TEXT, required=entry.kind == "cross", values=entry.values, max_null=entry.max_null)

@@ -11,6 +11,7 @@ from datetime import date
 
 import ibis
 import ibis.expr.types as ir
+import pandas as pd
 
 from spanishgas.contracts import contract
 from spanishgas.contracts.tables import ATTRIBUTES, CONTRACTS, COSTS, PRICES
@@ -63,7 +64,27 @@ class Bronze:
         table = table.left_join(province, "customer_id").drop("customer_id_right")
         table = table.left_join(self._costs(), ["province", "month"])
         table = table.select(*contract("bronze_customer_month").fields)
-        return self.engine.hold("bronze_customer_month", table, by=["customer_id", "month"])
+        table = self.engine.hold("bronze_customer_month", table, by=["customer_id", "month"])
+        self._count_odd(table, customers)
+        return table
+
+    def _count_odd(self, months: ir.Table, customers: ir.Table) -> None:
+        """Customer-months that are kept as they are, but hardly can be true."""
+        known = customers.select(
+            "customer_id", "contracted_power_kw", active_from="customer_first_activation_date"
+        )
+        table = months.left_join(known, "customer_id")
+        hours = [
+            (table.month == month, pd.Period(month, freq="M").days_in_month * 24) for month in self.window
+        ]
+        odd = {
+            "odd.consumption_before_activation": table.month < table.active_from.strftime("%Y-%m"),
+            "odd.more_than_the_power_allows": table.monthly_elec_kwh
+            > table.contracted_power_kw * ibis.cases(*hours),
+        }
+        self.quality.measure(
+            "bronze_customer_month", table, **{name: flagged(odd_) for name, odd_ in odd.items()}
+        )
 
     def _labels(self) -> ir.Table:
         name = "churn_label"

@@ -72,23 +72,26 @@ def build(
     mapping: Path | None = None,
     run_id: str | None = None,
     progress: Callable[[str], None] = _log,
+    quality: Quality | None = None,
 ) -> EtlReport:
     """Build bronze, silver and gold of the extract in `raw` (a folder or an s3:// prefix) as of `as_of`.
 
     - The same rows in any order give the same bytes; rows dated after `as_of` change no byte of gold.
     - Nothing is published unless every table keeps its contract; unchanged inputs and code publish nothing anew.
+    - `quality` holds the report also where the build stops: as far as it came.
     - Raises `ContractError` for files that break their contract, `UsageError` for the folder, engine or settings.
     """
     started = time.monotonic()
     with lake.building(as_of), connect(engine) as opened:
-        stage = _Stage(
-            open_source(raw, mapping, lake.root / "downloads"), lake, as_of, opened, run_id, progress
-        )
+        quality = quality or Quality()
+        source = open_source(raw, mapping, lake.root / "downloads")
+        stage = _Stage(source, lake, as_of, opened, run_id, progress, quality)
         reused = stage.reused()
-        snapshots, quality = reused or stage.publish(*stage.compute())
+        snapshots = reused or stage.publish(stage.compute())
     seconds = time.monotonic() - started
-    progress(f"etl: {_summary(quality)} {'unchanged, reused' if reused else 'built'} in {seconds:.1f} s")
-    return EtlReport(snapshots, reused is not None, quality, seconds)
+    report = quality.report
+    progress(f"etl: {_summary(report)} {'unchanged, reused' if reused else 'built'} in {seconds:.1f} s")
+    return EtlReport(snapshots, reused is not None, report, seconds)
 
 
 class _Stage:
@@ -102,14 +105,16 @@ class _Stage:
         engine: Engine,
         run_id: str | None,
         progress: Callable[[str], None],
+        quality: Quality,
     ) -> None:
         self.source, self.lake, self.as_of, self.engine = source, lake, as_of, engine
-        self.run_id, self.progress = run_id, progress
+        self.run_id, self.progress, self.quality = run_id, progress, quality
         self.tiers: Tiers = load_tiers()
         self.model: SentimentModel = load_model()
         self.digests = source.digests()
         inputs = [
             engine.name,
+            settings().max_quarantined,
             self.digests,
             source.identity(),
             as_of,
@@ -120,8 +125,8 @@ class _Stage:
         ]
         self.fingerprint = code.fingerprint("etl", *inputs)
 
-    def reused(self) -> tuple[dict[str, Snapshot], Report] | None:
-        """The current tables and their quality report, if all come whole from this fingerprint and from each other."""
+    def reused(self) -> dict[str, Snapshot] | None:
+        """The current tables, if they and their report come whole from this fingerprint and from each other."""
         found = {table: self.lake.find(table, self.as_of) for table in SOURCES}
         whole = {
             t: s for t, s in found.items() if s and s.manifest.fingerprint == self.fingerprint and s.whole
@@ -132,11 +137,14 @@ class _Stage:
         if any(digests.get(name) != d for s in whole.values() for name, d in s.manifest.built_from.items()):
             return None
         report = self._read_quality(whole["gold_master"])
-        return None if report is None else (whole, report)
+        if report is None:
+            return None
+        self.quality.report.update(report)
+        return whole
 
-    def compute(self) -> tuple[dict[str, ir.Table], Quality]:
-        """The tables, held and checked, and the quality report."""
-        quality, engine, as_of = Quality(), self.engine, self.as_of
+    def compute(self) -> dict[str, ir.Table]:
+        """The tables, held and checked."""
+        quality, engine, as_of = self.quality, self.engine, self.as_of
         small, known = raw.read(self.source, engine.reader, quality)
         small = {name: engine.take(f"raw_{name}", table) for name, table in small.items()}
         bronze = Bronze(small, engine.take("known", known), as_of, engine, quality)
@@ -155,7 +163,7 @@ class _Stage:
         for table, data in tables.items():
             quality.measure(table, data, rows=data.count())
             quality.profile(table, data)
-        return tables, quality
+        return tables
 
     def _roll_up(self) -> RollUp:
         """Each engine opens and rolls up the hours in its own words: no other step is about speed."""
@@ -171,7 +179,7 @@ class _Stage:
             hours = hours_spark.open_hours(self.source, self.engine)
             return rollup_spark.roll_up(hours, self.as_of, self.engine)
 
-    def publish(self, tables: Mapping[str, ir.Table], quality: Quality) -> tuple[dict[str, Snapshot], Report]:
+    def publish(self, tables: Mapping[str, ir.Table]) -> dict[str, Snapshot]:
         """Publish the tables in order, each naming the digests of what it was built from."""
         digests, snapshots = dict(self.digests), {}
         for table, sources in SOURCES.items():
@@ -185,8 +193,8 @@ class _Stage:
                 run_id=self.run_id,
             )
             digests[table] = snapshots[table].manifest.digest
-        self._write_quality(snapshots["gold_master"], quality.report)
-        return snapshots, quality.report
+        self._write_quality(snapshots["gold_master"], self.quality.report)
+        return snapshots
 
     def _checked(self, name: str, table: ir.Table) -> ir.Table:
         self.progress(f"etl: {name} computed")

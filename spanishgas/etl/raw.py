@@ -25,6 +25,8 @@ from spanishgas.etl.quality import FAULT, ROW, Quality, flagged
 from spanishgas.etl.source import HOURS, MEND, Source
 from spanishgas.lake import RAW_FILES
 
+WHOLE = 2.0**53
+"""Above it a double no longer tells whole numbers apart."""
 UNREADABLE_DATES = 0.5
 """More of a column's dates than this share that do not parse are not dirt but a wrong column."""
 
@@ -97,7 +99,8 @@ def _parse(text: ir.StringColumn, field: Field) -> ir.Value:
             return _number(text)
         case _:
             number = _number(text)
-            return ibis.ifelse(number == number.round(), number, None).try_cast("int64")
+            number = ibis.ifelse(number.abs() < WHOLE, number, None)
+            return ibis.ifelse(number == number.round(), number, None).cast("int64")
 
 
 def _number(text: ir.StringColumn) -> ir.FloatingValue:

@@ -110,9 +110,9 @@ def _count_unknown_channels(bronze: ir.Table, quality: Quality) -> None:
     folded = bronze.sales_channel.strip().lower()
     odd = bronze.filter(folded.notin(list(CHANNELS))).group_by("sales_channel").agg(n=lambda t: t.count())
     found = odd.order_by([ibis.desc("n"), "sales_channel"]).to_pyarrow().to_pylist()
-    quality.add("silver_customer", unknown_channels=sum(row["n"] for row in found))
-    named = {f"unknown_channel.{row['sales_channel'].strip()}": row["n"] for row in found[:NAMED_CHANNELS]}
-    quality.add("silver_customer", **named)
+    named = ", ".join(f"{row['sales_channel'].strip()[:40]} ({row['n']})" for row in found[:NAMED_CHANNELS])
+    total = sum(row["n"] for row in found)
+    quality.add("silver_customer", **{"odd.unknown_channel": total, "odd.unknown_channel_names": named})
 
 
 def _count_missing(months: ir.Table, quality: Quality) -> None:

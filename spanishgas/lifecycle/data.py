@@ -7,6 +7,8 @@ from datetime import date
 from pathlib import Path
 
 from spanishgas.etl import EtlReport, build
+from spanishgas.etl import report as quality_report
+from spanishgas.etl.quality import Quality
 from spanishgas.evaluation import likeness
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
@@ -77,21 +79,34 @@ def etl(
     mapping: Path | None = None,
     progress: Callable[[str], None] = lambda step: None,
 ) -> EtlReport:
-    """Build bronze, silver and gold of one extract; tables that are up to date are left as they are."""
+    """Build bronze, silver and gold of one extract; tables that are up to date are left as they are.
+
+    The run gets the data-quality report (quality.json, quality.md, metrics), as far as it came where a table stops the
+    build. It holds counts, shares and ranges; rows stay in the lake.
+    """
     params = {"raw": raw, "as_of": as_of, "engine": engine, "mapping": mapping or "auto"}
     place = str(raw) if "://" in str(raw) else Path(raw).resolve().as_uri()
     with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": place}) as run:
-        report = build(raw, lake, as_of, engine=engine, mapping=mapping, run_id=run.run_id, progress=progress)
+        quality = Quality()
+        try:
+            report = build(
+                raw,
+                lake,
+                as_of,
+                engine=engine,
+                mapping=mapping,
+                run_id=run.run_id,
+                progress=progress,
+                quality=quality,
+            )
+        finally:
+            run.log(metrics=quality_report.metrics(quality.report))
+            run.document(quality.report, "quality.json")
+            run.text(quality_report.markdown(quality.report), "quality.md")
         run.log(
-            metrics={
-                f"quality.{table}.{name}": float(value)
-                for table, values in report.quality.items()
-                for name, value in values.items()
-            },
             tags={name: snapshot.uri for name, snapshot in report.snapshots.items()}
             | {"reused": report.reused},
         )
-        run.document(report.quality, "quality.json")
         rows = "\n".join(
             f"| {n} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for n, s in report.snapshots.items()
         )
