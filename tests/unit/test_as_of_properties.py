@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ DATED = {
     "customer_contracts": "contract_start_date",
 }
 Raw = Mapping[str, Sequence[Row]]
+pytestmark = pytest.mark.slow
 few = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ids = st.sampled_from([*IDS, "C9"])
