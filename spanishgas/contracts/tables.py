@@ -21,6 +21,8 @@ _KNOWN_FLAG = Field(Kind.FLAG, max_null=_NEARLY_ALL)
 _KNOWN_DAY = Field(Kind.DAY, max_null=_NEARLY_ALL)
 _KEY_DAY = Field(Kind.DAY, required=True)
 
+LARGEST_READING = 9.2e6
+"""Of one hour (kWh, m3): what a 64-bit integer holds in units of 1e-12, and more than a city's load."""
 ATTRIBUTES: Mapping[str, Field] = {
     "contracted_power_kw": _POWER,
     "is_industrial": _KNOWN_FLAG,
@@ -69,8 +71,8 @@ RAW: Mapping[str, Table] = {
         {
             "customer_id": ID,
             "timestamp": Field(Kind.TIME, required=True),
-            "consumption_elec_kwh": NUMBER,
-            "consumption_gas_m3": NUMBER,
+            "consumption_elec_kwh": Field(Kind.NUMBER, high=LARGEST_READING),
+            "consumption_gas_m3": Field(Kind.NUMBER, high=LARGEST_READING),
         },
         closed=False,
     ),

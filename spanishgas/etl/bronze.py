@@ -12,6 +12,7 @@ from datetime import date
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
+import pyarrow as pa
 
 from spanishgas.contracts import contract
 from spanishgas.contracts.tables import ATTRIBUTES, CONTRACTS, COSTS, PRICES
@@ -19,9 +20,11 @@ from spanishgas.etl import calendar
 from spanishgas.etl.engine import Engine
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.quality import ROW, Quality, flagged, rows
-from spanishgas.etl.rollup import RollUp, customer_months
+from spanishgas.etl.rollup import RollUp, customer_months, fault
 from spanishgas.etl.source import HOURS as TABLE
 
+EXAMPLES = 1_000
+"""Hours of one rule that quarantine shows; all are counted."""
 PAST_DATES = ("customer_first_activation_date", "last_product_change_date")
 """Dates that cannot lie after as_of."""
 
@@ -146,19 +149,48 @@ class Bronze:
         )
         counts = self.engine.hold("hour_counts", counts)
         mine, orphan = counts.has_id & counts.known, counts.has_id & ~counts.known
+        bad = counts.unreadable_time + counts.bad_elec + counts.bad_gas
         sums = {
             "rows_in": counts.rows_in.sum(),
             "quarantined.missing.customer_id": _where(~counts.has_id, counts.rows_in),
             "quarantined.orphan": _where(orphan, counts.rows_in),
             "quarantined.unreadable.timestamp": _where(mine, counts.unreadable_time),
-            "unused.outside_window": _where(mine, counts.rows_in - counts.unreadable_time - counts.in_window),
+            **{
+                f"quarantined.out_of_range.{column}": _where(mine, counts[f"bad_{name}"])
+                for name, column in READINGS.items()
+            },
+            "unused.outside_window": _where(mine, counts.rows_in - bad - counts.in_window),
             "collapsed": _where(mine, counts.in_window - counts.kept),
             **{f"repaired.negative_{name}": counts[f"negative_{name}"].sum() for name in READINGS},
             **{f"missing_as_0.{name}": counts[f"without_{name}"].sum() for name in READINGS},
         }
         self.quality.measure(TABLE, counts, **sums)
+        for rule, bad_hours in self._bad_hours(hours.hours).items():
+            if count := self.quality.count(TABLE, f"quarantined.{rule}"):
+                self.quality.add_quarantined(TABLE, rule, count, self._examples(bad_hours))
         self.quality.judge(TABLE)
         self.quality.settle(TABLE)
+
+    def _bad_hours(self, hours: ir.Table) -> dict[str, ir.Table]:
+        """The hours that each rule sets apart, nothing read yet; the first rule that holds is the hour's."""
+        has_id = _is_id(hours.customer_id)
+        mine = hours.filter(has_id).semi_join(self.known, "customer_id")
+        timed = mine.filter(fault(mine).isnull())
+        return {
+            "missing.customer_id": hours.filter(~has_id),
+            "orphan": hours.filter(has_id).anti_join(self.known, "customer_id"),
+            **{
+                f"out_of_range.{column}": mine.filter(fault(mine) == name)
+                for name, column in READINGS.items()
+            },
+            "unreadable.timestamp": timed.filter(timed.hour.isnull()),
+        }
+
+    def _examples(self, hours: ir.Table) -> pa.Table:
+        """The first of these hours in the order of their values, in the columns of the file."""
+        first = hours.order_by(["customer_id", "written", *READINGS]).limit(EXAMPLES)
+        names = {"customer_id": "customer_id", "timestamp": "written"}
+        return first.select(**names, **{column: name for name, column in READINGS.items()}).to_pyarrow()
 
     def _of_known(self, name: str, table: ir.Table) -> ir.Table:
         self.quality.quarantine(name, "orphan", table.anti_join(self.known, "customer_id"))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
+import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -20,7 +21,9 @@ READINGS = {"elec": "consumption_elec_kwh", "gas": "consumption_gas_m3"}
 
 
 def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
-    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), nothing read yet; null where a text does not parse.
+    """customer_id, hour (naive timestamp; as `written`: text), elec and gas (kWh, m3), nothing read yet.
+
+    A time that does not parse is null, a reading that does not is NaN.
 
     Raises `ContractError` for a file that is missing or cannot be read, and for columns missing or of another type.
     """
@@ -34,7 +37,8 @@ def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
     return hours.select(
         customer_id=hours[columns["customer_id"]].cast("string"),
         hour=_typed(hours[columns["timestamp"]], "timestamp"),
-        **{name: _typed(hours[columns[reading]], "float64") for name, reading in READINGS.items()},
+        written=hours[columns["timestamp"]].cast("string"),
+        **{name: _number(hours[columns[reading]]) for name, reading in READINGS.items()},
     )
 
 
@@ -57,6 +61,14 @@ def _open_csv(file: Path, width: int, delimiter: str, engine: DuckEngine) -> ir.
 
 def _typed(column: ir.Column, kind: str) -> ir.Value:
     return column.try_cast(kind) if column.type().is_string() else column.cast(kind)
+
+
+def _number(column: ir.Column) -> ir.Value:
+    number = _typed(column, "float64")
+    if not column.type().is_string():
+        return number
+    blank = (column.strip() == "").fill_null(True)
+    return ibis.ifelse(blank, None, number.fill_null(float("nan")))
 
 
 @contextmanager

@@ -60,9 +60,8 @@ def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
     nanoseconds = dict(frame.dtypes)[columns["timestamp"]] == "bigint"
     time = f"timestamp_micros({theirs['timestamp']} div 1000)" if nanoseconds else theirs["timestamp"]
     readings = [f"{theirs[column]}::double AS {name}" for name, column in READINGS.items()]
-    return frame.selectExpr(
-        f"{theirs['customer_id']}::string AS customer_id", f"{time}::timestamp_ntz AS hour", *readings
-    )
+    times = [f"{time}::timestamp_ntz AS hour", f"{time}::timestamp_ntz::string AS written"]
+    return frame.selectExpr(f"{theirs['customer_id']}::string AS customer_id", *times, *readings)
 
 
 @contextmanager

@@ -4,6 +4,8 @@
 
 - Readings become whole units of 1e-12, so sums are of integers: the result is the same to the last bit for any order
   of rows and any number of threads.
+- A reading that is no such number (infinite, NaN, more than a city's load) is left out and counted. On clean hours
+  nothing is asked for this: the pass stops at such a reading, and only then begins anew without them.
 - The same pass sums a 40-bit code per hour. A slot whose number of rows and sum of codes are the calendar's holds
   each of its hours once (but for one chance in 2^40). Only customers with another slot are read a second time, so that
   an hour that stands twice counts once, with the larger reading of each commodity.
@@ -15,22 +17,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
+import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
 
-from spanishgas.contracts.tables import PERIODS
-from spanishgas.errors import ContractError
+from spanishgas.contracts.tables import LARGEST_READING, PERIODS
 from spanishgas.etl import calendar
 from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.hours import READINGS
-from spanishgas.etl.source import HOURS as TABLE
-from spanishgas.etl.source import MEND
 
 UNIT = 1e12
-LARGEST = 9.2e6
-"""Largest reading of one hour (kWh, m3) that a 64-bit integer holds in these units; a city's load is less."""
 KWH_PER_M3 = 11.0
+SET_APART = ("unreadable_time", *(f"bad_{name}" for name in READINGS))
+"""Hours of a customer that cannot be used, by what is wrong with them."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +41,59 @@ class RollUp:
     """customer_id, slot, elec and gas in units of 1e-12: the slots that hold at least one hour."""
     counts: ir.Table
     """Per customer id (null and blank ones included) the rows of the file by what became of them."""
+    hours: ir.Table
+    """The hours as they were opened, to find examples in."""
 
 
 def roll_up(hours: ir.Table, as_of: date, engine: DuckEngine) -> RollUp:
-    """Roll the hours of the window before `as_of` up; `ContractError` if a reading is no number that fits."""
+    """Roll the hours of the window before `as_of` up; those that cannot be used are left out and counted."""
     frame = calendar.hours(as_of)
     with engine.streaming():
-        first = engine.hold("slots_first", _sums(_on_calendar(hours, frame)))
-        check_readings(first)
-        suspects = _suspects(first, frame)
-        if first.filter(first.slot.isnull() & (first.timed > 0)).count().execute():
-            suspects = suspects.union(_off_the_hour(hours, frame), distinct=True)
-        suspects = engine.hold("suspects", suspects)
-        if not suspects.count().execute():
-            return RollUp(first.filter(first.slot.notnull()), counts(first, first))
-        second = engine.hold("slots_second", _sums(_on_calendar(_each_hour_once(hours, suspects), frame)))
-        slots = engine.hold("slots", first.anti_join(suspects, "customer_id").union(second))
-        return RollUp(slots.filter(slots.slot.notnull()), counts(first, slots))
+        usable, first, apart = _first_pass(hours, frame, engine)
+        odd = _suspects(first, frame)
+        if first.filter(first.slot.isnull()).count().execute():
+            apart.append(engine.hold("untimed", _untimed(usable)))
+            odd = odd.union(_off_the_hour(usable, frame), distinct=True)
+        suspects = engine.hold("suspects", odd)
+        slots = first
+        if suspects.count().execute():
+            second = engine.hold(
+                "slots_second", _sums(_on_calendar(_each_hour_once(usable, suspects), frame))
+            )
+            slots = engine.hold("slots", first.anti_join(suspects, "customer_id").union(second))
+        return RollUp(slots.filter(slots.slot.notnull()), counts(first, slots, *apart), hours)
+
+
+def _first_pass(
+    hours: ir.Table, frame: pd.DataFrame, engine: DuckEngine
+) -> tuple[ir.Table, ir.Table, list[ir.Table]]:
+    """The hours that can be summed, their sums, and what had to be set apart for that."""
+    try:
+        return hours, engine.hold("slots_first", _sums(_on_calendar(hours, frame))), []
+    except (duckdb.ConversionException, duckdb.OutOfRangeException):
+        usable = hours.filter(fault(hours).isnull())
+        apart = engine.hold("bad_readings", bad_readings(hours))
+        return usable, engine.hold("slots_first", _sums(_on_calendar(usable, frame))), [apart]
+
+
+def fault(hours: ir.Table) -> ir.StringValue:
+    """Which reading (elec, gas) of an hour cannot be summed; null where both can. One below 0 can: as 0."""
+    endless = {name: hours[name].isnan() | hours[name].isinf() for name in READINGS}
+    wrong = {name: odd | (hours[name] > LARGEST_READING) for name, odd in endless.items()}
+    return ibis.cases(*((odd.fill_null(False), name) for name, odd in wrong.items()))
+
+
+def bad_readings(hours: ir.Table) -> ir.Table:
+    """Per customer id the hours that `fault` names, by reading."""
+    found = hours.mutate(fault=fault(hours))
+    found = found.filter(found.fault.notnull())
+    kinds = {f"bad_{name}": (found.fault == name).cast("int64").sum() for name in READINGS}
+    return found.group_by("customer_id").agg(**kinds)
+
+
+def _untimed(hours: ir.Table) -> ir.Table:
+    lost = hours.filter(hours.hour.isnull())
+    return lost.group_by("customer_id").agg(unreadable_time=lost.count())
 
 
 def customer_months(slots: ir.Table, as_of: date) -> ir.Table:
@@ -87,31 +123,21 @@ def _on_calendar(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
 
 
 def _sums(hours: ir.Table) -> ir.Table:
-    """Per customer and slot (null: outside the window, or no time that can be read) all that is asked of the hours."""
-    units = {name: (ibis.greatest(hours[name], 0.0) * UNIT).try_cast("int64") for name in READINGS}
+    """Per customer and slot (null: outside the window, or no time that can be read) all that is asked of the hours.
+
+    x + |x| is twice the reading, or 0 below 0: as exact as the greater of the two, and cheaper per row.
+    """
+    units = {name: ((hours[name] + hours[name].abs()) * (UNIT / 2)).cast("int64") for name in READINGS}
     return hours.group_by("customer_id", "slot").agg(
         n_rows=hours.count(),
         copies=hours.copies.sum() if "copies" in hours.columns else hours.count(),
-        code=hours.code.sum(),
-        timed=hours.hour.count(),
-        **{name: unit.sum().cast("decimal(38, 0)") for name, unit in units.items()},
-        **{f"read_{name}": unit.count() for name, unit in units.items()},
+        code=hours.code.cast(
+            "float64"
+        ).sum(),  # exact for every number of rows that the calendar has in a slot
+        **{name: unit.sum().fill_null(0).cast("decimal(38, 0)") for name, unit in units.items()},
         **{f"given_{name}": hours[name].count() for name in READINGS},
-        **{f"negative_{name}": (hours[name] < 0).sum() for name in READINGS},
+        **{f"negative_{name}": (hours[name] < 0).cast("int32").sum().fill_null(0) for name in READINGS},
     )
-
-
-def check_readings(sums: ir.Table) -> None:
-    """`ContractError` if a reading is no number that fits."""
-    bad = {name: (sums.n_rows - sums[f"read_{name}"]).sum() for name in READINGS}
-    counts = sums.aggregate(**bad).to_pyarrow().to_pylist()[0]
-    faults = [
-        f"{counts[name]} rows in column '{column}' are not numbers up to {LARGEST:g}: infinite, NaN or larger"
-        for name, column in READINGS.items()
-        if counts[name]
-    ]
-    if faults:
-        raise ContractError.broken(TABLE, faults, MEND)
 
 
 def _suspects(sums: ir.Table, frame: pd.DataFrame) -> ir.Table:
@@ -137,16 +163,33 @@ def _each_hour_once(hours: ir.Table, customers: ir.Table) -> ir.Table:
     return chosen.group_by("customer_id", "hour").agg(copies=chosen.count(), **readings)
 
 
-def counts(first: ir.Table, final: ir.Table) -> ir.Table:
-    """Rows of each customer as the file has them (`first`), and what became of them (`final`)."""
+def counts(first: ir.Table, final: ir.Table, *apart: ir.Table) -> ir.Table:
+    """Rows of each customer as the file has them, and what became of them.
+
+    From the sums before (`first`) and after copies were collapsed (`final`), and what was set `apart`: tables by
+    customer_id with one or more columns of `SET_APART`. A reading that was set apart is in no sum.
+    """
     rows = first.group_by("customer_id").agg(
-        rows_in=first.n_rows.sum(),
-        unreadable_time=(first.n_rows - first.timed).sum(),
+        n_rows=first.n_rows.sum(),
         **{f"negative_{name}": first[f"negative_{name}"].sum() for name in READINGS},
         **{f"without_{name}": (first.n_rows - first[f"given_{name}"]).sum() for name in READINGS},
     )
     inside = final.filter(final.slot.notnull())
     kept = inside.group_by("customer_id").agg(kept=inside.n_rows.sum(), in_window=inside.copies.sum())
-    return (
-        rows.left_join(kept, "customer_id").drop("customer_id_right").fill_null({"kept": 0, "in_window": 0})
-    )
+    parts = [rows, kept, *apart]
+    names = [name for part in parts for name in part.columns if name != "customer_id"]
+    names += [name for name in SET_APART if name not in names]
+    padded = [
+        part.select(
+            "customer_id",
+            **{
+                name: (part[name] if name in part.columns else ibis.literal(0)).cast("int64")
+                for name in names
+            },
+        )
+        for part in parts
+    ]
+    together = ibis.union(*padded)
+    total = together.group_by("customer_id").agg(**{name: together[name].sum() for name in names})
+    bad = total.bad_elec + total.bad_gas
+    return total.mutate(rows_in=total.n_rows + bad).drop("n_rows")

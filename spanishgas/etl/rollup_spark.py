@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from datetime import date
 
+import ibis
 import ibis.expr.types as ir
 
 from spanishgas.etl import calendar, rollup
@@ -23,13 +24,20 @@ HALF = 2**30
 
 def roll_up(hours: ir.Table, as_of: date, engine: SparkEngine) -> RollUp:
     """`rollup.roll_up` on Spark: `hours` is a table of the engine with customer_id, hour, elec and gas."""
-    first = engine.keep("slots_first", engine.sql(_sums(stamped(hours.get_name(), as_of), "count(*)")))
-    rollup.check_readings(first)
+    name, apart = hours.get_name(), []
+    first = engine.keep("slots_first", engine.sql(_sums(stamped(name, as_of), "count(*)")))
+    if first.filter(first.n_rows > ibis.least(first.read_elec, first.read_gas)).count().execute():
+        apart.append(engine.hold("bad_readings", rollup.bad_readings(hours)))
+        usable = hours.filter(rollup.fault(hours).isnull())
+        engine.sql(engine.con.compile(usable)).createOrReplaceTempView("usable_hours")
+        name = "usable_hours"
+        first = engine.keep("slots_first", engine.sql(_sums(stamped(name, as_of), "count(*)")))
+    untimed = first.group_by("customer_id").agg(unreadable_time=(first.n_rows - first.timed).sum())
     suspects = engine.keep("suspects", engine.sql(_suspects(as_of)))
-    engine.sql(_each_hour_once(hours.get_name())).createOrReplaceTempView("hours_once")
+    engine.sql(_each_hour_once(name)).createOrReplaceTempView("hours_once")
     second = engine.keep("slots_second", engine.sql(_sums(stamped("hours_once", as_of), "sum(copies)")))
     slots = engine.hold("slots", first.anti_join(suspects, "customer_id").union(second))
-    return RollUp(slots.filter(slots.slot.notnull()), rollup.counts(first, slots))
+    return RollUp(slots.filter(slots.slot.notnull()), rollup.counts(first, slots, untimed, *apart), hours)
 
 
 def stamped(hours: str, as_of: date) -> str:
@@ -48,9 +56,10 @@ def stamped(hours: str, as_of: date) -> str:
 
 def _sums(stamped: str, copies: str) -> str:
     """`rollup`'s sums per customer and slot."""
+    given = {name: f"coalesce({name}, 0D)" for name in READINGS}
     units = [
-        f"try_cast(rint(greatest({name}, 0D) * {rollup.UNIT:.0f}D) AS bigint) AS u_{name}"
-        for name in READINGS
+        f"try_cast(rint(({x} + abs({x})) * {rollup.UNIT / 2:.0f}D) AS bigint) AS u_{name}"
+        for name, x in given.items()
     ]
     sums = [
         f"""CAST(sum(shiftright(u_{name}, 30)) AS decimal(20, 0)) * {HALF} + sum(u_{name} & {HALF - 1}) AS {name},

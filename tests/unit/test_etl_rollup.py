@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spanishgas.etl import calendar, rollup
-from spanishgas.etl.engine import connect
+from spanishgas.etl.engine import DuckEngine, connect
 from spanishgas.etl.hours import open_hours
 from spanishgas.etl.source import open_source
 
@@ -93,7 +95,14 @@ def test_no_two_small_exchanges_of_hours_have_the_same_code() -> None:
 
 @pytest.mark.parametrize(
     ("readings", "total"),
-    [([1.0, 2.0], 3.0), ([-1.0, 2.0], 2.0), ([None, 2.0], 2.0), ([None, None], 0.0), ([0.1, 0.2], 0.3)],
+    [
+        ([1.0, 2.0], 3.0),
+        ([-1.0, 2.0], 2.0),
+        ([None, 2.0], 2.0),
+        ([None, None], 0.0),
+        ([-1e300, 2.0], 2.0),
+        ([0.1, 0.2], 0.3),
+    ],
 )
 def test_readings_below_zero_and_missing_ones_add_nothing(
     tmp_path: Path, readings: list[Any], total: float
@@ -114,3 +123,28 @@ def test_a_reading_between_two_hours_counts_for_the_hour_before_it(tmp_path: Pat
     extra = ours["monthly_elec_kwh"] - plain["monthly_elec_kwh"]
     assert extra[0] == pytest.approx(1e6 - hours["consumption_elec_kwh"][100])
     assert (extra[1:] == 0).all()
+
+
+@pytest.mark.parametrize("reading", [np.inf, -np.inf, np.nan, 1e7])
+def test_a_reading_that_is_no_amount_leaves_its_hour_out_and_every_other_hour_as_it_was(
+    tmp_path: Path, reading: float
+) -> None:
+    """pandas writes NaN as no value, so the file is written by Arrow."""
+    hours = pd.concat([year("C1", 1), year("C2", 2)], ignore_index=True)
+    without = months(tmp_path / "without", hours.drop(index=[5, 9000]))
+    spoilt = pa.Table.from_pandas(hours, preserve_index=False)
+    elec = spoilt["consumption_elec_kwh"].to_numpy().copy()
+    elec[[5, 9000]] = reading
+    spoilt = spoilt.set_column(2, "consumption_elec_kwh", pa.array(elec))
+    (tmp_path / "spoilt").mkdir()
+    pq.write_table(spoilt, tmp_path / "spoilt" / "consumption_hourly_2024.parquet")
+    with connect("duckdb") as engine:
+        assert isinstance(engine, DuckEngine)
+        rolled = rollup.roll_up(open_hours(open_source(tmp_path / "spoilt"), engine), AS_OF, engine)
+        counts = rolled.counts.to_pandas()
+        ours = rollup.customer_months(rolled.slots, AS_OF).to_pandas()
+    ours = ours.sort_values(["customer_id", "month"], ignore_index=True)
+    pd.testing.assert_frame_equal(ours, without, check_exact=True)
+    assert counts["bad_elec"].sum() == 2
+    assert counts["rows_in"].sum() == len(hours)
+    assert counts["kept"].sum() == len(hours) - 2
