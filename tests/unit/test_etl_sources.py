@@ -250,14 +250,16 @@ def test_a_gzip_that_was_cut_is_a_contract_error(tmp_path: Path, name: str) -> N
         build(raw, Lake(tmp_path / "lake"), AS_OF)
 
 
-def test_a_cell_of_the_hours_that_does_not_parse_loses_that_cell_alone(tmp_path: Path) -> None:
+def test_an_hour_with_a_reading_that_does_not_parse_goes_to_quarantine(tmp_path: Path) -> None:
     raw = write_raw(tmp_path / "raw")
     frame = hours(raw).astype(str)
     frame.loc[0, "consumption_gas_m3"] = "n/a"
     frame.to_csv(raw / f"{HOURS}.csv", index=False)
-    months = build(raw, Lake(tmp_path / "lake"), AS_OF).snapshots["bronze_customer_month"].pandas()
+    report = build(raw, Lake(tmp_path / "lake"), AS_OF)
+    assert report.quality[HOURS]["quarantined.out_of_range.consumption_gas_m3"] == 1
+    months = report.snapshots["bronze_customer_month"].pandas()
     first = months.set_index(["customer_id", "month"]).loc[("C1", "2024-01")]
-    assert first["monthly_elec_kwh"] == 3.0
+    assert first["monthly_elec_kwh"] == 2.0
 
 
 def test_json_nested_too_deep_is_a_contract_error(tmp_path: Path) -> None:
