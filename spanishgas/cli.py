@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spanishgas.errors import SpanishGasError, TrackingError, UsageError
+from spanishgas.errors import DataError, SpanishGasError, TrackingError, UsageError
 from spanishgas.lake import RAW_FILES, Lake
 from spanishgas.settings import settings
 
@@ -217,6 +217,37 @@ def etl(
     )
     for name, snapshot in report.snapshots.items():
         typer.echo(f"{name}: {snapshot.manifest.rows:,} rows, {snapshot.uri}")
+
+
+@app.command()
+def validate(
+    raw: Annotated[str, typer.Option(help="Folder or s3:// prefix of the seven files.")],
+    as_of: Annotated[
+        str, typer.Option("--as_of", "--as-of", help="As for etl; auto: the raw folder's own date.")
+    ] = AUTO,
+    mapping: Mapped = AUTO,
+) -> None:
+    """Say what etl would make of one raw extract, and what to mend; nothing is written, no server needed."""
+    from spanishgas import pipeline
+    from spanishgas.etl import validate as checks
+    from spanishgas.etl.source import open_source
+
+    day = _given(as_of)
+    when = _date(day, "--as_of") if day else pipeline.extract_date(raw)
+    found = checks.validate(open_source(raw, _path(mapping)), when)
+    typer.echo(found.report)
+    if found.faults:
+        raise DataError("\n".join(found.faults))
+    typer.echo(f"The ETL would run as of {when}.")
+
+
+@app.command()
+def template(out: Annotated[str, typer.Argument(help="Folder to write.")]) -> None:
+    """Write the seven raw files empty, with a README that says what belongs into them."""
+    from spanishgas.etl.template import write_template
+
+    write_template(Path(out))
+    typer.echo(f"{out}: fill the files in, then spanishgas validate --raw {out}")
 
 
 @app.command()

@@ -122,10 +122,10 @@ class Quality:
         limit = settings().max_quarantined
         if total > limit * rows_in:
             share = f"{total} of {rows_in} rows ({total / rows_in:.1%}) cannot be used: more than {limit:.1%}"
-            faults = [share, *(f"{count} rows {self._words(table, rule)}" for rule, count in rules.items())]
+            faults = [share, *(f"{count} rows {self.words(table, rule)}" for rule, count in rules.items())]
             raise ContractError.broken(RAW_FILES[table], faults, _WAY_OUT)
 
-    def _words(self, table: str, rule: str) -> str:
+    def words(self, table: str, rule: str) -> str:
         """What is wrong with the rows of a rule, with the first of their values in sort order."""
         name, _, column = rule.partition(".")
         if not column:

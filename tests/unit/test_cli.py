@@ -196,6 +196,14 @@ def test_where_knows_the_raw_files_of_the_newest_extract(call: Call, tmp_path: P
     assert ended.out == f"{(tmp_path / 'lake/raw/2024-12-31/price_history.csv').as_uri()}\n"
 
 
+def test_where_prints_the_raw_file_that_is_there(call: Call, tmp_path: Path) -> None:
+    raw = Lake("lake").raw(DAY)
+    raw.mkdir(parents=True)
+    (raw / "price_history.csv.gz").write_bytes(b"")
+    ended = call("where", "price_history", "--lake", "lake")
+    assert ended.out == f"{(tmp_path / 'lake/raw/2024-12-31/price_history.csv.gz').as_uri()}\n"
+
+
 def test_a_server_that_cannot_be_reached_is_one_message(tmp_path: Path) -> None:
     uri = "http://127.0.0.1:9"
     ended = process(tmp_path, "score", MLFLOW_TRACKING_URI=uri)

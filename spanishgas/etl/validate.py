@@ -1,0 +1,71 @@
+"""Hold a raw extract against its contracts without building anything: the same steps as the build up to bronze."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+from spanishgas.errors import ContractError
+from spanishgas.etl import raw
+from spanishgas.etl.bronze import Bronze
+from spanishgas.etl.engine import DuckEngine, duckdb
+from spanishgas.etl.hours import open_hours, reading
+from spanishgas.etl.quality import Quality
+from spanishgas.etl.rollup import roll_up
+from spanishgas.etl.source import HOURS, Source
+from spanishgas.lake import RAW_FILES
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a build would say of an extract."""
+
+    report: str
+    """Per file in words: rows, kept, and by rule what goes to quarantine, with an example."""
+    faults: list[str]
+    """What would stop the build; empty if it would run."""
+
+
+def validate(source: Source, as_of: date) -> Validation:
+    """Check all seven files: name every one that cannot be read, or lacks a column; if there is none, check the rows."""
+    quality = Quality()
+    with duckdb() as engine:
+        faults = list(_unreadable(source, engine))
+        if not faults:
+            try:
+                _check_rows(source, as_of, engine, quality)
+            except ContractError as fault:
+                faults.append(str(fault))
+    return Validation("\n".join(_lines(source, quality)), faults)
+
+
+def _unreadable(source: Source, engine: DuckEngine) -> Iterator[str]:
+    for table in RAW_FILES:
+        try:
+            open_hours(source, engine) if table == HOURS else source.text(table)
+        except ContractError as fault:
+            yield str(fault)
+
+
+def _check_rows(source: Source, as_of: date, engine: DuckEngine, quality: Quality) -> None:
+    small, known = raw.read(source, engine, quality)
+    bronze = Bronze(small, known, as_of, engine, quality)
+    customers = bronze.customer()
+    with reading(source.file(HOURS)):
+        hours = roll_up(open_hours(source, engine), as_of, engine)
+    bronze.customer_month(hours, customers)
+
+
+def _lines(source: Source, quality: Quality) -> Iterator[str]:
+    for table, counts in quality.report.items():
+        if table not in RAW_FILES:
+            continue
+        kept = f", {counts['kept']:,} kept" if "kept" in counts else ""
+        yield f"{source.file(table).name}: {counts['rows_in']:,} rows{kept}"
+        for name, count in counts.items():
+            kind, _, rule = name.partition(".")
+            if kind == "quarantined" and rule and count:
+                yield f"  quarantine: {count:,} rows {quality.words(table, rule)}"
+            elif count and kind in ("collapsed", "unused", "repaired", "odd"):
+                yield f"  {kind}{' ' if rule else ''}{rule}: {count:,}"
