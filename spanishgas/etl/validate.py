@@ -28,7 +28,7 @@ class Validation:
 
 
 def validate(source: Source, as_of: date) -> Validation:
-    """Check all seven files: name every one that cannot be read, or lacks a column; if there is none, check the rows."""
+    """Check all seven files: name each that cannot be read or lacks a column; without such, check the rows."""
     quality = Quality()
     with duckdb() as engine:
         faults = list(_unreadable(source, engine))
