@@ -32,7 +32,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
         "labelled": "true",
         "shift": "none",
     },
-    "etl": {"raw": "auto", "lake": "lake", "as_of": "auto", "engine": "duckdb"},
+    "etl": {"raw": "auto", "lake": "lake", "as_of": "auto", "engine": "duckdb", "mapping": "auto"},
     "experiment": {
         "id": "E5",
         "model": "xgboost",
