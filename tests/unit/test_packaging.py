@@ -40,6 +40,8 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
         "lake": "lake",
         "seed": 7,
         "study": "auto",
+        "workers": 1,
+        "patience": 0,
     },
     "ladder": {
         "ids": "auto",
@@ -47,6 +49,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
         "trials": 8,
         "lake": "lake",
         "seed": 7,
+        "workers": 1,
     },
     "evaluate": {"run": "auto", "lake": "lake"},
     "promote": {"version": "challenger", "reason": None},
