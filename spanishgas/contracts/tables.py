@@ -21,8 +21,9 @@ _KNOWN_FLAG = Field(Kind.FLAG, max_null=_NEARLY_ALL)
 _KNOWN_DAY = Field(Kind.DAY, max_null=_NEARLY_ALL)
 _KEY_DAY = Field(Kind.DAY, required=True)
 
-LARGEST_READING = 9.2e6
-"""Of one hour (kWh, m3): what a 64-bit integer holds in units of 1e-12, and more than a city's load."""
+LARGEST_READING = 2**63 / 1e12
+"""Of one hour (kWh, m3), and no longer a reading: a 64-bit integer of units of 1e-12 does not hold it. More than a
+city's load."""
 ATTRIBUTES: Mapping[str, Field] = {
     "contracted_power_kw": _POWER,
     "is_industrial": _KNOWN_FLAG,

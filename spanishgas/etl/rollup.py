@@ -78,8 +78,7 @@ def _first_pass(
 
 def fault(hours: ir.Table) -> ir.StringValue:
     """Which reading (elec, gas) of an hour cannot be summed; null where both can. One below 0 can: as 0."""
-    endless = {name: hours[name].isnan() | hours[name].isinf() for name in READINGS}
-    wrong = {name: odd | (hours[name] > LARGEST_READING) for name, odd in endless.items()}
+    wrong = {name: (u := _units(hours[name])).isnan() | (u >= LARGEST_READING * UNIT) for name in READINGS}
     return ibis.cases(*((odd.fill_null(False), name) for name, odd in wrong.items()))
 
 
@@ -122,12 +121,15 @@ def _on_calendar(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
     return hours.join(ibis.memtable(frame), "hour", how="left")
 
 
-def _sums(hours: ir.Table) -> ir.Table:
-    """Per customer and slot (null: outside the window, or no time that can be read) all that is asked of the hours.
+def _units(reading: ir.FloatingColumn) -> ir.FloatingValue:
+    """A reading in units of 1e-12, one below 0 as 0: x + |x| is twice the greater of the two, and cheaper per row."""
+    twice: ir.FloatingValue = reading + reading.abs()
+    return twice * (UNIT / 2)
 
-    x + |x| is twice the reading, or 0 below 0: as exact as the greater of the two, and cheaper per row.
-    """
-    units = {name: ((hours[name] + hours[name].abs()) * (UNIT / 2)).cast("int64") for name in READINGS}
+
+def _sums(hours: ir.Table) -> ir.Table:
+    """Per customer and slot (null: outside the window, or no time that can be read) all that is asked of the hours."""
+    units = {name: _units(hours[name]).cast("int64") for name in READINGS}
     return hours.group_by("customer_id", "slot").agg(
         n_rows=hours.count(),
         copies=hours.copies.sum() if "copies" in hours.columns else hours.count(),

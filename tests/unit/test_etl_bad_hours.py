@@ -65,3 +65,13 @@ def test_all_bad_hours_are_counted_and_a_thousand_are_shown(tmp_path: Path) -> N
     assert report.quality[HOURS]["quarantined.orphan"] == len(orphans)
     shown = report.snapshots["quarantine"].pandas()
     assert (shown["source_table"] == HOURS).sum() == EXAMPLES
+
+
+def test_the_largest_reading_is_judged_alike_whatever_else_the_file_holds(tmp_path: Path) -> None:
+    large = pd.concat([PLAIN, pd.DataFrame([hour("C1", "2024-02-01 04:00:00", elec=9.22e6)])])
+    endless = pd.DataFrame([hour("C1", "2024-02-01 05:00:00", elec=float("inf"))])
+    alone = built(tmp_path / "alone", large)
+    beside = built(tmp_path / "beside", pd.concat([large, endless]))
+    digests = {r.snapshots["bronze_customer_month"].manifest.digest for r in (alone, beside)}
+    assert len(digests) == 1
+    assert beside.quality[HOURS]["quarantined.out_of_range.consumption_elec_kwh"] == 1

@@ -139,7 +139,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "infinite reading": (
         hours(lambda f: f.assign(consumption_elec_kwh=np.inf)),
-        "rows in column 'consumption_elec_kwh' are not between any number and 9.2e+06",
+        "rows in column 'consumption_elec_kwh' are not between any number and 9.22337e+06",
     ),
     "no times": (hours(lambda f: f.assign(timestamp="noon")), "rows in column 'timestamp' are not a time"),
     "no parquet": (lambda raw: (raw / HOURS).write_text("hello"), "cannot be read as Parquet"),

@@ -125,7 +125,7 @@ def test_a_reading_between_two_hours_counts_for_the_hour_before_it(tmp_path: Pat
     assert (extra[1:] == 0).all()
 
 
-@pytest.mark.parametrize("reading", [np.inf, -np.inf, np.nan, 1e7])
+@pytest.mark.parametrize("reading", [np.inf, -np.inf, np.nan, 2**63 / 1e12])
 def test_a_reading_that_is_no_amount_leaves_its_hour_out_and_every_other_hour_as_it_was(
     tmp_path: Path, reading: float
 ) -> None:
