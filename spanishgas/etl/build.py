@@ -82,9 +82,9 @@ def build(
     - Raises `ContractError` for files that break their contract, `UsageError` for the folder, engine or settings.
     """
     started = time.monotonic()
-    with lake.building(as_of), connect(engine) as opened:
-        quality = quality or Quality()
-        source = open_source(raw, mapping, lake.root / "downloads")
+    quality = quality or Quality()
+    source = open_source(raw, mapping, lake.root / "downloads")
+    with connect(engine) as opened, lake.building(as_of):
         stage = _Stage(source, lake, as_of, opened, run_id, progress, quality)
         reused = stage.reused()
         snapshots = reused or stage.publish(stage.compute())
