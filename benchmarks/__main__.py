@@ -6,8 +6,14 @@ import argparse
 import importlib
 
 BENCHMARKS = {
+    "calibration": ("benchmarks.calibration", "the drawn ladder beside the published one, five seeds"),
     "data": ("benchmarks.data", "the roll-up beside its peers, raw to gold, drawing: time and memory"),
+    "fit-churn": (
+        "benchmarks.fit_churn",
+        "the simulator's coefficients of churn, fitted to the published tables",
+    ),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
+    "spark": ("benchmarks.spark_roll_up", "the roll-up on Spark beside DuckDB (extra spark)"),
 }
 """Name -> module with a function `run(quick)`, and what it measures. Imported only when it is run."""
 
