@@ -9,6 +9,8 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from spanishgas.settings import settings
+
 # Tests run side by side: one thread each, in this process and in those they start.
 os.environ.update(OMP_NUM_THREADS="1", SPANISHGAS_THREADS="1")
 # In tables of a few rows a single bad one is more than any sound share; tests of the limit set it themselves.
@@ -27,3 +29,12 @@ def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     while mlflow.active_run():
         mlflow.end_run()
     mlflow.set_tracking_uri(before)
+
+
+@pytest.fixture
+def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The limit that the settings have where nobody set one."""
+    monkeypatch.delenv("SPANISHGAS_MAX_QUARANTINED")
+    settings.cache_clear()
+    yield
+    settings.cache_clear()

@@ -120,7 +120,6 @@ class _Stage:
             as_of,
             self.tiers.model_dump(),
             self.model.identity,
-            settings().max_quarantined,
             code.digest(*PARTS),
         ]
         self.fingerprint = code.fingerprint("etl", *inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import pytest
 from spanishgas.errors import ContractError, SpanishGasError, UsageError
 from spanishgas.etl import build
 from spanishgas.lake import RAW_FILES, Lake
-from spanishgas.settings import settings
 from tests.raw_builder import attributes, contract, hour, price, rows, write_raw
 
 AS_OF = date(2024, 12, 31)
@@ -148,15 +147,6 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         "cannot be read as Parquet",
     ),
 }
-
-
-@pytest.fixture
-def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The limit that the settings have where nobody set one."""
-    monkeypatch.delenv("SPANISHGAS_MAX_QUARANTINED")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 @pytest.mark.usefixtures("strict")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from spanishgas.errors import UsageError
 from spanishgas.etl.source import open_source
 from spanishgas.etl.template import write_template
 from spanishgas.etl.validate import validate
-from spanishgas.settings import settings
 from tests.raw_builder import IDS, MONTHS, price, write_raw
 
 AS_OF = date(2024, 12, 31)
@@ -41,15 +39,6 @@ def test_every_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         "consumption_hourly_2024.parquet",
         "price_history.csv",
     ]
-
-
-@pytest.fixture
-def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The limit that the settings have where nobody set one."""
-    monkeypatch.delenv("SPANISHGAS_MAX_QUARANTINED")
-    settings.cache_clear()
-    yield
-    settings.cache_clear()
 
 
 @pytest.mark.usefixtures("strict")
