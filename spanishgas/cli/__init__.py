@@ -1,0 +1,86 @@
+"""The command line. Each verb parses its options and makes one call; this page lists the verbs and runs one.
+
+A failure that the user can mend is one message and an exit code: 2 for arguments and configuration, 1 for data and
+environment. `--debug`, anywhere on the line, shows the traceback as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+
+from spanishgas.cli import chain, data, experiments, lifecycle, scoring
+from spanishgas.errors import SpanishGasError, TrackingError
+
+app = typer.Typer(
+    help="Churn of an energy utility's customers: from raw meter readings to a champion, scores and drift.",
+    epilog="Every verb is an MLproject entry point too: mlflow run . --env-manager local -e experiment -P id=E5",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (
+    chain.main,
+    data.simulate,
+    data.etl,
+    data.validate,
+    data.template,
+    experiments.experiment,
+    experiments.ladder,
+    lifecycle.evaluate,
+    lifecycle.promote,
+    lifecycle.rollback,
+    scoring.score,
+    scoring.drift,
+    chain.retrain,
+    data.where,
+    data.prune,
+    data.erase,
+):
+    app.command()(verb)
+
+
+def run() -> None:
+    """Entry point of the process: run a verb, and turn failures into a message and an exit code."""
+    debug = "--debug" in sys.argv
+    if debug:
+        sys.argv.remove("--debug")
+    _mlflow_defaults()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("spanishgas").setLevel(logging.INFO)
+    try:
+        app()
+    except Exception as fault:
+        known = _known(fault)
+        if debug or known is None:
+            raise
+        sys.stderr.write(f"error: {known}\n")
+        sys.exit(known.exit_code)
+
+
+def _mlflow_defaults() -> None:
+    """No bars and notes for what is no news; the model pins its own requirements, not the whole lock."""
+    for name in ("ENABLE_ARTIFACTS_PROGRESS_BAR", "UV_AUTO_DETECT", "LOG_UV_FILES"):
+        os.environ.setdefault(f"MLFLOW_{name}", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    # Spinning threads on a busy machine cost ten times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+
+
+def _known(fault: Exception) -> SpanishGasError | None:
+    """The failure in the project's own terms, or None for a defect, which deserves its traceback."""
+    if isinstance(fault, SpanishGasError):
+        return fault
+    if isinstance(fault, OSError):
+        return SpanishGasError(f"{fault}: check the path, its permissions and the space on the disk")
+    if type(fault).__module__.startswith(("mlflow.", "sqlalchemy.")):
+        return TrackingError(
+            f"the tracking server failed: {str(fault).splitlines()[0]}. Check MLFLOW_TRACKING_URI."
+        )
+    return None

@@ -1,0 +1,46 @@
+"""The verbs of what the champion does: scores, and whether they can still be trusted."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from spanishgas.cli.options import AUTO, LakeOption, given, tracked
+from spanishgas.lake import Lake
+from spanishgas.settings import settings
+
+
+def score(
+    alias: Annotated[str, typer.Option(help="Alias or version number that scores.")] = "champion",
+    lake: LakeOption = settings().lake,
+    backend: Annotated[str, typer.Option(help="local.")] = "local",
+) -> None:
+    """Score every customer of the newest gold table, and recommend what to do about them."""
+    from spanishgas.scoring import recommend
+    from spanishgas.scoring import score as scoring
+
+    tracked()
+    for published in (
+        scoring.score(alias, lake=Lake(lake), backend=backend),
+        recommend.recommend(lake=Lake(lake)),
+    ):
+        typer.echo(f"{published.manifest.table}: {published.manifest.rows:,} rows, {published.uri}")
+
+
+def drift(
+    current: Annotated[str, typer.Option(help="As-of date of scores; auto: the newest.")] = AUTO,
+    alias: Annotated[
+        str, typer.Option(help="Alias or version whose training table is the reference.")
+    ] = "champion",
+    lake: LakeOption = settings().lake,
+) -> None:
+    """Compare the newest scored gold table with the champion's training table (Evidently)."""
+    from spanishgas.monitoring import drift as monitoring
+
+    tracked()
+    found = monitoring.drift(given(current), alias, lake=Lake(lake))
+    typer.echo(
+        monitoring.words({"share": found.share, "drifted": found.drifted, "prediction": found.prediction})
+    )
+    typer.echo(f"drift: {'yes' if found.detected else 'no'}, report in run {found.run_id}")
