@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import mlflow
 import pytest
 
 from spanishgas.settings import settings
+from tests import postgres
 
 # Tests run side by side: one thread each, in this process and in those they start.
 os.environ.update(OMP_NUM_THREADS="1", SPANISHGAS_THREADS="1")
@@ -38,3 +40,21 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     settings.cache_clear()
     yield
     settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[int]:
+    """Port of a PostgreSQL server of this test process, started when a test first asks for it."""
+    with postgres.running() as port:
+        yield port
+
+
+_databases = itertools.count()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: int) -> str:
+    """SQLAlchemy URL of an empty PostgreSQL database of the test's own."""
+    name = f"test_{next(_databases)}"
+    postgres.execute(postgres.address(postgres_server, "postgres"), f"CREATE DATABASE {name}")
+    return postgres.address(postgres_server, name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 import warnings
+import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,14 +76,20 @@ def open_study(url: str | None, name: str, seed: int, starts: Sequence[Mapping[s
     UsageError where the storage cannot be opened.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a surplus trial fails by design, and is no news
-    return optuna.create_study(
-        storage=_storage(url) if url else None,
+    storage = _storage(url) if url else None
+    study = optuna.create_study(
+        storage=storage,
         study_name=name,
         load_if_exists=True,
         direction="maximize",
         sampler=Ranked(seed, starts),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
     )
+    if storage:
+        weakref.finalize(
+            study, storage.engine.dispose
+        )  # a server counts connections: none outlives its study
+    return study
 
 
 def _storage(url: str) -> optuna.storages.RDBStorage:
