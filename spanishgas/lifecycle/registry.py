@@ -21,24 +21,13 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema, TensorSpec
 
-from spanishgas.errors import TrackingError, UsageError
+from spanishgas.errors import TrackingError
 from spanishgas.settings import settings
+from spanishgas.training import artefact
 from spanishgas.training.matrix import is_text
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 
 PACKAGE = Path(__file__).resolve().parents[1]
-TRUSTED = (
-    "numpy.dtype",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.tree._tree.Tree",
-    "spanishgas.training.estimators.BoostedTrees",
-    "spanishgas.training.estimators.Forest",
-    "spanishgas.training.model.ChurnModel",
-    "xgboost.core.Booster",
-    "xgboost.sklearn.XGBClassifier",
-)
-"""Types beyond skops's own list that a model artefact may hold; anything else is not loaded."""
 PINNED = (
     "mlflow",
     "numpy",
@@ -116,7 +105,7 @@ def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any
         pip_requirements=requirements(),
         code_paths=[str(PACKAGE)],
         serialization_format="skops",
-        skops_trusted_types=list(TRUSTED),
+        skops_trusted_types=list(artefact.TRUSTED),
         pyfunc_predict_fn="predict",
         params={k: str(v) for k, v in params.items()},
         model_type="classifier",
@@ -152,26 +141,14 @@ def find(tags: Mapping[str, str]) -> ModelVersion | None:
 
 
 def load(which: str = Alias.CHAMPION) -> Loaded:
-    """The version behind an alias or number, its artefact checked against our own list of trusted types first.
-
-    MLflow reads the list of trusted types from the artefact itself, which an attacker would have written.
-    """
-    import skops.io
-
+    """The version behind an alias or number, its artefact checked against our own list of trusted types first."""
     version = resolve(which)
-    local = Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
-    file = local / "model.skops"
-    if not file.exists():
-        raise UsageError(
-            f"version {version.version} of {version.name} is not a skops artefact of this project"
-        )
-    unknown = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
-    if unknown:
-        raise UsageError(
-            f"version {version.version} of {version.name} holds types that are not trusted: {sorted(unknown)}. "
-            "It was not loaded; register a version made by `spanishgas evaluate`."
-        )
-    return Loaded(version, skops.io.load(file, trusted=list(TRUSTED)))
+    return Loaded(version, artefact.load(download(version), f"version {version.version} of {version.name}"))
+
+
+def download(version: ModelVersion) -> Path:
+    """A local folder with the version's artefact as MLflow keeps it."""
+    return Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
 
 
 def point(alias: Alias, version: str) -> None:

@@ -10,15 +10,16 @@ from datetime import date
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from spanishgas.contracts.dictionary import UniqueKeys
 from spanishgas.errors import UsageError
-from spanishgas.features import Tiers, load_tiers
 from spanishgas.settings import settings
+
+if TYPE_CHECKING:
+    from spanishgas.features import Tiers
 
 Value = str | int | float
 
@@ -184,6 +185,8 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _read(path: Path, model: type[M]) -> M:
+    from spanishgas.contracts.dictionary import UniqueKeys
+
     try:
         return model.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys))
     except FileNotFoundError:
@@ -214,6 +217,10 @@ def experiment_ids() -> list[str]:
 
 def load_experiment(name: str) -> Experiment:
     """The experiment called `name`; UsageError for an unknown id, key, tier or feature."""
+    from spanishgas.features import (
+        load_tiers,
+    )  # brings Ibis along, which a model that only scores does without
+
     if name not in experiment_ids():
         raise UsageError.unknown("experiment", name, experiment_ids())
     path = settings().experiments / f"{name}.yaml"

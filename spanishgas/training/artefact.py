@@ -1,0 +1,45 @@
+"""The model as a file: skops, never pickle, and held against our own list of types before anything in it is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from spanishgas.errors import UsageError
+from spanishgas.training.model import ChurnModel
+
+FILE = "model.skops"
+TRUSTED = (
+    "numpy.dtype",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.tree._tree.Tree",
+    "spanishgas.training.estimators.BoostedTrees",
+    "spanishgas.training.estimators.Forest",
+    "spanishgas.training.estimators.Linear",
+    "spanishgas.training.model.ChurnModel",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+)
+"""Types beyond skops's own list that a model artefact may hold; anything else is not loaded."""
+
+
+def load(folder: Path, named: str) -> ChurnModel:
+    """The model in `folder`; UsageError under the name `named` where there is none, or one that is not trusted.
+
+    MLflow reads the list of trusted types from the artefact itself, which an attacker would have written.
+    """
+    import skops.io
+
+    file = folder / FILE
+    if not file.exists():
+        raise UsageError(f"{named} is not a skops artefact of this project: it has no {FILE}")
+    unknown = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
+    if unknown:
+        raise UsageError(
+            f"{named} holds types that are not trusted: {sorted(unknown)}. "
+            "It was not loaded; register a version made by `spanishgas evaluate`."
+        )
+    model = skops.io.load(file, trusted=list(TRUSTED))
+    if not isinstance(model, ChurnModel):
+        raise UsageError(f"{named} holds a {type(model).__name__}, no churn model of this project")
+    return model

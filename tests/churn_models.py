@@ -1,0 +1,72 @@
+"""Small fitted models of each kind, and gold rows with everything that is odd in them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import skops.io
+
+from spanishgas.features import load_tiers
+from spanishgas.training.artefact import FILE
+from spanishgas.training.calibration import fit_final
+from spanishgas.training.experiment import ModelKind, Value, load_policy
+from spanishgas.training.matrix import labelled, matrix
+from spanishgas.training.model import ChurnModel
+from spanishgas.training.search import Training
+from tests.gold_frames import gold_frame
+
+SMALL: dict[ModelKind, dict[str, Value]] = {
+    ModelKind.XGBOOST: {"n_estimators": 20, "max_depth": 3, "learning_rate": 0.3},
+    ModelKind.FOREST: {"n_estimators": 20, "max_depth": 5},
+    ModelKind.LOGISTIC: {"C": 1.0, "max_iter": 1000},
+}
+
+
+@cache
+def churn_model(kind: ModelKind) -> ChurnModel:
+    """A model on every feature that its kind may take."""
+    tiers = load_tiers()
+    names = [f for f in tiers.features() if kind.linear or tiers.kind(f) != "cross"]
+    kinds = {f: tiers.kind(f) for f in names}
+    gold = labelled(gold_frame(400, seed=3))
+    y = gold["churn"].to_numpy(dtype="int64")
+    training = Training(matrix(gold, names, kinds), y, names, kinds, kind, folds=3, seed=1)
+    return fit_final(training, SMALL[kind], 0.3, load_policy())
+
+
+def artefact_of(kind: ModelKind, folder: Path) -> Path:
+    """A folder that holds the model as the registry keeps it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    skops.io.dump(churn_model(kind), folder / FILE)
+    return folder
+
+
+def odd_gold(rows: int = 300) -> pd.DataFrame:
+    """Nulls in every column that may hold them, categories never seen, ids and texts of every alphabet, odd numbers."""
+    frame = gold_frame(rows, seed=9, labelled=False)
+    rng = np.random.default_rng(4)
+    tiers = load_tiers()
+    for name in tiers.features():
+        if tiers.kind(name) != "flag" and not tiers.entry(name).whole:
+            frame.loc[rng.random(rows) < 0.15, name] = None
+    frame["segment"] = frame["segment"].where(rng.random(rows) > 0.1, 'Municipio, «nuevo»\n"A"')
+    frame["sales_channel"] = frame["sales_channel"].where(rng.random(rows) > 0.1, "")
+    ids = [
+        "Ñandú-1",
+        "客户二",
+        'with "quotes", and commas',
+        "line\nbreak",
+        "é",
+        "e\u0301",
+        " 007 ",
+        "NULL",
+        "1e3",
+    ]
+    frame.loc[: len(ids) - 1, "customer_id"] = ids
+    numbers = ["avg_monthly_elec_kwh", "months_to_renewal", "std_margin"]
+    frame[numbers] *= np.pi
+    frame.loc[0, numbers] = [1e-300, -0.0, 1 / 3]
+    return frame
