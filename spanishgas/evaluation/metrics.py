@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +72,22 @@ def bootstrap(
         for name in draws[0]
         for low, high in [np.percentile([d[name] for d in draws], [tail, 100 - tail])]
     }
+
+
+def average_precisions(hits: NDArray[Any], rows: NDArray[Any], score: Array) -> Array:
+    """Average precision of many draws of one table at once, as scikit-learn defines it; shape (draws,).
+
+    `hits` and `rows`, shape (draws, customers), say how often each customer is drawn as a churner, and at all. A draw
+    without churners gives nan.
+    """
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
+    found = np.add.reduceat(hits[:, order], starts, axis=1)
+    so_far = found.cumsum(axis=1)
+    precision = so_far / np.maximum(np.add.reduceat(rows[:, order], starts, axis=1).cumsum(axis=1), 1)
+    with np.errstate(invalid="ignore"):
+        mean: Array = (found * precision).sum(axis=1) / so_far[:, -1]
+    return mean
 
 
 def fold_error(scores: Sequence[float]) -> float:

@@ -159,6 +159,8 @@ class Waiver(Strict):
     check: str
     reason: str
     date: date
+    features: list[str] = []
+    """Columns that the finding is about."""
 
 
 class Policy(Strict):

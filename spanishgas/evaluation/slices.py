@@ -1,0 +1,218 @@
+"""Where a model is worse than elsewhere: slices of the held-out customers, each with intervals and two tests.
+
+- ranking: as many churners and stayers as the slice has, drawn at random from all held-out customers, rank this badly
+  with probability p. The draws have the slice's churn rate, with which average precision moves.
+- calibration: its probabilities being right, a count of churners this far off has probability p (Poisson binomial).
+
+Holm's step-down procedure (1979) over all tests of all slices keeps the chance of any false flag at 5 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict
+from scipy.stats import norm, poisson_binom
+
+from spanishgas.evaluation.metrics import Array, Labels, average_precisions
+from spanishgas.evaluation.simultaneous import wilson
+
+LEVEL = 0.05
+FEWEST = 5
+"""Churners, and stayers, from which a slice is judged."""
+RESAMPLES, BATCH, MOST_DRAWS, ENOUGH = 300, 100, 10_000, 10
+COLUMNS: Mapping[str, str] = {
+    "segment": "segment",
+    "channel": "sales_channel",
+    "competition": "is_high_competition_province",
+    "tenure": "tenure_bucket",
+    "renewal": "renewal_bucket",
+    "fuel": "is_dual_fuel",
+    "province": "province_code",
+}
+"""Dimension -> column."""
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "competition": {"0": "low", "1": "high"},
+    "fuel": {"0": "single", "1": "dual"},
+}
+
+
+class Slice(BaseModel):
+    """One slice of the held-out customers; what cannot be told of so few is None."""
+
+    model_config = ConfigDict(frozen=True)
+
+    dimension: str
+    value: str
+    rows: int
+    churners: int
+    average_precision: float | None
+    interval: tuple[float, float] | None
+    """Bootstrap within classes, 95 %."""
+    expected: float | None
+    """Average precision of random draws with as many churners and stayers."""
+    recall: float | None
+    recall_interval: tuple[float, float] | None
+    """Wilson's, 95 %."""
+    mean_probability: float
+    p_ranking: float | None
+    p_calibration: float | None
+    ranks_worse: bool = False
+    miscalibrated: bool = False
+
+    @property
+    def worse(self) -> bool:
+        """Whether the slice is worse than chance would allow."""
+        return self.ranks_worse or self.miscalibrated
+
+    @property
+    def words(self) -> str:
+        """The verdict, in a few words."""
+        if self.p_ranking is None:
+            return "too few to judge"
+        said = ["ranks worse"] * self.ranks_worse
+        if self.miscalibrated:
+            said.append(
+                f"probabilities too {'low' if self.churners > self.rows * self.mean_probability else 'high'}"
+            )
+        return ", ".join(said) or "no worse than chance"
+
+
+def groups(rows: pd.DataFrame) -> dict[str, pd.Series]:
+    """The slice of each customer by dimension, as text ("unknown" for null); those without a column are left out."""
+    found = {}
+    for dimension, column in COLUMNS.items():
+        if column in rows:
+            text = rows[column].astype("string").fillna("unknown")
+            found[dimension] = text.replace(dict(WORDS.get(dimension, {}))).astype(object)
+    return found
+
+
+def measure(
+    y: Labels, probability: Array, flag: Labels, by: Mapping[str, pd.Series], seed: int
+) -> list[Slice]:
+    """Every slice of every dimension in `by`, in order of dimension and name, with its flags."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for dimension, value in by.items():
+        names = value.to_numpy()
+        for name in sorted(set(names)):
+            found.append(_measure(dimension, str(name), names == name, y, probability, flag, rng))
+    return _flagged(found)
+
+
+def _measure(
+    dimension: str,
+    name: str,
+    here: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    y: Labels,
+    probability: Array,
+    flag: Labels,
+    rng: np.random.Generator,
+) -> Slice:
+    labels, scores = y[here], probability[here]
+    churners, rows = int(labels.sum()), len(labels)
+    judged = FEWEST <= churners <= rows - FEWEST
+    value, interval = _average_precision(labels, scores, rng) if judged else (None, None)
+    p_ranking, expected = (
+        _as_bad(value, churners, rows, y, probability, rng) if value is not None else (None, None)
+    )
+    z = float(norm.isf(LEVEL / 2))
+    return Slice(
+        dimension=dimension,
+        value=name,
+        rows=rows,
+        churners=churners,
+        average_precision=value,
+        interval=interval,
+        expected=expected,
+        recall=float(flag[here][labels == 1].mean()) if churners else None,
+        recall_interval=wilson(float(flag[here][labels == 1].sum()), churners, z) if churners else None,
+        mean_probability=float(scores.mean()),
+        p_ranking=p_ranking,
+        p_calibration=_off_by(churners, scores) if judged else None,
+    )
+
+
+def _average_precision(
+    y: Labels, score: Array, rng: np.random.Generator
+) -> tuple[float, tuple[float, float]]:
+    weights = np.zeros((RESAMPLES + 1, len(y)))
+    weights[0] = 1
+    for label in (0, 1):
+        of = np.flatnonzero(y == label)
+        weights[1:, of] = rng.multinomial(len(of), np.full(len(of), 1 / len(of)), size=RESAMPLES)
+    point, *draws = average_precisions(weights * y, weights, score)
+    low, high = np.percentile(draws, [50 * LEVEL, 100 - 50 * LEVEL])
+    return float(point), (float(low), float(high))
+
+
+def _as_bad(
+    value: float, churners: int, rows: int, y: Labels, score: Array, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Probability that as many churners and stayers, drawn at random, rank as badly; and what they reach on average.
+
+    Draws end once ten were as bad (Besag & Clifford 1991): only a slice that stands out needs all of them.
+    """
+    sizes = {1: churners, 0: rows - churners}
+    as_bad, drawn = 0, list[Array]()
+    while as_bad < ENOUGH and BATCH * len(drawn) < MOST_DRAWS:
+        taken = np.zeros((BATCH, len(y)))
+        for label, size in sizes.items():
+            of = np.flatnonzero(y == label)
+            order = rng.random((BATCH, len(of))).argpartition(size - 1, axis=1)[:, :size]
+            np.put_along_axis(taken, of[order], 1, axis=1)
+        drawn.append(average_precisions(taken * y, taken, score))
+        as_bad += int((drawn[-1] <= value).sum())
+    draws = np.concatenate(drawn)
+    return (as_bad + 1) / (len(draws) + 1), float(draws.mean())
+
+
+def _off_by(churners: int, probability: Array) -> float:
+    """Two-sided probability of a count of churners this far from the sum of the probabilities."""
+    law = poisson_binom(probability)
+    return float(min(1.0, 2 * min(law.cdf(churners), law.sf(churners - 1))))
+
+
+def _flagged(found: Sequence[Slice]) -> list[Slice]:
+    tests = [
+        (p, number, flag)
+        for number, one in enumerate(found)
+        for flag, p in (("ranks_worse", one.p_ranking), ("miscalibrated", one.p_calibration))
+        if p is not None
+    ]
+    flags: dict[int, dict[str, bool]] = {}
+    for rank, (p, number, flag) in enumerate(sorted(tests)):
+        if p > LEVEL / (len(tests) - rank):
+            break
+        flags.setdefault(number, {})[flag] = True
+    return [one.model_copy(update=flags.get(number, {})) for number, one in enumerate(found)]
+
+
+def table(found: Sequence[Slice]) -> pd.DataFrame:
+    """The slices as a table for people."""
+    return pd.DataFrame(
+        [
+            {
+                "dimension": s.dimension,
+                "slice": s.value,
+                "customers": s.rows,
+                "churners": s.churners,
+                "average precision": _between(s.average_precision, s.interval),
+                "by chance": "" if s.expected is None else f"{s.expected:.3f}",
+                "recall": _between(s.recall, s.recall_interval),
+                "mean probability": f"{s.mean_probability:.3f}",
+                "churn rate": f"{s.churners / s.rows:.3f}",
+                "verdict": s.words,
+            }
+            for s in found
+        ]
+    )
+
+
+def _between(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None or interval is None:
+        return ""
+    return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
