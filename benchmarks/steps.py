@@ -17,6 +17,7 @@ from pathlib import Path
 
 AS_OF = date(2024, 12, 31)
 CHUNK = 2_000_000
+HOURS_OF_YEAR = 8_784
 Work = Callable[[], float | None]
 
 DECODE = """SELECT any_value(customer_id), any_value("timestamp"), any_value(consumption_elec_kwh),
@@ -24,8 +25,8 @@ DECODE = """SELECT any_value(customer_id), any_value("timestamp"), any_value(con
 SLOTS = """
 CREATE TEMP TABLE {name} AS
 SELECT customer_id, slot, count(*) AS n, sum(code) AS code,
-       sum(greatest(elec, 0)) AS elec, sum(greatest(gas, 0)) AS gas
-FROM {hours} JOIN calendar USING (hour) GROUP BY customer_id, slot"""
+       sum(elec + abs(elec)) / 2 AS elec, sum(gas + abs(gas)) / 2 AS gas
+FROM {hours} LEFT JOIN calendar USING (hour) GROUP BY customer_id, slot"""
 HOURS = """(SELECT customer_id, "timestamp" AS hour, consumption_elec_kwh AS elec, consumption_gas_m3 AS gas
             FROM read_parquet('{file}'))"""
 SUSPECTS = """
@@ -77,7 +78,7 @@ def by_hand(folder: Path, _: int) -> Work:
         con = duckdb.connect()
         con.execute("SET preserve_insertion_order = false")
         con.register("frame", calendar.hours(AS_OF))
-        con.execute("CREATE TEMP TABLE calendar AS FROM frame")
+        con.execute("CREATE TEMP TABLE calendar AS SELECT hour, slot, code::DOUBLE AS code FROM frame")
         hours = HOURS.format(file=_hours(folder))
         con.execute(SLOTS.format(name="slots", hours=hours))
         con.execute(SUSPECTS)
@@ -98,8 +99,8 @@ def roll_up(folder: Path, _: int) -> Work:
 
     def work() -> float:
         with connect("duckdb") as engine:
-            reader = engine.reader
-            rolled = rollup.roll_up(open_hours(open_source(folder / "raw"), reader), AS_OF, reader)
+            reader, source = engine.reader, open_source(folder / "raw")
+            rolled = rollup.roll_up(open_hours(source, reader), AS_OF, reader, source)
             months = engine.hold("months", rollup.customer_months(rolled.slots, AS_OF))
             return float(months.monthly_elec_kwh.sum().execute())
 
@@ -107,7 +108,10 @@ def roll_up(folder: Path, _: int) -> Work:
 
 
 def pandas(folder: Path, _: int) -> Work:
-    """pandas, 2,000,000 rows at a time, without a look at copies."""
+    """pandas, 2,000,000 rows at a time: the same answer, an hour that stands twice with its larger reading.
+
+    Chunks end where a customer ends, as these files allow, so that copies of an hour meet in one chunk.
+    """
     import numpy as np
     import pandas as pd
     import pyarrow.parquet as pq
@@ -119,6 +123,7 @@ def pandas(folder: Path, _: int) -> Work:
     holidays = [int(day.replace("-", "")) for day in HOLIDAYS]
 
     def chunk(rows: pd.DataFrame) -> pd.DataFrame:
+        rows = rows.groupby(["customer_id", "timestamp"], as_index=False)[amounts].max()
         time = rows["timestamp"]
         off = (time.dt.dayofweek >= 5) | (time.dt.month * 100 + time.dt.day).isin(holidays)
         rows["month"] = time.dt.month
@@ -127,7 +132,7 @@ def pandas(folder: Path, _: int) -> Work:
         return rows.groupby(["customer_id", "month", "period"], as_index=False)[amounts].sum()
 
     def work() -> float:
-        batches = pq.ParquetFile(_hours(folder)).iter_batches(CHUNK)
+        batches = pq.ParquetFile(_hours(folder)).iter_batches(CHUNK // HOURS_OF_YEAR * HOURS_OF_YEAR)
         parts = pd.concat([chunk(batch.to_pandas()) for batch in batches])
         months = parts.groupby(["customer_id", "month", "period"])[amounts].sum().unstack("period")
         return float(months["consumption_elec_kwh"].to_numpy().sum())

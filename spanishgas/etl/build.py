@@ -170,7 +170,7 @@ class _Stage:
         if isinstance(self.engine, DuckEngine):
             hours = open_hours(self.source, self.engine)
             with reading(file):
-                return roll_up(hours, self.as_of, self.engine)
+                return roll_up(hours, self.as_of, self.engine, self.source)
         from spanishgas.etl import engine_spark, hours_spark, rollup_spark
 
         assert isinstance(self.engine, engine_spark.SparkEngine)

@@ -82,7 +82,7 @@ class DuckEngine:
     @contextmanager
     def streaming(self) -> Iterator[None]:
         """All threads, no order: for passes over the hours, whose sums are of integers."""
-        self.con.raw_sql(f"SET threads = {_threads()}")
+        self.con.raw_sql(f"SET threads = {threads()}")
         self.con.raw_sql("SET preserve_insertion_order = false")
         try:
             yield
@@ -113,5 +113,6 @@ def duckdb() -> Iterator[DuckEngine]:
             con.disconnect()
 
 
-def _threads() -> int:
+def threads() -> int:
+    """How many threads a pass over the hours takes: SPANISHGAS_THREADS, else all cores."""
     return settings().threads or os.cpu_count() or 1

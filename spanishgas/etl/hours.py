@@ -28,7 +28,7 @@ def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
     Raises `ContractError` for a file that is missing or cannot be read, and for columns missing or of another type.
     """
     file, columns = source.present(TABLE), source.columns(TABLE)
-    if file.name.endswith(CSV):
+    if not is_parquet(source):
         names, delimiter = header(file, columns.values())
         hours = _open_csv(file, len(names), delimiter, engine)
         columns = {ours: f"c{names.index(theirs)}" for ours, theirs in columns.items()}
@@ -40,6 +40,11 @@ def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
         written=hours[columns["timestamp"]].cast("string"),
         **{name: _number(hours[columns[reading]]) for name, reading in READINGS.items()},
     )
+
+
+def is_parquet(source: Source) -> bool:
+    """Whether the hours are Parquet: a file or a folder of parts."""
+    return not source.present(TABLE).name.endswith(CSV)
 
 
 def parts_of(source: Source) -> list[Path]:

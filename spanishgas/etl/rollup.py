@@ -23,9 +23,10 @@ import ibis.expr.types as ir
 import pandas as pd
 
 from spanishgas.contracts.tables import LARGEST_READING, PERIODS
-from spanishgas.etl import calendar
-from spanishgas.etl.engine import DuckEngine
-from spanishgas.etl.hours import READINGS
+from spanishgas.etl import calendar, ordered
+from spanishgas.etl.engine import DuckEngine, threads
+from spanishgas.etl.hours import READINGS, is_parquet, parts_of
+from spanishgas.etl.source import HOURS, Source
 
 UNIT = 1e12
 KWH_PER_M3 = 11.0
@@ -45,11 +46,14 @@ class RollUp:
     """The hours as they were opened, to find examples in."""
 
 
-def roll_up(hours: ir.Table, as_of: date, engine: DuckEngine) -> RollUp:
-    """Roll the hours of the window before `as_of` up; those that cannot be used are left out and counted."""
+def roll_up(hours: ir.Table, as_of: date, engine: DuckEngine, source: Source | None = None) -> RollUp:
+    """Roll the hours of the window before `as_of` up; those that cannot be used are left out and counted.
+
+    With the `source` that `hours` were opened from, Parquet files in order are read the faster way of `ordered`.
+    """
     frame = calendar.hours(as_of)
     with engine.streaming():
-        usable, first, apart = _first_pass(hours, frame, engine)
+        usable, first, apart = _in_order(hours, frame, engine, source) or _first_pass(hours, frame, engine)
         odd = _suspects(first, frame)
         if first.filter(first.slot.isnull()).count().execute():
             apart.append(engine.hold("untimed", _untimed(usable)))
@@ -64,9 +68,31 @@ def roll_up(hours: ir.Table, as_of: date, engine: DuckEngine) -> RollUp:
         return RollUp(slots.filter(slots.slot.notnull()), counts(first, slots, *apart), hours)
 
 
-def _first_pass(
-    hours: ir.Table, frame: pd.DataFrame, engine: DuckEngine
-) -> tuple[ir.Table, ir.Table, list[ir.Table]]:
+_Pass = tuple[ir.Table, ir.Table, list[ir.Table]]
+
+
+def _in_order(
+    hours: ir.Table, frame: pd.DataFrame, engine: DuckEngine, source: Source | None
+) -> _Pass | None:
+    """What `_first_pass` gives, if the hours stand in order."""
+    if source is None or not is_parquet(source):
+        return None
+    runs = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, threads())
+    if runs is None:
+        return None
+    runs = ibis.memtable(runs)
+    whole = ("n_rows", *(f"negative_{name}" for name in READINGS))
+    sums = runs.group_by("customer_id", "slot").agg(
+        **{name: runs[name].sum().cast("int64") for name in whole},
+        code=runs.code.sum(),
+        **{name: runs[name].sum().cast("decimal(38, 0)") for name in READINGS},
+    )
+    given = {f"given_{name}": sums.n_rows for name in READINGS}
+    sums = sums.mutate(slot=sums.slot.cast("int64"), copies=sums.n_rows, **given)
+    return hours, engine.hold("slots_first", sums), []
+
+
+def _first_pass(hours: ir.Table, frame: pd.DataFrame, engine: DuckEngine) -> _Pass:
     """The hours that can be summed, their sums, and what had to be set apart for that."""
     try:
         return hours, engine.hold("slots_first", _sums(_on_calendar(hours, frame))), []

@@ -53,7 +53,7 @@ def _check_rows(source: Source, as_of: date, engine: DuckEngine, quality: Qualit
     bronze = Bronze(small, known, as_of, engine, quality)
     customers = bronze.customer()
     with reading(source.file(HOURS)):
-        hours = roll_up(open_hours(source, engine), as_of, engine)
+        hours = roll_up(open_hours(source, engine), as_of, engine, source)
     bronze.customer_month(hours, customers)
 
 

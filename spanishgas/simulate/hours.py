@@ -1,8 +1,8 @@
 """Hourly readings that add up to the monthly totals.
 
-A day's shape depends on the kind of customer and on working day or weekend; every hour is shaken; the running
-total of the month is rounded, not the single reading, so that the hours of a month sum to its total exactly.
-Negative readings come at the published rates and stand in hours that carry nothing of the total.
+A day's shape depends on the kind of customer and on working day or weekend; every hour is shaken. Readings have every
+digit of a double, as the source's do: its CSV takes 49 to 53 bytes an hour, its Parquet file 10 to 11. Negative
+readings come at the published rates and stand in hours that carry nothing of the total.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ ELEC_NEGATIVE_SIZE = 0.577
 GAS_NEGATIVE_RATE = 19_551 / (3_632 * 8_784)
 GAS_NEGATIVE_MEDIAN, GAS_NEGATIVE_SPREAD, GAS_NEGATIVE_LIMIT = 0.0061, 1.33, 0.23
 """Negative gas readings (m3): log-normal, cut at the published minimum."""
+_TINY = 1e-9
+"""Least size (kWh) of a negative reading, for customers who use nothing."""
 BOTH_NEGATIVE_SHARE = 20 / (19_551 * ELEC_NEGATIVE_RATE)
 """Hours negative in both, against what two independent rates would give."""
 
@@ -91,11 +93,9 @@ def draw_hours(
         weight = daily[segment] * shake
         rows, columns = _places(g, ELEC_NEGATIVE_RATE, BLOCK, size)
         weight[rows, columns] = 0
-        readings = _spread(weight, energy.elec[:, month], 1000)
+        readings = _spread(weight, energy.elec[:, month])
         mean = energy.elec[rows, month] / size
-        readings[rows, columns] = -np.maximum(
-            np.round(g.exponential(ELEC_NEGATIVE_SIZE, len(rows)) * mean, 3), 0.001
-        )
+        readings[rows, columns] = -np.maximum(g.exponential(ELEC_NEGATIVE_SIZE, len(rows)) * mean, _TINY)
         elec.append(readings[keep])
         dipped = readings < 0
         with_gas = np.flatnonzero(people["gas"])
@@ -105,9 +105,9 @@ def draw_hours(
         stands = ~dipped[with_gas[rows], columns] | (g.random(len(rows)) < BOTH_NEGATIVE_SHARE)
         rows, columns = rows[stands], columns[stands]
         weight[rows, columns] = 0
-        readings = _spread(weight, energy.gas[with_gas, month], 10_000)
+        readings = _spread(weight, energy.gas[with_gas, month])
         dip = np.exp(np.log(GAS_NEGATIVE_MEDIAN) + GAS_NEGATIVE_SPREAD * g.standard_normal(len(rows)))
-        readings[rows, columns] = -np.clip(np.round(dip, 4), 0.0001, GAS_NEGATIVE_LIMIT)
+        readings[rows, columns] = -np.minimum(dip, GAS_NEGATIVE_LIMIT)
         burned[with_gas] = readings
         gas.append(burned[keep])
     return np.concatenate(elec, axis=1), np.concatenate(gas, axis=1)
@@ -121,11 +121,8 @@ def _places(
     return hits // columns, hits % columns
 
 
-def _spread(weight: NDArray[np.float32], total: Floats, scale: int) -> Floats:
-    """`total` of each row over its columns in proportion to `weight`, in whole parts of 1/scale, nothing lost."""
-    running = np.cumsum(weight, axis=1, dtype=np.float64)
-    running *= (total * scale / running[:, -1])[:, None]
-    np.rint(running, out=running)
-    out: Floats = np.diff(running, axis=1, prepend=0.0)
-    out /= scale
-    return out
+def _spread(weight: NDArray[np.float32], total: Floats) -> Floats:
+    """`total` of each row over its columns in proportion to `weight`."""
+    parts = weight.astype(np.float64)
+    parts *= (total / parts.sum(axis=1))[:, None]
+    return parts

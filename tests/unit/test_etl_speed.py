@@ -32,17 +32,19 @@ def peak_mb(folder: Path) -> float:
     return float(json.loads(done.stdout)["peak_mb"])
 
 
-def bytes_read(raw: Path) -> int:
+def bytes_read(raw: Path, in_order: bool = False) -> int:
     """What DuckDB read of the hours' file while it rolled them up, as its own log has it."""
     with connect("duckdb") as engine:
         assert isinstance(engine, DuckEngine)
         sql = engine.con.raw_sql
         sql("SET enable_external_file_cache = false")
         sql("CALL enable_logging('FileSystem', level = 'trace')")
-        rolled = rollup.roll_up(open_hours(open_source(raw), engine), AS_OF, engine)
+        source = open_source(raw)
+        rolled = rollup.roll_up(open_hours(source, engine), AS_OF, engine, source if in_order else None)
         rolled.slots.count().execute()
         found = sql(
-            "SELECT sum(bytes) FROM duckdb_logs_parsed('FileSystem') WHERE op = 'READ' AND path LIKE '%.parquet'"
+            "SELECT coalesce(sum(bytes), 0) FROM duckdb_logs_parsed('FileSystem') "
+            "WHERE op = 'READ' AND path LIKE '%.parquet'"
         )
         return int(found.fetchall()[0][0])
 
@@ -60,3 +62,4 @@ def test_a_clean_file_of_hours_is_read_once(tmp_path: Path) -> None:
     raw = draw(tmp_path, 40) / "raw"
     size = (raw / RAW_FILES[HOURS]).stat().st_size
     assert 0.9 * size < bytes_read(raw) < 1.1 * size
+    assert bytes_read(raw, in_order=True) < 0.1 * size, "pyarrow reads hours that stand in order"
