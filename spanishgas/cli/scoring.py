@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import AUTO, LakeOption, given, tracked
+from spanishgas.cli.options import AUTO, LakeOption, given, progress, tracked
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
 
@@ -14,7 +14,9 @@ from spanishgas.settings import settings
 def score(
     alias: Annotated[str, typer.Option(help="Alias or version number that scores.")] = "champion",
     lake: LakeOption = settings().lake,
-    backend: Annotated[str, typer.Option(help="local.")] = "local",
+    backend: Annotated[
+        str, typer.Option(help="local, or sagemaker: a batch transform job (SPANISHGAS_TRANSFORM_ settings).")
+    ] = "local",
 ) -> None:
     """Score every customer of the newest gold table, and recommend what to do about them."""
     from spanishgas.scoring import recommend
@@ -22,7 +24,7 @@ def score(
 
     tracked()
     for published in (
-        scoring.score(alias, lake=Lake(lake), backend=backend),
+        scoring.score(alias, lake=Lake(lake), backend=backend, progress=progress(), say=typer.echo),
         recommend.recommend(lake=Lake(lake)),
     ):
         typer.echo(f"{published.manifest.table}: {published.manifest.rows:,} rows, {published.uri}")

@@ -1,27 +1,62 @@
-"""Scoring: whatever `champion` points to gives every customer of the newest gold table a probability, flag and tier."""
+"""Scoring: whatever `champion` points to gives every customer of the newest gold table a probability, flag and tier.
+
+    gold -> parts -> serving process (here, or in SageMaker) -> answers, reconciled -> scores
+
+Memory is bounded by a part: each answer becomes a Parquet part of the scores before the next one is read.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 
+import ibis
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from mlflow.entities.model_registry import ModelVersion
 
 from spanishgas import code
-from spanishgas.contracts import check_pandas
+from spanishgas.contracts import check
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
-from spanishgas.lifecycle.registry import Loaded
+from spanishgas.scoring import transform
+from spanishgas.scoring.local import LocalTransform
+from spanishgas.scoring.payload import ID, inputs
+from spanishgas.scoring.reconcile import Reconciled
+from spanishgas.scoring.settings import MEGABYTE, Transform, read_settings
+from spanishgas.scoring.shards import Shards
+from spanishgas.scoring.transform import Progress, Task
 from spanishgas.settings import settings
+from spanishgas.training import artefact
 from spanishgas.training.experiment import load_policy
 from spanishgas.training.matrix import in_holdout
-from spanishgas.training.model import FLAG, PROBABILITY, TIER
+from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
+
+MARGIN = "avg_monthly_margin"
+LOSS = "expected_monthly_loss"
+SCHEMA = pa.schema(
+    {
+        ID: pa.string(),
+        PROBABILITY: pa.float64(),
+        FLAG: pa.int64(),
+        TIER: pa.string(),
+        LOSS: pa.float64(),
+        "in_training": pa.bool_(),
+        "model_version": pa.string(),
+        "as_of": pa.date32(),
+    }
+)
 
 
 class Backend(StrEnum):
     """Where scoring runs."""
 
     LOCAL = "local"
+    SAGEMAKER = "sagemaker"
 
     @classmethod
     def of(cls, name: str) -> Backend:
@@ -31,10 +66,26 @@ class Backend(StrEnum):
         except ValueError:
             raise UsageError.unknown("backend", name, list(cls)) from None
 
+    def transform(self, given: Transform, say: Callable[[str], None]) -> transform.Backend:
+        """The backend at work; UsageError where its settings or its packages are missing."""
+        if self is Backend.LOCAL:
+            return LocalTransform(given)
+        from spanishgas.scoring.jobs import SageMakerTransform
 
-def score(alias: str, *, lake: Lake, backend: str = Backend.LOCAL) -> Snapshot:
+        return SageMakerTransform.of(given, say)
+
+
+def score(
+    alias: str,
+    *,
+    lake: Lake,
+    backend: str = Backend.LOCAL,
+    progress: Progress = lambda what, done, total: None,
+    say: Callable[[str], None] = lambda words: None,
+) -> Snapshot:
     """Publish the scores of every customer of the newest gold table; unchanged inputs leave them as they are."""
-    Backend.of(backend)
+    given = read_settings(Transform)
+    at_work = Backend.of(backend).transform(given, say)
     version = registry.resolve(alias)
     gold = lake.current("gold_master")
     fingerprint = code.fingerprint("score", gold.manifest.digest, version.version, version.run_id, _sources())
@@ -46,12 +97,19 @@ def score(alias: str, *, lake: Lake, backend: str = Backend.LOCAL) -> Snapshot:
         "score", title, params={"alias": alias, "backend": backend, "version": version.version}
     ) as run:
         run.read(gold, "scoring")
-        frame = scores(registry.load(str(version.version)), gold, lake)
-        check_pandas("scores", frame)
+        task = _task(version, gold, given)
+        reconciled = Reconciled(task.shards, [MARGIN])
+        writer = _Writer(version, gold, training_side(version, lake))
+
+        def write(folder: Path) -> None:
+            for answer, beside in reconciled.pairs(at_work.answers(task, progress)):
+                writer.part(folder, answer, beside)
+            check("scores", ibis.read_parquet(folder / "*.parquet"))
+
         published = lake.publish(
             "scores",
             gold.manifest.as_of,
-            lambda folder: frame.to_parquet(folder / "part-0.parquet", index=False),
+            write,
             built_from={
                 "gold_master": gold.manifest.digest,
                 settings().registered_model: str(version.version),
@@ -60,12 +118,13 @@ def score(alias: str, *, lake: Lake, backend: str = Backend.LOCAL) -> Snapshot:
             code=code.identity(*_PARTS),
             run_id=run.run_id,
         )
-        tiers = frame[TIER].value_counts()
+        run.document({"rows": reconciled.rows, "parts": reconciled.parts}, "reconciled.json")
         run.log(
-            metrics={f"score.{str(tier).lower()}": float(count) for tier, count in tiers.items()}
-            | {"score.rows": len(frame), "score.flagged": float(frame[FLAG].sum())},
+            metrics={f"score.{tier.lower()}": float(count) for tier, count in writer.tiers.items()}
+            | {"score.rows": float(reconciled.rows), "score.flagged": float(writer.flagged)},
             tags={"scores": published.uri, "scores.digest": published.manifest.digest},
         )
+        at_work.clean_up(task)
     return published
 
 
@@ -76,27 +135,82 @@ def _sources() -> str:
     return code.digest(*_PARTS)
 
 
-def scores(champion: Loaded, gold: Snapshot, lake: Lake) -> pd.DataFrame:
-    """The scores table, a row per customer of `gold` in its order.
-
-    expected_monthly_loss is P(churn) times the positive part of the average monthly margin, in EUR; in_training says
-    that the customer was on the training side of the model's own table.
-    """
-    rows = gold.pandas()
-    trained = lake.at(champion.version.tags["data.digest"], "gold_master").pandas(["customer_id", "churn"])
-    trained = trained[trained["churn"].notna()]
-    trained_ids = trained["customer_id"][~in_holdout(trained["customer_id"], load_policy().holdout)]
-    predicted = champion.model.predict(rows)
-    return pd.DataFrame(
-        {
-            "customer_id": rows["customer_id"],
-            PROBABILITY: predicted[PROBABILITY],
-            FLAG: predicted[FLAG],
-            TIER: predicted[TIER],
-            "expected_monthly_loss": predicted[PROBABILITY]
-            * rows["avg_monthly_margin"].clip(lower=0).fillna(0.0),
-            "in_training": rows["customer_id"].isin(set(trained_ids)),
-            "model_version": champion.number,
-            "as_of": gold.manifest.as_of,
-        }
+def _task(version: ModelVersion, gold: Snapshot, given: Transform) -> Task:
+    folder = registry.download(version)
+    model = artefact.load(folder, f"version {version.version} of {version.name}")
+    columns = list(inputs(model))
+    return Task(
+        model_dir=folder,
+        model=version.name,
+        version=str(version.version),
+        gold_digest=gold.manifest.digest,
+        rows=gold.manifest.rows,
+        shards=Shards(gold, columns, given.media, given.part_rows, given.payload_mb * MEGABYTE),
+        tags={
+            "model_version": str(version.version),
+            "gold_digest": gold.manifest.digest,
+            "as_of": gold.manifest.as_of.isoformat(),
+            "run_id": version.run_id or "",
+            "code": code.commit(),
+        },
     )
+
+
+def training_side(version: ModelVersion, lake: Lake) -> set[str]:
+    """Ids of the customers on the training side of the version's own table."""
+    trained = lake.at(version.tags["data.digest"], "gold_master").pandas([ID, "churn"])
+    ids = trained[ID][trained["churn"].notna()]
+    return set(ids[~in_holdout(ids, load_policy().holdout)])
+
+
+class _Writer:
+    """Writes scores part by part, and counts what it wrote."""
+
+    def __init__(self, version: ModelVersion, gold: Snapshot, trained: set[str]) -> None:
+        self._version, self._as_of, self._trained = str(version.version), gold.manifest.as_of, trained
+        self._parts, self.flagged = 0, 0
+        self.tiers: Counter[str] = Counter()
+
+    def part(self, folder: Path, answer: pd.DataFrame, beside: pd.DataFrame) -> None:
+        """One more part of the scores: an answer, and what the table knows of its customers."""
+        frame = answer[[ID, PROBABILITY, FLAG, TIER]].copy()
+        frame[LOSS] = expected_loss(answer[PROBABILITY], beside[MARGIN])
+        frame["in_training"] = answer[ID].isin(self._trained)
+        frame["model_version"] = self._version
+        frame["as_of"] = self._as_of
+        table = pa.Table.from_pandas(frame, SCHEMA, preserve_index=False)
+        pq.write_table(table, folder / f"part-{self._parts:05d}.parquet")
+        self._parts += 1
+        self.flagged += int(frame[FLAG].sum())
+        self.tiers.update(frame[TIER])
+
+
+def expected_loss(probability: pd.Series, margin: pd.Series) -> pd.Series:
+    """P(churn) times the positive part of the average monthly margin, in EUR; an unknown margin loses nothing."""
+    loss: pd.Series = probability * margin.clip(lower=0).fillna(0.0)
+    return loss
+
+
+def score_table(table: pd.DataFrame, model: ChurnModel | str | Path) -> pd.DataFrame:
+    """Score a table in this process, without lake or tracking: what `spanishgas.score` does.
+
+    Args:
+        table: customer_id and every input of the model; other columns are ignored.
+        model: a fitted model, the folder of its artefact (it holds model.skops), or an alias or number of a version
+            in the registry.
+
+    Returns:
+        customer_id, churn_probability, churn_flag and risk_tier, indexed like `table`.
+    """
+    if ID not in table.columns:
+        raise UsageError(f"the table has no column {ID}: add one, it comes back beside each score")
+    loaded = model if isinstance(model, ChurnModel) else _model(model)
+    predicted = loaded.predict(table)
+    predicted.insert(0, ID, table[ID])
+    return predicted
+
+
+def _model(which: str | Path) -> ChurnModel:
+    if Path(which).is_dir():
+        return artefact.load(Path(which), str(which))
+    return registry.load(str(which)).model

@@ -14,7 +14,6 @@ import sys
 import time
 
 import uvicorn
-from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -26,26 +25,16 @@ from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.scoring import payload
 from spanishgas.scoring.payload import Media, Refused
 from spanishgas.scoring.process import LISTENING
-from spanishgas.scoring.settings import MEGABYTE, Serving
+from spanishgas.scoring.settings import MEGABYTE, Serving, read_settings
 from spanishgas.training import artefact
 from spanishgas.training.model import ChurnModel
 
 log = logging.getLogger(__name__)
 
 
-def serving() -> Serving:
-    """The settings of the environment; UsageError that names what is wrong."""
-    try:
-        return Serving()
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise UsageError(f"SPANISHGAS_SERVE_: {where}: {first['msg']}") from fault
-
-
 def create_app(model: ChurnModel | None = None, settings: Serving | None = None) -> Starlette:
     """The ASGI app around a model; without one, around that of the model folder."""
-    settings = settings or serving()
+    settings = settings or read_settings(Serving)
     loaded = model or artefact.load(settings.model_dir, str(settings.model_dir))
     turn = asyncio.Semaphore(1)
 
@@ -107,7 +96,7 @@ async def _body(request: Request, limit: int) -> bytes:
 
 def serve() -> None:
     """Listen until the process is told to end; the model is checked before the port is taken."""
-    settings = serving()
+    settings = read_settings(Serving)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     app = create_app(settings=settings) if settings.workers == 1 else f"{__name__}:create_app"
     config = uvicorn.Config(

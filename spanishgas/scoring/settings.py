@@ -1,12 +1,16 @@
-"""How the serving process runs: from the environment, or a .env file."""
+"""How the serving process and the transform jobs run: from the environment, or a .env file."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from spanishgas.errors import UsageError
+from spanishgas.scoring.payload import Media
 
 MEGABYTE = 1024 * 1024
 MOST_MB_IN_FLIGHT = 100
@@ -43,3 +47,84 @@ class Serving(BaseSettings):
                 "SageMaker's limit: lower one of them"
             )
         return self
+
+
+class CleanUp(StrEnum):
+    """When the objects and the SageMaker model of a job are removed; the model archive always stays."""
+
+    PUBLISHED = "published"
+    NEVER = "never"
+
+
+class Transform(BaseSettings):
+    """How gold is cut into parts, and the batch transform jobs; the prefix is SPANISHGAS_TRANSFORM_."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPANISHGAS_TRANSFORM_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    media: Media = Media.PARQUET
+    """Format of the parts: application/x-parquet, or text/csv."""
+    part_rows: int = Field(50_000, ge=1, le=500_000)
+    """Rows of a part; fewer where they would not fit the payload."""
+    payload_mb: int = Field(20, ge=1, le=MOST_MB_IN_FLIGHT)
+    """Largest part in MB; concurrency times payload may not exceed 100, SageMaker's limit."""
+    timeout_seconds: int = Field(600, ge=1, le=3600)
+    """How long one part may take."""
+    retries: int = Field(3, ge=0, le=3)
+    """How often a part is tried again when the server fails."""
+    s3: str | None = None
+    """s3://bucket/prefix of model archives and parts."""
+    role: str | None = None
+    """ARN of the role that the job runs as."""
+    image: str | None = None
+    """Image of the Dockerfile's target `serve` in ECR."""
+    instance_type: str = "ml.m5.xlarge"
+    instances: int = Field(1, ge=1)
+    """Instances that share the parts."""
+    concurrency: int = Field(1, ge=1)
+    """Parts in flight per instance, each with a worker of its own; trees use all cores for one part already."""
+    kms_key: str | None = None
+    """Key that encrypts answers and volumes."""
+    poll_seconds: float = Field(15, gt=0)
+    stall_seconds: float = Field(3600, gt=0)
+    """How long a job may go without a new part before it is stopped."""
+    clean_up: CleanUp = CleanUp.PUBLISHED
+    """published: parts, answers and SageMaker model go once the scores are published; never: they stay."""
+    rows_per_second: float = Field(50_000, gt=0)
+    """Throughput of a worker that the estimate assumes: measure yours."""
+    price_per_hour: float | None = Field(None, gt=0)
+    """Price of an instance-hour, for the estimate; prices change, so none is built in."""
+
+    @model_validator(mode="after")
+    def _in_flight(self) -> Self:
+        if self.concurrency * self.payload_mb > MOST_MB_IN_FLIGHT:
+            raise ValueError(
+                f"concurrency {self.concurrency} x {self.payload_mb} MB is more than {MOST_MB_IN_FLIGHT} MB, "
+                "SageMaker's limit: lower one of them"
+            )
+        if self.media is Media.JSON:
+            raise ValueError("parts are application/x-parquet or text/csv; JSON is for trying by hand")
+        return self
+
+    def serving_environment(self, workers: int) -> dict[str, str]:
+        """What the serving process must be told to take these parts."""
+        return {
+            "SPANISHGAS_SERVE_WORKERS": str(workers),
+            "SPANISHGAS_SERVE_PAYLOAD_MB": str(self.payload_mb),
+            "SPANISHGAS_SERVE_MAX_ROWS": str(self.part_rows),
+        }
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+def read_settings(kind: type[S]) -> S:
+    """The settings of the environment; UsageError that names what is wrong."""
+    try:
+        return kind()
+    except ValidationError as fault:
+        first = fault.errors()[0]
+        prefix = kind.model_config["env_prefix"]
+        where = "".join(str(part).upper() for part in first["loc"])
+        raise UsageError(f"{prefix}{where}: {first['msg']} (got {first['input']!r})") from fault

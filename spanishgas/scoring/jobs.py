@@ -1,0 +1,164 @@
+"""The SageMaker backend: parts go to S3, a batch transform job scores them, its answers come back.
+
+    s3://bucket/prefix/models/<digest>/model.tar.gz     the archive, made once per model and kept
+    s3://bucket/prefix/jobs/<job>/in/part-00000.parquet one request each
+    s3://bucket/prefix/jobs/<job>/out/part-00000.parquet.out
+
+A job's name is derived from model version, gold digest and how it is cut, so a second call joins the job of the first,
+also after the first was killed. A job that failed or was stopped has used its name up: the next call takes the next
+number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from spanishgas.errors import UsageError
+from spanishgas.scoring.archive import archive
+from spanishgas.scoring.bucket import Bucket
+from spanishgas.scoring.sagemaker_sdk import LOG_GROUP, Job, SageMaker, State
+from spanishgas.scoring.settings import CleanUp, Transform
+from spanishgas.scoring.shards import Part
+from spanishgas.scoring.transform import Progress, Task, TransformError, estimate
+
+LONGEST_NAME = 63
+
+
+@dataclass
+class SageMakerTransform:
+    """Scores by a batch transform job; `say` is told the estimate before it starts, and where its log is."""
+
+    given: Transform
+    bucket: Bucket
+    sagemaker: SageMaker
+    say: Callable[[str], None]
+    job: str = ""
+
+    @classmethod
+    def of(cls, given: Transform, say: Callable[[str], None]) -> SageMakerTransform:
+        """The backend of the environment; UsageError that names the setting that is missing."""
+        needed = {"S3": given.s3, "ROLE": given.role, "IMAGE": given.image}
+        if missing := [f"SPANISHGAS_TRANSFORM_{name}" for name, value in needed.items() if not value]:
+            raise UsageError(f"the backend sagemaker needs {', '.join(missing)}: see docs/scoring.md")
+        return cls(given, Bucket(str(given.s3)), SageMaker(given), say)
+
+    def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
+        """The answer to each part in order, once the job is Completed and every part has one."""
+        self.job, state = self._free_name(task)
+        names = [part.name for part in self._uploaded(task, send=state is None)]
+        if state is None:
+            self._start(task, len(names))
+        if state is None or state.status != "Completed":
+            self._wait(len(names), progress)
+        found = set(self.bucket.names(self._out))
+        expected = {f"{name}.out" for name in names}
+        if found != expected:
+            raise TransformError(
+                f"transform job {self.job} is Completed, but of {len(names)} parts {len(expected - found)} have no "
+                f"answer and {len(found - expected)} answers belong to no part: {self._where}. Nothing was published"
+            )
+        return (self.bucket.read(f"{self._out}{name}.out") for name in names)
+
+    def clean_up(self, task: Task) -> None:
+        """Remove the parts, the answers and the SageMaker model of the job, if the policy says so."""
+        if self.given.clean_up is CleanUp.PUBLISHED:
+            self.sagemaker.delete_model(self.job)
+            self.bucket.remove(f"jobs/{self.job}/")
+
+    def _free_name(self, task: Task) -> tuple[str, State | None]:
+        """The name of a job to join, with its state, or the first that no job has used."""
+        base, number = job_name(task, self.given), 1
+        while True:
+            name = f"{base}-{number}"
+            state = self.sagemaker.find(name)
+            if state is None or state.status == "InProgress":
+                return name, state
+            if state.status == "Completed" and self.bucket.names(f"jobs/{name}/out/"):
+                return name, state
+            number += 1
+
+    def _uploaded(self, task: Task, *, send: bool) -> Iterator[Part]:
+        for part in task.shards:
+            if send:
+                self.bucket.write(f"{self._in}{part.name}", part.body)
+            yield Part(part.name, b"", part.rows)
+
+    def _start(self, task: Task, parts: int) -> None:
+        self.say(estimate(task.rows, parts, self.given))
+        packed = archive(task.model_dir)
+        key = f"models/{hashlib.sha256(packed).hexdigest()}/model.tar.gz"
+        if not self.bucket.holds(key):
+            self.bucket.write(key, packed)
+        self.sagemaker.create(
+            Job(
+                self.job,
+                self.bucket.uri(key),
+                self.bucket.uri(self._in),
+                self.bucket.uri(self._out),
+                task.tags,
+            )
+        )
+        self.say(f"transform job {self.job}, {self._where}")
+
+    def _wait(self, parts: int, progress: Progress) -> None:
+        try:
+            self._watch(parts, progress)
+        except KeyboardInterrupt:
+            self.sagemaker.stop(self.job)
+            self.say(f"transform job {self.job} was told to stop")
+            raise
+
+    def _watch(self, parts: int, progress: Progress) -> None:
+        done, since = -1, time.monotonic()
+        while True:
+            state = self.sagemaker.find(self.job)
+            if state is None:
+                raise TransformError(f"transform job {self.job} is gone: run the command again")
+            if state.status in ("Completed", "Failed", "Stopped"):
+                return self._ended(state)
+            answered = len(self.bucket.names(self._out))
+            if answered != done:
+                done, since = answered, time.monotonic()
+                progress("transform", min(done, parts), parts + 1)  # the bar ends with the job, not before
+            if time.monotonic() - since > self.given.stall_seconds:
+                self.sagemaker.stop(self.job)
+                raise TransformError(
+                    f"transform job {self.job} answered {done} of {parts} parts and none for "
+                    f"{self.given.stall_seconds:g} s, so it was told to stop: {self._where}"
+                )
+            time.sleep(self.given.poll_seconds)
+
+    def _ended(self, state: State) -> None:
+        if state.status == "Stopped":
+            raise TransformError(
+                f"transform job {self.job} was stopped, so nothing was published; run the command again. {self._where}"
+            )
+        if state.status == "Failed":
+            raise TransformError(
+                f"transform job {self.job} failed: {state.reason or 'no reason given'}. Nothing was published. "
+                f"{self._where}"
+            )
+
+    @property
+    def _in(self) -> str:
+        return f"jobs/{self.job}/in/"
+
+    @property
+    def _out(self) -> str:
+        return f"jobs/{self.job}/out/"
+
+    @property
+    def _where(self) -> str:
+        return f"its log is CloudWatch's {LOG_GROUP}, streams {self.job}/"
+
+
+def job_name(task: Task, given: Transform) -> str:
+    """Name of the task's job without its number: equal for equal version, gold and cut, valid for SageMaker."""
+    cut = f"{task.version} {task.gold_digest} {given.media} {given.part_rows} {given.payload_mb}"
+    tail = f"-v{task.version}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
+    head = re.sub(r"[^a-zA-Z0-9]+", "-", task.model).strip("-") or "model"
+    return head[: LONGEST_NAME - 4 - len(tail)].rstrip("-") + tail

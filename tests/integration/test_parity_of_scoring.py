@@ -1,0 +1,104 @@
+"""In this process, over HTTP and by parts: the same customer gets the same number to the last digit."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+import spanishgas
+from spanishgas.errors import DataError, UsageError
+from spanishgas.lake import Lake
+from spanishgas.scoring import payload
+from spanishgas.scoring.local import LocalTransform
+from spanishgas.scoring.payload import Media
+from spanishgas.scoring.reconcile import Reconciled
+from spanishgas.scoring.serving import score_body
+from spanishgas.scoring.settings import MEGABYTE, Transform
+from spanishgas.scoring.shards import Shards
+from spanishgas.scoring.transform import Task, TransformError
+from spanishgas.training.experiment import ModelKind
+from tests.churn_models import artefact_of, churn_model, odd_gold
+from tests.gold_frames import publish_gold
+
+DAY = date(2024, 12, 31)
+CASES = [
+    (ModelKind.XGBOOST, Media.PARQUET),
+    (ModelKind.FOREST, Media.PARQUET),
+    (ModelKind.LOGISTIC, Media.PARQUET),
+    (ModelKind.LOGISTIC, Media.CSV),
+]
+
+
+def task_of(kind: ModelKind, media: Media, root: Path, frame: pd.DataFrame, rows: int) -> Task:
+    gold = publish_gold(Lake(root / "lake"), frame, DAY)
+    columns = list(payload.inputs(churn_model(kind)))
+    shards = Shards(gold, columns, media, rows, MEGABYTE)
+    return Task(artefact_of(kind, root / "model"), "m", "1", gold.manifest.digest, len(frame), shards, {})
+
+
+def by_parts(task: Task, media: Media, seen: list[int] | None = None) -> pd.DataFrame:
+    backend = LocalTransform(Transform(media=media, retries=0, payload_mb=1, part_rows=task.shards.rows))
+    steps = [] if seen is None else seen
+    answered = backend.answers(task, lambda what, done, total: steps.append(done))
+    return pd.concat([found for found, _ in Reconciled(task.shards, []).pairs(answered)], ignore_index=True)
+
+
+@pytest.mark.parametrize(("kind", "media"), CASES)
+def test_parts_through_the_serving_process_get_the_numbers_of_this_process(
+    kind: ModelKind, media: Media, tmp_path: Path
+) -> None:
+    frame, steps = odd_gold(), list[int]()
+    expected = spanishgas.score(frame, churn_model(kind))
+    found = by_parts(task_of(kind, media, tmp_path, frame, rows=37), media, steps)
+    pd.testing.assert_frame_equal(found, expected, check_exact=True, check_dtype=False)
+    assert steps == [*range(37, 297, 37), 300]
+
+
+@pytest.mark.parametrize("kind", ModelKind)
+@pytest.mark.parametrize("media", [Media.PARQUET, Media.CSV])
+def test_a_row_alone_gets_the_number_it_has_among_others(kind: ModelKind, media: Media) -> None:
+    model, frame = churn_model(kind), odd_gold(20)
+    expected = spanishgas.score(frame, model)
+    wanted = payload.inputs(model)
+    table = pa.Table.from_pandas(frame, preserve_index=False).select(list(wanted))
+    for size in (1, 3, 7):
+        bodies = [payload.write(table.slice(i, size), media) for i in range(0, 20, size)]
+        parts = [score_body(model, body, media, Media.PARQUET, 20)[1] for body in bodies]
+        found = pd.concat([pa.parquet.read_table(pa.BufferReader(p)).to_pandas() for p in parts])
+        assert found["churn_probability"].tolist() == expected["churn_probability"].tolist()
+
+
+@pytest.mark.parametrize("kind", ModelKind)
+def test_an_empty_part_is_answered_with_one(kind: ModelKind) -> None:
+    model = churn_model(kind)
+    wanted = payload.inputs(model)
+    empty = pa.Table.from_pandas(odd_gold(20), preserve_index=False).select(list(wanted)).slice(0, 0)
+    rows, body = score_body(model, payload.write(empty, Media.CSV), Media.CSV, Media.PARQUET, 10)
+    assert (rows, pa.parquet.read_table(pa.BufferReader(body)).num_rows) == (0, 0)
+
+
+def test_a_part_that_is_refused_ends_the_transform_with_the_servers_reason(tmp_path: Path) -> None:
+    task = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path, odd_gold(20), rows=10)
+    task.shards.columns = [c for c in task.shards.columns if c != "std_margin"]
+    with pytest.raises(TransformError, match=r"part-00000.parquet was not scored.*status 400.*std_margin"):
+        by_parts(task, Media.PARQUET)
+
+
+def test_the_plain_api_takes_an_artefact_and_needs_no_lake_or_tracking(tmp_path: Path) -> None:
+    frame = odd_gold(20).set_index(pd.Index(range(100, 120)))
+    found = spanishgas.score(frame, artefact_of(ModelKind.XGBOOST, tmp_path))
+    expected = churn_model(ModelKind.XGBOOST).predict(frame)
+    pd.testing.assert_frame_equal(found.drop(columns="customer_id"), expected)
+    assert found["customer_id"].equals(frame["customer_id"])
+
+
+def test_the_plain_api_scores_nothing_without_its_inputs() -> None:
+    model, frame = churn_model(ModelKind.XGBOOST), odd_gold(20)
+    with pytest.raises(UsageError, match="no column customer_id"):
+        spanishgas.score(frame.drop(columns="customer_id"), model)
+    with pytest.raises(DataError, match="std_margin"):
+        spanishgas.score(frame.drop(columns="std_margin"), model)

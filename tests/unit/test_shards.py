@@ -1,0 +1,175 @@
+"""Gold in parts and answers held against them: nothing lost, nothing added, the same cut every time."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from spanishgas.errors import UsageError
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.scoring import payload
+from spanishgas.scoring.payload import Media
+from spanishgas.scoring.reconcile import Reconciled
+from spanishgas.scoring.settings import Transform, read_settings
+from spanishgas.scoring.shards import Shards
+from spanishgas.scoring.transform import TransformError, estimate
+from tests.churn_models import odd_gold
+
+DAY = date(2024, 12, 31)
+COLUMNS = ["customer_id", "segment", "std_margin"]
+
+
+def published(root: Path, *frames: pd.DataFrame) -> Snapshot:
+    def write(folder: Path) -> None:
+        for i, frame in enumerate(frames):
+            frame.to_parquet(folder / f"part-{i}.parquet", index=False, row_group_size=70)
+
+    return Lake(root).publish("gold_master", DAY, write, built_from={}, fingerprint="x", code={})
+
+
+@pytest.fixture(scope="module")
+def gold(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    frame = odd_gold(300)
+    return published(tmp_path_factory.mktemp("lake"), frame[:130], frame[130:])
+
+
+def shards(
+    gold: Snapshot, rows: int = 64, payload_bytes: int = 10**6, media: Media = Media.PARQUET
+) -> Shards:
+    return Shards(gold, COLUMNS, media, rows, payload_bytes)
+
+
+def decoded(body: bytes, media: Media) -> pd.DataFrame:
+    kinds = {"customer_id": pa.string(), "segment": pa.string(), "std_margin": pa.float64()}
+    return payload.read(body, media, kinds, 10**6)
+
+
+@pytest.mark.parametrize("media", [Media.PARQUET, Media.CSV])
+def test_parts_hold_every_row_in_order_across_files_and_row_groups(gold: Snapshot, media: Media) -> None:
+    cut = shards(gold, media=media)
+    together = pd.concat([decoded(part.body, media) for part in cut], ignore_index=True)
+    assert cut.cut == [64, 64, 64, 64, 44]
+    pd.testing.assert_frame_equal(together, gold.pandas(COLUMNS), check_exact=True)
+
+
+def test_the_same_table_is_cut_into_the_same_parts(gold: Snapshot) -> None:
+    assert list(shards(gold)) == list(shards(gold))
+
+
+def test_a_part_over_the_payload_is_halved_until_it_fits(gold: Snapshot) -> None:
+    cut = shards(gold, rows=300, payload_bytes=2000, media=Media.CSV)
+    parts = list(cut)
+    assert len(parts) > 4
+    assert all(len(part.body) <= 2000 for part in parts)
+    assert sum(cut.cut) == 300
+    together = pd.concat([decoded(part.body, Media.CSV) for part in parts], ignore_index=True)
+    assert together["customer_id"].tolist() == gold.pandas()["customer_id"].tolist()
+
+
+def test_a_row_over_the_payload_is_an_error_that_names_the_setting(gold: Snapshot) -> None:
+    with pytest.raises(UsageError, match="SPANISHGAS_TRANSFORM_PAYLOAD_MB"):
+        list(shards(gold, payload_bytes=10))
+
+
+def test_a_table_without_rows_is_one_part_without_rows(tmp_path: Path) -> None:
+    cut = shards(published(tmp_path, odd_gold(20)[:0]))
+    assert [part.rows for part in cut] == [0]
+
+
+def answers(gold: Snapshot, cut: Shards) -> list[bytes]:
+    bodies = []
+    for part in cut:
+        ids = decoded(part.body, Media.PARQUET)["customer_id"]
+        scored = pd.DataFrame(
+            {"churn_probability": 0.25, "churn_flag": 0, "risk_tier": "Low"}, index=ids.index
+        )
+        bodies.append(payload.write(payload.answer(ids, scored), Media.PARQUET))
+    return bodies
+
+
+def changed(body: bytes, change: str) -> bytes:
+    frame = pa.parquet.read_table(pa.BufferReader(body)).to_pandas()
+    match change:
+        case "lost":
+            frame = frame[1:]
+        case "added":
+            frame = pd.concat([frame, frame[:1].assign(customer_id="X")])
+        case "twice":
+            frame = pd.concat([frame[:1], frame[:1], frame[2:]])
+        case "order":
+            frame = frame[::-1]
+        case "null":
+            frame["churn_probability"] = None
+    return payload.write(pa.Table.from_pandas(frame, preserve_index=False), Media.PARQUET)
+
+
+def test_sound_answers_reconcile_with_what_lies_beside_each_customer(gold: Snapshot) -> None:
+    cut = shards(gold)
+    account = Reconciled(cut, ["avg_monthly_margin"])
+    pairs = list(account.pairs(answers(gold, cut)))
+    beside = pd.concat([b for _, b in pairs], ignore_index=True)
+    whole = gold.pandas(["customer_id", "avg_monthly_margin"])
+    pd.testing.assert_frame_equal(beside, whole)
+    assert account.rows == 300
+    assert [part["rows"] for part in account.parts] == cut.cut
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("lost", "1 lost, 0 added"),
+        ("added", "0 lost, 1 added"),
+        ("twice", "1 lost, 0 added, 1 repeated"),
+        ("order", "out of order"),
+        ("null", "without a score"),
+    ],
+)
+def test_an_answer_with_other_customers_than_its_part_is_refused_unnamed(
+    gold: Snapshot, change: str, words: str
+) -> None:
+    cut = shards(gold)
+    bodies = answers(gold, cut)
+    bodies[2] = changed(bodies[2], change)
+    with pytest.raises(TransformError, match=f"part 2 .*{words}"):
+        list(Reconciled(cut, []).pairs(bodies))
+
+
+def test_a_part_without_an_answer_is_refused(gold: Snapshot) -> None:
+    cut = shards(gold)
+    bodies = answers(gold, cut)
+    with pytest.raises(TransformError, match="256 rows in 4 parts came back of 300 in 5"):
+        list(Reconciled(cut, []).pairs(bodies[:-1]))
+
+
+def test_an_answer_that_is_no_table_is_refused(gold: Snapshot) -> None:
+    cut = shards(gold)
+    bodies = answers(gold, cut)
+    with pytest.raises(TransformError, match="part 0 cannot be read"):
+        list(Reconciled(cut, []).pairs([b"oops", *bodies[1:]]))
+
+
+def test_the_estimate_grows_with_rows_and_shrinks_with_instances() -> None:
+    one, four = Transform(price_per_hour=0.2), Transform(instances=4, price_per_hour=0.2)
+    assert "about 13 minutes, 0.21 instance-hours, about 0.04" in estimate(20_000_000, 400, one)
+    assert "about 8 minutes, 0.51 instance-hours, about 0.10" in estimate(20_000_000, 400, four)
+    assert "SPANISHGAS_TRANSFORM_PRICE_PER_HOUR" in estimate(1, 1, Transform())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("CONCURRENCY", "6", "6 x 20 MB is more than 100"),
+        ("MEDIA", "application/json", "JSON is for trying by hand"),
+        ("RETRIES", "4", "RETRIES"),
+    ],
+)
+def test_settings_that_sagemaker_would_refuse_are_refused_here(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(f"SPANISHGAS_TRANSFORM_{name}", value)
+    with pytest.raises(UsageError, match=words):
+        read_settings(Transform)
