@@ -5,6 +5,7 @@ raw -> bronze, silver, gold -> E0..E8 -> version -> gate -> @champion -> scores 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,20 +13,21 @@ from pathlib import Path
 
 import pandas as pd
 
-from spanishgas.errors import UsageError
+from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import registry, runs
+from spanishgas.lifecycle import lineage, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
 from spanishgas.lifecycle.experiments import markdown, run_experiment, run_ladder, sentence
-from spanishgas.lifecycle.promotion import promote
+from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle.standing import ROLLED_BACK
 from spanishgas.monitoring.drift import Drift, drift, words
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
-from spanishgas.training.experiment import ModelKind, experiment_ids
+from spanishgas.training.experiment import ModelKind, experiment_ids, load_policy
 from spanishgas.training.model import TIER
 
 BASE, LATER = date(2024, 12, 31), date(2025, 3, 31)
@@ -86,9 +88,11 @@ def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) 
 
 
 def promote_if_passed(evaluated: Evaluated, reason: str) -> None:
-    """Promote a version that passed its gate and was never rolled back."""
-    if evaluated.verdict.passed and "rolled_back" not in evaluated.version.tags:
-        promote(str(evaluated.version.version), reason)
+    """Promote a version that passed its gate and was never rolled back, where the policy lets a machine do so."""
+    policy = load_policy().promotion
+    marked = ROLLED_BACK in evaluated.version.tags
+    if evaluated.verdict.passed and policy.automatic and not policy.approvers and not marked:
+        promotion.promote(str(evaluated.version.version), reason)
 
 
 def act(ladder: list[Compared], evaluated: Evaluated, *, lake: Lake) -> Found:
@@ -127,6 +131,58 @@ def retrain(trials: int, *, lake: Lake, seed: int, progress: Progress) -> Evalua
         evaluated = evaluate(run_id, lake=lake)
         promote_if_passed(evaluated, "retrained, gate passed")
     return evaluated
+
+
+def rollback(reason: str, *, lake: Lake, rescore: bool) -> str:
+    """Go back to the champion before this one; gives in words what the bad version had scored."""
+    move = promotion.rollback(reason)
+    made = lineage.produced(str(move.replaced), lake)
+    lines = [
+        f"champion: version {move.version}; version {move.replaced} is marked as rolled back",
+        f"{len(made)} snapshots were made with version {move.replaced}:",
+        *(
+            f"  {s.manifest.table} as of {s.manifest.as_of}{', current' if now else ''}: {s.uri}"
+            for s, now in made
+        ),
+    ]
+    if rescore:
+        score(Alias.CHAMPION, lake=lake)
+        lines.append(
+            f"scored again with version {move.version}: {recommend(lake=lake).manifest.rows:,} customers"
+        )
+    elif any(current for _, current in made):
+        lines.append("the current scores are still its own: run `spanishgas score`")
+    return "\n".join(lines)
+
+
+def reconcile(*, lake: Lake) -> str:
+    """Settle the moves of `champion`, then start what it drives: scores, recommendations and the drift report.
+
+    What is up to date is left as it is. Raises TrackingError where its verdict has not passed.
+    """
+    version = scorable(Alias.CHAMPION)
+    scores = score(Alias.CHAMPION, lake=lake)
+    recommend(lake=lake)
+    found = drift(None, lake=lake)
+    return (
+        f"champion: version {version.version}, {scores.manifest.rows:,} customers scored as of "
+        f"{scores.manifest.as_of}, drift: {'yes' if found.detected else 'no'}"
+    )
+
+
+def watch(*, lake: Lake, every: float, say: Callable[[str], None]) -> None:
+    """Reconcile every so many seconds until interrupted; says what it found whenever that has changed."""
+    said = None
+    while True:
+        try:
+            with runs.reported():
+                found = reconcile(lake=lake)
+        except SpanishGasError as fault:
+            found = f"not scored: {fault}"
+        if found != said:
+            say(found)
+            said = found
+        time.sleep(every)
 
 
 def summary(found: Found) -> str:

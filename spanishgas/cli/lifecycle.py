@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import AUTO, LakeOption, Reason, given, tracked
+from spanishgas.cli.options import AUTO, LakeOption, Reason, at_least, given, tracked
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
 
@@ -31,17 +31,65 @@ def promote(
     version: Annotated[str, typer.Option(help="Version number or alias.")] = "challenger",
     *,
     reason: Reason,
+    override: Annotated[
+        str, typer.Option(help="Why it may pass without a passed verdict; shown with it from then on.")
+    ] = "",
 ) -> None:
     """Make a version champion; refused without a passed gate."""
     from spanishgas.lifecycle import promotion
 
     tracked()
-    typer.echo(f"champion: version {promotion.promote(version, reason).version}")
+    typer.echo(f"champion: version {promotion.promote(version, reason, override or None).version}")
 
 
-def rollback(reason: Reason) -> None:
-    """Make the previous champion champion again."""
+def approve(
+    version: Annotated[str, typer.Argument(help="Version number or alias.")] = "challenger",
+    *,
+    reason: Reason,
+) -> None:
+    """Approve of a version's verdict, where the policy asks for it before a promotion."""
     from spanishgas.lifecycle import promotion
 
     tracked()
-    typer.echo(f"champion: version {promotion.rollback(reason).version}")
+    typer.echo(f"approved: version {promotion.approve(version, reason).version}, by {promotion.who()}")
+
+
+def rollback(
+    reason: Reason,
+    lake: LakeOption = settings().lake,
+    rescore: Annotated[
+        bool, typer.Option("--rescore", help="Score again with the version gone back to.")
+    ] = False,
+) -> None:
+    """Make the previous champion champion again, and say what the bad version had scored."""
+    from spanishgas import pipeline
+
+    tracked()
+    typer.echo(pipeline.rollback(reason, lake=Lake(lake), rescore=rescore))
+
+
+def history(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show every move of champion: when, by whom, why, and by which verdict; moves made elsewhere too."""
+    from spanishgas.lifecycle import history as moves
+    from spanishgas.progress import show
+
+    tracked()
+    record = moves.read()
+    typer.echo(moves.as_json(record)) if as_json else show(moves.as_markdown(record))
+
+
+def reconcile(
+    lake: LakeOption = settings().lake,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until interrupted.")] = False,
+    every: Annotated[int, typer.Option(callback=at_least(1), help="Seconds between two looks.")] = 60,
+) -> None:
+    """See whether champion has moved, write that down, and score and watch drift with it if its verdict passed."""
+    from spanishgas import pipeline
+
+    tracked()
+    if watch:
+        pipeline.watch(lake=Lake(lake), every=every, say=typer.echo)
+    else:
+        typer.echo(pipeline.reconcile(lake=Lake(lake)))

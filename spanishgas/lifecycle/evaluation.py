@@ -23,9 +23,9 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import gate, registry, runs
 from spanishgas.lifecycle.experiments import CHOSEN, SOURCES, chosen_run, training_side
 from spanishgas.lifecycle.gate import Verdict
-from spanishgas.lifecycle.promotion import PASSED, REFUSED, VERDICT
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
+from spanishgas.lifecycle.standing import DIGEST, PASSED, REFUSED, VERDICT, WORDS, digest_of
 from spanishgas.training.calibration import choose_threshold, cross_calibrated, fit_final
 from spanishgas.training.experiment import ModelKind, Policy, as_data, load_experiment, load_policy
 from spanishgas.training.matrix import in_holdout, labelled
@@ -131,7 +131,8 @@ def _register(
         "data.digest": manifest.digest,
         "data.as_of": manifest.as_of.isoformat(),
         VERDICT: PASSED if verdict.passed else REFUSED,
-        "gate.words": verdict.words,
+        WORDS: verdict.words,
+        DIGEST: digest_of(verdict.model_dump(mode="json")),
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
     words = card(chosen, verdict, metrics)

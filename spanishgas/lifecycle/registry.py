@@ -132,11 +132,14 @@ def resolve(which: str) -> ModelVersion:
         ) from fault
 
 
+def versions() -> list[ModelVersion]:
+    """Every version of the registered model."""
+    return list(MlflowClient().search_model_versions(f"name = '{settings().registered_model}'"))
+
+
 def find(tags: Mapping[str, str]) -> ModelVersion | None:
     """The newest version that carries all `tags`, or None."""
-    name = settings().registered_model
-    versions = MlflowClient().search_model_versions(f"name = '{name}'")
-    fitting = [v for v in versions if all(v.tags.get(k) == value for k, value in tags.items())]
+    fitting = [v for v in versions() if all(v.tags.get(k) == value for k, value in tags.items())]
     return max(fitting, key=lambda v: int(v.version), default=None)
 
 

@@ -6,19 +6,17 @@ import time
 from collections.abc import Collection
 
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import runs
-from spanishgas.settings import settings
+from spanishgas.lifecycle import registry, runs
 
 
 def versions() -> list[ModelVersion]:
     """All registered versions; TrackingError where the store cannot be asked."""
     runs.connect()
     with runs.reported():
-        return list(MlflowClient().search_model_versions(f"name = '{settings().registered_model}'"))
+        return registry.versions()
 
 
 def prunable(lake: Lake, *, keep: int, days: int) -> list[Snapshot]:

@@ -22,7 +22,7 @@ from spanishgas import code
 from spanishgas.contracts import check
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import registry, runs
+from spanishgas.lifecycle import reconcile, registry, runs
 from spanishgas.scoring import transform
 from spanishgas.scoring.local import LocalTransform
 from spanishgas.scoring.payload import ID, inputs
@@ -86,7 +86,7 @@ def score(
     """Publish the scores of every customer of the newest gold table; unchanged inputs leave them as they are."""
     given = read_settings(Transform)
     at_work = Backend.of(backend).transform(given, say)
-    version = registry.resolve(alias)
+    version = reconcile.scorable(alias)
     gold = lake.current("gold_master")
     fingerprint = code.fingerprint("score", gold.manifest.digest, version.version, version.run_id, _sources())
     found = lake.find("scores", gold.manifest.as_of)

@@ -129,6 +129,15 @@ class GateLimits(Strict):
     min_average_precision: float = Field(ge=0, le=1)
 
 
+class Promotion(Strict):
+    """Who and what may move the champion."""
+
+    automatic: bool = True
+    """Whether main and retrain promote what passed its gate; else they leave a challenger."""
+    approvers: list[str] = []
+    """Users of whom one must approve a version first; nobody need where it is empty."""
+
+
 class Offer(Strict):
     """A retention offer: paid when taken; `uplift` is by how much it lowers the probability of churn."""
 
@@ -171,6 +180,7 @@ class Policy(Strict):
     threshold: Threshold
     risk_tiers: dict[str, float]
     gate: GateLimits
+    promotion: Promotion = Promotion()
     offers: Offers
     drift: DriftLimits
     waivers: list[Waiver] = []

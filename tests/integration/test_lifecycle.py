@@ -37,6 +37,7 @@ from spanishgas.training.experiment import load_policy, load_search
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 from tests.gold_frames import gold_frame, publish_gold
+from tests.versions import add_version
 
 DAY, LATER = date(2024, 12, 31), date(2025, 3, 31)
 CUSTOMERS, TRIALS, SEED = 1500, 2, 7
@@ -327,55 +328,6 @@ def model(chain: Chain, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     settings.cache_clear()
 
 
-def add_version(model: str, source: str = "nowhere", **tags: str) -> str:
-    return str(MlflowClient().create_model_version(model, source, tags=tags).version)
-
-
-@pytest.mark.parametrize("tags", [{}, {"gate": "refused", "gate.words": "refused: too low"}])
-def test_a_version_without_a_passed_gate_is_not_promoted(model: str, tags: dict[str, str]) -> None:
-    version = add_version(model, **tags)
-    with pytest.raises(TrackingError, match="too low" if tags else "never evaluated"):
-        promotion.promote(version, "please")
-    assert registry.aliases() == {}
-
-
-def test_promotion_moves_the_champion_and_keeps_the_previous(model: str) -> None:
-    first, second = add_version(model, gate="passed"), add_version(model, gate="passed")
-    promotion.promote(first, "first")
-    promotion.promote(second, "better")
-    assert registry.aliases() == {"champion": second, "previous": first}
-    tags = registry.resolve("champion").tags
-    assert (tags["champion.reason"], tags["champion.replaced"]) == ("better", first)
-    assert tags["champion.by"]
-    assert tags["champion.at"]
-
-
-def test_promoting_the_champion_again_changes_nothing(model: str) -> None:
-    first, second = add_version(model, gate="passed"), add_version(model, gate="passed")
-    promotion.promote(first, "first")
-    promotion.promote(second, "better")
-    before = registry.resolve("champion").tags
-    promotion.promote(second, "again")
-    assert registry.aliases() == {"champion": second, "previous": first}
-    assert registry.resolve("champion").tags == before
-
-
-def test_rollback_returns_to_the_previous_champion_and_marks_the_version(model: str) -> None:
-    first, second = add_version(model, gate="passed"), add_version(model, gate="passed")
-    promotion.promote(first, "first")
-    promotion.promote(second, "better")
-    promotion.rollback("worse after all")
-    assert registry.aliases() == {"champion": first}
-    assert registry.resolve(second).tags["rolled_back"] == "worse after all"
-    assert registry.resolve(first).tags["champion.how"] == "rolled back to"
-
-
-def test_rollback_without_a_previous_champion_is_an_error(model: str) -> None:
-    promotion.promote(add_version(model, gate="passed"), "first")
-    with pytest.raises(TrackingError, match="no previous champion"):
-        promotion.rollback("why not")
-
-
 def test_no_champion_is_an_error_that_says_what_to_run(model: str, chain: Chain) -> None:
     with pytest.raises(TrackingError, match=r"no version 'champion'.*spanishgas promote"):
         score("champion", lake=chain.lake)
@@ -388,13 +340,13 @@ class Stranger:
 def test_an_artefact_with_an_untrusted_type_is_refused(model: str, tmp_path: Path) -> None:
     skops.io.dump(Stranger(), tmp_path / "model.skops")
     with pytest.raises(UsageError, match=r"not trusted.*Stranger"):
-        registry.load(add_version(model, str(tmp_path)))
+        registry.load(add_version(source=str(tmp_path)))
 
 
 def test_an_artefact_in_another_format_is_refused(model: str, tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(b"")
     with pytest.raises(UsageError, match="not a skops artefact"):
-        registry.load(add_version(model, str(tmp_path)))
+        registry.load(add_version(source=str(tmp_path)))
 
 
 # Scores and recommendations

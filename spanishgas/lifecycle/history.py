@@ -1,0 +1,182 @@
+"""Every move of `champion`, in order: what a registered model's tags `move.0001`, `move.0002`, ... hold.
+
+A move is written before anything is moved, so that one cut short is completed by the next command. A move made
+elsewhere (in the UI, by another client) leaves no trace in MLflow: it is written down when it is first seen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from pydantic import BaseModel, ConfigDict
+
+from spanishgas.lifecycle.registry import Alias
+from spanishgas.settings import settings
+
+PREFIX = "move."
+LONGEST = 2000
+"""Characters of a reason that are kept."""
+ELSEWHERE = "by another client of the server; seen at this time"
+
+
+class How(StrEnum):
+    """What kind of move it was."""
+
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled back"
+    CONFIRMED = "confirmed"
+    """The champion stayed where it was, and an override was recorded for it."""
+    ELSEWHERE = "moved elsewhere"
+
+
+class State(StrEnum):
+    """How far a move came."""
+
+    BEGUN = "begun"
+    DONE = "done"
+    ABANDONED = "abandoned"
+    """Cut short, and another client moved the champion before it could be completed."""
+
+
+class Move(BaseModel):
+    """One move of `champion`; `version` is None where another client took the alias away."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    number: int
+    how: How
+    version: str | None
+    replaced: str | None
+    reason: str
+    by: str
+    at: str
+    verdict: str | None = None
+    """Digest of the verdict that the version had."""
+    override: str | None = None
+    """Why it was moved without a passed verdict."""
+    approved_by: str | None = None
+    run_id: str | None = None
+    state: State = State.BEGUN
+
+
+class Record(BaseModel):
+    """Moves and aliases of the registered model, from one reading."""
+
+    model_config = ConfigDict(frozen=True)
+
+    moves: list[Move] = []
+    aliases: dict[str, str] = {}
+
+    @property
+    def champion(self) -> str | None:
+        """Where `champion` points to."""
+        return self.aliases.get(Alias.CHAMPION)
+
+    @property
+    def done(self) -> list[Move]:
+        """Moves that took place, oldest first."""
+        return [m for m in self.moves if m.state is State.DONE]
+
+    @property
+    def pending(self) -> Move | None:
+        """A move that was begun and not completed."""
+        return next((m for m in self.moves if m.state is State.BEGUN), None)
+
+    @property
+    def recorded(self) -> str | None:
+        """Where the newest move that took place left `champion`."""
+        return self.done[-1].version if self.done else None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is pending and `champion` is where the newest move left it."""
+        return self.pending is None and self.champion == self.recorded
+
+    @property
+    def unseen(self) -> Move | None:
+        """The move that another client must have made since the newest one on record, not yet written down."""
+        if self.champion == self.recorded:
+            return None
+        return Move(
+            number=len(self.moves) + 1,
+            how=How.ELSEWHERE,
+            version=self.champion,
+            replaced=self.recorded,
+            reason=ELSEWHERE,
+            by="unknown",
+            at=now(),
+        )
+
+    def before(self, version: str, usable: Collection[str]) -> str | None:
+        """The champion before `version` became it, passing over those not `usable`; None if the record names none."""
+        seen = {version}
+        while True:
+            arrived = [
+                m for m in self.done if m.version == version and m.how in (How.PROMOTED, How.ELSEWHERE)
+            ]
+            earlier = arrived[-1].replaced if arrived else None
+            if earlier is None or earlier in seen:
+                return None
+            if earlier in usable:
+                return earlier
+            seen.add(earlier)
+            version = earlier
+
+
+def read() -> Record:
+    """The record as it stands; empty without a registered model."""
+    try:
+        found = MlflowClient().get_registered_model(settings().registered_model)
+    except MlflowException as fault:
+        if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return Record()
+        raise
+    kept = sorted(key for key in found.tags if key.startswith(PREFIX))
+    return Record(
+        moves=[Move.model_validate_json(found.tags[key]) for key in kept],
+        aliases={alias: str(version) for alias, version in found.aliases.items()},
+    )
+
+
+def write(move: Move) -> None:
+    """Put a move into the record, or its new state over the old."""
+    MlflowClient().set_registered_model_tag(
+        settings().registered_model, f"{PREFIX}{move.number:04d}", move.model_dump_json()
+    )
+
+
+def now() -> str:
+    """This moment in UTC, as moves and tags hold it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def as_json(record: Record) -> str:
+    """The history as JSON, oldest first, with a move that nobody has written down yet."""
+    return json.dumps([m.model_dump(mode="json") for m in _all(record)], indent=1)
+
+
+def as_markdown(record: Record) -> str:
+    """The history as a table, oldest first, with a move that nobody has written down yet."""
+    lines = [
+        "| move | when (UTC) | what | champion | replaced | by | why | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for m in _all(record):
+        what = m.how if m.state is State.DONE else f"{m.how} ({m.state})"
+        why = m.reason + (f" [override: {m.override}]" if m.override else "")
+        when = m.at.removesuffix("+00:00").replace("T", " ")
+        cells = [m.number, when, what, m.version or "none", m.replaced or "none", m.by, why]
+        lines.append(
+            f"| {' | '.join(str(c).replace('|', '/') for c in cells)} | {(m.verdict or 'none')[:12]} |"
+        )
+    return "\n".join(lines) if record.moves or record.unseen else "No champion was ever named."
+
+
+def _all(record: Record) -> list[Move]:
+    unseen = record.unseen if record.pending is None else None
+    return [*record.moves, *([unseen] if unseen else [])]

@@ -1,0 +1,19 @@
+"""What every score does first: see that the alias has moved, write that down, and refuse what has no passed verdict."""
+
+from __future__ import annotations
+
+from mlflow.entities.model_registry import ModelVersion
+
+from spanishgas.lifecycle import promotion, registry
+from spanishgas.lifecycle.standing import standing
+
+
+def scorable(which: str) -> ModelVersion:
+    """The version behind `which`, if it may score: moves are settled first, and its verdict must have passed.
+
+    Raises TrackingError that names the verdict and the ways out.
+    """
+    promotion.seen()
+    version = registry.resolve(which)
+    standing(version).require()
+    return version
