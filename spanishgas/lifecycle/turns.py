@@ -1,8 +1,8 @@
 """Taking turns at a registered model, also between machines: MLflow's aliases have no compare-and-swap.
 
-Who wants a turn writes a claim under a key of its own, then reads all claims: alone, it goes; else it takes its claim
-back and waits. Of two that claim at once each has written before it reads, so at least one sees the other, and never
-do both go. A claim is void when its process is known to be dead, or was seen unchanged for LEASE_SECONDS.
+Lamport's bakery (1974), which needs no more than plain reads and writes: whoever wants a turn writes a claim under a
+key of its own, reads all claims, draws the next number, and waits until nobody with a lower one is left. Claims of dead
+processes are void; so is one at the head of the queue that does not go for LEASE_SECONDS, by the clock of who waits.
 
 Limits: it holds between those who take turns, not against other clients of the server (`reconcile` sees what they did);
 a holder that sleeps longer than the lease must look again (`Turn.check`) before it writes.
@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlflow.tracking import MlflowClient
 
@@ -26,6 +27,16 @@ PREFIX = "turn."
 LEASE_SECONDS = 120.0
 PATIENCE_SECONDS = 600.0
 PAUSE_SECONDS = 0.2
+DRAWING = 0
+"""The number of a claim that has yet to draw one; it is waited for, as it may draw a low one."""
+
+
+class Claim(NamedTuple):
+    """One who wants a turn or has it; claims are served in this order."""
+
+    number: int
+    key: str
+    process: str
 
 
 @dataclass(frozen=True)
@@ -37,47 +48,60 @@ class Turn:
 
     def check(self) -> None:
         """Raise TrackingError if the turn was lost: its holder slept for longer than the lease."""
-        if self.key not in claims(self.model):
+        if self.key not in {c.key for c in claims(self.model)}:
             raise TrackingError(
                 f"this command's turn at {self.model} was given to another one, for it did nothing for "
                 f"{LEASE_SECONDS:.0f} s; nothing was changed: run it again"
             )
 
 
-def claims(model: str) -> dict[str, str]:
-    """Process by claim, of all that want a turn at `model` or have it."""
+def claims(model: str) -> list[Claim]:
+    """All who want a turn at `model` or have it, in the order in which they are served."""
     tags = MlflowClient().get_registered_model(model).tags
-    return {key: value for key, value in tags.items() if key.startswith(PREFIX)}
+    found = [(key, value.split(" ", 1)) for key, value in tags.items() if key.startswith(PREFIX)]
+    return sorted(Claim(int(number), key, process) for key, (number, process) in found)
 
 
 @contextmanager
 def turn(model: str) -> Iterator[Turn]:
     """Be the only one that moves an alias of `model`; others wait, and raise TrackingError in the end."""
-    client, own = MlflowClient(), Turn(model, f"{PREFIX}{uuid.uuid4().hex}")
-    seen: dict[str, float] = {}
-    began = time.monotonic()
-    while True:
-        if not _living(model, seen):
-            client.set_registered_model_tag(model, own.key, code.process())
-            if set(_living(model, seen)) == {own.key}:
-                break
-            client.delete_registered_model_tag(model, own.key)
-        if time.monotonic() - began > PATIENCE_SECONDS:
-            holders = ", ".join(sorted(set(claims(model).values())))
-            raise TrackingError(f"{model} is busy with a promotion of {holders}: wait for it, then run again")
-        time.sleep(PAUSE_SECONDS * random.uniform(0.25, 1.75))
+    own = Turn(model, f"{PREFIX}{uuid.uuid4().hex}")
+    _claim(own, DRAWING)
     try:
+        _claim(own, 1 + max(c.number for c in claims(model)))
+        _wait(own)
         yield own
     finally:
-        client.delete_registered_model_tag(model, own.key)
+        MlflowClient().delete_registered_model_tag(model, own.key)
 
 
-def _living(model: str, seen: dict[str, float]) -> list[str]:
-    """Claims that count; those of the dead are removed. `seen` keeps when each was first read, by this clock."""
-    living, now = [], time.monotonic()
-    for key, process in claims(model).items():
-        if code.is_gone(process) or now - seen.setdefault(key, now) > LEASE_SECONDS:
-            MlflowClient().delete_registered_model_tag(model, key)
-        else:
-            living.append(key)
-    return living
+def _claim(own: Turn, number: int) -> None:
+    MlflowClient().set_registered_model_tag(own.model, own.key, f"{number} {code.process()}")
+
+
+def _wait(own: Turn) -> None:
+    began = time.monotonic()
+    head, since = "", began
+    while (first := _first(own)).key != own.key:
+        now = time.monotonic()
+        if first.key != head:
+            head, since = first.key, now
+        if now - since > LEASE_SECONDS:
+            MlflowClient().delete_registered_model_tag(own.model, head)
+        if now - began > PATIENCE_SECONDS:
+            raise TrackingError(
+                f"{own.model} is busy with a promotion of {first.process}: wait for it, then run again"
+            )
+        time.sleep(PAUSE_SECONDS * random.uniform(0.5, 1.5))
+
+
+def _first(own: Turn) -> Claim:
+    """Whose turn it is; claims of processes that are known to be dead are removed."""
+    queue = claims(own.model)
+    if own.key not in {c.key for c in queue}:
+        raise TrackingError(f"this command's turn at {own.model} was given to another one: run it again")
+    for claim in queue:
+        if claim.key == own.key or not code.is_gone(claim.process):
+            return claim
+        MlflowClient().delete_registered_model_tag(own.model, claim.key)
+    raise AssertionError("the queue holds this command's own claim")

@@ -343,7 +343,7 @@ def test_twenty_promotions_at_once_leave_one_champion_and_a_whole_history(model:
     assert [m.replaced for m in record.done] == [None, *(m.version for m in record.done[:-1])]
     assert record.champion == record.done[-1].version
     assert record.aliases["previous"] == record.done[-2].version
-    assert turns.claims(model) == {}
+    assert turns.claims(model) == []
 
 
 def dead_process() -> str:
@@ -354,21 +354,21 @@ def dead_process() -> str:
 
 
 def test_a_turn_of_a_dead_process_is_void_at_once(model: str) -> None:
-    MlflowClient().set_registered_model_tag(model, "turn.left", dead_process())
+    MlflowClient().set_registered_model_tag(model, "turn.left", f"1 {dead_process()}")
     promotion.promote(add_version(), "first")
-    assert turns.claims(model) == {}
+    assert turns.claims(model) == []
 
 
 def test_a_turn_of_another_machine_is_waited_for_and_void_after_the_lease(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    MlflowClient().set_registered_model_tag(model, "turn.left", "elsewhere:17")
+    MlflowClient().set_registered_model_tag(model, "turn.left", "1 elsewhere:17")
     monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.5)
     with pytest.raises(TrackingError, match=r"busy with a promotion of elsewhere:17"):
         promotion.promote(add_version(), "first")
     monkeypatch.setattr(turns, "LEASE_SECONDS", 0.2)
     promotion.promote(add_version(), "first")
-    assert turns.claims(model) == {}
+    assert turns.claims(model) == []
 
 
 def test_who_overslept_the_lease_changes_nothing(model: str) -> None:
