@@ -43,6 +43,7 @@ for verb in (
     data.where,
     data.prune,
     data.erase,
+    chain.doctor,
 ):
     app.command()(verb)
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, progress, tracked
+from spanishgas.errors import DataError
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
 
@@ -38,3 +39,16 @@ def retrain(lake: LakeOption = settings().lake, trials: Trials = 25, seed: Seed 
     typer.echo(f"version {done.version.version}, gate {done.verdict.words}")
     if not done.verdict.passed:
         typer.echo("not promoted")
+
+
+def doctor(lake: LakeOption = settings().lake) -> None:
+    """Look at environment, configuration, lake, disk, tracking and ports, and say what to mend."""
+    from spanishgas import doctor as checks
+
+    found = checks.examine(Lake(lake))
+    width = max(len(finding.what) for finding in found)
+    for finding in found:
+        typer.echo(f"{finding.state:<5}  {finding.what:<{width}}  {finding.words}")
+    faults = [finding.what for finding in found if finding.state is checks.State.FAULT]
+    if faults:
+        raise DataError(f"{len(faults)} to mend: {', '.join(faults)}")
