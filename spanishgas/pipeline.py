@@ -6,17 +6,16 @@ raw -> bronze, silver, gold -> E0..E8 -> version -> gate -> @champion -> scores 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import pandas as pd
 
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
-from spanishgas.lake import Lake
+from spanishgas.lake import Lake, Place
 from spanishgas.lifecycle import lineage, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
@@ -53,7 +52,7 @@ def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progre
     with runs.stage("main", f"main, {customers:,} customers", params=params) as run:
         draw_if_empty(customers, seed, lake=lake, progress=progress)
         for raw in lake.raw_extracts():
-            etl(raw, lake=lake, as_of=date.fromisoformat(raw.name))
+            etl(raw, lake=lake, as_of=extract_date(raw))
         ladder = run_ladder(
             experiment_ids(),
             [ModelKind.XGBOOST],
@@ -232,7 +231,7 @@ def _acted(found: Found) -> list[str]:
     ]
 
 
-def extract_date(raw: Path | str) -> date:
+def extract_date(raw: Place) -> date:
     """The as-of date of a raw folder or prefix: its own name, else the date of the base extract."""
     try:
         return date.fromisoformat(str(raw).rstrip("/").rpartition("/")[2])
@@ -240,9 +239,9 @@ def extract_date(raw: Path | str) -> date:
         return BASE
 
 
-def newest_extract(lake: Lake) -> Path:
+def newest_extract(lake: Lake) -> Place:
     """The newest raw extract in the lake; UsageError where there is none."""
-    extracts: Sequence[Path] = lake.raw_extracts()
+    extracts = lake.raw_extracts()
     if not extracts:
         raise UsageError(
             f"{lake.root}/raw holds no extract: run `spanishgas simulate`, or give --raw a folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="SPANISHGAS_", env_file=".env", extra="ignore", frozen=True)
 
     lake: str = "lake"
-    """Folder that holds raw extracts and every published table."""
+    """Folder or s3:// prefix that holds raw extracts and every published table."""
+    cache: Path = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "spanishgas"
+    """Local folder for copies of what a lake on S3 holds; may be deleted at any time."""
     experiments: Path = PROJECT / "experiments"
     """Folder of tiers.yaml, E0.yaml ... E8.yaml, search.yaml and policy.yaml."""
     experiment_name: str = "spanishgas"

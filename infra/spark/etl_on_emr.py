@@ -1,7 +1,6 @@
 """The driver's script of an EMR Serverless job: RAW LAKE EXPERIMENTS AS_OF, the first three s3:// prefixes.
 
-It fetches the experiments folder, runs `spanishgas etl` on Spark into a local lake, and copies the lake to S3: first
-the snapshots, then the pointers, so that a reader sees whole tables.
+It fetches the experiments folder and runs `spanishgas etl` on Spark into the lake.
 """
 
 from __future__ import annotations
@@ -15,17 +14,13 @@ import boto3
 
 
 def main(raw: str, lake: str, experiments: str, as_of: str) -> int:
-    """Exit code of `spanishgas etl`; the lake is copied where it is 0."""
+    """Exit code of `spanishgas etl`."""
     with tempfile.TemporaryDirectory() as work:
-        home = Path(work)
-        fetch(experiments, home / "experiments")
-        os.environ["SPANISHGAS_EXPERIMENTS"] = str(home / "experiments")
-        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db")
-        command = ["etl", "--raw", raw, "--lake", str(home / "lake"), "--as_of", as_of, "--engine", "spark"]
-        code = verb(command)
-        if code == 0:
-            send(home / "lake", lake)
-        return code
+        fetch(experiments, Path(work, "experiments"))
+        os.environ["SPANISHGAS_EXPERIMENTS"] = f"{work}/experiments"
+        os.environ["SPANISHGAS_CACHE"] = f"{work}/cache"
+        os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{work}/mlflow.db")
+        return verb(["etl", "--raw", raw, "--lake", lake, "--as_of", as_of, "--engine", "spark"])
 
 
 def verb(command: list[str]) -> int:
@@ -42,30 +37,12 @@ def verb(command: list[str]) -> int:
 
 def fetch(prefix: str, folder: Path) -> None:
     """Download the files under a prefix."""
-    bucket, key = _parted(prefix)
+    bucket, _, key = prefix.removeprefix("s3://").rstrip("/").partition("/")
     folder.mkdir()
     for page in boto3.client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=f"{key}/"):
         for item in page.get("Contents", []):
             if not item["Key"].endswith("/"):
                 boto3.client("s3").download_file(bucket, item["Key"], str(folder / Path(item["Key"]).name))
-
-
-def send(folder: Path, prefix: str) -> None:
-    """Upload a lake, its `_current.json` last."""
-    bucket, key = _parted(prefix)
-    files = [
-        file
-        for layer in ("bronze", "silver", "gold")
-        for file in (folder / layer).rglob("*")
-        if file.is_file()
-    ]
-    for file in sorted(files, key=lambda file: (file.name == "_current.json", file)):
-        boto3.client("s3").upload_file(str(file), bucket, f"{key}/{file.relative_to(folder)}")
-
-
-def _parted(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key.rstrip("/")
 
 
 if __name__ == "__main__":

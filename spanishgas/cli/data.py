@@ -28,7 +28,9 @@ def simulate(
     customers: Annotated[
         int, typer.Option(callback=at_least(1), help="Customers of the base extract.")
     ] = 10_000,
-    out: Annotated[str, typer.Option(help="Folder to write; auto: <lake>/raw/<as_of>.")] = AUTO,
+    out: Annotated[
+        str, typer.Option(help="Folder or s3:// prefix to write; auto: <lake>/raw/<as_of>.")
+    ] = AUTO,
     seed: Seed = 7,
     as_of: Annotated[str, typer.Option("--as_of", "--as-of", help="Date of the extract.")] = "2024-12-31",
     labelled: Annotated[str, typer.Option(help="true: with churn_label.csv; false: to be scored.")] = "true",
@@ -48,7 +50,7 @@ def simulate(
     day = day_of(as_of, "--as_of")
     if report and labelled.lower() == "false":
         raise UsageError("--report compares churn too: draw a labelled extract, --labelled true")
-    folder = Path(given(out) or Lake(settings().lake).raw(day))
+    folder = given(out) or Lake(settings().lake).raw(day)
     tracked()
     bar = progress()
     from spanishgas.progress import show
@@ -103,15 +105,20 @@ def validate(
         str, typer.Option("--as_of", "--as-of", help="As for etl; auto: the raw folder's own date.")
     ] = AUTO,
     mapping: Mapped = AUTO,
+    lake: LakeOption = settings().lake,
 ) -> None:
-    """Say what etl would make of one raw extract, and what to mend; nothing is written, no server needed."""
+    """Say what etl would make of one raw extract, and what to mend; no server needed.
+
+    Nothing is written, but copies of files on S3 where etl with this lake would have them.
+    """
     from spanishgas import pipeline
     from spanishgas.etl import validate as checks
     from spanishgas.etl.source import open_source
 
     day = given(as_of)
     when = day_of(day, "--as_of") if day else pipeline.extract_date(raw)
-    found = checks.validate(open_source(raw, path(mapping)), when)
+    source = open_source(raw, path(mapping), Lake(lake).store.downloads)
+    found = checks.validate(source, when)
     typer.echo(found.report)
     if found.faults:
         raise DataError("\n".join(found.faults))
@@ -133,13 +140,13 @@ def where(
 ) -> None:
     """Print the URI of a table's current snapshot and nothing else."""
     from spanishgas import pipeline
-    from spanishgas.etl.source import open_source
+    from spanishgas.etl.source import locate
 
     home, day = Lake(lake), given(as_of)
     when = day_of(day, "--as-of") if day else None
     if table in RAW_FILES:
         folder = home.raw(when) if when else pipeline.newest_extract(home)
-        typer.echo(open_source(folder).file(table).resolve().as_uri())
+        typer.echo(locate(folder, table))
     else:
         typer.echo(home.current(table, when).uri)
 
@@ -159,7 +166,7 @@ def prune(
     found = retention.prunable(home, keep=keep, days=days)
     gone = [snapshot for snapshot in found if not yes or home.remove(snapshot)]
     for snapshot in gone:
-        typer.echo(str(snapshot.folder))
+        typer.echo(str(home.store.place(snapshot.key)))
     size = sum(sum(snapshot.manifest.parts.values()) for snapshot in gone)
     words = "removed" if yes else "can go: add --yes to remove them"
     typer.echo(f"{len(gone)} snapshots, {size:,} bytes {words}")
@@ -169,15 +176,15 @@ def erase(
     customer_id: Annotated[str, typer.Argument(help="Whose rows are to go.")],
     yes: Annotated[bool, typer.Option("--yes", help="Erase; without it the rows are only counted.")] = False,
     reason: Annotated[str, typer.Option(help="Why; kept in manifests, so without the id.")] = "asked for",
-    raw: Annotated[str, typer.Option(help="One more raw folder, outside the lake.")] = AUTO,
+    raw: Annotated[str, typer.Option(help="One more raw folder or s3:// prefix, outside the lake.")] = AUTO,
+    mapping: Mapped = AUTO,
     lake: LakeOption = settings().lake,
 ) -> None:
     """Take a person out of raw files, truth and every snapshot, and say what must be built or trained again."""
     from spanishgas.lifecycle import erasure, retention
 
-    folder = given(raw)
     done = erasure.erase(
-        customer_id, Lake(lake), reason=reason, raw=Path(folder) if folder else None, dry=not yes
+        customer_id, Lake(lake), reason=reason, raw=given(raw), mapping=path(mapping), dry=not yes
     )
     for place, rows in done.rows.items():
         typer.echo(f"{rows:,} rows: {place}")
@@ -185,5 +192,5 @@ def erase(
         typer.echo("nothing was changed: add --yes to erase")
     for day in sorted(done.dates):
         typer.echo(f"build again: spanishgas etl --as-of {day}, then score")
-    for number in retention.trained_on(done.gold):
-        typer.echo(f"train again: version {number} was trained on rows of this person")
+    for line in retention.to_train(done.gold):
+        typer.echo(line)

@@ -33,7 +33,9 @@ def at_least(low: int) -> Callable[[typer.CallbackParam, int], int]:
 Mapped = Annotated[
     str, typer.Option("--mapping", help="YAML of your own names; auto: the raw folder's mapping.yaml.")
 ]
-LakeOption = Annotated[str, typer.Option("--lake", help="Folder of raw extracts and published tables.")]
+LakeOption = Annotated[
+    str, typer.Option("--lake", help="Folder or s3:// prefix of raw extracts and published tables.")
+]
 Seed = Annotated[int, typer.Option(callback=at_least(0), help="Seed: the same seed gives the same result.")]
 Trials = Annotated[int, typer.Option(callback=at_least(1), help="Sets of hyperparameters to try.")]
 Workers = Annotated[int, typer.Option(callback=at_least(1), help="Processes that share the search.")]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,6 +44,8 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "gold_master": ("silver_customer", "silver_customer_month"),
 }
 """What each table is built from, in the order in which they are published."""
+QUALITY = "_quality.json"
+"""Note beside gold: the data-quality report of the build."""
 PARTS = ("etl", "features", "contracts")
 """Parts of the package whose change is a reason to build again."""
 
@@ -83,7 +84,7 @@ def build(
     """
     started = time.monotonic()
     quality = quality or Quality()
-    source = open_source(raw, mapping, lake.root / "downloads")
+    source = open_source(raw, mapping, lake.store.downloads)
     with connect(engine) as opened, lake.building(as_of):
         stage = _Stage(source, lake, as_of, opened, run_id, progress, quality)
         reused = stage.reused()
@@ -135,7 +136,7 @@ class _Stage:
         digests = self.digests | {table: snapshot.manifest.digest for table, snapshot in whole.items()}
         if any(digests.get(name) != d for s in whole.values() for name, d in s.manifest.built_from.items()):
             return None
-        report = self._read_quality(whole["gold_master"])
+        report = self._read_quality()
         if report is None:
             return None
         self.quality.report.update(report)
@@ -192,29 +193,20 @@ class _Stage:
                 run_id=self.run_id,
             )
             digests[table] = snapshots[table].manifest.digest
-        self._write_quality(snapshots["gold_master"], self.quality.report)
+        note = json.dumps({"fingerprint": self.fingerprint, "quality": self.quality.report}, indent=1)
+        self.lake.write_note("gold_master", self.as_of, QUALITY, note)
         return snapshots
 
     def _checked(self, name: str, table: ir.Table) -> ir.Table:
         self.progress(f"etl: {name} computed")
         return contracts.check(name, table)
 
-    def _read_quality(self, master: Snapshot) -> Report | None:
+    def _read_quality(self) -> Report | None:
         try:
-            held = json.loads(_quality_file(master).read_text())
-        except (FileNotFoundError, ValueError):
+            held = json.loads(self.lake.read_note("gold_master", self.as_of, QUALITY) or "{}")
+        except ValueError:
             return None
         return held["quality"] if held.get("fingerprint") == self.fingerprint else None
-
-    def _write_quality(self, master: Snapshot, report: Report) -> None:
-        file = _quality_file(master)
-        fresh = file.with_name(f".{file.name}-{os.getpid()}")
-        fresh.write_text(json.dumps({"fingerprint": self.fingerprint, "quality": report}, indent=1))
-        os.replace(fresh, file)
-
-
-def _quality_file(master: Snapshot) -> Path:
-    return master.folder.parent / "_quality.json"
 
 
 def _summary(quality: Report) -> str:

@@ -13,8 +13,8 @@ import pyarrow.dataset as ds
 from spanishgas.etl import hours
 from spanishgas.etl.engine_spark import SparkEngine
 from spanishgas.etl.hours import READINGS
-from spanishgas.etl.s3 import SCHEME
 from spanishgas.etl.source import CSV, HOURS, Source
+from spanishgas.lake import SCHEME
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -11,7 +11,7 @@ import numpy as np
 
 from spanishgas.contracts.tables import SENTIMENTS
 from spanishgas.errors import UsageError
-from spanishgas.lake import file_digest
+from spanishgas.lake.digests import file_digest
 from spanishgas.settings import settings
 
 POSITIVE_FROM, NEGATIVE_FROM = 0.4, -0.2

@@ -21,11 +21,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from spanishgas import contracts
-from spanishgas.errors import ContractError, UsageError
+from spanishgas.errors import ContractError, DataError, UsageError
 from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
-from spanishgas.etl.s3 import SCHEME, Prefix
-from spanishgas.lake import RAW_FILES, file_digest
-from spanishgas.settings import settings
+from spanishgas.lake import RAW_FILES, SCHEME, Listed, S3Store, file_digest
 
 HOURS = "consumption_hourly_2024"
 CONTACTS = "customer_interactions"
@@ -89,12 +87,14 @@ class Source:
 def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None = None) -> Source:
     """The extract in the folder or under the s3:// prefix `raw`, its names read by `mapping` (or its mapping.yaml).
 
-    `cache` holds what is downloaded, by default a folder in the lake. Raises `UsageError` for a folder that is not
-    there and a mapping that is wrong, `ContractError` if a table stands there in two forms.
+    `cache` (a lake's `store.downloads`) holds what is downloaded. Raises `UsageError` for a folder that is not there
+    and a mapping that is wrong, `ContractError` if a table stands there in two forms.
     """
     place = str(raw)
     if place.startswith(SCHEME):
-        folder = _downloaded(place, mapping, cache or Path(settings().lake) / "downloads")
+        store = S3Store(place, cache)
+        wanted, _ = _wanted(store, mapping)
+        folder = store.fetch("", wanted)
     else:
         folder = Path(place.removeprefix("file://"))
     if not folder.is_dir():
@@ -130,18 +130,33 @@ def check_header(file: Path, names: Sequence[str], columns: Sequence[str]) -> No
         raise ContractError.broken(file.name, faults, way_out)
 
 
-def _downloaded(place: str, mapping: Path | None, cache: Path) -> Path:
-    prefix = Prefix(place)
-    listing = prefix.listing()
-    own = {MAPPING: listing[MAPPING]} if MAPPING in listing else {}
-    renamed = _mapping(mapping, prefix.download(own, cache))
-    names = [MAPPING, *(name for table in RAW_FILES for name in _names(table, renamed))]
-    wanted = {
-        key: listed
-        for key, listed in listing.items()
-        if any(key == name or key.startswith(f"{name}/") for name in names)
-    }
-    return prefix.download(wanted, cache)
+def _wanted(store: S3Store, mapping: Path | None) -> tuple[list[Listed], dict[str, Renamed]]:
+    listing = store.listing()
+    if not listing:
+        raise DataError(f"{store.root} holds no object: give the prefix that holds the seven raw files")
+    own = [listed for listed in listing if listed.name == MAPPING]
+    renamed = _mapping(mapping, store.fetch("", own))
+    found = [o for o in listing if o.name == MAPPING or table_of(o.name, renamed) is not None]
+    return found, renamed
+
+
+def table_of(name: str, renamed: Mapping[str, Renamed]) -> str | None:
+    """The table that a file of a raw folder belongs to, by its name below the folder; None for other files."""
+    for table in RAW_FILES:
+        if any(name == own or name.startswith(f"{own}/") for own in _names(table, renamed)):
+            return table
+    return None
+
+
+def locate(raw: Path | str, table: str) -> str:
+    """URI of the file that holds `table` in a raw folder or prefix, or where it should lie; nothing is downloaded."""
+    if not str(raw).startswith(SCHEME):
+        return open_source(raw).file(table).resolve().as_uri()
+    store = S3Store(str(raw))
+    wanted, renamed = _wanted(store, None)
+    held = {listed.name for listed in wanted if table_of(listed.name, renamed) == table}
+    names = [n for n in _names(table, renamed) if any(h == n or h.startswith(f"{n}/") for h in held)]
+    return store.uri([*names, _named(table, renamed) or RAW_FILES[table]][0])
 
 
 def _mapping(given: Path | None, folder: Path) -> dict[str, Renamed]:

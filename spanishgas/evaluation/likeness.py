@@ -26,7 +26,7 @@ from spanishgas.etl import calendar
 from spanishgas.etl.intent import intent
 from spanishgas.etl.sentiment import Lexicon, label
 from spanishgas.evaluation.simultaneous import CONFIDENCE, Interval, critical, means, shares
-from spanishgas.lake import RAW_FILES
+from spanishgas.lake.tables import RAW_FILES
 
 MEMORY = "1500MB"
 FEWEST = 1_000

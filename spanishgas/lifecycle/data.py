@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
+from spanishgas.errors import UsageError
 from spanishgas.etl import EtlReport, build
 from spanishgas.etl import report as quality_report
 from spanishgas.etl.quality import Quality
 from spanishgas.evaluation import likeness
-from spanishgas.lake import Lake
+from spanishgas.lake import SCHEME, Lake, Place, S3Store
 from spanishgas.lifecycle import runs
 from spanishgas.simulate import write_extract
 
 
 def simulate(
-    out: Path,
+    out: Place,
     *,
     customers: int,
     seed: int,
@@ -25,28 +28,48 @@ def simulate(
     shift: str = "none",
     progress: Callable[[int, int], None] | None = None,
     report: Callable[[str], None] | None = None,
-) -> Path:
-    """Draw one extract into `out`, and the true churn probabilities apart from it; gives the folder of the truth.
+) -> Place:
+    """Draw one extract into `out` (a folder or an s3:// prefix); gives where the true probabilities lie, apart from it.
 
     `report` is handed the comparison with the published figures, as Markdown; the run keeps it too.
     """
     truth = truth_of(out)
     params = {"customers": customers, "seed": seed, "as_of": as_of, "labelled": labelled, "shift": shift}
     with runs.stage("simulate", f"simulate {customers:,} customers as of {as_of}", params=params) as run:
-        write_extract(
-            out,
-            customers=customers,
-            seed=seed,
-            as_of=as_of,
-            labelled=labelled,
-            shift=shift,
-            truth=truth,
-            progress=progress,
-        )
-        run.log(tags={"raw": out.resolve().as_uri(), "truth": truth.resolve().as_uri()})
-        if report is not None:
-            report(_likeness(run, likeness.report(out, as_of, truth)))
+        with _drawn(out, truth) as (raw, true):
+            write_extract(
+                raw,
+                customers=customers,
+                seed=seed,
+                as_of=as_of,
+                labelled=labelled,
+                shift=shift,
+                truth=true,
+                progress=progress,
+            )
+            if report is not None:
+                report(_likeness(run, likeness.report(raw, as_of, true)))
+        run.log(tags={"raw": _uri(out), "truth": _uri(truth)})
     return truth
+
+
+@contextmanager
+def _drawn(out: Place, truth: Place) -> Iterator[tuple[Path, Path]]:
+    """Local folders to draw into; where `out` is on S3, what lies in them then goes there, the truth first."""
+    if not str(out).startswith(SCHEME):
+        yield Path(out), Path(truth)
+        return
+    if S3Store(str(out)).listing():
+        raise UsageError(f"{out} exists already: remove it or name a prefix that holds nothing")
+    with tempfile.TemporaryDirectory(prefix="spanishgas-") as work:
+        yield Path(work, "raw"), Path(work, "truth")
+        for name, store in (("truth", S3Store(str(truth))), ("raw", S3Store(str(out)))):
+            for file in sorted(Path(work, name).iterdir()):
+                store.put(file, file.name)
+
+
+def _uri(place: Place) -> str:
+    return str(place) if "://" in str(place) else Path(place).resolve().as_uri()
 
 
 def _likeness(run: runs.StageRun, found: likeness.Likeness) -> str:
@@ -63,11 +86,12 @@ def _likeness(run: runs.StageRun, found: likeness.Likeness) -> str:
     return table
 
 
-def truth_of(raw: Path) -> Path:
+def truth_of(raw: Place) -> Place:
     """Where the truth of a drawn extract lies: <lake>/truth/<as_of>, or beside a folder elsewhere."""
-    if raw.parent.name == "raw":
-        return raw.parent.parent / "truth" / raw.name
-    return raw.with_name(f"{raw.name}-truth")
+    above, _, name = str(raw).rstrip("/").rpartition("/")
+    beside = above == "raw" or above.endswith("/raw")
+    truth = f"{above.removesuffix('raw')}truth/{name}" if beside else f"{str(raw).rstrip('/')}-truth"
+    return truth if "://" in truth else Path(truth)
 
 
 def etl(
@@ -85,8 +109,7 @@ def etl(
     build. It holds counts, shares and ranges; rows stay in the lake.
     """
     params = {"raw": raw, "as_of": as_of, "engine": engine, "mapping": mapping or "auto"}
-    place = str(raw) if "://" in str(raw) else Path(raw).resolve().as_uri()
-    with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": place}) as run:
+    with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": _uri(raw)}) as run:
         quality = Quality()
         try:
             report = build(

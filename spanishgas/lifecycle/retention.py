@@ -34,3 +34,15 @@ def trained_on(digests: Collection[str]) -> list[str]:
     """Numbers of the registered versions that were trained on one of these gold tables, oldest first."""
     found = [int(v.version) for v in versions() if v.tags.get("data.digest") in digests]
     return [str(number) for number in sorted(found)]
+
+
+def to_train(digests: Collection[str]) -> list[str]:
+    """What to train again after rows left these gold tables, in words; also where no version can be listed now."""
+    try:
+        numbers = trained_on(digests) if digests else []
+    except TrackingError as fault:
+        tables = " or ".join(sorted(digests))
+        return [
+            f"model versions could not be listed ({fault}): train those whose tag data.digest is {tables} again"
+        ]
+    return [f"train again: version {number} was trained on rows of this person" for number in numbers]

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from spanishgas.errors import UsageError
 from spanishgas.lake import Snapshot
@@ -66,7 +65,7 @@ class Shards:
 
 def slices(table: Snapshot, columns: Sequence[str], rows: int) -> Iterator[pa.Table]:
     """`rows` rows of a table at a time in its order, the last time fewer; one table without rows if it has none."""
-    data = ds.dataset(table.folder, format="parquet")
+    data = table.dataset()
     held = data.schema.empty_table().select(list(columns))
     none_yet = True
     for batch in data.to_batches(

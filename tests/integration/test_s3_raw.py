@@ -1,17 +1,17 @@
-"""Raw files under an s3:// prefix, read over HTTP from moto's server."""
+"""Raw files, and the whole way from them to a lake, under s3:// prefixes; over HTTP on moto's server."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import boto3
 import pandas as pd
 import pytest
-from moto.server import ThreadedMotoServer
+from typer.testing import CliRunner
 
+from spanishgas import cli
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl import build
 from spanishgas.etl.source import open_source
@@ -20,34 +20,6 @@ from tests.raw_builder import write_raw
 
 AS_OF = date(2024, 12, 31)
 HOURS = "consumption_hourly_2024"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    running = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
-@pytest.fixture
-def bucket(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """An empty bucket of the test's own, and an environment that leads to it."""
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-south-2")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    name = tmp_path.name.lower().replace("_", "-")
-    boto3.client("s3").create_bucket(
-        Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-south-2"}
-    )
-    return name
 
 
 def upload(raw: Path, bucket: str, prefix: str = "2024-12-31") -> str:
@@ -154,3 +126,42 @@ def test_a_store_that_does_not_answer_is_named(
         DataError, match=f"Could not connect to the endpoint URL.*{endpoint}.*Check AWS_ENDPOINT_URL"
     ):
         open_source(f"s3://{bucket}/x", cache=tmp_path)
+
+
+def said(*words: str) -> str:
+    """What a verb prints when it ends well."""
+    ended = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+    assert ended.exit_code == 0
+    return ended.output
+
+
+def test_the_verbs_take_a_lake_on_s3_in_place_of_a_folder(bucket: str, tracking: Path) -> None:
+    lake = f"s3://{bucket}/lake"
+    raw = f"{lake}/raw/2024-12-31"
+    said("simulate", "--customers", "12", "--out", raw)
+    with pytest.raises(UsageError, match=f"{raw} exists already"):
+        said("simulate", "--customers", "12", "--out", raw)
+    assert f"gold_master: 12 rows, {lake}/gold/gold_master/" in said("etl", "--lake", lake)
+    gold = Lake(lake).current("gold_master")
+    assert said("where", "gold_master", "--lake", lake) == f"{gold.uri}\n"
+    assert said("where", "price_history", "--lake", lake) == f"{raw}/price_history.csv\n"
+    assert len(gold.pandas()) == 12
+    assert Lake(lake).store.listing("truth/2024-12-31")
+    assert build(raw, Lake(lake), AS_OF).reused
+    assert said("prune", "--lake", lake).startswith("0 snapshots")
+    assert {path.name for path in tracking.iterdir()} <= {"mlflow.db", "mlruns", "mlartifacts", "cache"}
+
+
+def test_validate_copies_to_where_etl_looks(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = upload(write_raw(tmp_path / "raw"), bucket)
+    said("validate", "--raw", uri, "--lake", "other")
+    copies = {file: file.stat().st_mtime_ns for file in (tmp_path / "other/downloads/objects").iterdir()}
+    assert len(copies) == 7
+    build(uri, Lake("other"), AS_OF)
+    assert {
+        file: file.stat().st_mtime_ns for file in (tmp_path / "other/downloads/objects").iterdir()
+    } == copies
+    assert not (tmp_path / "lake").exists()

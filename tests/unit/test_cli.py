@@ -191,7 +191,9 @@ def test_where_prints_the_uri_and_nothing_else(call: Call) -> None:
 
 
 def test_where_knows_the_raw_files_of_the_newest_extract(call: Call, tmp_path: Path) -> None:
-    Lake("lake").raw(DAY).mkdir(parents=True)
+    raw = Lake("lake").raw(DAY)
+    raw.mkdir(parents=True)
+    (raw / "churn_label.csv").write_bytes(b"")
     ended = call("where", "price_history", "--lake", "lake")
     assert ended.out == f"{(tmp_path / 'lake/raw/2024-12-31/price_history.csv').as_uri()}\n"
 

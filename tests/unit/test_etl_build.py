@@ -141,14 +141,19 @@ def test_an_unchanged_build_is_reused_and_touches_no_file(tmp_path: Path) -> Non
     assert files(tmp_path / "lake") == before
 
 
-@pytest.mark.parametrize("lost", ["_quality.json", "part-00000.parquet", "_current.json"])
-def test_a_build_whose_files_are_gone_is_made_again(tmp_path: Path, lost: str) -> None:
+@pytest.mark.parametrize("lost", ["_quality.json", "part-*.parquet", "_current.json", "cut short"])
+def test_a_build_whose_files_are_gone_or_cut_short_is_made_again(tmp_path: Path, lost: str) -> None:
     raw, lake = write_raw(tmp_path / "raw"), Lake(tmp_path / "lake")
     first = build(raw, lake, AS_OF)
-    next((tmp_path / "lake" / "gold").rglob(lost)).unlink()
+    if lost == "cut short":
+        part = next((tmp_path / "lake" / "silver").rglob("part-*.parquet"))
+        part.write_bytes(part.read_bytes()[:-9])
+    else:
+        next((tmp_path / "lake" / "gold").rglob(lost)).unlink()
     again = build(raw, lake, AS_OF)
     assert not again.reused
     assert again.snapshots["gold_master"].manifest.digest == first.snapshots["gold_master"].manifest.digest
+    assert all(snapshot.whole for snapshot in again.snapshots.values())
 
 
 def test_every_table_names_what_it_was_built_from(tmp_path: Path) -> None:

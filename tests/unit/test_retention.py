@@ -12,6 +12,7 @@ import sys
 from datetime import date
 from pathlib import Path
 
+import mlflow
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -19,7 +20,8 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl import build
-from spanishgas.lake import Lake
+from spanishgas.etl.source import open_source
+from spanishgas.lake import Lake, S3Store, Store
 from spanishgas.lifecycle import erasure, retention
 from spanishgas.settings import settings
 from tests.raw_builder import contact, rows, write_raw
@@ -65,7 +67,7 @@ def test_a_person_is_erased_from_every_layer_and_the_others_stay(lake: Lake) -> 
     assert customers(lake.root) == {"C1", "C2", "C3"}
     done = erasure.erase("C2", lake, reason="asked for")
     assert customers(lake.root) == {"C1", "C3"}
-    assert {place.parts[len(lake.root.parts)] for place in done.rows} >= {
+    assert {Path(place).relative_to(lake.root).parts[0] for place in done.rows} >= {
         "raw",
         "truth",
         "bronze",
@@ -130,20 +132,86 @@ def test_an_erasure_that_is_killed_is_finished_by_the_next(lake: Lake, replaced:
         assert len(snapshot.pandas()) == snapshot.manifest.rows
 
 
-@pytest.mark.parametrize("ending", ["csv", "csv.gz", "json", "jsonl"])
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "json", "jsonl", "jsonl.gz"])
 def test_every_kind_of_text_file_loses_the_person_and_no_other_row(tmp_path: Path, ending: str) -> None:
     file, records = tmp_path / f"a.{ending}", [{"customer_id": i, "text": 'a "b",\nc'} for i in ("C1", "C10")]
     frame = pd.DataFrame(records)
     if ending.startswith("csv"):
         frame.to_csv(file, index=False)
     else:
-        frame.to_json(file, orient="records", lines=ending == "jsonl")
+        frame.to_json(file, orient="records", lines="jsonl" in ending)
     Lake(tmp_path / "lake").root.mkdir()
     done = erasure.erase("C1", Lake(tmp_path / "lake"), reason="asked for", raw=tmp_path)
-    assert done.rows == {file: 1}
+    assert done.rows == {str(file): 1}
     text = gzip.decompress(file.read_bytes()).decode() if ending.endswith("gz") else file.read_text()
     assert "C10" in text
     assert "C1" not in text.replace("C10", "")
+
+
+@pytest.fixture
+def remote(built: Path, bucket: str) -> Lake:
+    """The same lake on S3."""
+    lake = Lake(f"s3://{bucket}/lake")
+    for file in (f for f in built.rglob("*") if f.is_file() and ".locks" not in f.parts):
+        lake.store.put(file, file.relative_to(built).as_posix())
+    return lake
+
+
+def copied(store: Store, to: Path) -> Path:
+    """What lies in a store, under the same names in a folder."""
+    return Path(shutil.copytree(store.fetch("", store.listing()), to))
+
+
+def test_a_lake_on_s3_loses_the_person_as_a_folder_does(remote: Lake, lake: Lake, tmp_path: Path) -> None:
+    gold = remote.current("gold_master")
+    assert "C2" in set(gold.pandas()["customer_id"])
+    done, local = (erasure.erase("C2", each, reason="asked for") for each in (remote, lake))
+    assert not remote.store.downloads.exists()
+    assert sum(done.rows.values()) >= sum(local.rows.values())
+    assert done.gold == {gold.manifest.digest}
+    assert customers(copied(remote.store, tmp_path / "copy")) == {"C1", "C3"}
+    after = remote.at(gold.manifest.digest, "gold_master")
+    assert (after.manifest.rows, [e.rows for e in after.manifest.erased]) == (2, [1])
+    assert set(after.pandas()["customer_id"]) == {"C1", "C3"}
+
+
+def test_a_raw_extract_on_s3_and_its_copies_lose_the_person_under_the_columns_own_name(
+    bucket: str, lake: Lake, tmp_path: Path
+) -> None:
+    raw = write_raw(tmp_path / "raw")
+    frame = pd.read_csv(raw / "customer_attributes.csv").rename(columns={"customer_id": "ID"})
+    frame.assign(customer_id="C2").to_csv(raw / "clientes.csv", index=False, sep=";")
+    (raw / "customer_attributes.csv").unlink()
+    mapping = "customer_attributes: {file: clientes.csv, columns: {customer_id: ID}}"
+    (raw / "mapping.yaml").write_text(mapping)
+    outside = S3Store(f"s3://{bucket}/raw")
+    for file in raw.iterdir():
+        outside.put(file, file.name)
+    open_source(outside.root, cache=lake.store.downloads)
+    done = erasure.erase("C2", lake, reason="asked for", raw=outside.root)
+    assert done.rows[f"s3://{bucket}/raw/clientes.csv"] == 1
+    assert [rows for place, rows in done.rows.items() if place.endswith("clientes.csv")] == [1, 1]
+    assert not lake.store.downloads.exists()
+    left = pd.read_csv(copied(outside, tmp_path / "copy") / "clientes.csv", sep=";")
+    assert [*left["ID"]] == ["C1", "C3"]
+
+
+def test_a_mapping_that_lies_elsewhere_can_be_named(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "labels.csv").write_text("ID,churn\nC77,1\nC78,0\n")
+    (tmp_path / "ours.yaml").write_text("churn_label: {file: labels.csv, columns: {customer_id: ID}}")
+    erasure.erase("C77", lake, reason="x", raw=tmp_path / "raw", mapping=tmp_path / "ours.yaml")
+    assert (tmp_path / "raw" / "labels.csv").read_text() == "ID,churn\nC78,0\n"
+
+
+def test_versions_that_cannot_be_listed_are_named_by_their_training_table(
+    monkeypatch: pytest.MonkeyPatch, tracking: Path
+) -> None:
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    [line] = retention.to_train({"d1", "d0"})
+    assert line.startswith("model versions could not be listed (")
+    assert line.endswith("train those whose tag data.digest is d0 or d1 again")
+    assert retention.to_train([]) == []
 
 
 def aged(lake: Lake) -> Lake:
@@ -170,4 +238,4 @@ def test_gold_goes_but_for_what_a_registered_version_was_trained_on(tracking: Pa
     assert old in {s.manifest.digest for s in retention.prunable(lake, keep=1, days=30)}
     client.create_model_version(name, "file:///nowhere", tags={"data.digest": old})
     assert old not in {s.manifest.digest for s in retention.prunable(lake, keep=1, days=30)}
-    assert retention.trained_on({old}) == ["2"]
+    assert retention.to_train({old}) == ["train again: version 2 was trained on rows of this person"]

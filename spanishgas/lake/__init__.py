@@ -1,0 +1,32 @@
+"""The lake: published tables and raw extracts, in a local folder or under an s3:// prefix.
+
+tables.py    what there is, and what a manifest and a snapshot say
+lake.py      publishing, finding, pruning: the same wherever the files lie
+store.py     the few operations that it asks of a place, and the local folder that has them; s3.py has them on S3
+digests.py   what makes two tables, parts or files equal
+"""
+
+from spanishgas.lake.digests import file_digest, rows_digest
+from spanishgas.lake.lake import Lake, open_store
+from spanishgas.lake.s3 import SCHEME, S3Store
+from spanishgas.lake.store import Listed, LocalStore, Place, Replaced, Store
+from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot
+
+__all__ = [
+    "LAYERS",
+    "RAW_FILES",
+    "SCHEME",
+    "Erasure",
+    "Lake",
+    "Listed",
+    "LocalStore",
+    "Manifest",
+    "Place",
+    "Replaced",
+    "S3Store",
+    "Snapshot",
+    "Store",
+    "file_digest",
+    "open_store",
+    "rows_digest",
+]

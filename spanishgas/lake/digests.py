@@ -1,0 +1,60 @@
+"""What makes two tables, parts or files equal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+
+def content(folder: Path) -> tuple[str, int, dict[str, str]]:
+    """Digest, number of rows and columns of the Parquet parts in a folder."""
+    data = ds.dataset(folder, format="parquet")
+    columns = {field.name: str(field.type) for field in data.schema}
+    total, rows = rows_digest(data)
+    return hashlib.sha256(json.dumps([columns, rows, total]).encode()).hexdigest(), rows, columns
+
+
+def rows_digest(data: ds.Dataset | pa.Table) -> tuple[list[str], int]:
+    """Order-free digest of all rows: two sums of 64-bit row hashes under different keys, and the number of rows.
+
+    Reads in batches, so memory is bounded. Lists are hashed by their JSON text.
+    """
+    sums, rows = [0, 0], 0
+    for batch in data.to_batches():
+        frame = batch.to_pandas()
+        for name, kind in zip(batch.schema.names, batch.schema.types, strict=True):
+            if pa.types.is_nested(kind):
+                frame[name] = [json.dumps(v if v is None else list(v)) for v in frame[name]]
+        for i, key in enumerate(("spanishgas-lake-", "-digest-of-rows-")):
+            hashes = pd.util.hash_pandas_object(frame, index=False, hash_key=key)
+            sums[i] = (sums[i] + int(hashes.to_numpy().sum(dtype="uint64"))) % 2**64
+        rows += len(frame)
+    return [f"{s:016x}" for s in sums], rows
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, or of the files of a folder in name order."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            with file.open("rb") as stream:
+                while chunk := stream.read(1 << 22):
+                    digest.update(chunk)
+    return digest.hexdigest()
+
+
+def named_by_content(folder: Path) -> dict[str, int]:
+    """Give each Parquet part in the folder a name that tells its bytes; sizes by name, in the order of the rows.
+
+    Writers that meet on one snapshot can then never overwrite a part by another.
+    """
+    sizes = {}
+    for part in sorted(folder.glob("*.parquet")):
+        named = part.rename(part.with_name(f"{part.stem}-{file_digest(part)[:12]}.parquet"))
+        sizes[named.name] = named.stat().st_size
+    return sizes

@@ -1,0 +1,332 @@
+"""Tables in the lake: a contract-checked table goes in, an immutable snapshot comes out, one pointer is swapped last.
+
+    <lake>/raw/<as_of>/                                   the seven source files of one extract
+    <lake>/<layer>/<table>/as_of=<date>/<snapshot>/       Parquet parts and _manifest.json
+    <lake>/<layer>/<table>/as_of=<date>/_current.json     names the snapshot that readers see
+
+A reader sees the old table or the new one, never a mixture: parts come first, then the manifest that names them, and
+only then the pointer is swapped. A snapshot's name is its content's digest, so writing the same rows again makes no
+second copy. In a folder, writers take turns under locks; on S3 they do not, and one that was overtaken says so.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from spanishgas.errors import LakeError, UsageError
+from spanishgas.lake.digests import content, named_by_content
+from spanishgas.lake.s3 import SCHEME, S3Store
+from spanishgas.lake.store import LocalStore, Place, Replaced, Store, Text
+from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot
+
+POINTER, MANIFEST = "_current.json", "_manifest.json"
+
+
+class _Pointer(BaseModel, strict=True):
+    snapshot: str
+
+
+def open_store(place: Place) -> Store:
+    """The store of a folder, a file:// URI or an s3:// prefix; `UsageError` for any other scheme."""
+    text = str(place)
+    if text.startswith(SCHEME):
+        return S3Store(text)
+    if "://" in text and not text.startswith("file://"):
+        raise UsageError(f"'{place}' is neither a folder nor s3://bucket/prefix: give one of the two")
+    return LocalStore(Path(text.removeprefix("file://")))
+
+
+class Lake:
+    """Snapshots in a folder or under an s3:// prefix.
+
+    - `publish` leaves either the old current snapshot or the new one, also when it is killed half-way or not alone.
+    - `current` raises `LakeError` where nothing was published yet, and names the table and the as-of date.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.store = open_store(place)
+        self._seen: dict[str, str | None] = {}
+
+    @property
+    def root(self) -> Place:
+        """The folder or s3:// prefix."""
+        return self.store.root
+
+    def raw(self, as_of: date) -> Place:
+        """Folder or prefix of the raw extract of `as_of`."""
+        return self.store.place(f"raw/{as_of}")
+
+    def raw_extracts(self) -> list[Place]:
+        """Raw extracts in the lake, oldest first."""
+        dates = {listed.name.partition("/")[0] for listed in self.store.listing("raw")}
+        return [self.raw(day) for day in sorted(filter(None, map(_date, dates)))]
+
+    def as_of_dates(self) -> list[date]:
+        """Every date under which the lake holds a raw extract or anything of a table, oldest first."""
+        folders = {f for listed in self.store.listing() for f in listed.key.split("/")[:-1]}
+        return sorted(set(filter(None, (_date(folder.removeprefix("as_of=")) for folder in folders))))
+
+    @contextmanager
+    def building(self, as_of: date) -> Iterator[None]:
+        """One build of `as_of` at a time, so that its tables come from one run.
+
+        In a folder others wait for their turn. On S3 nobody waits, but `publish` refuses to replace what another run
+        published since the build began.
+        """
+        with self.store.alone(f"as_of={as_of}"):
+            homes = [self._home(table, as_of) for table in LAYERS]
+            self._seen = {home: _version(self.store.read(f"{home}/{POINTER}")) for home in homes}
+            try:
+                yield
+            finally:
+                self._seen = {}
+
+    def _table(self, table: str) -> str:
+        if table not in LAYERS:
+            raise UsageError.unknown("table", table, [*LAYERS, *RAW_FILES])
+        return f"{LAYERS[table]}/{table}"
+
+    def _home(self, table: str, as_of: date) -> str:
+        return f"{self._table(table)}/as_of={as_of}"
+
+    def find(self, table: str, as_of: date) -> Snapshot | None:
+        """The current snapshot of `table` at `as_of`, or None where none was published."""
+        home = self._home(table, as_of)
+        try:
+            pointer = self.store.read(f"{home}/{POINTER}")
+            if pointer is None:
+                return None
+            key = f"{home}/{_Pointer.model_validate_json(pointer.text).snapshot}"
+            return self._snapshot(key, self.store.read(f"{key}/{MANIFEST}"))
+        except ValueError as fault:
+            where = self.store.uri(f"{home}/{POINTER}")
+            raise LakeError(f"{where} cannot be read ({fault}): build {table} again") from fault
+
+    def current(self, table: str, as_of: date | None = None) -> Snapshot:
+        """The current snapshot of `table` at `as_of`, of the newest as-of date if none is named."""
+        for day in [as_of] if as_of else self.dates(table)[::-1]:
+            if found := self.find(table, day):
+                return found
+        when = f" as of {as_of}" if as_of else ""
+        raise LakeError(
+            f"{self.root} holds no {table}{when}: run the stage that makes it (spanishgas --help)"
+        )
+
+    def dates(self, table: str) -> list[date]:
+        """As-of dates under which `table` was published, oldest first."""
+        pointers = re.compile(rf"as_of=(\d{{4}}-\d\d-\d\d)/{POINTER}")
+        found = (pointers.fullmatch(listed.name) for listed in self.store.listing(self._table(table)))
+        return sorted(date.fromisoformat(match[1]) for match in found if match)
+
+    def at(self, digest: str, table: str) -> Snapshot:
+        """The snapshot of `table` with this digest, current or not; LakeError if it is gone."""
+        for listed in self.store.listing(self._table(table)):
+            if listed.key.endswith(f"/{digest[:16]}/{MANIFEST}"):
+                try:
+                    found = self._snapshot(
+                        listed.key.removesuffix(f"/{MANIFEST}"), self.store.read(listed.key)
+                    )
+                except ValueError as fault:
+                    where = self.store.uri(listed.key)
+                    raise LakeError(f"{where} cannot be read: build {table} again") from fault
+                if found:
+                    return found
+        raise LakeError(
+            f"{self.root} no longer holds {table} with digest {digest}: restore it or train again"
+        )
+
+    def publish(
+        self,
+        table: str,
+        as_of: date,
+        write: Callable[[Path], None],
+        *,
+        built_from: Mapping[str, str],
+        fingerprint: str,
+        code: Mapping[str, str],
+        run_id: str | None = None,
+    ) -> Snapshot:
+        """Make what `write` puts into a folder (as Parquet parts) the current snapshot of `table`.
+
+        - The same rows under the same fingerprint leave the lake as it was, to the byte.
+        - `Replaced` where another run made other rows current meanwhile: those stand.
+        """
+        home = self._home(table, as_of)
+        with self.store.alone(home), self.store.staging(home) as staging:
+            before = self._seen.get(home, _version(self.store.read(f"{home}/{POINTER}")))
+            write(staging)
+            digest, rows, columns = content(staging)
+            fresh = Manifest(
+                table=table,
+                as_of=as_of,
+                snapshot=digest[:16],
+                rows=rows,
+                columns=columns,
+                digest=digest,
+                built_from=dict(built_from),
+                fingerprint=fingerprint,
+                code=dict(code),
+                run_id=run_id,
+                parts=named_by_content(staging),
+            )
+            try:
+                made = self._make_current(home, staging, fresh, before)
+            except Replaced:  # also if only the manifest was, by a run that published the same rows
+                made = self._make_current(home, staging, fresh, before)
+            self._tidy(home, made.manifest, fresh.parts)
+            return made
+
+    def _make_current(self, home: str, staging: Path, fresh: Manifest, before: str | None) -> Snapshot:
+        key = f"{home}/{fresh.snapshot}"
+        lies = self.store.read(f"{key}/{MANIFEST}")
+        held = self._readable(key, lies)
+        if held and held.whole:
+            if self._points_to(home, fresh.snapshot) and held.manifest.fingerprint == fresh.fingerprint:
+                return held
+            fresh = fresh.model_copy(update={"parts": held.manifest.parts})
+        else:
+            for part in fresh.parts:
+                self.store.put(staging / part, f"{key}/{part}")
+        self.store.swap(f"{key}/{MANIFEST}", fresh.model_dump_json(indent=1), _version(lies))
+        pointer = _Pointer(snapshot=fresh.snapshot).model_dump_json()
+        version = self.store.swap(f"{home}/{POINTER}", pointer, before)
+        if home in self._seen:
+            self._seen[home] = version
+        return Snapshot(fresh, self.store, key)
+
+    def _tidy(self, home: str, current: Manifest, own: Collection[str]) -> None:
+        """Remove parts that no manifest names: `own` at once, others when their writer must have been killed."""
+        listing = self.store.listing(home)
+        whole = {o.name.partition("/")[0] for o in listing if o.name.endswith(f"/{MANIFEST}")}
+        for listed in listing:
+            folder, _, part = listed.name.partition("/")
+            if not part.endswith(".parquet"):
+                continue
+            ours = folder == current.snapshot
+            named = part in current.parts if ours else folder in whole
+            killed = listed.modified <= time.time() - self.store.grace
+            if not named and (killed or (ours and part in own)):
+                self.store.remove(listed.key)
+
+    def _snapshot(self, key: str, manifest: Text | None) -> Snapshot | None:
+        """ValueError for a manifest that is none."""
+        return Snapshot(Manifest.model_validate_json(manifest.text), self.store, key) if manifest else None
+
+    def _readable(self, key: str, manifest: Text | None) -> Snapshot | None:
+        try:
+            return self._snapshot(key, manifest)
+        except ValueError:
+            return None
+
+    def _points_to(self, home: str, snapshot: str) -> bool:
+        pointer = self.store.read(f"{home}/{POINTER}")
+        try:
+            return pointer is not None and _Pointer.model_validate_json(pointer.text).snapshot == snapshot
+        except ValueError:
+            return False
+
+    def read_note(self, table: str, as_of: date, name: str) -> str | None:
+        """A file that lies beside the snapshots of `table`, or None."""
+        found = self.store.read(f"{self._home(table, as_of)}/{name}")
+        return found.text if found else None
+
+    def write_note(self, table: str, as_of: date, name: str, text: str) -> None:
+        """Put a file beside the snapshots of `table`, whatever stood there."""
+        home = self._home(table, as_of)
+        with self.store.alone(home), self.store.staging(home) as staging:
+            (staging / name).write_text(text)
+            self.store.put(staging / name, f"{home}/{name}")
+
+    def snapshots(self) -> list[tuple[Snapshot, bool]]:
+        """Every snapshot that can be read, with whether it is current; newest first within its table and date."""
+        return [(held, current) for held, current, _ in self._dated()]
+
+    def _dated(self) -> list[tuple[Snapshot, bool, float]]:
+        found = []
+        for number, table in enumerate(LAYERS):
+            for listed in self.store.listing(self._table(table)):
+                key, _, name = listed.key.rpartition("/")
+                if name != MANIFEST or not (held := self._readable(key, self.store.read(listed.key))):
+                    continue
+                home, _, snapshot = key.rpartition("/")
+                order = (number, held.manifest.as_of, -listed.modified, snapshot)
+                found.append((order, held, self._points_to(home, snapshot), listed.modified))
+        return [(held, current, made) for _, held, current, made in sorted(found, key=lambda row: row[0])]
+
+    def prunable(self, keep: int, older_than: float, protected: Collection[str] = ()) -> list[Snapshot]:
+        """Snapshots beyond the newest `keep` of a table and date whose manifest is older than `older_than` (epoch s).
+
+        Never the current ones, never those with a digest in `protected`, and none that either were built from.
+        """
+        held = self._dated()
+        safe = _lineage(
+            [s for s, *_ in held], {s.manifest.digest for s, current, _ in held if current} | {*protected}
+        )
+        seen: dict[tuple[str, date], int] = {}
+        found = []
+        for snapshot, current, made in held:
+            place = (snapshot.manifest.table, snapshot.manifest.as_of)
+            seen[place] = seen.get(place, 0) + 1
+            old = made < older_than and seen[place] > keep
+            if old and not current and snapshot.manifest.digest not in safe:
+                found.append(snapshot)
+        return found
+
+    def remove(self, snapshot: Snapshot) -> bool:
+        """Remove a snapshot, unless it has become current in the meantime; gives whether it is gone.
+
+        On S3 a run that publishes the same rows in the same moment may find them gone, and has to be run again.
+        """
+        home, _, name = snapshot.key.rpartition("/")
+        with self.store.alone(home):
+            if self._points_to(home, name):
+                return False
+            lies = sorted(o.key for o in self.store.listing(snapshot.key))
+            for key in sorted(lies, key=lambda key: not key.endswith(MANIFEST)):
+                self.store.remove(key)
+        return True
+
+    def amend(self, snapshot: Snapshot, staging: Path, stone: Erasure) -> None:
+        """Put the parts in `staging` in place of those of the same name, under a manifest with the tombstone.
+
+        Whoever calls it has the store's lock of the snapshot's table and date.
+        """
+        manifest, parts = snapshot.manifest, dict(snapshot.manifest.parts)
+        for old in sorted(staging.glob("*.parquet")):
+            del parts[old.name]
+            old.rename(old.with_name(f"{old.stem.rpartition('-')[0]}.parquet"))
+        fresh = named_by_content(staging)
+        for part in fresh:
+            self.store.put(staging / part, f"{snapshot.key}/{part}")
+        parts = dict(sorted((parts | fresh).items()))
+        changes = {"rows": manifest.rows - stone.rows, "parts": parts, "erased": (*manifest.erased, stone)}
+        text = manifest.model_copy(update=changes).model_dump_json(indent=1)
+        lies = self.store.read(f"{snapshot.key}/{MANIFEST}")
+        self.store.swap(f"{snapshot.key}/{MANIFEST}", text, _version(lies))
+        for part in manifest.parts.keys() - parts.keys():
+            self.store.remove(f"{snapshot.key}/{part}")
+
+
+def _lineage(held: list[Snapshot], digests: set[str]) -> set[str]:
+    """The digests, and those of everything that they were built from."""
+    sources = {s.manifest.digest: {*s.manifest.built_from.values()} for s in held}
+    known, new = set(digests), set(digests)
+    while new:
+        new = {source for digest in new for source in sources.get(digest, ())} - known
+        known |= new
+    return known
+
+
+def _version(text: Text | None) -> str | None:
+    return text.version if text else None
+
+
+def _date(name: str) -> date | None:
+    return date.fromisoformat(name) if re.fullmatch(r"\d{4}-\d\d-\d\d", name) else None

@@ -1,0 +1,111 @@
+"""What the lake holds: the names of its tables, the manifest of a snapshot, and the snapshot that readers get."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.dataset as ds
+from pydantic import BaseModel, ConfigDict
+
+from spanishgas.errors import LakeError
+from spanishgas.lake.store import Listed, Store
+
+RAW_FILES: Mapping[str, str] = {
+    "churn_label": "churn_label.csv",
+    "customer_attributes": "customer_attributes.csv",
+    "customer_contracts": "customer_contracts.csv",
+    "consumption_hourly_2024": "consumption_hourly_2024.parquet",
+    "price_history": "price_history.csv",
+    "costs_by_province_month": "costs_by_province_month.csv",
+    "customer_interactions": "customer_interactions.json",
+}
+LAYERS: Mapping[str, str] = {
+    "quarantine": "quarantine",
+    "bronze_customer": "bronze",
+    "bronze_customer_month": "bronze",
+    "silver_customer": "silver",
+    "silver_customer_month": "silver",
+    "gold_master": "gold",
+    "scores": "scored",
+    "recommendations": "scored",
+}
+
+
+class Erasure(BaseModel):
+    """A tombstone: that rows of a person were taken out of a snapshot, not whose."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    on: date
+    rows: int
+    reason: str
+
+
+class Manifest(BaseModel):
+    """What a snapshot is: its rows, its digest, and everything it was built from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: str
+    as_of: date
+    snapshot: str
+    rows: int
+    columns: dict[str, str]
+    digest: str
+    built_from: dict[str, str]
+    fingerprint: str
+    """Digest of inputs, parameters and code: equal fingerprints mean that the stage need not run again."""
+    code: dict[str, str]
+    run_id: str | None
+    parts: dict[str, int]
+    """Size in bytes of each Parquet part, in the order of the rows; other files there are not of the table."""
+    erased: tuple[Erasure, ...] = ()
+    """What is no longer there of the rows that `digest` was made from."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """An immutable version of a table and where it lies."""
+
+    manifest: Manifest
+    store: Store
+    key: str
+    """Folder in the store."""
+
+    @property
+    def uri(self) -> str:
+        """Absolute URI of the folder of Parquet parts."""
+        return self.store.uri(self.key)
+
+    @property
+    def folder(self) -> Path:
+        """The parts as local files, fetched where they lie elsewhere; `LakeError` if one is missing or cut short."""
+        whole, lacking = self._found()
+        if lacking:
+            table = self.manifest.table
+            raise LakeError(f"{self.uri}: {lacking[0]} is missing or cut short: build {table} again")
+        return self.store.fetch(self.key, whole)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every part lies there in full, and no person was erased from it."""
+        return not self._found()[1] and not self.manifest.erased
+
+    def dataset(self) -> ds.Dataset:
+        """The table in the order written, for reading in batches."""
+        folder = self.folder
+        return ds.dataset([str(folder / name) for name in self.manifest.parts], format="parquet")
+
+    def pandas(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """The whole table in memory, in the order written."""
+        frame: pd.DataFrame = self.dataset().to_table(columns=columns).to_pandas()
+        return frame
+
+    def _found(self) -> tuple[list[Listed], list[str]]:
+        lies = {listed.name: listed for listed in self.store.listing(self.key)}
+        whole = [lies[n] for n, size in self.manifest.parts.items() if n in lies and lies[n].size == size]
+        return whole, sorted(self.manifest.parts.keys() - {listed.name for listed in whole})
