@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from spanishgas.evaluation.metrics import fold_interval
 from spanishgas.evaluation.selection import Compared
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def ladder_chart(compared: Sequence[Compared]) -> Figure:
     figure = _figure(8, 0.42 * len(compared) + 1.4)
     axes = figure.subplots()
     for height, item in enumerate(reversed(compared)):
-        low, high = fold_interval(list(item.rung.fold_scores))
+        low, high = item.rung.interval
         colour = ACCENT if item.chosen else INK
         axes.plot([low, high], [height, height], color=colour, linewidth=2)
         axes.plot(item.rung.fold_scores, [height] * len(item.rung.fold_scores), "|", color=PALE, markersize=9)

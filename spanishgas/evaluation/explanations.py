@@ -33,10 +33,7 @@ def contributions(model: ChurnModel, frame: pd.DataFrame) -> pd.DataFrame:
 
 def _attribute(fitted: Any, X: Array) -> Array:
     if isinstance(fitted, BoostedTrees):
-        import xgboost
-
-        shap: Array = fitted.get_booster().predict(xgboost.DMatrix(X), pred_contribs=True)
-        return np.asarray(shap[:, :-1], dtype="float64")
+        return fitted.contributions(X)[:, :-1]
     if isinstance(fitted, LogisticRegression):
         return np.asarray(
             X * fitted.coef_[0]

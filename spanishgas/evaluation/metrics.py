@@ -90,18 +90,19 @@ def average_precisions(hits: NDArray[Any], rows: NDArray[Any], score: Array) -> 
     return mean
 
 
-def fold_error(scores: Sequence[float]) -> float:
-    """Standard error of a mean over k folds, corrected for the training rows that they share.
+def fold_error(scores: Sequence[float], repeats: int = 1) -> float:
+    """Standard error of a mean over `repeats` times k folds, corrected for the training rows that they share.
 
-    sd * sqrt(1/k + test rows / training rows), Nadeau & Bengio 2003; without the second term it is far too small.
+    sd * sqrt(1/(repeats k) + test rows / training rows), Nadeau & Bengio 2003, and Bouckaert & Frank 2004 for repeats;
+    without the second term it is far too small.
     """
     count = len(scores)
-    return float(np.std(scores, ddof=1) * np.sqrt(1 / count + 1 / (count - 1)))
+    return float(np.std(scores, ddof=1) * np.sqrt(1 / count + 1 / (count / repeats - 1)))
 
 
-def fold_interval(scores: Sequence[float], level: float = 0.95) -> tuple[float, float]:
+def fold_interval(scores: Sequence[float], repeats: int = 1, level: float = 0.95) -> tuple[float, float]:
     """Student's t interval of a mean over folds, by the corrected error of `fold_error`."""
-    mean, error = float(np.mean(scores)), fold_error(scores)
+    mean, error = float(np.mean(scores)), fold_error(scores, repeats)
     half = float(stats.t.ppf(0.5 + level / 2, len(scores) - 1)) * error
     return mean - half, mean + half
 

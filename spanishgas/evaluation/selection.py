@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,11 +19,20 @@ class Rung:
     run_id: str
     features: int
     fold_scores: tuple[float, ...]
+    repeats: int = 1
+    """How many times over the fresh folds divide the same rows."""
+    below: tuple[str, ...] = ()
+    """The experiments that this one stands on, nearest first."""
 
     @property
     def score(self) -> float:
         """Mean over the folds."""
         return float(np.mean(self.fold_scores))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the score, corrected for the rows that folds share."""
+        return fold_interval(self.fold_scores, self.repeats)
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ def choose(rungs: Sequence[Rung]) -> list[Compared]:
     """
     best = max(rungs, key=lambda r: (r.score, -r.features, r.experiment, r.model))
     gaps = [np.subtract(best.fold_scores, r.fold_scores) for r in rungs]
-    errors = [fold_error(gap.tolist()) for gap in gaps]
+    errors = [fold_error(gap.tolist(), best.repeats) for gap in gaps]
     within = [r for r, g, e in zip(rungs, gaps, errors, strict=True) if g.mean() <= e]
     winner = min(within, key=lambda r: (r.features, -r.score, r.experiment, r.model))
     return [Compared(r, float(g.mean()), e, r is winner) for r, g, e in zip(rungs, gaps, errors, strict=True)]
@@ -75,20 +83,28 @@ class Step:
     def words(self) -> str:
         """Whether the step pays, as a sentence."""
         found = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
-        verdict = "cannot be told from noise on these folds"
+        names = f"{self.below.experiment} to {self.rung.experiment} with {self.rung.model}"
+        return f"{names} {self.verdict}: {found}."
+
+    @property
+    def verdict(self) -> str:
+        """The same in a few words."""
         if self.low > 0:
-            verdict = "pays"
-        elif self.high < 0:
-            verdict = "costs"
-        return f"{self.below.experiment} to {self.rung.experiment} with {self.rung.model} {verdict}: {found}."
+            return "pays"
+        if self.high < 0:
+            return "costs"
+        if self.rung.features == self.below.features and self.low == self.high:
+            return "changes nothing, the model reads the same features"
+        return "cannot be told from noise on these folds"
 
 
 def steps(rungs: Sequence[Rung]) -> list[Step]:
-    """Every rung against the one before it in the order given, model by model; all scored on the same folds."""
+    """Every rung against the nearest one at hand that it stands on, with the same model, on the same folds."""
+    ladder = {(r.experiment, r.model): r for r in rungs}
     found = []
-    for model in dict.fromkeys(r.model for r in rungs):
-        ladder = [r for r in rungs if r.model == model]
-        for below, rung in itertools.pairwise(ladder):
+    for rung in rungs:
+        names = [(name, rung.model) for name in rung.below]
+        if below := next((ladder[name] for name in names if name in ladder), None):
             gains = np.subtract(rung.fold_scores, below.fold_scores).tolist()
-            found.append(Step(rung, below, float(np.mean(gains)), *fold_interval(gains)))
+            found.append(Step(rung, below, float(np.mean(gains)), *fold_interval(gains, rung.repeats)))
     return found

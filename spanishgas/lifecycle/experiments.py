@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pandas as pd
 from mlflow.entities import Run
@@ -12,30 +13,39 @@ from spanishgas import code
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.metrics import fold_interval, ranking, with_intervals
-from spanishgas.evaluation.selection import Compared, Rung, choose, steps
+from spanishgas.evaluation.selection import Compared, Rung, Step, choose, steps
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.trials import STUDY, TrialRuns
 from spanishgas.settings import settings
-from spanishgas.training.calibration import cross_calibrated
+from spanishgas.training.calibration import calibrated
 from spanishgas.training.experiment import (
     Experiment,
     ModelKind,
     Policy,
+    Space,
+    Value,
     as_data,
+    below,
     experiment_ids,
     load_experiment,
     load_policy,
     load_search,
 )
+from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import in_holdout, labelled, matrix
-from spanishgas.training.search import Chosen, Shared, Training, Trial, search
+from spanishgas.training.search import Chosen, Shared, Trial, search
 
 log = logging.getLogger("spanishgas")
 CHOSEN = "chosen.json"
+START, FRESH_FOLDS = "warm_start", "fresh_folds"
 SOURCES = ("training", "features", "evaluation")
+PROTOCOL = (
+    "Every search used the same folds. The scores are of the winners refitted on fresh repeated folds that no search "
+    "saw, the same for all rungs; intervals and the paired standard error allow for the rows that folds share."
+)
 Progress = Callable[[str, int, int], None]
 
 
@@ -64,7 +74,9 @@ def training_side(
     features = experiment.features(tiers, linear=model.linear)
     kinds = {f: str(tiers.kind(f)) for f in features}
     y = rows["churn"].to_numpy(dtype="int64")
-    return Training(matrix(rows, features, kinds), y, features, kinds, model, policy.folds, seed)
+    return Training(
+        matrix(rows, features, kinds), y, features, kinds, model, policy.folds, seed, policy.repeats
+    )
 
 
 def run_experiment(
@@ -80,7 +92,10 @@ def run_experiment(
     reuse: bool = False,
     progress: Progress = silent,
 ) -> str:
-    """Search, refit on fresh folds, log; gives the run's id.
+    """Search, refit on fresh repeated folds, log; gives the run's id.
+
+    The second trial takes the best parameters of the neighbour below on the ladder, if that one has run on the same
+    data with the same seed and number of trials.
 
     A search of the same data, space, seed and code that was begun before, or elsewhere on the same study storage, is
     continued to `trials` ended ones. With `reuse`, a finished run of the same data, parameters and code is taken
@@ -91,6 +106,7 @@ def run_experiment(
     if trials < 1:
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
     gold = training_gold(lake)
+    start = _neighbours_best(name, model, space, gold, seed, trials)
     searched = code.fingerprint(
         "search",
         gold.manifest.digest,
@@ -98,22 +114,29 @@ def run_experiment(
         as_data(space),
         as_data(policy.holdout),
         policy.folds,
+        start.params,
         [model, seed],
         code.digest(*SOURCES),
     )
-    fingerprint = code.fingerprint("experiment", searched, trials, patience)
+    fingerprint = code.fingerprint("experiment", searched, trials, patience, policy.repeats)
     if reuse and (known := runs.find({"stage": "experiment", "fingerprint": fingerprint})):
         return str(known[0].info.run_id)
     training = training_side(gold.pandas(), experiment, model, policy, seed)
     title = study or f"{name} {model}"
     names = {"experiment": name, "model": str(model), "study": title}
-    tags = names | {STUDY: searched, "fingerprint": fingerprint, "gold": gold.manifest.digest}
+    tags = names | {
+        STUDY: searched,
+        "fingerprint": fingerprint,
+        "gold": gold.manifest.digest,
+        START: start.source,
+    }
     params = {
         "experiment": name,
         "model": model,
         "trials": trials,
         "seed": seed,
         "features": len(training.features),
+        FRESH_FOLDS: f"{policy.repeats} x {policy.folds}",
     }
     with runs.stage("experiment", title, tags=tags, params=params) as run:
         run.read(gold, "training")
@@ -121,28 +144,60 @@ def run_experiment(
 
         def on_trial(trial: Trial) -> None:
             nonlocal done
-            children.record(trial)
+            children.record(trial, start.source if trial.number == 1 and start.params else "")
             done += 1
             progress(title, done, trials)
 
-        shared = Shared(settings().study_storage, f"{name} {model} {searched}", run.run_id, workers, patience)
+        shared = Shared(
+            settings().study_storage,
+            f"{name} {model} {searched}",
+            run.run_id,
+            workers,
+            patience,
+            (start.params,) if start.params else (),
+        )
         chosen = search(training, space, trials, on_trial, shared)
         _log_result(run, experiment, training, chosen, gold)
         children.settle()
     return run.run_id
 
 
+@dataclass(frozen=True)
+class Start:
+    """Hyperparameters to try early, and the run that they come from."""
+
+    source: str = "published"
+    params: Mapping[str, Value] = field(default_factory=dict)
+
+
+def _neighbours_best(
+    name: str, model: ModelKind, space: Space, gold: Snapshot, seed: int, trials: int
+) -> Start:
+    for lower in below(name)[:1]:
+        tags = {"stage": "experiment", "experiment": lower, "model": str(model), "gold": gold.manifest.digest}
+        for run in runs.find(tags):
+            if (run.data.params["seed"], run.data.params["trials"]) == (str(seed), str(trials)):
+                chosen = runs.artifact(run.info.run_id, CHOSEN)
+                params = space.admitted(chosen["params"])
+                return (
+                    Start(f"published, then {lower} trial {chosen['trial']}", params) if params else Start()
+                )
+    return Start()
+
+
 def _log_result(
     run: StageRun, experiment: Experiment, training: Training, chosen: Chosen, gold: Snapshot
 ) -> None:
-    probability = cross_calibrated(chosen.margins, training.y, training.folds, training.seed)
-    values = ranking(training.y, probability) | {
+    found = calibrated(chosen.margins, training.y, training.folds, training.seed)
+    values = ranking(training.y, found.probability) | {
         "average_precision": sum(chosen.fold_scores) / len(chosen.fold_scores)
     }
-    intervals = {"average_precision": fold_interval(chosen.fold_scores)}
+    intervals = {"average_precision": fold_interval(chosen.fold_scores, training.repeats)}
     run.log(
         params={f"best.{k}": v for k, v in chosen.best.params.items()} | {"best.trial": chosen.best.number},
-        metrics=with_intervals("cv", values, intervals) | {"search.average_precision": chosen.best.score},
+        metrics=with_intervals("cv", values, intervals)
+        | {f"cv.brier.{curve}": score for curve, score in found.brier.items()}
+        | {"search.average_precision": chosen.best.score},
         series={"cv.fold.average_precision": chosen.fold_scores},
     )
     run.document(
@@ -150,8 +205,10 @@ def _log_result(
             "experiment": experiment.id,
             "model": training.model,
             "params": chosen.best.params,
+            "trial": chosen.best.number,
             "features": list(training.features),
             "fold_scores": chosen.fold_scores,
+            "repeats": training.repeats,
             "seed": training.seed,
             "gold": gold.manifest.digest,
             "as_of": gold.manifest.as_of.isoformat(),
@@ -162,8 +219,9 @@ def _log_result(
     run.describe(
         f"**{experiment.question}** {training.model} on {len(training.features)} features "
         f"({', '.join(experiment.tiers)}): average precision **{values['average_precision']:.3f}** "
-        f"({low:.3f} to {high:.3f}) on {training.folds} folds that the search did not see, from the best of "
-        f"{len(chosen.trials)} trials ({sum(t.pruned for t in chosen.trials)} pruned). The holdout was not opened."
+        f"({low:.3f} to {high:.3f}) on {training.repeats} x {training.folds} fresh folds that the search did not "
+        f"see, from the best of {len(chosen.trials)} trials ({sum(t.pruned for t in chosen.trials)} pruned). "
+        "The holdout was not opened."
     )
 
 
@@ -225,8 +283,8 @@ def run_ladder(
 
 
 def _configuration() -> list[object]:
-    rungs = [as_data(load_experiment(i)) for i in experiment_ids()]
-    return [rungs, as_data(load_search()), as_data(load_policy().holdout), load_policy().folds]
+    rungs, policy = [as_data(load_experiment(i)) for i in experiment_ids()], load_policy()
+    return [rungs, as_data(load_search()), as_data(policy.holdout), policy.folds, policy.repeats]
 
 
 def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
@@ -234,7 +292,7 @@ def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
     run.document({"runs": [c.rung.run_id for c in compared], "chosen": winner.run_id}, "ladder.json")
     table = markdown(ladder_table(compared))
     pays = "\n".join(f"- {step.words}" for step in steps([c.rung for c in compared]))
-    words = "\n\n".join(part for part in (sentence(compared), table, pays) if part)
+    words = "\n\n".join(part for part in (sentence(compared), table, PROTOCOL, pays) if part)
     run.text(words, "ladder.md")
     run.figure(charts.ladder_chart(compared), "ladder.png")
     run.log(
@@ -263,6 +321,7 @@ def sentence(compared: Sequence[Compared]) -> str:
 
 def ladder_table(compared: Sequence[Compared]) -> pd.DataFrame:
     """The ladder as a table, one row per rung."""
+    gains = {step.rung.run_id: step for step in steps([c.rung for c in compared])}
     return pd.DataFrame(
         [
             {
@@ -270,15 +329,26 @@ def ladder_table(compared: Sequence[Compared]) -> pd.DataFrame:
                 "model": c.rung.model,
                 "features": c.rung.features,
                 "average precision": c.rung.score,
-                "low": fold_interval(list(c.rung.fold_scores))[0],
-                "high": fold_interval(list(c.rung.fold_scores))[1],
+                "95 % interval": _span(*c.rung.interval),
                 "behind the best": c.behind,
                 "paired s.e.": c.standard_error,
+                **_gain(gains.get(c.rung.run_id)),
                 "chosen": "chosen" if c.chosen else "",
             }
             for c in compared
         ]
     )
+
+
+def _gain(step: Step | None) -> dict[str, str]:
+    if step is None:
+        return {"over": "", "gain": "", "95 % interval of the gain": ""}
+    gain = {"over": step.below.experiment, "gain": f"{step.gain:+.4f}"}
+    return gain | {"95 % interval of the gain": _span(step.low, step.high)}
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.4f} to {high:.4f}"
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -294,13 +364,21 @@ def rung(run_id: str) -> Rung:
     """A finished experiment run as the selection rule sees it."""
     chosen = runs.artifact(run_id, CHOSEN)
     scores = tuple(float(s) for s in chosen["fold_scores"])
-    return Rung(chosen["experiment"], chosen["model"], run_id, len(chosen["features"]), scores)
+    return Rung(
+        chosen["experiment"],
+        chosen["model"],
+        run_id,
+        len(chosen["features"]),
+        scores,
+        chosen["repeats"],
+        tuple(below(chosen["experiment"])),
+    )
 
 
 def chosen_run(lake: Lake) -> str:
     """The run that the selection rule picks among the newest finished run of each experiment and model.
 
-    Only runs on the newest labelled gold table, with one seed (the newest run's), can be compared.
+    Only runs on the newest labelled gold table, with the newest run's seed and fresh folds, can be compared.
     """
     gold = training_gold(lake).manifest.digest
     finished = runs.find({"stage": "experiment", "gold": gold})
@@ -308,7 +386,7 @@ def chosen_run(lake: Lake) -> str:
         raise TrackingError("no finished experiment on the newest gold table: run `spanishgas ladder` first")
     newest: dict[tuple[str, str], Run] = {}
     for run in finished:
-        if run.data.params["seed"] == finished[0].data.params["seed"]:
+        if all(run.data.params.get(k) == finished[0].data.params.get(k) for k in ("seed", FRESH_FOLDS)):
             newest.setdefault((run.data.tags["experiment"], run.data.tags["model"]), run)
     compared = choose([rung(run.info.run_id) for run in newest.values()])
     return next(c.rung.run_id for c in compared if c.chosen)

@@ -44,8 +44,8 @@ class TrialRuns:
             if run.data.tags["mlflow.parentRunId"] in gone:
                 client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent.run_id)
 
-    def record(self, trial: Trial) -> None:
-        """Write `trial`, unless it is written already or its own command is about to."""
+    def record(self, trial: Trial, start: str = "") -> None:
+        """Write `trial`, and the `start` it took, unless it is written already or its own command is about to."""
         known = self.known.get(str(trial.key))
         if known is not None and known.info.status == "FINISHED":
             return
@@ -63,7 +63,8 @@ class TrialRuns:
                 KEY: str(trial.key),
                 "trial": str(trial.number),
                 "state": state,
-            },
+            }
+            | ({"warm_start": start} if start else {}),
             params=trial.params,
             metrics={"search.average_precision": trial.score, "seconds": trial.seconds},
             series={"search.fold.average_precision": trial.scores},

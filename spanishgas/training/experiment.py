@@ -58,6 +58,8 @@ class Experiment(Strict):
     question: str
     tiers: list[str] = Field(min_length=1)
     without: list[str] = []
+    below: str | None = None
+    """The experiment that this one is held against; its best parameters are tried early."""
 
     def features(self, tiers: Tiers, *, linear: bool) -> list[str]:
         """The rung's features in the dictionary's order; crossed strings for linear models only."""
@@ -73,28 +75,81 @@ class Dimension(Strict):
     step: int | None = None
     log: bool = False
     choices: list[Value] | None = None
+    when: dict[str, Value] = {}
+    """Values of earlier dimensions that this one hangs on; it is not drawn otherwise."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if (self.choices is None) == (self.low is None or self.high is None):
             raise ValueError("needs either choices or both low and high")
+        if self.low is not None and self.high is not None:
+            if self.low > self.high or (self.log and self.low <= 0):
+                raise ValueError(f"needs low <= high, and low above 0 on a log scale, but got {self.low}")
+        elif self.log or self.step is not None or self.low is not None or self.high is not None:
+            raise ValueError("takes low, high, step and log only without choices")
         return self
+
+    def applies(self, drawn: Mapping[str, Value]) -> bool:
+        """Whether this dimension is part of a trial that has drawn `drawn` so far."""
+        return all(drawn.get(name) == value for name, value in self.when.items())
+
+    def admits(self, value: Value) -> bool:
+        """Whether the search could draw `value`."""
+        if self.choices is not None:
+            return value in self.choices
+        if isinstance(value, str) or self.low is None or self.high is None:
+            return False
+        return self.low <= value <= self.high and (self.step is None or (value - self.low) % self.step == 0)
+
+
+class EarlyStopping(Strict):
+    """How many trees: as many as still raise average precision on an inner part of each fold's training side."""
+
+    most_trees: int = Field(ge=1)
+    rounds: int = Field(ge=1)
+    share: float = Field(gt=0, lt=1)
 
 
 class Space(Strict):
     """What the search may try for one model."""
 
     fixed: dict[str, Value] = {}
+    early_stopping: EarlyStopping | None = None
     start: dict[str, Value]
     space: dict[str, Dimension]
 
     @model_validator(mode="after")
-    def _start_is_complete(self) -> Self:
-        if self.start.keys() != self.space.keys():
-            raise ValueError(
-                f"start and space name different parameters: {sorted(self.start.keys() ^ self.space.keys())}"
-            )
+    def _conditions_name_earlier_choices(self) -> Self:
+        earlier: dict[str, Dimension] = {}
+        for name, dimension in self.space.items():
+            for other, value in dimension.when.items():
+                if other not in earlier or value not in (earlier[other].choices or []):
+                    raise ValueError(f"{name} hangs on {other} = {value!r}, which is no earlier choice")
+            earlier[name] = dimension
         return self
+
+    @model_validator(mode="after")
+    def _start_is_complete(self) -> Self:
+        names = self.names(self.start)
+        if self.start.keys() != set(names):
+            raise ValueError(
+                f"start and space name different parameters: {sorted(self.start.keys() ^ set(names))}"
+            )
+        for name, value in self.start.items():
+            if not self.space[name].admits(value):
+                raise ValueError(f"start.{name} is {value!r}, which the space cannot draw")
+        return self
+
+    def names(self, drawn: Mapping[str, Value]) -> list[str]:
+        """The parameters that a trial with the values `drawn` has."""
+        return [name for name, dimension in self.space.items() if dimension.applies(drawn)]
+
+    def admitted(self, params: Mapping[str, Value]) -> dict[str, Value] | None:
+        """What of `params` the search draws, if it could draw it whole; None if not."""
+        names = self.names(params)
+        if all(name in params and self.space[name].admits(params[name]) for name in names):
+            return {name: params[name] for name in names}
+        return None
 
 
 class Search(Strict):
@@ -117,10 +172,33 @@ class Holdout(Strict):
     salt: str
 
 
-class Threshold(Strict):
-    """How the decision threshold is chosen, out of fold."""
+class Retention(Strict):
+    """What a contact is worth: assumptions, not measurements."""
 
+    kept_customer_eur: float = Field(gt=0)
+    """Margin that a customer brings who would have left and was kept."""
+    contact_cost_eur: float = Field(ge=0)
+    acceptance: float = Field(gt=0, le=1)
+    """Share of contacted customers who take what is offered."""
+    uplift: float = Field(gt=0, le=1)
+    """By how much taking it lowers the probability of leaving."""
+
+
+class ThresholdRule(StrEnum):
+    """What the decision threshold is chosen for."""
+
+    RECALL_FLOOR = "recall_floor"
+    EXPECTED_VALUE = "expected_value"
+
+
+class Threshold(Strict):
+    """How the decision threshold is chosen, out of fold, on the calibrated scale."""
+
+    rule: ThresholdRule = ThresholdRule.RECALL_FLOOR
     min_recall: float = Field(gt=0, le=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Of the lower bound of recall, which is what must reach the floor."""
+    retention: Retention
 
 
 class GateLimits(Strict):
@@ -177,6 +255,8 @@ class Policy(Strict):
 
     holdout: Holdout
     folds: int = Field(ge=2)
+    repeats: int = Field(2, ge=1)
+    """How often a winner is refitted on `folds` fresh folds; only these are reported."""
     threshold: Threshold
     risk_tiers: dict[str, float]
     gate: GateLimits
@@ -241,9 +321,21 @@ def load_experiment(name: str) -> Experiment:
     if found.id != name:
         raise UsageError(f"{path}: id is '{found.id}', but the file's name says '{name}'")
     known = tiers.features(found.tiers)
+    if found.below is not None and found.below not in experiment_ids():
+        raise UsageError.unknown(f"experiment in 'below' of {path.name}", found.below, experiment_ids())
     for feature in found.without:
         if feature not in known:
             raise UsageError.unknown(f"feature in 'without' of {path.name}", feature, known)
+    return found
+
+
+def below(name: str) -> list[str]:
+    """The experiments that `name` stands on, nearest first; UsageError where they go round in a circle."""
+    found: list[str] = []
+    while (lower := load_experiment(found[-1] if found else name).below) is not None:
+        if lower in (name, *found):
+            raise UsageError(f"'below' goes round in a circle from {name}: {', '.join([*found, lower])}")
+        found.append(lower)
     return found
 
 

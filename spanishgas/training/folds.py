@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 FRESH = 1_000_003
 """Added to the seed of the folds that report: they must not be the folds that chose."""
@@ -23,3 +23,17 @@ def folds(y: NDArray[np.int64], count: int, seed: int) -> list[Fold]:
     """`count` folds over the rows of `y`; every row is validated exactly once."""
     splitter = StratifiedKFold(count, shuffle=True, random_state=seed % 2**32)
     return [Fold(train, valid) for train, valid in splitter.split(np.zeros(len(y)), y)]
+
+
+def fresh_folds(y: NDArray[np.int64], count: int, seed: int, repeats: int = 1) -> list[Fold]:
+    """`repeats` times `count` folds that no search of this seed has seen, repeat after repeat."""
+    return [fold for repeat in range(repeats) for fold in folds(y, count, seed + FRESH + repeat)]
+
+
+def inner_split(y: NDArray[np.int64], share: float, seed: int) -> Fold | None:
+    """A stratified `share` of the rows set aside; None where a class has too few rows for both sides."""
+    fewest = int(np.bincount(y, minlength=2).min())
+    if fewest * share < 1 or fewest * (1 - share) < 1:
+        return None
+    train, valid = train_test_split(np.arange(len(y)), test_size=share, stratify=y, random_state=seed % 2**32)
+    return Fold(np.sort(train), np.sort(valid))

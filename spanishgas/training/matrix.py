@@ -2,7 +2,8 @@
 
 Every fill lives inside the fitted preprocessor, so training and scoring cannot differ:
 - last_interaction_days_ago null -> 9999; sentiment_label and customer_intent null -> "no_interaction"
-- other categories null -> "missing"; a category unseen in training -> all zeros
+- other categories null -> "missing"; a category unseen in training -> all zeros, or null where the model reads
+  categories itself
 - other numbers stay null for trees; linear models take the training median, a missing indicator and unit variance
 """
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 from spanishgas.errors import DataError
 from spanishgas.training.experiment import Holdout
@@ -71,8 +72,13 @@ def is_text(kind: str) -> bool:
     return kind in ("category", "cross")
 
 
-def preprocessor(features: Sequence[str], kinds: Mapping[str, str], *, linear: bool) -> ColumnTransformer:
-    """The unfitted transformer from gold's columns to a dense matrix of numbers."""
+def preprocessor(
+    features: Sequence[str], kinds: Mapping[str, str], *, linear: bool, native: bool = False
+) -> ColumnTransformer:
+    """The unfitted transformer from gold's columns to a dense matrix of numbers.
+
+    Categories are spread over a column per value; `native` gives each one column of codes, after all numbers.
+    """
     texts = [f for f in features if is_text(kinds[f])]
     contact = [f for f in texts if f in CONTACT_LABELS]
     other = [f for f in texts if f not in CONTACT_LABELS]
@@ -88,8 +94,8 @@ def preprocessor(features: Sequence[str], kinds: Mapping[str, str], *, linear: b
             days,
         ),
         ("numbers", _numbers(_median() if linear else None, linear), numbers),
-        ("contact", _one_hot(NO_CONTACT), contact),
-        ("category", _one_hot("missing"), other),
+        ("contact", _categories(NO_CONTACT, native), contact),
+        ("category", _categories("missing", native), other),
     ]
     return ColumnTransformer([s for s in steps if s[2]], sparse_threshold=0.0)
 
@@ -104,10 +110,14 @@ def _numbers(fill: SimpleImputer | None, linear: bool) -> Pipeline | SimpleImput
     return fill if fill is not None else "passthrough"
 
 
-def _one_hot(fill: str) -> Pipeline:
+def _categories(fill: str, native: bool) -> Pipeline:
+    encoder = (
+        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
+        if native
+        else OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    )
     return make_pipeline(
-        SimpleImputer(strategy="constant", fill_value=fill, keep_empty_features=True),
-        OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+        SimpleImputer(strategy="constant", fill_value=fill, keep_empty_features=True), encoder
     )
 
 

@@ -1,9 +1,8 @@
 """Choosing hyperparameters: Optuna over cross-validated average precision, on the training side alone.
 
-    start from the published parameters -> TPE -> best trial -> refitted on fresh folds, which alone are reported
+    published parameters -> a neighbour's best -> TPE -> best trial -> refitted on fresh folds, which alone are reported
 
-The preprocessing does not depend on hyperparameters, so each fold is encoded once and shared by every trial. A trial
-that after some folds lies below the median of the others is pruned.
+A trial that after some folds lies below the median of the others is pruned.
 """
 
 from __future__ import annotations
@@ -11,41 +10,25 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.settings import settings
-from spanishgas.training.estimators import estimator
-from spanishgas.training.experiment import Dimension, ModelKind, Space, Value
-from spanishgas.training.folds import FRESH, Fold, folds
-from spanishgas.training.matrix import preprocessor
+from spanishgas.training.experiment import Dimension, Space, Value
+from spanishgas.training.fitting import TREES, Folds, Training, fit_predict, refit
+from spanishgas.training.folds import folds
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
 Array = NDArray[np.float64]
-SCORES, SECONDS, OWNER = "scores", "seconds", "owner"
-
-
-@dataclass(frozen=True)
-class Training:
-    """The training side of one experiment: matrix, labels, and what the columns are."""
-
-    X: pd.DataFrame
-    y: NDArray[np.int64]
-    features: Sequence[str]
-    kinds: Mapping[str, str]
-    model: ModelKind
-    folds: int
-    seed: int
+SCORES, SECONDS, OWNER, GROWN = "scores", "seconds", "owner", "trees"
 
 
 @dataclass(frozen=True)
@@ -76,8 +59,9 @@ class Chosen:
     best: Trial
     trials: list[Trial]
     fold_scores: list[float]
+    """Average precision in every fresh fold, repeat after repeat."""
     margins: Array = field(repr=False)
-    """Out-of-fold log odds on the fresh folds, one per training row."""
+    """Out-of-fold log odds of the first repeat, one per training row."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +76,8 @@ class Shared:
     """Processes that try at once; one gives the same result every time."""
     patience: int | None = None
     """End early once this many trials in a row brought nothing better."""
+    starts: tuple[Mapping[str, Value], ...] = ()
+    """Sets of hyperparameters to try after the published one and before any drawn ones."""
 
     def __post_init__(self) -> None:
         for what, value in (("workers", self.workers), ("patience", self.patience)):
@@ -119,7 +105,7 @@ def search(
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
     from spanishgas.training import study as studies
 
-    study = studies.open_study(shared.storage, shared.name, training.seed, [space.start])
+    study = _open(training, space, shared)
     heard: set[int] = set()
 
     def listen() -> None:
@@ -140,6 +126,13 @@ def search(
     return Chosen(best, done, scores, margins)
 
 
+def _open(training: Training, space: Space, shared: Shared) -> optuna.Study:
+    from spanishgas.training import study as studies
+
+    starts = [space.start, *shared.starts]
+    return studies.open_study(shared.storage, shared.name, training.seed, starts)
+
+
 def _trial(frozen: FrozenTrial, space: Space) -> Trial:
     from optuna.trial import TrialState
 
@@ -147,7 +140,7 @@ def _trial(frozen: FrozenTrial, space: Space) -> Trial:
     return Trial(
         number=kept["rank"],
         key=frozen.number,
-        params=space.fixed | frozen.params,
+        params=space.fixed | frozen.params | kept[GROWN],
         scores=kept[SCORES],
         seconds=kept[SECONDS],
         pruned=frozen.state is TrialState.PRUNED,
@@ -168,33 +161,31 @@ def _work(
 
     if studies.complete(study, trials, shared.patience):
         return
-    encoded = _encode(training, folds(training.y, training.folds, training.seed))
+    parts = Folds(training, folds(training.y, training.folds, training.seed))
 
     def objective(trial: optuna.Trial) -> float:
-        params = space.fixed | {name: _suggest(trial, name, dim) for name, dim in space.space.items()}
-        return _score(training, params, encoded, trial, shared.owner)
+        return _score(parts, space, _draw(trial, space), trial, shared.owner)
 
     studies.work(
         study, objective, trials, patience=shared.patience, after_each=after_each, abandoned=abandoned
     )
 
 
-def _score(
-    training: Training,
-    params: Mapping[str, Value],
-    encoded: Sequence[_Encoded],
-    trial: optuna.Trial,
-    owner: str,
-) -> float:
+def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna.Trial, owner: str) -> float:
     import optuna
 
-    began, scores, pruned = time.perf_counter(), list[float](), False
-    for step, fold in enumerate(encoded):
-        scores.append(_average_precision(fold, _fit_predict(training, params, fold)))
+    began, scores, trees, pruned = time.perf_counter(), list[float](), list[int](), False
+    params = {**space.fixed, **drawn}
+    for step in range(len(parts)):
+        fold = parts.encoded(step, params)
+        margins, grown = fit_predict(parts.training, params, fold, space.early_stopping)
+        scores.append(fold.average_precision(margins))
+        trees += [grown] if grown else []
         trial.report(float(np.mean(scores)), step)
-        if pruned := len(scores) < len(encoded) and trial.should_prune():
+        if pruned := len(scores) < len(parts) and trial.should_prune():
             break
-    kept = {SCORES: scores, SECONDS: time.perf_counter() - began, OWNER: owner}
+    learned = {TREES: int(np.median(trees))} if trees else {}
+    kept = {SCORES: scores, SECONDS: time.perf_counter() - began, OWNER: owner, GROWN: learned}
     for name, value in kept.items():
         trial.set_user_attr(name, value)
     if pruned:
@@ -222,7 +213,7 @@ def _work_together(
         for worker in crew:
             worker.terminate()
             worker.join()
-    study = studies.open_study(shared.storage, shared.name, training.seed, [space.start])
+    study = _open(training, space, shared)
     if not studies.complete(study, trials, shared.patience):
         codes = ", ".join(str(worker.exitcode) for worker in crew)
         raise SpanishGasError(
@@ -232,51 +223,19 @@ def _work_together(
 
 
 def _worker(training: Training, space: Space, trials: int, shared: Shared, threads: int, parent: int) -> None:
-    from spanishgas.training import study as studies
 
     os.environ["SPANISHGAS_THREADS"] = str(threads)
     settings.cache_clear()
-    study = studies.open_study(shared.storage, shared.name, training.seed, [space.start])
+    study = _open(training, space, shared)
     _work(training, space, trials, shared, study, abandoned=lambda: os.getppid() != parent)
 
 
-def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float], Array]:
-    """Average precision per fold and out-of-fold log odds of `params`, on folds that no search has seen."""
-    fresh = folds(training.y, training.folds, training.seed + FRESH)
-    margins = np.empty(len(training.y))
-    scores = []
-    for fold, encoded in zip(fresh, _encode(training, fresh), strict=True):
-        margins[fold.valid] = _fit_predict(training, params, encoded)
-        scores.append(_average_precision(encoded, margins[fold.valid]))
-    return scores, margins
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    X: Array
-    y: NDArray[np.int64]
-    X_valid: Array
-    y_valid: NDArray[np.int64]
-
-
-def _encode(training: Training, parts: Sequence[Fold]) -> list[_Encoded]:
-    encoded = []
-    for fold in parts:
-        prepare = preprocessor(training.features, training.kinds, linear=training.model.linear)
-        X = prepare.fit_transform(training.X.iloc[fold.train])
-        X_valid = prepare.transform(training.X.iloc[fold.valid])
-        encoded.append(_Encoded(X, training.y[fold.train], X_valid, training.y[fold.valid]))
-    return encoded
-
-
-def _fit_predict(training: Training, params: Mapping[str, Value], fold: _Encoded) -> Array:
-    fitted = estimator(training.model, params, training.seed).fit(fold.X, fold.y)
-    margins: Array = fitted.decision_function(fold.X_valid)
-    return margins
-
-
-def _average_precision(fold: _Encoded, margins: Array) -> float:
-    return float(average_precision_score(fold.y_valid, margins))
+def _draw(trial: optuna.Trial, space: Space) -> dict[str, Value]:
+    drawn: dict[str, Value] = {}
+    for name, dimension in space.space.items():
+        if dimension.applies(drawn):
+            drawn[name] = _suggest(trial, name, dimension)
+    return drawn
 
 
 def _suggest(trial: optuna.Trial, name: str, dim: Dimension) -> Value:

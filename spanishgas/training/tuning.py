@@ -14,15 +14,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 
 from spanishgas.errors import DataError, UsageError
-from spanishgas.training.calibration import choose_threshold, cross_calibrated
-from spanishgas.training.estimators import pipeline
+from spanishgas.training.calibration import calibrated, fit_calibrated
 from spanishgas.training.experiment import ModelKind, load_policy, load_search
-from spanishgas.training.folds import FRESH, folds
-from spanishgas.training.search import Training, search
+from spanishgas.training.fitting import Training
+from spanishgas.training.search import search
+from spanishgas.training.threshold import recall_floor
 
 NUMERIC, CATEGORY = "numeric", "category"
 RARE, MOST = "(rare)", 30
@@ -34,7 +33,8 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     After `fit`:
     - `classes_`: the two labels, sorted; the second is the positive one unless `positive` names the other
     - `best_params_`, `trials_` (a row per trial), `cv_scores_` (average precision per fold that no search saw)
-    - `threshold_`: where `predict` cuts the calibrated probability: the highest precision at the policy's recall floor
+    - `threshold_`: where `predict` cuts the calibrated probability: the highest precision at which recall's lower bound
+      meets the policy's floor
     """
 
     def __init__(
@@ -70,12 +70,10 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.trials_ = pd.DataFrame(
             [{"score": t.score, "pruned": t.pruned, "seconds": t.seconds, **t.params} for t in found.trials]
         )
-        probability = cross_calibrated(found.margins, labels, self.folds, self.seed)
-        self.threshold_ = choose_threshold(probability, labels, load_policy().threshold.min_recall)
-        parts = [(f.train, f.valid) for f in folds(labels, self.folds, self.seed + FRESH)]
-        unfitted = pipeline(kind, self.best_params_, names, kinds, self.seed)
-        self.calibrated_ = CalibratedClassifierCV(unfitted, method="sigmoid", cv=parts, ensemble=False)
-        self.calibrated_.fit(training.X, labels)
+        chosen = calibrated(found.margins, labels, self.folds, self.seed)
+        floor = load_policy().threshold
+        self.threshold_ = recall_floor(chosen.probability, labels, floor.min_recall, floor.confidence)
+        self.calibrated_ = fit_calibrated(training, self.best_params_, chosen.curve)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

@@ -73,8 +73,8 @@ def cheap_search(folder: Path) -> Path:
     """The project's experiments, with trees few enough for a test."""
     shutil.copytree(PROJECT / "experiments", folder)
     search = yaml.safe_load((folder / "search.yaml").read_text())
-    search["xgboost"]["start"] |= {"n_estimators": 30, "learning_rate": 0.1}
-    search["xgboost"]["space"]["n_estimators"] = {"low": 20, "high": 40, "step": 10}
+    search["xgboost"]["start"] |= {"learning_rate": 0.1}
+    search["xgboost"]["early_stopping"] |= {"most_trees": 30}
     (folder / "search.yaml").write_text(yaml.safe_dump(search))
     return folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -28,9 +29,9 @@ from spanishgas.features import load_tiers
 from spanishgas.settings import settings
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.experiment import ModelKind, Offer, Offers, Value, load_policy
+from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import matrix
 from spanishgas.training.model import ChurnModel
-from spanishgas.training.search import Training
 from tests.gold_frames import gold_frame
 
 Array = NDArray[np.float64]
@@ -200,7 +201,7 @@ def test_the_choice_does_not_depend_on_the_order_given() -> None:
 )
 def test_a_step_up_the_ladder_is_judged_in_words(above: tuple[float, ...], verdict: str) -> None:
     lower, other = rung("E0", 15, 0.70, 0.71, 0.72), rung("E0", 15, 0.1, 0.2, 0.3, model="forest")
-    (step,) = steps([lower, other, rung("E1", 23, *above)])
+    (step,) = steps([lower, other, replace(rung("E1", 23, *above), below=("E0",))])
     assert verdict in step.words
     assert step.low <= step.gain <= step.high
 

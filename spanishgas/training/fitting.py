@@ -1,0 +1,127 @@
+"""Fitting one set of hyperparameters, fold by fold.
+
+The preprocessing does not depend on hyperparameters but for how categories are spread, so each fold is encoded once per
+way and shared by every trial. How many trees a boosted model grows is found by early stopping on an inner part of the
+fold's training rows, never on the rows that score it; a refit then takes that number as given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from sklearn.pipeline import Pipeline
+
+from spanishgas.training.estimators import column_types, estimator, is_native, pipeline
+from spanishgas.training.experiment import EarlyStopping, ModelKind, Value
+from spanishgas.training.folds import Fold, fresh_folds, inner_split
+from spanishgas.training.matrix import preprocessor
+
+Array = NDArray[np.float64]
+TREES = "n_estimators"
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training side of one experiment: matrix, labels, and what the columns are."""
+
+    X: pd.DataFrame
+    y: NDArray[np.int64]
+    features: Sequence[str]
+    kinds: Mapping[str, str]
+    model: ModelKind
+    folds: int
+    seed: int
+    repeats: int = 1
+    """How often the best parameters are refitted on `folds` fresh folds."""
+
+    @property
+    def balance(self) -> float:
+        """Rows of class 0 per row of class 1."""
+        return float((self.y == 0).sum() / (self.y == 1).sum())
+
+    def unfitted(self, params: Mapping[str, Value]) -> Pipeline:
+        """Preprocessing and estimator with `params`, not yet fitted."""
+        return pipeline(self.model, params, self.features, self.kinds, self.seed, self.balance)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One fold as numbers."""
+
+    X: Array
+    y: NDArray[np.int64]
+    X_valid: Array
+    y_valid: NDArray[np.int64]
+
+    def average_precision(self, margins: Array) -> float:
+        """Of the fold's validation rows."""
+        return float(average_precision_score(self.y_valid, margins))
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Folds of one training side, each encoded when a trial first needs it so."""
+
+    training: Training
+    parts: Sequence[Fold]
+    _encoded: dict[tuple[int, bool], Encoded] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def encoded(self, number: int, params: Mapping[str, Value]) -> Encoded:
+        """Fold `number` as `params` want it."""
+        native = is_native(params)
+        if (number, native) not in self._encoded:
+            self._encoded[number, native] = self._encode(self.parts[number], native)
+        return self._encoded[number, native]
+
+    def _encode(self, fold: Fold, native: bool) -> Encoded:
+        what = self.training
+        prepare = preprocessor(what.features, what.kinds, linear=what.model.linear, native=native)
+        X = prepare.fit_transform(what.X.iloc[fold.train])
+        X_valid = prepare.transform(what.X.iloc[fold.valid])
+        return Encoded(X, what.y[fold.train], X_valid, what.y[fold.valid])
+
+
+def fit_predict(
+    training: Training, params: Mapping[str, Value], fold: Encoded, stopping: EarlyStopping | None = None
+) -> tuple[Array, int | None]:
+    """Log odds of the fold's validation rows, and how many trees early stopping kept (None without it)."""
+    inner = inner_split(fold.y, stopping.share, training.seed) if stopping else None
+    if stopping is None or inner is None:
+        most = {TREES: stopping.most_trees} if stopping else {}
+        fitted = _estimator(training, {**params, **most}).fit(fold.X, fold.y)
+        return fitted.decision_function(fold.X_valid), most.get(TREES)
+    until: dict[str, Value] = {"early_stopping_rounds": stopping.rounds, "eval_metric": "aucpr"}
+    fitted = _estimator(training, {**params, TREES: stopping.most_trees, **until})
+    aside = [(fold.X[inner.valid], fold.y[inner.valid])]
+    fitted.fit(fold.X[inner.train], fold.y[inner.train], eval_set=aside, verbose=False)
+    return fitted.decision_function(fold.X_valid), int(fitted.best_iteration) + 1
+
+
+def _estimator(training: Training, params: Mapping[str, Value]) -> Any:
+    types = column_types(training.features, training.kinds)
+    return estimator(training.model, params, training.seed, balance=training.balance, types=types)
+
+
+def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float], Array]:
+    """Average precision in every fresh fold, repeat after repeat, and the first repeat's out-of-fold log odds.
+
+    No search has seen these folds. One prediction per row, from the first repeat, is what curves, calibration and
+    threshold stand on: several of one row would pass for more customers than there are.
+    """
+    margins, scores = np.empty(len(training.y)), []
+    for number, part in enumerate(fresh_folds(training.y, training.folds, training.seed, training.repeats)):
+        fold = Folds(training, [part]).encoded(0, params)
+        found, _ = fit_predict(training, params, fold)
+        scores.append(fold.average_precision(found))
+        if number < training.folds:
+            margins[part.valid] = found
+    return scores, margins
