@@ -37,6 +37,8 @@ for verb in (
     lifecycle.rollback,
     lifecycle.history,
     lifecycle.reconcile,
+    lifecycle.lineage,
+    lifecycle.compare,
     scoring.score,
     scoring.drift,
     chain.retrain,

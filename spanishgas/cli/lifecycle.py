@@ -93,3 +93,33 @@ def reconcile(
         pipeline.watch(lake=Lake(lake), every=every, say=typer.echo)
     else:
         typer.echo(pipeline.reconcile(lake=Lake(lake)))
+
+
+def lineage(
+    which: Annotated[str, typer.Argument(help="A score file, a customer's id, a version or alias, or gold.")],
+    lake: LakeOption = settings().lake,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Walk from a score back to the raw files, and say where a link is missing or no longer has its digest."""
+    from spanishgas.lifecycle import lineage as links
+
+    tracked()
+    found = links.lineage(which, Lake(lake))
+    typer.echo(links.as_json(found) if as_json else links.as_tree(found))
+
+
+def compare(
+    before: Annotated[str, typer.Argument(help="Version number or alias.")],
+    after: Annotated[str, typer.Argument(help="Version number or alias.")],
+    lake: LakeOption = settings().lake,
+    out: Annotated[str, typer.Option(help="CSV file to write every customer to whose tier changes.")] = "",
+) -> None:
+    """Say whose risk tier changes between two versions on the newest gold table, and which features move them."""
+    from spanishgas.lifecycle import compare as versions
+    from spanishgas.progress import show
+
+    tracked()
+    found = versions.compare(before, after, Lake(lake))
+    show(versions.as_markdown(found))
+    if out:
+        found.moved.to_csv(out, index=False)

@@ -1,9 +1,228 @@
-"""Where scores come from: from a score back to the raw files, and from a version to what it scored."""
+"""Where scores come from: from a score back through version, verdict, gold, silver and bronze to the raw files.
+
+Every link is held against what was recorded of it: a table is hashed again, a verdict compared with its digest. What
+is gone or differs is said on the link; the walk goes on with the others.
+"""
 
 from __future__ import annotations
 
-from spanishgas.lake import Lake, Snapshot
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import pyarrow.dataset as ds
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from spanishgas.errors import SpanishGasError, UsageError
+from spanishgas.etl.source import open_source
+from spanishgas.lake import LAYERS, Lake, Snapshot, rows_digest
+from spanishgas.lifecycle import registry
+from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle.standing import DIGEST, VERDICT, standing
 from spanishgas.settings import settings
+
+SHOWN = 12
+"""Characters of a digest that people see."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """One thing that scores come from, what is recorded of it, what is wrong with it, and what it came from."""
+
+    what: str
+    facts: dict[str, str] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    sources: list[Link] = field(default_factory=list)
+
+    @property
+    def broken(self) -> list[str]:
+        """Every fault of this link and of those below it."""
+        below = [fault for source in self.sources for fault in source.broken]
+        return [*(f"{self.what}: {fault}" for fault in self.faults), *below]
+
+
+def lineage(which: str, lake: Lake) -> Link:
+    """The links behind `which`: a score file or its folder, "gold", a version number or alias, or a customer's id."""
+    walk = _Walk(lake)
+    if which in ("gold", "gold_master"):
+        return walk.table(lake.current("gold_master"))
+    if which in set(Alias) or (which.isdigit() and which in {str(v.version) for v in registry.versions()}):
+        return walk.version(which)
+    if held := _file(which, lake):
+        return walk.table(held)
+    return _customer(which, walk)
+
+
+def _file(which: str, lake: Lake) -> Snapshot | None:
+    path = which.removeprefix("file://").rstrip("/")
+    uri = which if "://" in which else Path(path).resolve().as_uri()
+    for snapshot, _ in lake.snapshots():
+        if uri == snapshot.uri or uri.startswith(f"{snapshot.uri.rstrip('/')}/"):
+            return snapshot
+    return None
+
+
+def _customer(which: str, walk: _Walk) -> Link:
+    scores = walk.lake.current("scores")
+    table = scores.pandas()
+    rows = table[table["customer_id"] == which]
+    if rows.empty:
+        raise UsageError(
+            f"'{which}' is no score file, version, alias or table of {walk.lake.root}, and no customer of the newest "
+            "scores: give one of these, or `gold`"
+        )
+    facts = {str(name): str(value) for name, value in rows.iloc[0].items() if name != "customer_id"}
+    return Link(f"customer {which}", facts, [], [walk.table(scores)])
+
+
+class _Walk:
+    """One walk; a table that is met twice is hashed once."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.known: dict[str, Link] = {}
+
+    def table(self, snapshot: Snapshot) -> Link:
+        """A table of the lake and what it was built from."""
+        manifest = snapshot.manifest
+        if manifest.digest not in self.known:
+            facts = {
+                "as of": manifest.as_of.isoformat(),
+                "rows": f"{manifest.rows:,}",
+                "digest": manifest.digest,
+                "code": _code(manifest.code),
+                "uri": snapshot.uri,
+            }
+            run = _run(manifest.run_id)
+            faults = _table_faults(snapshot)
+            if manifest.run_id and run is None:
+                faults.append(f"its run {manifest.run_id} is gone from the tracking server")
+            sources = [
+                self.source(name, digest, snapshot, run) for name, digest in manifest.built_from.items()
+            ]
+            self.known[manifest.digest] = Link(manifest.table, facts, faults, sources)
+        return self.known[manifest.digest]
+
+    def source(self, name: str, recorded: str, of: Snapshot, run: Run | None) -> Link:
+        """What a table names as its source: a table, a raw file, or the version that scored."""
+        if name == settings().registered_model:
+            return self.version(recorded)
+        if name.startswith("raw/"):
+            return self.raw(name, recorded, of, run)
+        return self.at(name, recorded) if name in LAYERS else Link(name, {"digest": recorded})
+
+    def at(self, table: str, digest: str) -> Link:
+        """A table by the digest that somebody recorded."""
+        try:
+            return self.table(self.lake.at(digest, table))
+        except SpanishGasError as fault:
+            return Link(table, {"digest": digest}, [str(fault)])
+
+    def raw(self, name: str, recorded: str, of: Snapshot, run: Run | None) -> Link:
+        """A raw file, hashed again where the run that read it found it."""
+        place = run.data.tags.get("raw", "") if run else ""
+        folder = place or str(self.lake.raw(of.manifest.as_of))
+        if folder not in self.known:
+            self.known[folder] = Link(folder, _digests(folder, self.lake))
+        digests = self.known[folder].facts
+        faults = []
+        if name not in digests:
+            faults.append(f"is no longer in {folder}")
+        elif digests[name] != recorded:
+            faults.append(f"has another digest in {folder}: {digests[name][:SHOWN]}")
+        return Link(name, {"digest": recorded, "folder": folder}, faults)
+
+    def version(self, which: str) -> Link:
+        """A version of the registered model, its verdict, and the table that it was trained on."""
+        try:
+            found = registry.resolve(which)
+        except SpanishGasError as fault:
+            return Link(f"version {which}", {}, [str(fault)])
+        tags, stands, run = found.tags, standing(found), _run(found.run_id)
+        facts = {
+            "experiment": f"{tags.get('experiment', '?')} {tags.get('model', '?')}",
+            "verdict": f"{tags.get(VERDICT, 'missing')}, {tags.get(DIGEST, 'no digest')[:SHOWN]}",
+            "code": _code(
+                {k[5:]: v for k, v in run.data.tags.items() if k.startswith("code.")} if run else {}
+            ),
+            "run": str(found.run_id),
+        }
+        if stands.override:
+            facts["override"] = stands.override
+        faults = [stands.fault] if stands.fault else []
+        if run is None:
+            faults.append(f"its run {found.run_id} is gone from the tracking server")
+        digest = tags.get("data.digest")
+        if not digest:
+            faults.append("does not say which table it was trained on")
+        trained_on = [self.at("gold_master", digest)] if digest else []
+        return Link(f"version {found.version}", facts, faults, trained_on)
+
+
+def _table_faults(snapshot: Snapshot) -> list[str]:
+    manifest = snapshot.manifest
+    faults = [f"{e.rows} rows were erased on {e.on}" for e in manifest.erased]
+    try:
+        parts = [str(snapshot.folder / name) for name in manifest.parts]
+        data = ds.dataset(parts, format="parquet")
+        columns = {column.name: str(column.type) for column in data.schema}
+        total, rows = rows_digest(data)
+    except (SpanishGasError, OSError, ValueError) as fault:
+        return [*faults, f"cannot be read: {fault}"]
+    found = hashlib.sha256(json.dumps([columns, rows, total]).encode()).hexdigest()
+    if found != manifest.digest:
+        faults.append(f"its rows have another digest: {found[:SHOWN]}")
+    return faults
+
+
+def _digests(folder: str, lake: Lake) -> dict[str, str]:
+    try:
+        return open_source(folder.removeprefix("file://"), None, lake.store.downloads).digests()
+    except SpanishGasError:
+        return {}
+
+
+def _run(run_id: str | None) -> Run | None:
+    try:
+        return MlflowClient().get_run(run_id) if run_id else None
+    except MlflowException as fault:
+        if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def _code(known: dict[str, str]) -> str:
+    if not known:
+        return "not recorded"
+    return known.get("commit", "unknown")[:SHOWN] + (" (dirty)" if known.get("dirty") == "true" else "")
+
+
+def as_json(link: Link) -> str:
+    """The whole walk as JSON."""
+    return json.dumps(asdict(link), indent=1)
+
+
+def as_tree(link: Link) -> str:
+    """The walk as a tree, and how many of its links are broken."""
+    count = len(link.broken)
+    ending = "every link is there and has its digest" if not count else f"{count} faults, marked with !"
+    return "\n".join([*_lines(link, "", ""), ending])
+
+
+def _lines(link: Link, first: str, rest: str) -> Iterator[str]:
+    long = ("digest", "uri", "folder")
+    facts = [f"{name} {value}" for name, value in link.facts.items() if name not in long]
+    digest = [link.facts["digest"][:SHOWN]] if "digest" in link.facts else []
+    yield first + ", ".join([link.what, *digest, *facts])
+    for fault in link.faults:
+        yield f"{rest}{'│  ' if link.sources else '   '}! {fault}"
+    for number, source in enumerate(link.sources):
+        last = number == len(link.sources) - 1
+        yield from _lines(source, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
 
 def produced(version: str, lake: Lake) -> list[tuple[Snapshot, bool]]:

@@ -25,15 +25,17 @@ from spanishgas.errors import TrackingError, UsageError
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle import compare as versions
 from spanishgas.lifecycle import evaluation, gate, promotion, registry, runs
 from spanishgas.lifecycle.evaluation import Evaluated
-from spanishgas.lifecycle.experiments import run_experiment, run_ladder
+from spanishgas.lifecycle.experiments import run_experiment, run_ladder, training_side
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.monitoring.drift import Drift, compare, drift, effects
 from spanishgas.scoring.recommend import GENERIC, recommend
 from spanishgas.scoring.score import score
 from spanishgas.settings import PROJECT, settings
-from spanishgas.training.experiment import load_policy, load_search
+from spanishgas.training.calibration import fit_final
+from spanishgas.training.experiment import ModelKind, load_experiment, load_policy, load_search
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 from tests.gold_frames import gold_frame, publish_gold
@@ -463,6 +465,42 @@ def test_the_reference_is_the_champions_training_table_by_digest(chain: Chain) -
 
 def test_an_unchanged_drift_report_is_reused(chain: Chain) -> None:
     assert drift(None, lake=chain.lake).run_id == chain.shifted.run_id
+
+
+# Comparing versions, and moving the champion while scoring goes on
+
+
+def test_a_version_compared_with_itself_moves_nobody(chain: Chain) -> None:
+    found = versions.compare("champion", "1", chain.lake)
+    assert (found.customers, len(found.moved)) == (CUSTOMERS, 0)
+    assert int(np.diag(found.tiers).sum()) == CUSTOMERS
+    assert "0 change their tier" in versions.as_markdown(found)
+
+
+def test_a_comparison_says_whose_tier_changes_and_which_feature_moved_them(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other version was trained by hand on labels that follow months_to_renewal, and nothing else."""
+    frame, ours = chain.later.pandas(), registry.load("champion")
+    rng = np.random.default_rng(5)
+    labels = rng.random(len(frame)) < np.where(frame["months_to_renewal"] > 9, 0.9, 0.02)
+    training = training_side(
+        frame.assign(churn=pd.array(labels, dtype="Int64")),
+        load_experiment("E5"),
+        ModelKind.XGBOOST,
+        load_policy(),
+        SEED,
+    )
+    other = fit_final(training, {"n_estimators": 20, "learning_rate": 0.3}, 0.5, load_policy())
+    theirs = registry.Loaded(ours.version, other)
+    monkeypatch.setattr(registry, "load", lambda which: ours if which == "champion" else theirs)
+    found = versions.compare("champion", "other", chain.lake)
+    then, now = ours.model.predict(frame)[TIER], other.predict(frame)[TIER]
+    assert set(found.moved["customer_id"]) == set(frame["customer_id"][then != now])
+    assert int(found.tiers.to_numpy().sum()) == CUSTOMERS
+    assert set(found.features.index[:2]) == {"months_to_renewal", "sentiment_label"}
+    assert "months_to_renewal" in found.moved["moved_by"].iloc[0]
+    assert f"{len(found.moved):,} change their tier" in versions.as_markdown(found)
 
 
 # Privacy
