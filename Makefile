@@ -27,7 +27,7 @@ unexport VIRTUAL_ENV
 DOTENV := if [ -f .env ]; then given=$$(export -p); set -a; . ./.env; set +a; eval "$$given"; fi;
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-all lint format dev bench clean
+.PHONY: help run ui test test-all lint format dev bench docs clean
 
 help: ## this text
 	@echo "make <target> [NAME=value ...]"
@@ -77,8 +77,12 @@ dev: .venv/.all ## every extra and tool in .venv; inside git also the pre-commit
 bench: .venv/.synced ## the project beside its peers and limits, in one table
 	$(BIN)/python -m benchmarks
 
+docs: .venv/.synced ## the documentation as a site, in site/
+	$(BIN)/python docs/reference_pages.py
+	$(BIN)/zensical build --clean --strict
+
 clean: ## remove environments and caches; data and runs stay
-	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist
+	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Kept: $(or $(LAKE),lake)/, mlflow.db, mlruns/, mlartifacts/. Remove them by hand to begin anew."
 

@@ -18,7 +18,9 @@ class Settings(BaseSettings):
     The tracking server is not here: it is MLflow's own MLFLOW_TRACKING_URI.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SPANISHGAS_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SPANISHGAS_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
 
     lake: str = "lake"
     """Folder or s3:// prefix that holds raw extracts and every published table."""

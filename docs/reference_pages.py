@@ -1,0 +1,161 @@
+"""Write the pages under reference/ from what they describe: `python docs/reference_pages.py`, as `make docs` does."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from spanishgas.cli import app
+from spanishgas.contracts.dictionary import Tiers
+from spanishgas.features import load_tiers
+from spanishgas.settings import PROJECT, Settings
+from spanishgas.training import experiment
+
+FOLDER = Path(__file__).parent / "reference"
+FILES: dict[str, type[BaseModel]] = {
+    "E0.yaml ... E8.yaml": experiment.Experiment,
+    "search.yaml": experiment.Search,
+    "policy.yaml": experiment.Policy,
+}
+PYTHON = (
+    "spanishgas.training.tuning.tune",
+    "spanishgas.training.tuning.TunedClassifier",
+    "spanishgas.lake.Lake",
+)
+
+
+def page(name: str, lines: Iterator[str]) -> None:
+    """Write one page of the site."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / f"{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def table(head: Sequence[str], rows: Iterator[Sequence[object]]) -> Iterator[str]:
+    """A Markdown table."""
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
+    for row in rows:
+        yield f"| {' | '.join(cell(value) for value in row)} |"
+    yield ""
+
+
+def cell(value: object) -> str:
+    """A value as it may stand in a table."""
+    return str(value).replace("|", "\\|").replace("\n", " ").strip()
+
+
+def command_line() -> Iterator[str]:
+    """Each verb with its options."""
+    group = typer.main.get_command(app)
+    yield "# Command line\n"
+    yield "`python -m spanishgas VERB`, or `spanishgas VERB` inside the environment; those that are entry points in"
+    yield 'MLproject also `mlflow run . -e VERB -P option=value`. `auto` stands for "not given".\n'
+    for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
+        yield f"## {name}\n"
+        yield f"{inspect.cleandoc(command.help or '')}\n"
+        options = [option for option in command.params if option.name != "help"]
+        if options:
+            yield from table(
+                ["option", "default", "what"],
+                (
+                    [f"`{' '.join(o.opts) if o.param_type_name == 'option' else o.name}`",
+                     "required" if o.required else f"`{o.default}`", getattr(o, "help", "") or ""]
+                    for o in options
+                ),
+            )  # fmt: skip
+
+
+def settings() -> Iterator[str]:
+    """Each environment variable."""
+    yield "# Settings\n"
+    yield "Read from the environment or a `.env` file. The tracking server is MLflow's own `MLFLOW_TRACKING_URI`.\n"
+    yield from table(
+        ["variable", "default", "what"],
+        (
+            [f"`SPANISHGAS_{name.upper()}`", f"`{shown(field.default)}`", field.description or ""]
+            for name, field in Settings.model_fields.items()
+        ),
+    )
+
+
+def shown(default: object) -> str:
+    """A default without the path of the machine that built the site."""
+    return "" if default is None else str(default).replace(f"{PROJECT}/", "")
+
+
+def experiments() -> Iterator[str]:
+    """Each key of the YAML files."""
+    yield "# Files under experiments/\n"
+    yield "Read strictly: an unknown key is an error that names it and what would be right.\n"
+    for file, model in FILES.items():
+        yield f"## {file}\n"
+        yield from keys(model, set())
+
+
+def keys(model: type[BaseModel], told: set[type[BaseModel]]) -> Iterator[str]:
+    """A model's keys, then those of the models inside it that were not `told` of yet."""
+    yield f"{(model.__doc__ or '').strip()}\n"
+    yield from table(
+        ["key", "type", "default", "what"],
+        (
+            [f"`{name}`", f"`{kind(field.annotation)}`",
+             "required" if field.default is PydanticUndefined else f"`{field.default!r}`"
+             if not isinstance(field.default, BaseModel) else "", field.description or ""]
+            for name, field in model.model_fields.items()
+        ),
+    )  # fmt: skip
+    for name, field in model.model_fields.items():
+        for inner in inner_models(field.annotation):
+            if inner not in told:
+                told.add(inner)
+                yield f"### {name}\n"
+                yield from keys(inner, told)
+
+
+def inner_models(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation is made of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in getattr(annotation, "__args__", ()) for model in inner_models(part)]
+
+
+def kind(annotation: Any) -> str:
+    """A type as one would say it."""
+    return (
+        annotation.__name__
+        if isinstance(annotation, type) and not getattr(annotation, "__args__", ())
+        else (str(annotation).replace("spanishgas.training.experiment.", "").replace("typing.", ""))
+    )
+
+
+def data_dictionary() -> Iterator[str]:
+    """Each feature, by tier."""
+    tiers: Tiers = load_tiers()
+    yield "# Data dictionary\n"
+    yield "What `experiments/tiers.yaml` declares: every feature of gold, by tier.\n"
+    for tier in tiers.tiers:
+        yield f"## {tier}\n"
+        yield from table(
+            ["feature", "kind", "in words", "definition"],
+            (
+                [f"`{name}`", (entry := tiers.entry(name)).kind, entry.words, entry.definition]
+                for name in tiers.features([tier])
+            ),
+        )
+
+
+def python() -> Iterator[str]:
+    """What a notebook may call."""
+    yield "# Python\n"
+    for name in PYTHON:
+        yield f"::: {name}\n"
+
+
+for write in (command_line, settings, experiments, data_dictionary, python):
+    page(write.__name__.replace("_", "-"), write())
