@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
+from benchmarks import period_sums
 from spanishgas.etl import build
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.experiments import training_side
@@ -29,7 +30,8 @@ def holdout_average_precision(customers: int, seed: int) -> dict[str, float]:
     policy = load_policy()
     with tempfile.TemporaryDirectory() as folder:
         raw, truth = Path(folder) / "raw", Path(folder) / "truth"
-        write_extract(raw, customers=customers, seed=seed, as_of=AS_OF, labelled=True, truth=truth)
+        with period_sums.drawn(AS_OF):
+            write_extract(raw, customers=customers, seed=seed, as_of=AS_OF, labelled=True, truth=truth)
         gold = build(raw, Lake(Path(folder) / "lake"), AS_OF).snapshots["gold_master"].pandas()
         true = pd.read_parquet(truth / "churn_probability.parquet").set_index("customer_id")[
             "churn_probability"

@@ -59,17 +59,20 @@ electricity (2.2 % of months are zero)."""
 
 TIER1_QUANTILES = {
     1e-4: 0.06,
-    0.01: 0.0980,
-    0.25: 0.1236,
-    0.50: 0.1452,
-    0.75: 0.1602,
-    0.99: 0.230,
+    0.01: 0.0990,
+    0.05: 0.1020,
+    0.25: 0.1232,
+    0.50: 0.1482,
+    0.75: 0.1635,
+    0.95: 0.188,
+    0.99: 0.232,
     0.9999: 0.33,
 }
-"""Peak price (EUR/kWh) around the end of 2024."""
+"""Peak price (EUR/kWh) around the end of 2024: fitted to the quartiles, 1 %, 99 % and mean of the price over province
+cost."""
 LARGE_SCORE, LARGE_SPREAD = 1.3, 0.4
 """Users above the score pay closer to the median price: fitted to the spread of monthly margins."""
-PRICE_BY_SCORE = ((0.0, 0.5, 1.1, 1.5), (1.0, 1.065, 1.065, 0.982))
+PRICE_BY_SCORE = ((0.0, 0.5, 0.8, 1.15, 1.5), (0.985, 1.02, 1.085, 1.085, 0.972))
 """Peak price by size score, as a factor: middling users pay most, fitted to the quartiles of monthly margins."""
 SLOPE_QUANTILES = {
     1e-4: -0.16,
@@ -85,7 +88,7 @@ PRICE_NOISE = 0.013
 JUMP_SHARE, JUMP_LOG = 0.035, (0.25, 0.55)
 """Customers whose price jumps once within the horizon, and by how much."""
 TIER_RATIO = (1.0, 0.85, 0.68)
-CALM_PRICE, TIER_DAMPING = 0.149, 0.45
+CALM_PRICE, TIER_DAMPING = 0.149, 0.5
 """Standard and off-peak prices follow the peak price around CALM_PRICE with this elasticity: fitted to the margins."""
 ZERO_PRICE_RATE = 35 / 20_099
 """Customer-months with a price of 0, which means missing: the published rate of first prices."""
@@ -175,7 +178,7 @@ def draw_prices(
     tier1[tiny, 0] = 0.0005
     tier1[g.random(n) < NO_PRICE_RATE] = np.nan
     segment, power = people["segment"].to_numpy(), people["power"].to_numpy()
-    margin = np.exp(np.log(np.array([2.70, 6.9, 9.0]))[segment] + 0.28 * g.standard_normal(n))
+    margin = np.exp(np.log(np.array([2.67, 6.9, 9.0]))[segment] + 0.28 * g.standard_normal(n))
     fee = 3.4 * power * np.exp(0.05 * g.standard_normal(n)) + margin
     gas, electric = people["gas"].to_numpy(), people["electric"].to_numpy()
     gas_price = np.where(gas, 0.84 + 0.045 * g.standard_normal(n), np.nan)
