@@ -1,6 +1,6 @@
 """Extracts whose months have three readings, one per tariff period, in place of their hours.
 
-Nothing but the negative readings hangs on single hours: monthly totals are the same to the last digit, and a period gets
+Nothing but the negative readings hangs on single hours: monthly totals are the same, and a period gets
 the share of its hours' expected use. A utility of 20,099 customers is drawn and taken to gold in half a minute.
 """
 
