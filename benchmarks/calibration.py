@@ -1,9 +1,9 @@
 """How like the published data the simulator is: figures and ladder, whole utilities drawn under several seeds.
 
 Each utility of 20,099 customers is drawn (three readings a month, period_sums.py), reported, taken to gold, and fitted
-with the replaced system's own parameters on its own kind of split (stratified, 80/20). Published average precision beside
-the mean over the seeds, with text and before it the best that any model could reach. The three figures of negative
-readings need every hour: `spanishgas simulate --report` has them.
+with the replaced system's own parameters on its own kind of split (stratified, 80/20). Published average precision
+beside the mean over the seeds, with text and before it the best that any model could reach. The three figures of
+negative readings need every hour: `spanishgas simulate --report` has them.
 """
 
 from __future__ import annotations

@@ -29,7 +29,9 @@ def drawn(as_of: date) -> Iterator[None]:
     """Within, extracts as of `as_of` are drawn so."""
     clock = calendar.hours(as_of)
     first = clock.groupby("slot")["hour"].min()
-    of_segment = np.stack([_shares(clock, hours.SHAPES[s], hours.WEEKEND[s]) for s in range(len(hours.SHAPES))])
+    of_segment = np.stack(
+        [_shares(clock, hours.SHAPES[s], hours.WEEKEND[s]) for s in range(len(hours.SHAPES))]
+    )
     of_gas = _shares(clock, hours.BOILER, 1.0)
 
     def draw(
