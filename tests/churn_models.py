@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import cache
 from pathlib import Path
 
@@ -10,13 +11,19 @@ import pandas as pd
 import skops.io
 
 from spanishgas.features import load_tiers
+from spanishgas.lake import Lake
+from spanishgas.scoring import payload
+from spanishgas.scoring.payload import Media
+from spanishgas.scoring.settings import MEGABYTE
+from spanishgas.scoring.shards import Shards
+from spanishgas.scoring.transform import Task
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.experiment import ModelKind, Value, load_policy
 from spanishgas.training.matrix import labelled, matrix
 from spanishgas.training.model import ChurnModel
 from spanishgas.training.search import Training
-from tests.gold_frames import gold_frame
+from tests.gold_frames import gold_frame, publish_gold
 
 SMALL: dict[ModelKind, dict[str, Value]] = {
     ModelKind.XGBOOST: {"n_estimators": 20, "max_depth": 3, "learning_rate": 0.3},
@@ -70,3 +77,12 @@ def odd_gold(rows: int = 300) -> pd.DataFrame:
     frame[numbers] *= np.pi
     frame.loc[0, numbers] = [1e-300, -0.0, 1 / 3]
     return frame
+
+
+def task_of(kind: ModelKind, media: Media, root: Path, frame: pd.DataFrame, rows: int) -> Task:
+    """Gold in a lake, a model in a folder, and the parts of the one for the other."""
+    gold = publish_gold(Lake(root / "lake"), frame, date(2024, 12, 31))
+    columns = list(payload.inputs(churn_model(kind)))
+    tags = {"model_version": "1", "gold_digest": gold.manifest.digest}
+    shards = Shards(gold, columns, media, rows, MEGABYTE)
+    return Task(artefact_of(kind, root / "model"), "m", "1", gold.manifest.digest, len(frame), shards, tags)

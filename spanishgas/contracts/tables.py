@@ -120,6 +120,8 @@ INTENTS = (
 """Intents in the order in which their rules are tried."""
 RISK_TIERS = ("Low", "Medium", "High", "Critical")
 ACTIONS = ("no_offer", "offer_small", "offer_medium", "offer_large")
+ARMS = ("offer", "control")
+"""What becomes of a customer an offer was chosen for: it is made, or withheld by chance to measure what offers do."""
 TIMINGS = ("immediate", "30_60_days", "60_90_days")
 
 _SHARE = Field(Kind.NUMBER, low=0, high=1)
@@ -201,6 +203,24 @@ DERIVED: Mapping[str, Table] = {
             "offer_budget": AMOUNT,
             "expected_margin_impact": NUMBER,
             "reason_codes": Field(Kind.LIST, required=True),
+            "model_version": Field(Kind.TEXT, required=True),
+            "as_of": Field(Kind.DAY, required=True),
+            "expected_monthly_loss": AMOUNT,
+            "probability_low": _PROBABILITY,
+            "probability_high": _PROBABILITY,
+        },
+        key=("customer_id",),
+    ),
+    "treatments": Table(
+        {
+            "customer_id": ID,
+            "arm": Field(Kind.TEXT, required=True, values=ARMS),
+            "offer": Field(Kind.TEXT, required=True, values=ACTIONS[1:]),
+            "offer_cost": AMOUNT,
+            "timing_window": Field(Kind.TEXT, values=TIMINGS),
+            "risk_score": _PROBABILITY,
+            "expected_margin_impact": NUMBER,
+            "control_share": _SHARE,
             "model_version": Field(Kind.TEXT, required=True),
             "as_of": Field(Kind.DAY, required=True),
         },

@@ -27,22 +27,27 @@ def offer_value(churn: Array, margin: Array, offer: Offer, horizon_months: int) 
     return value
 
 
-def best_offer(probability: Array, margin: Array, offers: Offers) -> tuple[NDArray[np.object_], Array]:
-    """The most valuable offer per customer and its expected EUR; no offer (0 EUR) where none pays.
+def option_values(probability: Array, margin: Array, offers: Offers) -> Array:
+    """Expected EUR of each option for each customer, shape (1 + offers, customers); row 0 is no offer, 0 EUR.
 
-    Guardrails: a margin that is negative or unknown gets no offer, and no offer costs more than the policy's share of
-    the margin it protects.
+    -inf where a guardrail forbids the offer: a margin that is negative or unknown gets none, and none costs more than
+    the policy's share of the margin it protects.
     """
-    names = [NO_OFFER, *offers.menu]
+    protected = offers.horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
     values = [np.zeros(len(probability))]
     for offer in offers.menu.values():
         value = offer_value(probability, margin, offer, offers.horizon_months)
-        protected = offers.horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
         allowed = (margin > 0) & (offer.cost_eur <= offers.max_share_of_margin * protected)
         values.append(np.where(allowed, value, -np.inf))
-    stacked = np.stack(values)
-    choice = stacked.argmax(axis=0)
-    return np.array(names, dtype=object)[choice], stacked[choice, np.arange(len(choice))]
+    return np.stack(values)
+
+
+def best_offer(probability: Array, margin: Array, offers: Offers) -> tuple[NDArray[np.object_], Array]:
+    """The most valuable offer per customer and its expected EUR; no offer (0 EUR) where none pays or is allowed."""
+    values = option_values(probability, margin, offers)
+    choice = values.argmax(axis=0)
+    names = np.array([NO_OFFER, *offers.menu], dtype=object)
+    return names[choice], values[choice, np.arange(len(choice))]
 
 
 def realised_value(

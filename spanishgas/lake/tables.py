@@ -32,6 +32,7 @@ LAYERS: Mapping[str, str] = {
     "gold_master": "gold",
     "scores": "scored",
     "recommendations": "scored",
+    "treatments": "scored",
 }
 
 

@@ -1,96 +1,189 @@
 """What to do about each customer: an offer that pays, when, and the model's own reasons in words.
 
+    scores + gold -> intervals -> offers within budget -> control share -> reasons -> recommendations, treatments
+
 Reasons cost about a hundred times more than scores, so they are computed from Medium tier up; below stands a stated
 generic reason. Guardrails: no offer for a negative margin, none that is not expected to pay, reasons never empty.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spanishgas import code
 from spanishgas.contracts import check_pandas
-from spanishgas.evaluation.explanations import contributions
-from spanishgas.evaluation.value import NO_OFFER, best_offer
-from spanishgas.features import load_tiers
+from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
-from spanishgas.lifecycle.registry import Loaded
-from spanishgas.training.experiment import Offers, Policy, as_data, load_policy
-from spanishgas.training.model import PROBABILITY, TIER
+from spanishgas.scoring.budget import within_budget
+from spanishgas.scoring.campaign import page
+from spanishgas.scoring.intervals import Calibration
+from spanishgas.scoring.reasons import GENERIC, reasons
+from spanishgas.scoring.score import LOSS, MARGIN
+from spanishgas.training.experiment import Control, Holdout, Offers, Policy, as_data, load_policy
+from spanishgas.training.matrix import in_holdout
+from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 
-REASONS = 3
-GENERIC = "risk below the Medium tier: not explained in detail"
-NOTHING_RAISES = "no single fact raises the risk: the combination does"
 _PARTS = ("scoring", "training", "evaluation")
 
 
 def recommend(*, lake: Lake) -> Snapshot:
-    """Publish a recommendation per scored customer of the newest scores; unchanged inputs leave them as they are."""
+    """Publish a recommendation per scored customer of the newest scores, and the treatment log beside it.
+
+    Unchanged inputs leave both as they are. The run gets a one-page summary of the campaign.
+    """
     scores = lake.current("scores")
     as_of, policy = scores.manifest.as_of, load_policy()
     fingerprint = code.fingerprint("recommend", scores.manifest.digest, as_data(policy), code.digest(*_PARTS))
-    found = lake.find("recommendations", as_of)
-    if found and found.manifest.fingerprint == fingerprint:
+    found, log = lake.find("recommendations", as_of), lake.find("treatments", as_of)
+    if found and log and {found.manifest.fingerprint, log.manifest.fingerprint} == {fingerprint}:
         return found
     with runs.stage("recommend", f"recommend for {scores.manifest.rows:,} customers") as run:
         run.read(scores, "recommending")
         scored = scores.pandas()
-        version = str(scored["model_version"].iloc[0])
+        version = registry.resolve(str(scored["model_version"].iloc[0]))
+        model = registry.load(str(version.version)).model
         gold = lake.at(scores.manifest.built_from["gold_master"], "gold_master")
-        frame = recommendations(registry.load(version), gold.pandas(), scored, policy)
-        check_pandas("recommendations", frame)
-        published = lake.publish(
-            "recommendations",
-            as_of,
-            lambda folder: frame.to_parquet(folder / "part-0.parquet", index=False),
-            built_from={"scores": scores.manifest.digest, "gold_master": gold.manifest.digest},
-            fingerprint=fingerprint,
-            code=code.identity(*_PARTS),
-            run_id=run.run_id,
+        customers = gold.pandas().set_index("customer_id").loc[scored["customer_id"]].reset_index()
+        began = time.perf_counter()
+        why = explained(model, customers, scored, policy)
+        seconds = time.perf_counter() - began
+        calibration = Calibration.of(
+            model, lake.at(version.tags["data.digest"], "gold_master"), policy.holdout
+        )
+        chosen = choose(scored, customers, policy)
+        frame = recommendations(chosen, calibration, why)
+        lineage = {"scores": scores.manifest.digest, "gold_master": gold.manifest.digest}
+        for table, rows in (("treatments", treatments(chosen)), ("recommendations", frame)):
+            check_pandas(table, rows)
+            published = lake.publish(
+                table,
+                as_of,
+                lambda folder, rows=rows: rows.to_parquet(folder / "part-0.parquet", index=False),  # type: ignore[misc]
+                built_from=lineage,
+                fingerprint=fingerprint,
+                code=code.identity(*_PARTS),
+                run_id=run.run_id,
+            )
+        run.text(
+            page(scored[PROBABILITY], customers[MARGIN], scored[TIER], frame["action"], policy, as_of),
+            "campaign.html",
         )
         offered = frame[frame["action"] != NO_OFFER]
         run.log(
             metrics={
                 "recommend.offers": float(len(offered)),
+                "recommend.controls": float(chosen.control.sum()),
                 "recommend.offer_budget_eur": float(offered["offer_budget"].sum()),
                 "recommend.expected_margin_impact_eur": float(offered["expected_margin_impact"].sum()),
+                "recommend.reasons_seconds": seconds,
             },
             tags={"recommendations": published.uri},
         )
     return published
 
 
-def recommendations(
-    champion: Loaded, gold: pd.DataFrame, scored: pd.DataFrame, policy: Policy
-) -> pd.DataFrame:
-    """The recommendations table, a row per scored customer in the order of `scored`."""
-    gold = gold.set_index("customer_id").loc[scored["customer_id"]].reset_index()
-    scored = scored.reset_index(drop=True)
-    explained = scored[TIER].ne(next(iter(policy.risk_tiers)))
-    action, impact = best_offer(
-        scored[PROBABILITY].to_numpy(), gold["avg_monthly_margin"].to_numpy(dtype="float64"), policy.offers
+@dataclass(frozen=True)
+class Chosen:
+    """What was decided for each customer, in the order of the scores."""
+
+    scored: pd.DataFrame
+    customers: pd.DataFrame
+    policy: Policy
+    offer: NDArray[np.object_]
+    """The offer that the budget allows and that pays, or no_offer."""
+    impact: NDArray[np.float64]
+    """Expected EUR of it."""
+    control: NDArray[np.bool_]
+    """Whether it is withheld to measure what offers do."""
+
+    @property
+    def cost(self) -> NDArray[np.float64]:
+        """EUR of each customer's offer when it is taken."""
+        costs = {name: offer.cost_eur for name, offer in self.policy.offers.menu.items()}
+        return np.array([costs.get(name, 0.0) for name in self.offer])
+
+
+def choose(scored: pd.DataFrame, customers: pd.DataFrame, policy: Policy) -> Chosen:
+    """An offer for each customer from Medium tier up that pays, as far as the budget goes, and the control share."""
+    offers = policy.offers
+    values = option_values(
+        scored[PROBABILITY].to_numpy(), customers[MARGIN].to_numpy(dtype="float64"), offers
     )
-    action = np.where(explained, action, NO_OFFER)
-    costs = {name: offer.cost_eur for name, offer in policy.offers.menu.items()}
+    values[1:, ~at_risk(scored, policy)] = -np.inf
+    costs = np.array([0.0, *(offer.cost_eur for offer in offers.menu.values())])
+    option = within_budget(values, costs, offers.total_budget_eur)
+    names = np.array([NO_OFFER, *offers.menu], dtype=object)[option]
+    impact = values[option, np.arange(len(option))]
+    drawn = in_control(scored, offers.control)
+    return Chosen(scored, customers, policy, names, impact, drawn & (names != NO_OFFER))
+
+
+def at_risk(scored: pd.DataFrame, policy: Policy) -> NDArray[np.bool_]:
+    """Whether each customer is above the lowest risk tier."""
+    above: NDArray[np.bool_] = scored[TIER].ne(next(iter(policy.risk_tiers))).to_numpy()
+    return above
+
+
+def in_control(scored: pd.DataFrame, control: Control) -> NDArray[np.bool_]:
+    """Whether each customer's hash falls into the control share.
+
+    It changes with the as-of date, so that nobody is left out of every campaign.
+    """
+    if control.share == 0 or scored.empty:
+        return np.zeros(len(scored), dtype=bool)
+    salt = f"{control.salt} {scored['as_of'].iloc[0]} "
+    return in_holdout(scored["customer_id"], Holdout(share=control.share, salt=salt))
+
+
+def recommendations(chosen: Chosen, calibration: Calibration, why: list[list[str]]) -> pd.DataFrame:
+    """The recommendations table, a row per scored customer in the order of the scores; controls get no offer."""
+    made = (chosen.offer != NO_OFFER) & ~chosen.control
+    scored, customers = chosen.scored, chosen.customers
+    low, high = calibration.intervals(scored[PROBABILITY])
     return pd.DataFrame(
         {
             "customer_id": scored["customer_id"],
             "risk_score": scored[PROBABILITY],
             TIER: scored[TIER],
-            "segment": gold["segment"],
-            "action": action,
-            "timing_window": timing(gold["months_to_renewal"], policy.offers),
-            "offer_budget": [costs.get(name, 0.0) for name in action],
-            "expected_margin_impact": np.where(action == NO_OFFER, 0.0, impact),
-            "reason_codes": _reasons(champion, gold, explained),
+            "segment": customers["segment"],
+            "action": np.where(made, chosen.offer, NO_OFFER),
+            "timing_window": timing(customers["months_to_renewal"], chosen.policy.offers),
+            "offer_budget": np.where(made, chosen.cost, 0.0),
+            "expected_margin_impact": np.where(made, chosen.impact, 0.0),
+            "reason_codes": why,
+            "model_version": scored["model_version"],
+            "as_of": scored["as_of"],
+            LOSS: scored[LOSS],
+            "probability_low": low,
+            "probability_high": high,
+        }
+    )
+
+
+def treatments(chosen: Chosen) -> pd.DataFrame:
+    """The treatment log: a row per customer an offer was chosen for, and by chance of which arm."""
+    rows = chosen.offer != NO_OFFER
+    scored, customers = chosen.scored[rows], chosen.customers[rows]
+    return pd.DataFrame(
+        {
+            "customer_id": scored["customer_id"],
+            "arm": np.where(chosen.control[rows], "control", "offer").astype(object),
+            "offer": chosen.offer[rows],
+            "offer_cost": chosen.cost[rows],
+            "timing_window": timing(customers["months_to_renewal"], chosen.policy.offers),
+            "risk_score": scored[PROBABILITY],
+            "expected_margin_impact": chosen.impact[rows],
+            "control_share": chosen.policy.offers.control.share,
             "model_version": scored["model_version"],
             "as_of": scored["as_of"],
         }
-    )
+    ).astype({"timing_window": "str", "arm": "str", "offer": "str"})
 
 
 def timing(months_to_renewal: pd.Series, offers: Offers) -> list[str]:
@@ -103,27 +196,12 @@ def timing(months_to_renewal: pd.Series, offers: Offers) -> list[str]:
     return [names[min(i, len(names) - 1)] for i in np.searchsorted(edges, days, side="left")]
 
 
-def _reasons(champion: Loaded, gold: pd.DataFrame, explained: pd.Series) -> list[list[str]]:
-    reasons = [[GENERIC]] * len(gold)
-    rows = gold[explained.to_numpy()]
-    if rows.empty:
-        return reasons
-    words = {f: load_tiers().words(f) for f in champion.model.features}
-    added = contributions(champion.model, rows)
-    for nth, position in enumerate(np.flatnonzero(explained)):
-        reasons[position] = reason_codes(added.iloc[nth], rows.iloc[nth], words)
-    return reasons
-
-
-def reason_codes(added: pd.Series, customer: pd.Series, words: Mapping[str, str]) -> list[str]:
-    """The facts that raise this customer's risk most, as "words: value"; never empty."""
-    raising = added[added > 0].nlargest(REASONS).index
-    return [f"{words[f]}: {_shown(customer[f])}" for f in raising] or [NOTHING_RAISES]
-
-
-def _shown(value: object) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return str(value)
+def explained(
+    model: ChurnModel, customers: pd.DataFrame, scored: pd.DataFrame, policy: Policy
+) -> list[list[str]]:
+    """Reasons from Medium tier up, in words; the stated generic one below."""
+    rows = at_risk(scored, policy)
+    why = [[GENERIC]] * len(scored)
+    for position, found in zip(np.flatnonzero(rows), reasons(model, customers[rows]), strict=True):
+        why[position] = found
+    return why

@@ -75,7 +75,7 @@ class SageMaker:
         from botocore.exceptions import ClientError
 
         tags = [
-            {"Key": f"spanishgas:{key}", "Value": value[:256]} for key, value in job.tags.items() if value
+            {"key": f"spanishgas:{key}", "value": value[:256]} for key, value in job.tags.items() if value
         ]
         try:
             self._create_model(job, tags)
@@ -154,7 +154,7 @@ class SageMaker:
         from botocore.exceptions import ClientError
 
         try:
-            self._resources.Model.get(name, session=self._session, region=self._region).delete()
+            self._session.client("sagemaker").delete_model(ModelName=name)  # the SDK would describe it first
         except ClientError as fault:
             if not _is_missing(fault):
                 raise _failed("cleaned up", name, fault) from fault

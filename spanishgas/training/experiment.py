@@ -224,11 +224,20 @@ class Offer(Strict):
     uplift: float = Field(ge=0, le=1)
 
 
+class Control(Strict):
+    """Customers who get no offer though one was chosen for them, by a salted hash of the id: they measure uplift."""
+
+    share: float = Field(ge=0, lt=1)
+    salt: str
+
+
 class Offers(Strict):
     """The menu of offers and the business case they are judged by."""
 
     horizon_months: int = Field(gt=0)
     max_share_of_margin: float = Field(gt=0, le=1)
+    total_budget_eur: float | None = Field(None, ge=0)
+    control: Control = Control(share=0.0, salt="")
     menu: dict[str, Offer]
     timing_days: dict[str, int]
 

@@ -31,7 +31,8 @@ from spanishgas.lifecycle.evaluation import Evaluated
 from spanishgas.lifecycle.experiments import run_experiment, run_ladder, training_side
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.monitoring.drift import Drift, compare, drift, effects
-from spanishgas.scoring.recommend import GENERIC, recommend
+from spanishgas.scoring.reasons import GENERIC
+from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
 from spanishgas.settings import PROJECT, settings
 from spanishgas.training.calibration import fit_final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 
 import pandas as pd
@@ -11,33 +10,22 @@ import pytest
 
 import spanishgas
 from spanishgas.errors import DataError, UsageError
-from spanishgas.lake import Lake
 from spanishgas.scoring import payload
 from spanishgas.scoring.local import LocalTransform
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.serving import score_body
-from spanishgas.scoring.settings import MEGABYTE, Transform
-from spanishgas.scoring.shards import Shards
+from spanishgas.scoring.settings import Transform
 from spanishgas.scoring.transform import Task, TransformError
 from spanishgas.training.experiment import ModelKind
-from tests.churn_models import artefact_of, churn_model, odd_gold
-from tests.gold_frames import publish_gold
+from tests.churn_models import artefact_of, churn_model, odd_gold, task_of
 
-DAY = date(2024, 12, 31)
 CASES = [
     (ModelKind.XGBOOST, Media.PARQUET),
     (ModelKind.FOREST, Media.PARQUET),
     (ModelKind.LOGISTIC, Media.PARQUET),
     (ModelKind.LOGISTIC, Media.CSV),
 ]
-
-
-def task_of(kind: ModelKind, media: Media, root: Path, frame: pd.DataFrame, rows: int) -> Task:
-    gold = publish_gold(Lake(root / "lake"), frame, DAY)
-    columns = list(payload.inputs(churn_model(kind)))
-    shards = Shards(gold, columns, media, rows, MEGABYTE)
-    return Task(artefact_of(kind, root / "model"), "m", "1", gold.manifest.digest, len(frame), shards, {})
 
 
 def by_parts(task: Task, media: Media, seen: list[int] | None = None) -> pd.DataFrame:

@@ -47,6 +47,9 @@ def recommendations(**columns: Any) -> pd.DataFrame:
             "reason_codes": [["months to renewal"]],
             "model_version": ["3"],
             "as_of": [date(2024, 12, 31)],
+            "expected_monthly_loss": [3.5],
+            "probability_low": [0.6],
+            "probability_high": [0.8],
         }
     )
     return frame.assign(**columns)
