@@ -22,8 +22,8 @@ from spanishgas.training.experiment import ModelKind, Value
 from spanishgas.training.matrix import is_text, preprocessor
 
 NATIVE = "native"
-ELASTIC_TOLERANCE = 1e-3
-"""SAGA's last digits cost more than they bring: average precision moves in the fifth place."""
+ELASTIC_TOLERANCE = 1e-2
+"""SAGA's last digits cost ten times what they bring: average precision moves by 0.001."""
 
 
 class BoostedTrees(XGBClassifier):

@@ -188,6 +188,39 @@ def test_an_experiment_has_as_many_child_runs_as_trials(chain: Chain) -> None:
         assert len(children) == TRIALS
 
 
+def test_the_neighbours_best_is_tried_second_and_the_runs_say_so(chain: Chain) -> None:
+    lower, upper = (c.rung.run_id for c in chain.ladder)
+    best = runs.artifact(lower, "chosen.json")
+    words = f"published, then E4 trial {best['trial']}"
+    tags = [MlflowClient().get_run(run_id).data.tags["warm_start"] for run_id in (lower, upper)]
+    assert tags == ["published", words]
+    (second,) = runs.find({"stage": "trial", "experiment": "E5", "trial": "1"})
+    assert second.data.tags["warm_start"] == words
+    drawn = load_search().xgboost.admitted(best["params"])
+    assert drawn is not None
+    assert {name: second.data.params[name] for name in drawn} == {k: str(v) for k, v in drawn.items()}
+
+
+def test_the_ladders_table_names_its_protocol_and_the_gain_of_each_rung(chain: Chain) -> None:
+    (ladder,) = runs_of("ladder")
+    words = Path(mlflow.artifacts.download_artifacts(f"runs:/{ladder.info.run_id}/ladder.md")).read_text()
+    assert "fresh repeated folds that no search saw" in words
+    assert re.search(r"\| E5 \| xgboost \| 56 \|.*\| E4 \| [+-]0\.\d{4} \|", words)
+    assert "E4 to E5 with xgboost" in words
+    assert all(len(c.rung.fold_scores) == 10 and c.rung.repeats == 2 for c in chain.ladder)
+
+
+def test_how_the_threshold_was_chosen_is_logged_with_its_sensitivity(chain: Chain) -> None:
+    (run,) = runs_of("evaluate")
+    assert run.data.params["threshold.rule"] == "recall_floor"
+    assert run.data.params["calibration"] in ("sigmoid", "isotonic")
+    assert {"cv.brier.sigmoid", "cv.brier.isotonic", "cv.recall"} <= set(run.data.metrics)
+    words = Path(
+        mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/threshold_sensitivity.md")
+    ).read_text()
+    assert words.count("| uplift |") == 3
+
+
 def test_a_ladder_leaves_a_list_a_table_and_a_chart(chain: Chain) -> None:
     assert {"ladder.json", "ladder.md", "ladder.png"} <= artifacts(runs_of("ladder")[0].info.run_id)
 

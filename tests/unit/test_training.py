@@ -21,14 +21,19 @@ from sklearn.metrics import average_precision_score, brier_score_loss
 
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
+from spanishgas.lifecycle.experiments import training_side
 from spanishgas.settings import PROJECT, settings
-from spanishgas.training.calibration import cross_calibrated, fit_final
-from spanishgas.training.estimators import BoostedTrees, Forest, estimator
+from spanishgas.training.calibration import Curve, calibrated, cross_calibrated, fit_final
+from spanishgas.training.estimators import BoostedTrees, Forest, column_types, estimator
 from spanishgas.training.experiment import (
+    EarlyStopping,
     Holdout,
     ModelKind,
+    Retention,
     Search,
     Space,
+    Threshold,
+    ThresholdRule,
     Value,
     below,
     experiment_ids,
@@ -36,12 +41,12 @@ from spanishgas.training.experiment import (
     load_policy,
     load_search,
 )
-from spanishgas.training.fitting import Training, refit
-from spanishgas.training.folds import FRESH, folds
+from spanishgas.training.fitting import Folds, Training, fit_predict, refit
+from spanishgas.training.folds import FRESH, folds, fresh_folds, inner_split
 from spanishgas.training.matrix import encoded_sources, in_holdout, labelled, matrix, preprocessor
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel, risk_tier
-from spanishgas.training.search import Trial, search
-from spanishgas.training.threshold import recall_floor
+from spanishgas.training.search import Shared, Trial, search
+from spanishgas.training.threshold import break_even, choose_threshold, recall_floor, sensitivity
 from tests.gold_frames import gold_frame
 
 KINDS = {name: load_tiers().kind(name) for name in load_tiers().features()}
@@ -652,3 +657,199 @@ def test_the_same_seed_fits_the_same_model() -> None:
     for kind in ModelKind:
         again = fit_final(training_of(kind), SMALL[kind], 0.3, load_policy())
         assert (again.predict(rows)[PROBABILITY] == fitted(kind).predict(rows)[PROBABILITY]).all()
+
+
+# --- protocol, space and starts
+
+
+def test_every_experiment_and_model_searches_on_the_same_folds_and_reports_on_the_same_fresh_ones() -> None:
+    gold, policy = gold_frame(300), load_policy()
+    sides = [
+        training_side(gold, load_experiment(name), kind, policy, 7)
+        for name in experiment_ids()
+        for kind in (ModelKind.XGBOOST, ModelKind.LOGISTIC)
+    ]
+    first = sides[0]
+    for side in sides[1:]:
+        for same in (folds, fresh_folds):
+            pairs = zip(same(first.y, 5, 7), same(side.y, side.folds, side.seed), strict=True)
+            assert all(np.array_equal(a.valid, b.valid) for a, b in pairs)
+    assert {(s.folds, s.repeats) for s in sides} == {(policy.folds, policy.repeats)}
+
+
+def test_fresh_folds_divide_the_rows_anew_in_every_repeat() -> None:
+    y = (np.arange(200) % 3 == 0).astype("int64")
+    parts = fresh_folds(y, 5, 4, 3)
+    assert len(parts) == 15
+    for repeat in range(3):
+        assert sorted(np.concatenate([f.valid for f in parts[5 * repeat : 5 * repeat + 5]])) == list(
+            range(200)
+        )
+    assert len({tuple(f.valid) for f in [*parts, *folds(y, 5, 4)]}) == 20
+
+
+def test_a_refit_scores_every_fresh_fold_and_predicts_each_row_once() -> None:
+    training = replace(training_of(ModelKind.LOGISTIC), repeats=2)
+    scores, margins = refit(training, SMALL[ModelKind.LOGISTIC])
+    once, same = refit(replace(training, repeats=1), SMALL[ModelKind.LOGISTIC])
+    assert len(scores) == 6
+    assert scores[:3] == once
+    assert (margins == same).all()
+
+
+def test_an_inner_split_is_stratified_and_none_where_a_class_is_too_small() -> None:
+    y = (np.arange(100) % 5 == 0).astype("int64")
+    inner = inner_split(y, 0.2, 1)
+    assert inner is not None
+    assert sorted([*inner.train, *inner.valid]) == list(range(100))
+    assert (len(inner.valid), y[inner.valid].sum()) == (20, 4)
+    assert inner_split(np.array([0] * 50 + [1] * 4), 0.2, 1) is None
+
+
+STOPPING = EarlyStopping(most_trees=60, rounds=5, share=0.2)
+
+
+def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_score() -> None:
+    training = training_of(ModelKind.XGBOOST)
+    params: dict[str, Value] = {"max_depth": 4, "learning_rate": 0.3}
+    fold = Folds(training, folds(training.y, 3, 1)).encoded(0, params)
+    margins, trees = fit_predict(training, params, fold, STOPPING)
+    assert trees is not None
+    assert 1 <= trees < 60
+    other = replace(fold, X_valid=fold.X_valid[::-1] * 0, y_valid=1 - fold.y_valid)
+    assert fit_predict(training, params, other, STOPPING)[1] == trees
+    inner = inner_split(fold.y, 0.2, training.seed)
+    assert inner is not None
+    by_hand = estimator(ModelKind.XGBOOST, {**params, "n_estimators": trees}, training.seed)
+    by_hand.fit(fold.X[inner.train], fold.y[inner.train])
+    assert margins == pytest.approx(by_hand.decision_function(fold.X_valid), abs=1e-5)
+
+
+def test_the_best_trial_names_the_median_number_of_trees_and_the_refit_takes_it() -> None:
+    training = training_of(ModelKind.XGBOOST, 300)
+    space = SPACE.model_copy(update={"fixed": {}, "early_stopping": STOPPING})
+    chosen = search(training, space, 2)
+    parts = Folds(training, folds(training.y, training.folds, training.seed))
+    start = space.start
+    grown = [fit_predict(training, start, parts.encoded(i, start), STOPPING)[1] for i in range(3)]
+    assert chosen.trials[0].params == {**start, "n_estimators": sorted(g for g in grown if g)[1]}
+    assert chosen.fold_scores == refit(training, chosen.best.params)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"class_weight": "balanced"}, {"scale_pos_weight": 9.0}),
+        ({"class_weight": "none"}, {"scale_pos_weight": None}),
+        ({"grow_policy": "lossguide", "max_leaves": 8}, {"max_depth": 0, "max_leaves": 8}),
+        ({"categories": "native"}, {"enable_categorical": True, "feature_types": ["float", "c"]}),
+        ({"categories": "one_hot"}, {"feature_types": None}),
+    ],
+)
+def test_xgboost_is_told_the_projects_parameters_in_its_own_words(
+    given: dict[str, Value], told: dict[str, object]
+) -> None:
+    found = estimator(ModelKind.XGBOOST, given, 0, balance=9.0, types=["float", "c"]).get_params()
+    assert {name: found[name] for name in told} == told
+
+
+def test_native_categories_are_one_column_each_after_the_numbers_and_unseen_ones_are_null() -> None:
+    fill = pd.DataFrame({"segment": ["SME", "Corporate", None], "months_to_renewal": [1.0, 2.0, 3.0]})
+    names = list(fill.columns)
+    prepare = preprocessor(names, KINDS, linear=False, native=True).fit(matrix(fill, names, KINDS))
+    assert encoded_sources(prepare) == ["months_to_renewal", "segment"]
+    scored = pd.DataFrame({"segment": ["Corporate", None, "Martian"], "months_to_renewal": [1.0, 1.0, 1.0]})
+    codes = prepare.transform(matrix(scored, names, KINDS))[:, 1]
+    assert codes[:2].tolist() == [0.0, 2.0]  # Corporate, SME, missing
+    assert np.isnan(codes[2])
+    assert column_types(names, KINDS) == ["float", "c"]
+
+
+def test_a_model_with_native_categories_explains_and_scores_rows_alike() -> None:
+    model = fit_final(
+        training_of(ModelKind.XGBOOST),
+        {**SMALL[ModelKind.XGBOOST], "categories": "native"},
+        0.3,
+        load_policy(),
+    )
+    rows = gold_frame(30, seed=8)
+    prepared = model.pipeline[0].transform(model.prepared(rows))
+    margin = model.pipeline.decision_function(model.prepared(rows))
+    assert model.pipeline[-1].contributions(prepared).sum(axis=1) == pytest.approx(margin, abs=1e-4)
+
+
+def test_elasticnet_can_silence_features_where_l2_keeps_them() -> None:
+    gold = training_of(ModelKind.LOGISTIC)
+    fold = Folds(gold, folds(gold.y, 3, 1)).encoded(0, {})
+    sparse = estimator(
+        ModelKind.LOGISTIC, {"penalty": "elasticnet", "l1_ratio": 1.0, "C": 0.05, "max_iter": 500}, 0
+    )
+    dense = estimator(ModelKind.LOGISTIC, {"penalty": "l2", "C": 0.05}, 0)
+    zeros = [int((m.fit(fold.X, fold.y).coef_ == 0).sum()) for m in (sparse, dense)]
+    assert zeros[0] > zeros[1] == 0
+
+
+def test_the_second_trial_takes_the_given_start_and_another_start_is_another_search() -> None:
+    training, start = training_of(ModelKind.XGBOOST, 150), {"max_depth": 2, "learning_rate": 0.4}
+    chosen = search(training, SPACE, 3, shared=Shared(starts=(start,)))
+    assert [t.params for t in chosen.trials[:2]] == [SPACE.fixed | SPACE.start, SPACE.fixed | start]
+
+
+def test_only_what_the_space_could_draw_is_taken_from_a_neighbour() -> None:
+    space = load_search().of(ModelKind.XGBOOST)
+    best = {**space.fixed, **space.start, "n_estimators": 312}
+    assert space.admitted(best) == space.start
+    assert space.admitted({**best, "max_depth": 60}) is None
+    assert space.admitted({k: v for k, v in best.items() if k != "gamma"}) is None
+    by_leaves = {**best, "grow_policy": "lossguide", "max_leaves": 8}
+    assert set(space.admitted(by_leaves) or {}) == set(space.start) - {"max_depth"} | {"max_leaves"}
+
+
+# --- curves and expected value
+
+
+def test_isotonic_is_taken_where_a_sigmoid_cannot_follow_and_not_where_it_can() -> None:
+    rng = np.random.default_rng(0)
+    margins = rng.uniform(-3, 3, 4000)
+    stepped = np.where(margins > 1, 0.5, 0.02)
+    smooth = 1 / (1 + np.exp(-margins))
+    for chance, curve in ((stepped, Curve.ISOTONIC), (smooth, Curve.SIGMOID)):
+        y = (rng.random(4000) < chance).astype("int64")
+        found = calibrated(margins, y, 5, 0)
+        assert found.curve is curve
+        assert found.brier[curve] == pytest.approx(brier_score_loss(y, found.probability))
+        assert np.abs(found.probability - chance).mean() < 0.03
+
+
+RETENTION = Retention(kept_customer_eur=200, contact_cost_eur=10, acceptance=0.5, uplift=0.4)
+
+
+def test_no_threshold_has_a_greater_expected_value_than_the_break_even() -> None:
+    p = np.sort(np.random.default_rng(0).random(500))
+    value = [(p[p >= cut] * 0.5 * 0.4 * 200 - 10).sum() for cut in p]
+    cut = break_even(RETENTION)
+    assert cut == pytest.approx(0.25)
+    assert (p[p >= cut] * 40 - 10).sum() == pytest.approx(max(value))
+    assert break_even(RETENTION.model_copy(update={"contact_cost_eur": 100.0})) == 1.0
+
+
+def test_the_policys_rule_chooses_the_threshold() -> None:
+    p, y = np.linspace(0, 1, 100), (np.arange(100) > 60).astype("int64")
+    policy = Threshold(min_recall=0.7, retention=RETENTION)
+    assert choose_threshold(p, y, policy) == recall_floor(p, y, 0.7, 0.95)
+    by_value = policy.model_copy(update={"rule": ThresholdRule.EXPECTED_VALUE})
+    assert choose_threshold(p, y, by_value) == pytest.approx(0.25)
+
+
+def test_the_sensitivity_table_halves_and_doubles_each_assumption() -> None:
+    p, y = np.linspace(0, 1, 100), (np.arange(100) > 60).astype("int64")
+    table = sensitivity(p, y, RETENTION)
+    assert len(table) == 12
+    middle = table[table["value"] == table["assumption"].map(RETENTION.model_dump())]
+    assert middle["threshold"].tolist() == pytest.approx([0.25] * 4)
+    row = table[(table["assumption"] == "contact_cost_eur") & (table["value"] == 20)].iloc[0]
+    flagged = p >= 0.5
+    assert row["threshold"] == pytest.approx(0.5)
+    assert (row["flagged"], row["recall"]) == (flagged.sum(), y[flagged].sum() / y.sum())
+    assert row["EUR per 1,000"] == pytest.approx(10 * (y[flagged].sum() * 40 - 20 * flagged.sum()))
+    assert table.loc[table["assumption"] == "acceptance", "value"].tolist() == [0.25, 0.5, 1.0]
