@@ -60,55 +60,43 @@ class Store(Protocol):
     @property
     def root(self) -> Place:
         """The folder or s3:// prefix itself."""
-        ...
 
     @property
     def downloads(self) -> Path:
         """Local folder for copies of what lies elsewhere."""
-        ...
 
     def place(self, key: str) -> Place:
         """The folder or prefix of `key`."""
-        ...
 
     def uri(self, key: str) -> str:
         """Absolute URI of `key`."""
-        ...
 
     def listing(self, folder: str = "") -> list[Listed]:
         """Every file below `folder` that is not hidden, in the order of their keys; none where it is missing."""
-        ...
 
     def read(self, key: str) -> Text | None:
         """A small file, or None where it is missing."""
-        ...
 
     def swap(self, key: str, text: str, expected: str | None) -> str:
         """Put `text` in place of version `expected` (None: of nothing); gives its version.
 
         Raises `Replaced` and changes nothing if another version with another text stands there.
         """
-        ...
 
     def put(self, source: Path, key: str) -> None:
         """Put a file under `key`, whatever stands there; no reader sees half of it. `source` may be gone afterwards."""
-        ...
 
     def remove(self, key: str) -> None:
         """Remove a file, if it is there."""
-        ...
 
     def fetch(self, folder: str, objects: Sequence[Listed]) -> Path:
         """A local folder that holds these files, all of them or none, under their names."""
-        ...
 
     def staging(self, folder: str) -> AbstractContextManager[Path]:
         """A local folder for files that are to be put into `folder`; gone afterwards."""
-        ...
 
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Take turns with others that ask for the same name, where the place can hold a lock."""
-        ...
 
 
 class LocalStore:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ DATED = {
     "customer_contracts": "contract_start_date",
 }
 Raw = Mapping[str, Sequence[Row]]
-pytestmark = pytest.mark.slow
-few = settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def examples(number: int) -> settings:
+    """Each takes a build or more, so a few go into every run of the tests and many into the long one."""
+    return settings(max_examples=number, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
 
 ids = st.sampled_from([*IDS, "C9"])
 amounts = st.floats(0.0, 50.0, allow_nan=False)
@@ -37,10 +42,12 @@ later = st.fixed_dictionaries(
         "consumption_hourly_2024": st.lists(
             st.builds(
                 lambda i, day, h, e: hour(i, f"{day} {h:02d}:00", e), ids, days, st.integers(0, 23), amounts
-            )
+            ),
+            min_size=1,
         ),
         "price_history": st.lists(
-            st.builds(lambda i, day, e: price(i, day[:7], elec_fixed_fee_eur_month=e), ids, days, amounts)
+            st.builds(lambda i, day, e: price(i, day[:7], elec_fixed_fee_eur_month=e), ids, days, amounts),
+            min_size=1,
         ),
         "costs_by_province_month": st.lists(
             st.builds(
@@ -48,13 +55,16 @@ later = st.fixed_dictionaries(
                 st.sampled_from([8, 28]),
                 days,
                 amounts,
-            )
+            ),
+            min_size=1,
         ),
         "customer_interactions": st.lists(
-            st.builds(contact, ids, days, st.sampled_from(["wants to cancel", "better deal", "all fine"]))
+            st.builds(contact, ids, days, st.sampled_from(["wants to cancel", "better deal", "all fine"])),
+            min_size=1,
         ),
         "customer_contracts": st.lists(
-            st.builds(lambda i, day: contract(i, contract_start_date=day), st.sampled_from(IDS), days)
+            st.builds(lambda i, day: contract(i, contract_start_date=day), st.sampled_from(IDS), days),
+            min_size=1,
         ),
     }
 )
@@ -81,30 +91,77 @@ def gold(raw: Raw, as_of: date, parts: Sequence[pd.DataFrame] = ()) -> str:
         return build(place, Lake(Path(folder) / "lake"), as_of).snapshots["gold_master"].manifest.digest
 
 
-@few
-@given(later)
-def test_rows_dated_after_as_of_change_nothing_in_gold(added: Raw) -> None:
+@cache
+def undisturbed() -> str:
+    """Gold of the plain rows at `AS_OF`."""
+    return gold(known(rows(), AS_OF), AS_OF)
+
+
+def rows_dated_after_as_of_change_nothing_in_gold(added: Raw) -> None:
     base = known(rows(), AS_OF)
-    assert gold({n: [*table, *added.get(n, ())] for n, table in base.items()}, AS_OF) == gold(base, AS_OF)
+    assert gold({n: [*table, *added.get(n, ())] for n, table in base.items()}, AS_OF) == undisturbed()
 
 
-@few
-@given(st.randoms(use_true_random=False), st.integers(1, 4))
-def test_row_order_and_partitioning_change_nothing_in_gold(random: Any, count: int) -> None:
-    raw = rows()
+def row_order_and_partitioning_change_nothing_in_gold(random: Any, count: int) -> None:
+    raw = known(rows(), AS_OF)
     shuffled = {name: random.sample(table, len(table)) for name, table in raw.items()}
     hours = pd.DataFrame(shuffled["consumption_hourly_2024"])
     parts = [hours.iloc[start::count] for start in range(count)]
-    assert gold(shuffled, AS_OF, parts) == gold(raw, AS_OF)
+    assert gold(shuffled, AS_OF, parts) == undisturbed()
 
 
-@few
-@given(later, st.lists(amounts, min_size=12, max_size=12))
-def test_gold_of_a_long_history_equals_gold_of_the_history_cut_at_each_date(
-    added: Raw, used: list[float]
+def gold_of_a_long_history_equals_gold_of_the_history_cut_at_each_date(
+    dates: Sequence[date], added: Raw, used: list[float]
 ) -> None:
     long = {name: [*table, *added.get(name, ())] for name, table in rows().items()}
     for row, amount in zip(long["consumption_hourly_2024"], used, strict=False):
         row["consumption_elec_kwh"] = amount
-    assert gold(long, EARLIER) == gold(known(long, EARLIER), EARLIER)
-    assert gold(long, AS_OF) == gold(known(long, AS_OF), AS_OF)
+    for as_of in dates:
+        assert gold(long, as_of) == gold(known(long, as_of), as_of)
+
+
+draws = st.randoms(use_true_random=False)
+readings = st.lists(amounts, min_size=12, max_size=12)
+
+
+@examples(2)
+@given(later)
+def test_rows_dated_after_as_of_change_nothing_in_gold(added: Raw) -> None:
+    rows_dated_after_as_of_change_nothing_in_gold(added)
+
+
+@examples(2)
+@given(draws, st.integers(2, 4))
+def test_row_order_and_partitioning_change_nothing_in_gold(random: Any, count: int) -> None:
+    row_order_and_partitioning_change_nothing_in_gold(random, count)
+
+
+@examples(1)
+@given(st.sampled_from([EARLIER, AS_OF]), later, readings)
+def test_gold_of_a_long_history_equals_gold_of_the_history_cut_at_a_date(
+    as_of: date, added: Raw, used: list[float]
+) -> None:
+    gold_of_a_long_history_equals_gold_of_the_history_cut_at_each_date([as_of], added, used)
+
+
+@pytest.mark.slow
+@examples(15)
+@given(later)
+def test_rows_dated_after_as_of_change_nothing_in_gold_at_length(added: Raw) -> None:
+    rows_dated_after_as_of_change_nothing_in_gold(added)
+
+
+@pytest.mark.slow
+@examples(15)
+@given(draws, st.integers(1, 4))
+def test_row_order_and_partitioning_change_nothing_in_gold_at_length(random: Any, count: int) -> None:
+    row_order_and_partitioning_change_nothing_in_gold(random, count)
+
+
+@pytest.mark.slow
+@examples(8)
+@given(later, readings)
+def test_gold_of_a_long_history_equals_gold_of_the_history_cut_at_each_date_at_length(
+    added: Raw, used: list[float]
+) -> None:
+    gold_of_a_long_history_equals_gold_of_the_history_cut_at_each_date([EARLIER, AS_OF], added, used)
