@@ -27,7 +27,7 @@ unexport VIRTUAL_ENV
 DOTENV := if [ -f .env ]; then given=$$(export -p); set -a; . ./.env; set +a; eval "$$given"; fi;
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui test test-all lint format dev bench docs clean
+.PHONY: help run ui test test-all lint format dev bench verify-aws docs clean
 
 help: ## this text
 	@echo "make <target> [NAME=value ...]"
@@ -80,6 +80,9 @@ bench: .venv/.synced ## the project beside its peers and limits, in one table
 docs: .venv/.synced ## the documentation as a site, in site/
 	$(BIN)/python docs/reference_pages.py
 	$(BIN)/zensical build --clean --strict
+
+verify-aws: .venv/.synced ## score 90 made-up customers by a real SageMaker job and check each step (docs/scoring.md)
+	$(BIN)/python -m infra.verify_aws
 
 clean: ## remove environments and caches; data and runs stay
 	rm -rf .venv .uv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage* build dist site

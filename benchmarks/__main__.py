@@ -13,6 +13,7 @@ BENCHMARKS = {
         "the simulator's coefficients of churn, fitted to the published tables",
     ),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
+    "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),
     "spark": ("benchmarks.spark_roll_up", "the roll-up on Spark beside DuckDB (extra spark)"),
 }
 """Name -> module with a function `run(quick)`, and what it measures. Imported only when it is run."""

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic_core import PydanticUndefined
+from pydantic_settings import BaseSettings
 
 from spanishgas.cli import app
 from spanishgas.contracts.dictionary import Tiers
 from spanishgas.features import load_tiers
+from spanishgas.scoring.settings import Serving, Transform
 from spanishgas.settings import PROJECT, Settings
 from spanishgas.training import experiment
 
@@ -27,6 +29,7 @@ PYTHON = (
     "spanishgas.training.tuning.tune",
     "spanishgas.training.tuning.TunedClassifier",
     "spanishgas.lake.Lake",
+    "spanishgas.score",
 )
 
 
@@ -78,10 +81,19 @@ def settings() -> Iterator[str]:
     yield from table(
         ["variable", "default", "what"],
         (
-            [f"`SPANISHGAS_{name.upper()}`", f"`{shown(field.default)}`", field.description or ""]
-            for name, field in Settings.model_fields.items()
+            [f"`{variable(kind, name)}`", f"`{shown(field.default)}`", field.description or ""]
+            for kind in (Settings, Serving, Transform)
+            for name, field in kind.model_fields.items()
         ),
     )
+
+
+def variable(kind: type[BaseSettings], name: str) -> str:
+    """The environment variable of a setting."""
+    alias = kind.model_fields[name].validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return f"{kind.model_config['env_prefix']}{name.upper()}"
 
 
 def shown(default: object) -> str:

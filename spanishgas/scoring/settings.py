@@ -21,7 +21,12 @@ class Serving(BaseSettings):
     """The serving process; the prefix is SPANISHGAS_SERVE_."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SPANISHGAS_SERVE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="SPANISHGAS_SERVE_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        use_attribute_docstrings=True,
     )
 
     model_dir: Path = Field(
@@ -60,7 +65,11 @@ class Transform(BaseSettings):
     """How gold is cut into parts, and the batch transform jobs; the prefix is SPANISHGAS_TRANSFORM_."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SPANISHGAS_TRANSFORM_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="SPANISHGAS_TRANSFORM_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
     )
 
     media: Media = Media.PARQUET
