@@ -80,7 +80,7 @@ def keys(prefix: str = "") -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("media", [Media.PARQUET, Media.CSV])
+@pytest.mark.parametrize("media", [Media.PARQUET, pytest.param(Media.CSV, marks=pytest.mark.slow)])
 def test_a_job_gives_the_numbers_of_this_process_and_leaves_the_archive_alone(
     double: SageMakerDouble, tmp_path: Path, media: Media
 ) -> None:
@@ -98,6 +98,7 @@ def test_a_job_gives_the_numbers_of_this_process_and_leaves_the_archive_alone(
     assert boto3.client("sagemaker").list_models()["Models"] == []
 
 
+@pytest.mark.slow
 def test_the_archive_is_made_once_and_the_job_carries_version_and_lineage(
     double: SageMakerDouble, task: Task
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_second_call_joins_the_job_of_one_that_died(double: SageMakerDouble, t
     assert len(double.jobs) == 1
 
 
+@pytest.mark.slow
 def test_a_completed_job_whose_scores_were_not_published_is_collected_again(
     double: SageMakerDouble, task: Task
 ) -> None:
@@ -164,6 +166,7 @@ def test_a_job_that_does_not_answer_every_part_is_an_error_that_says_why(
     assert job.transform_job_status != "InProgress"
 
 
+@pytest.mark.slow
 def test_the_script_for_a_real_account_finds_nothing_amiss_here(
     double: SageMakerDouble, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
