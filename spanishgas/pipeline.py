@@ -13,13 +13,14 @@ from datetime import date
 import pandas as pd
 
 from spanishgas.errors import SpanishGasError, UsageError
+from spanishgas.evaluation.card import as_markdown
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Place
 from spanishgas.lifecycle import lineage, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
-from spanishgas.lifecycle.experiments import markdown, run_experiment, run_ladder, sentence
+from spanishgas.lifecycle.experiments import run_experiment, run_ladder, sentence
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.standing import ROLLED_BACK
@@ -200,7 +201,7 @@ def summary(found: Found) -> str:
     metrics, version = found.evaluated.metrics, found.evaluated.version
     lines = [
         "## Ladder",
-        markdown(table),
+        as_markdown(table),
         "",
         sentence(found.ladder),
         "",

@@ -65,7 +65,8 @@ def ladder(
     workers: Workers = 1,
 ) -> None:
     """Run every experiment with every model on the same folds and say which one is chosen."""
-    from spanishgas.lifecycle.experiments import ladder_table, markdown, run_ladder, sentence
+    from spanishgas.evaluation.card import as_markdown
+    from spanishgas.lifecycle.experiments import ladder_table, run_ladder, sentence
     from spanishgas.progress import show
     from spanishgas.training.experiment import ModelKind, experiment_ids
 
@@ -79,4 +80,4 @@ def ladder(
         workers=workers,
         progress=progress(),
     )
-    show(f"{markdown(ladder_table(compared))}\n\n{sentence(compared)}")
+    show(f"{as_markdown(ladder_table(compared))}\n\n{sentence(compared)}")

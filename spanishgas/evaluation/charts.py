@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
+from spanishgas.evaluation.metrics import LIFTS, confusion, lift
 from spanishgas.evaluation.selection import Compared
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, ACCENT, PALE = "#33475b", "#c8553d", "#b9c6d2"
@@ -49,9 +52,9 @@ def ladder_chart(compared: Sequence[Compared]) -> Figure:
 def curves_chart(
     y: NDArray[np.int64], probability: NDArray[np.float64], threshold: float, title: str, bins: int = 10
 ) -> Figure:
-    """Precision against recall with the threshold marked, and calibration by groups of equal size."""
-    figure = _figure(9, 4)
-    left, right = figure.subplots(1, 2)
+    """Precision against recall, calibration by groups of equal size, gains with lifts, and the flags at `threshold`."""
+    figure = _figure(9, 7.5)
+    (left, right), (below, last) = figure.subplots(2, 2)
     precision, recall, thresholds = precision_recall_curve(y, probability)
     at = int(np.clip(np.searchsorted(thresholds, threshold), 0, len(thresholds) - 1))
     left.plot(recall, precision, color=INK)
@@ -65,5 +68,53 @@ def curves_chart(
     right.plot([0, 1], [0, 1], color=PALE, linestyle="--")
     right.plot([probability[g].mean() for g in groups], [y[g].mean() for g in groups], "o-", color=INK)
     right.set(xlabel="mean probability", ylabel="churn rate", title="Calibration (tenths of the customers)")
+    _gains(below, y, probability)
+    _flags(last, confusion(y, (probability >= threshold).astype("int64")))
+    figure.suptitle(title)
+    return figure
+
+
+def _gains(axes: Axes, y: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
+    found = np.cumsum(y[np.argsort(-probability, kind="stable")]) / max(1, int(y.sum()))
+    axes.plot([0, 1], [0, 1], color=PALE, linestyle="--")
+    axes.plot(np.arange(1, len(y) + 1) / len(y), found, color=INK)
+    for share in LIFTS:
+        at = max(1, round(share / 100 * len(y))) - 1
+        axes.plot(share / 100, found[at], "o", color=ACCENT)
+        words = f"{share} %: {lift(y, probability, share / 100):.1f} times"
+        axes.annotate(words, (share / 100, found[at]), (8, -4), textcoords="offset points")
+    axes.set(
+        xlabel="share of customers contacted, riskiest first",
+        ylabel="share of churners reached",
+        title="Gains, and lift over random contacts",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+    )
+
+
+def _flags(axes: Axes, counts: Mapping[str, int]) -> None:
+    hit, missed, alarm, left = counts.values()
+    axes.imshow([[hit, missed], [alarm, left]], cmap="Blues", norm="log" if min(counts.values()) else None)
+    for (row, column), count in np.ndenumerate(np.array([[hit, missed], [alarm, left]])):
+        axes.text(column, row, f"{count:,}", ha="center", va="center", bbox={"fc": "white", "ec": "none"})
+    axes.set_xticks([0, 1], ["flagged", "not flagged"])
+    axes.set_yticks([0, 1], ["churners", "stayers"])
+    axes.set_title("At the threshold")
+
+
+def importance_chart(importance: pd.DataFrame, title: str, most: int = 20) -> Figure:
+    """Mean attribution of each feature beside what shuffling it costs, with its interval; strongest first."""
+    rows = importance.head(most)[::-1]
+    figure = _figure(9, 0.28 * len(rows) + 1.4)
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.barh(rows["feature"], rows["attribution"], color=INK)
+    left.set_title("mean absolute attribution (log odds)", fontsize=9)
+    error = [rows["drop"] - rows["low"], rows["high"] - rows["drop"]]
+    right.errorbar(rows["drop"], rows["feature"], xerr=error, fmt="o", color=ACCENT, ecolor=PALE)
+    right.axvline(0, color=PALE, linestyle="--")
+    right.set_title("average precision lost when shuffled", fontsize=9)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
     figure.suptitle(title)
     return figure

@@ -8,51 +8,75 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.metrics import (
-    average_precision_score,
-    brier_score_loss,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-)
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 RESAMPLES = 500
+LIFTS = (5, 10, 20)
+"""Per cent."""
 
 
 def ranking(y: Labels, probability: Array) -> dict[str, float]:
-    """Metrics of probabilities: average_precision, roc_auc, brier, ece."""
+    """Metrics of probabilities: average_precision, roc_auc, brier, log_loss, ece, and lift_05, lift_10, lift_20.
+
+    A lift is the churn rate of the riskiest 5, 10 or 20 % over that of all.
+    """
+    ordered = _ordered(y, probability)
     return {
         "average_precision": float(average_precision_score(y, probability)),
         "roc_auc": float(roc_auc_score(y, probability)),
-        "brier": float(brier_score_loss(y, probability)),
-        "ece": expected_calibration_error(y, probability),
+        "brier": float(np.mean((probability - y) ** 2)),
+        "log_loss": float(
+            np.mean(-np.log(np.clip(np.where(y == 1, probability, 1 - probability), 1e-15, 1)))
+        ),
+        "ece": _gap(*ordered, bins=10),
+        **{f"lift_{share:02d}": _lift(ordered[1], share / 100) for share in LIFTS},
     }
 
 
-def decisions(y: Labels, flag: Labels) -> dict[str, float]:
-    """Metrics of flags: precision and recall, 0 where nothing is flagged."""
-    return {
-        "precision": float(precision_score(y, flag, zero_division=0.0)),
-        "recall": float(recall_score(y, flag, zero_division=0.0)),
-    }
+def lift(y: Labels, probability: Array, share: float) -> float:
+    """Churn rate of the riskiest `share` of the customers over that of all; ties count at their mean rate."""
+    return _lift(_ordered(y, probability)[1], share)
+
+
+def _lift(rate: Array, share: float) -> float:
+    return float(rate[-max(1, round(share * len(rate))) :].mean() / rate.mean())
 
 
 def expected_calibration_error(y: Labels, probability: Array, bins: int = 10) -> float:
     """Mean absolute gap of mean probability and churn rate over `bins` groups of equal size (Naeini et al. 2015)."""
+    return _gap(*_ordered(y, probability), bins=bins)
+
+
+def _gap(probability: Array, rate: Array, bins: int) -> float:
+    groups = np.array_split(probability - rate, bins)
+    return float(sum(abs(group.sum()) for group in groups) / len(rate))
+
+
+def _ordered(y: Labels, probability: Array) -> tuple[Array, Array]:
+    """Probabilities in rising order, and the churn rate among the customers of each one: ties have no order."""
     order = np.argsort(probability, kind="stable")
-    rate = _rate_of_ties(y, probability)
-    groups = np.array_split(order, bins)
-    gaps = [len(g) * abs(probability[g].mean() - rate[g].mean()) for g in groups if len(g)]
-    return float(sum(gaps) / len(y))
+    rising = probability[order]
+    starts = np.flatnonzero(np.diff(rising, prepend=-np.inf))
+    count = np.diff(starts, append=len(rising))
+    return rising, np.repeat(np.add.reduceat(y[order], starts) / count, count)
 
 
-def _rate_of_ties(y: Labels, probability: Array) -> Array:
-    """The churn rate among the customers of equal probability: ties have no order that could matter."""
-    _, place, count = np.unique(probability, return_inverse=True, return_counts=True)
-    rate: Array = (np.bincount(place, weights=y) / count)[place]
-    return rate
+def decisions(y: Labels, flag: Labels) -> dict[str, float]:
+    """Metrics of flags: precision and recall, 0 where nothing is flagged."""
+    hits = float((y * flag).sum())
+    return {"precision": hits / max(1, int(flag.sum())), "recall": hits / max(1, int(y.sum()))}
+
+
+def confusion(y: Labels, flag: Labels) -> dict[str, int]:
+    """Customers by what they were flagged as and what they did."""
+    return {
+        "churners flagged": int((y * flag).sum()),
+        "churners missed": int((y * (1 - flag)).sum()),
+        "stayers flagged": int(((1 - y) * flag).sum()),
+        "stayers left alone": int(((1 - y) * (1 - flag)).sum()),
+    }
 
 
 def bootstrap(

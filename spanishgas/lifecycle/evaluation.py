@@ -1,14 +1,16 @@
 """From the chosen experiment to a registered version with a verdict: the one place that opens the holdout.
 
-chosen run -> fit, calibrate and choose the threshold out of fold -> holdout, once -> version @challenger -> gate
+chosen run -> fit, calibrate and choose the threshold out of fold -> holdout, once: metrics, leakage, slices
+           -> gate -> model card -> version @challenger
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
@@ -16,26 +18,36 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from spanishgas import code
-from spanishgas.evaluation import charts
-from spanishgas.evaluation.metrics import bootstrap, decisions, ranking, with_intervals
+from spanishgas.errors import LakeError
+from spanishgas.evaluation import card, charts, leakage, slices
+from spanishgas.evaluation.importance import importance
+from spanishgas.evaluation.metrics import Array, Labels, bootstrap, decisions, ranking, with_intervals
 from spanishgas.evaluation.value import realised_value
+from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import gate, registry, runs
-from spanishgas.lifecycle.experiments import CHOSEN, SOURCES, chosen_run, markdown, training_side
+from spanishgas.lifecycle.experiments import CHOSEN, SOURCES, chosen_run, training_side
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.standing import DIGEST, PASSED, REFUSED, VERDICT, WORDS, digest_of
 from spanishgas.training.calibration import Fitted, fit_chosen
 from spanishgas.training.experiment import ModelKind, Policy, as_data, load_experiment, load_policy
+from spanishgas.training.fitting import Training, refit
 from spanishgas.training.matrix import in_holdout, labelled
 from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
 from spanishgas.training.threshold import sensitivity
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SENSITIVITY = (
     "The threshold of greatest expected value under each assumption of policy.yaml halved, as it stands and doubled, "
     "with what it would have brought out of fold. The assumptions are not measured."
 )
+SHUFFLED_FOLDS = 2
+"""Enough to see whether the procedure learns from shuffled labels."""
+BESIDE = ("E5", "E8")
 
 
 @dataclass(frozen=True)
@@ -57,8 +69,8 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
     gold = lake.at(chosen["gold"], "gold_master")
     fingerprint = code.fingerprint("evaluate", chosen, as_data(policy), code.digest(*SOURCES, "lifecycle"))
     if known := registry.find({"fingerprint": fingerprint}):
-        found = runs.artifact(known.run_id or "", "verdict.json")
-        return Evaluated(known, Verdict.model_validate(found["verdict"]), found["metrics"])
+        left = runs.artifact(known.run_id or "", "verdict.json")
+        return Evaluated(known, Verdict.model_validate(left["verdict"]), left["metrics"])
     title = f"{chosen['experiment']} {chosen['model']}"
     params = {
         "experiment": chosen["experiment"],
@@ -68,22 +80,21 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
     }
     with runs.stage("evaluate", f"evaluate {title}", params=params, tags={"fingerprint": fingerprint}) as run:
         run.read(gold, "training")
-        model = _fit(run, gold, chosen, policy)
+        experiment, kind = load_experiment(chosen["experiment"]), ModelKind.of(chosen["model"])
+        training = training_side(gold.pandas(), experiment, kind, policy, chosen["seed"])
+        fitted = fit_chosen(training, chosen["params"], policy)
+        model = fitted.model
+        _log_choices(run, fitted, training.y, policy)
         info = registry.log_model(model, f"churn-{chosen['experiment']}-{chosen['model']}", params)
-        metrics = _open_holdout(run, gold, model, policy, chosen["seed"])
+        opened = _open_holdout(run, gold, lake, model, policy)
+        metrics = opened.metrics(chosen["seed"])
         mlflow.log_metrics(metrics, model_id=info.model_id, dataset=runs.dataset(gold))
+        found = _study(opened, metrics, gold, training, model, chosen, policy)
         verdict = gate.judge(metrics, policy)
         run.document({"verdict": verdict.model_dump(mode="json"), "metrics": metrics}, "verdict.json")
-        version = _register(run, info.model_uri, chosen, gold, verdict, metrics, fingerprint)
+        _leave(run, found, opened, model, verdict)
+        version = _register(run, info.model_uri, chosen, gold, verdict, found, fingerprint)
     return Evaluated(version, verdict, metrics)
-
-
-def _fit(run: StageRun, gold: Snapshot, chosen: Mapping[str, Any], policy: Policy) -> ChurnModel:
-    experiment, kind = load_experiment(chosen["experiment"]), ModelKind.of(chosen["model"])
-    training = training_side(gold.pandas(), experiment, kind, policy, chosen["seed"])
-    fitted = fit_chosen(training, chosen["params"], policy)
-    _log_choices(run, fitted, training.y, policy)
-    return fitted.model
 
 
 def _log_choices(run: StageRun, fitted: Fitted, y: np.ndarray[Any, Any], policy: Policy) -> None:
@@ -96,35 +107,144 @@ def _log_choices(run: StageRun, fitted: Fitted, y: np.ndarray[Any, Any], policy:
         | {f"cv.brier.{curve}": score for curve, score in found.brier.items()},
     )
     table = sensitivity(found.probability, y, policy.threshold.retention)
-    run.text(f"{SENSITIVITY}\n\n{markdown(table)}\n", "threshold_sensitivity.md")
+    run.text(f"{SENSITIVITY}\n\n{card.as_markdown(table)}\n", "threshold_sensitivity.md")
 
 
-def _open_holdout(
-    run: StageRun, gold: Snapshot, model: ChurnModel, policy: Policy, seed: int
-) -> dict[str, float]:
-    """Metrics with intervals on customers that nothing so far has seen; the opening is counted first."""
-    rows = labelled(gold.pandas())
-    rows = rows[in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
-    run.log(tags={"holdout_opening": registry.count_opening()})
+@dataclass(frozen=True)
+class Opened:
+    """The holdout once it is open: its rows, those that trained, and what the model says of each held-out customer."""
+
+    trained: pd.DataFrame
+    rows: pd.DataFrame
+    y: Labels
+    probability: Array
+    flag: Labels
+    value: Array
+    """EUR per customer."""
+    openings: int
+
+    def metrics(self, seed: int) -> dict[str, float]:
+        """`holdout.*` with 95 % intervals."""
+
+        def measure(at: np.ndarray[Any, np.dtype[np.intp]]) -> dict[str, float]:
+            y, probability = self.y[at], self.probability[at]
+            figures = ranking(y, probability) | decisions(y, self.flag[at])
+            return figures | {"value_eur": float(self.value[at].sum())}
+
+        points = measure(np.arange(len(self.y)))
+        return with_intervals("holdout", points, bootstrap(measure, self.y, seed)) | {
+            "holdout.rows": float(len(self.y))
+        }
+
+
+def _open_holdout(run: StageRun, gold: Snapshot, lake: Lake, model: ChurnModel, policy: Policy) -> Opened:
+    """The customers that nothing so far has seen, scored; the opening is counted first."""
+    rows = labelled(_with_province(gold, lake))
+    held = in_holdout(rows["customer_id"], policy.holdout)
+    trained, rows = (rows[side].reset_index(drop=True) for side in (~held, held))
+    openings = registry.count_opening()
+    run.log(tags={"holdout_opening": openings})
     y = rows["churn"].to_numpy(dtype="int64")
     scored = model.predict(rows)
     probability, flag = scored[PROBABILITY].to_numpy(), scored[FLAG].to_numpy()
     value = realised_value(probability, flag, y, rows["avg_monthly_margin"].to_numpy(), policy.offers)
+    return Opened(trained, rows, y, probability, flag, value, openings)
 
-    def measure(at: np.ndarray[Any, np.dtype[np.intp]]) -> dict[str, float]:
-        return (
-            ranking(y[at], probability[at])
-            | decisions(y[at], flag[at])
-            | {"value_eur": float(value[at].sum())}
-        )
 
-    everyone = np.arange(len(y))
-    run.figure(
-        charts.curves_chart(y, probability, model.threshold, f"Holdout, {len(y):,} customers"), "holdout.png"
+def _with_province(gold: Snapshot, lake: Lake) -> pd.DataFrame:
+    """Gold with each customer's province, which is no feature, where the silver table is still there."""
+    table, digest = gold.pandas(), gold.manifest.built_from.get("silver_customer")
+    try:
+        silver = lake.at(digest or "", "silver_customer").pandas(["customer_id", "province_code"])
+    except LakeError:
+        return table
+    return table.merge(silver, on="customer_id", how="left", validate="1:1")
+
+
+def _study(
+    opened: Opened,
+    metrics: Mapping[str, float],
+    gold: Snapshot,
+    training: Training,
+    model: ChurnModel,
+    chosen: Mapping[str, Any],
+    policy: Policy,
+) -> card.Evaluation:
+    """Everything else that is asked of a model: leakage, slices, importance, and E5 beside E8."""
+    seed, params = chosen["seed"], chosen["params"]
+
+    def out_of_fold(y: Labels) -> Array:
+        return refit(replace(training, y=y, folds=SHUFFLED_FOLDS, repeats=1), params)[1]
+
+    return card.Evaluation(
+        experiment=load_experiment(chosen["experiment"]),
+        model=chosen["model"],
+        features=list(training.features),
+        as_of=gold.manifest.as_of,
+        digest=gold.manifest.digest,
+        policy=policy,
+        threshold=model.threshold,
+        cv=float(np.mean(chosen["fold_scores"])),
+        openings=opened.openings,
+        metrics=metrics,
+        trained=opened.trained,
+        held_out=opened.rows,
+        findings=leakage.check(
+            opened.trained,
+            opened.rows,
+            list(training.features),
+            training.kinds,
+            as_of=gold.manifest.as_of,
+            waivers=policy.waivers,
+            out_of_fold=out_of_fold,
+            seed=seed,
+        ),
+        slices=slices.measure(opened.y, opened.probability, opened.flag, slices.groups(opened.rows), seed),
+        importance=importance(model, opened.rows, training, params, load_tiers()),
+        beside=_beside(gold, chosen["model"]),
     )
-    return with_intervals("holdout", measure(everyone), bootstrap(measure, y, seed)) | {
-        "holdout.rows": float(len(y))
-    }
+
+
+def _beside(gold: Snapshot, model: str) -> dict[str, tuple[float, float, float]]:
+    """Cross-validated average precision of the newest E5 and E8 on the same table with the same model."""
+    found = {}
+    for name in BESIDE:
+        tags = {"stage": "experiment", "gold": gold.manifest.digest, "model": model, "experiment": name}
+        for known in runs.find(tags)[:1]:
+            metrics = known.data.metrics
+            value, low, high = (metrics[f"cv.average_precision{end}"] for end in ("", ".low", ".high"))
+            found[name] = (value, low, high)
+    return found
+
+
+def _leave(
+    run: StageRun, found: card.Evaluation, opened: Opened, model: ChurnModel, verdict: Verdict
+) -> None:
+    """What the run keeps: the card, its tables and its pictures."""
+    run.log(metrics={f"leakage.{f.name}": f.value for f in found.findings})
+    run.tables(
+        {
+            "leakage.json": leakage.table(found.findings),
+            "slices.json": slices.table(found.slices),
+            "importance.json": found.importance.features,
+        }
+    )
+    title = f"{found.experiment.id} {found.model}"
+    curves = charts.curves_chart(
+        opened.y, opened.probability, model.threshold, f"{title}, holdout of {len(opened.y):,} customers"
+    )
+    bars = charts.importance_chart(found.importance.features, f"{title}: what it lives on")
+    run.figure(curves, "holdout.png")
+    run.figure(bars, "importance.png")
+    text = card.markdown(found, verdict.words)
+    run.text(text, "model_card.md")
+    run.text(card.html(text, f"{title}: model card", [_png(curves), _png(bars)]), "model_card.html")
+
+
+def _png(figure: Figure) -> bytes:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=80)
+    return drawn.getvalue()
 
 
 def _register(
@@ -133,7 +253,7 @@ def _register(
     chosen: Mapping[str, Any],
     gold: Snapshot,
     verdict: Verdict,
-    metrics: Mapping[str, float],
+    found: card.Evaluation,
     fingerprint: str,
 ) -> ModelVersion:
     manifest = gold.manifest
@@ -149,7 +269,7 @@ def _register(
         DIGEST: digest_of(verdict.model_dump(mode="json")),
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
-    words = card(chosen, verdict, metrics)
+    words = short_card(found, verdict, f"runs:/{run.run_id}/model_card.html")
     version = registry.register(model_uri, tags, words)
     registry.point(Alias.CHALLENGER, str(version.version))
     run.log(tags={"version": version.version, VERDICT: tags[VERDICT]})
@@ -157,21 +277,21 @@ def _register(
     return version
 
 
-def card(chosen: Mapping[str, Any], verdict: Verdict, metrics: Mapping[str, float]) -> str:
-    """The version's description: what it is, what it reached, and the gate's verdict as a table."""
-    lines = [
-        f"**{chosen['experiment']} {chosen['model']}** on {len(chosen['features'])} features, trained as of "
-        f"{chosen['as_of']}. Gate: **{PASSED if verdict.passed else REFUSED}**.",
-        "",
-        "| holdout metric | value | 95 % interval |",
-        "|---|---|---|",
-    ]
-    for name in ("average_precision", "roc_auc", "brier", "ece", "precision", "recall", "value_eur"):
-        key = f"holdout.{name}"
-        lines.append(
-            f"| {name} | {metrics[key]:.4f} | {metrics[f'{key}.low']:.4f} to {metrics[f'{key}.high']:.4f} |"
-        )
-    return "\n".join([*lines, "", verdict.table()])
+def short_card(found: card.Evaluation, verdict: Verdict, where: str) -> str:
+    """The version's description: what it is, what it reached, what was found, the verdict, and where the card is."""
+    worse = [f"{s.dimension} {s.value}" for s in found.slices if s.worse]
+    leaks = [f"{f.name} ({'declared' if f.declared else 'NOT declared'})" for f in found.findings if f.found]
+    return "\n\n".join(
+        [
+            f"**{found.experiment.id} {found.model}** on {len(found.features)} features, trained as of {found.as_of}: "
+            f"{found.experiment.question} Gate: **{PASSED if verdict.passed else REFUSED}**.",
+            "It ranks who carries the churn label; the source has no date of leaving, so it cannot say by when.",
+            card.as_markdown(card.metrics_table(found.metrics)),
+            f"Leakage findings: {', '.join(leaks) or 'none'}. Slices worse than chance would allow: "
+            f"{', '.join(worse) or 'none'}. The whole card: `{where}`.",
+            verdict.table(),
+        ]
+    )
 
 
 def training_table(version: ModelVersion, lake: Lake) -> pd.DataFrame:

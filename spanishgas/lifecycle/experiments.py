@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from spanishgas import code
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.evaluation import charts
+from spanishgas.evaluation.card import as_markdown
 from spanishgas.evaluation.metrics import fold_interval, ranking, with_intervals
 from spanishgas.evaluation.selection import Compared, Rung, Step, choose, steps
 from spanishgas.features import load_tiers
@@ -290,7 +291,7 @@ def _configuration() -> list[object]:
 def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
     winner = next(c.rung for c in compared if c.chosen)
     run.document({"runs": [c.rung.run_id for c in compared], "chosen": winner.run_id}, "ladder.json")
-    table = markdown(ladder_table(compared))
+    table = as_markdown(ladder_table(compared))
     pays = "\n".join(f"- {step.words}" for step in steps([c.rung for c in compared]))
     words = "\n\n".join(part for part in (sentence(compared), table, PROTOCOL, pays) if part)
     run.text(words, "ladder.md")
@@ -349,15 +350,6 @@ def _gain(step: Step | None) -> dict[str, str]:
 
 def _span(low: float, high: float) -> str:
     return f"{low:.4f} to {high:.4f}"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, numbers to four places."""
-    cells = [
-        [f"{v:.4f}" if isinstance(v, float) else str(v) for v in row] for row in table.to_numpy().tolist()
-    ]
-    rows = [list(table.columns), ["---"] * len(table.columns), *cells]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def rung(run_id: str) -> Rung:

@@ -5,6 +5,7 @@ labelled gold -> ladder E4, E5 -> version -> @champion -> scores of the same tab
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import TrackingError, UsageError
+from spanishgas.evaluation import card
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
@@ -285,6 +287,42 @@ def test_the_logged_model_carries_the_holdout_metrics_and_their_data_set(chain: 
     value = metrics["holdout.average_precision"]
     assert value.value == pytest.approx(chain.evaluated.metrics["holdout.average_precision"])
     assert value.dataset_digest == chain.gold.manifest.digest[:16]
+
+
+def test_an_evaluation_leaves_card_tables_and_pictures(chain: Chain) -> None:
+    run = MlflowClient().get_run(chain.evaluated.version.run_id)
+    left = {"model_card.md", "model_card.html", "holdout.png", "importance.png"}
+    tables = {"leakage.json", "slices.json", "importance.json"}
+    assert left | tables <= artifacts(run.info.run_id)
+    assert {t["path"] for t in json.loads(run.data.tags["mlflow.loggedArtifacts"])} == tables
+
+
+def test_every_holdout_metric_has_an_interval_around_it(chain: Chain) -> None:
+    found = chain.evaluated.metrics
+    for name in card.METRICS:
+        low, value, high = (found[f"holdout.{name}{end}"] for end in (".low", "", ".high"))
+        assert low <= value <= high or name == "ece"  # resampling adds to a calibration error
+
+
+def test_the_only_leak_of_the_chain_is_the_declared_one(chain: Chain) -> None:
+    rows = runs.artifact(chain.evaluated.version.run_id, "leakage.json")
+    verdicts = {row[0]: row[3] for row in rows["data"]}
+    assert verdicts.pop("outcome_conditioned_text") == "declared"
+    assert set(verdicts.values()) == {"nothing found"}
+    assert set(verdicts) >= {
+        "single_feature",
+        "dated_after_as_of",
+        "duplicates",
+        "permuted_labels",
+        "adversarial",
+    }
+
+
+def test_the_versions_description_is_the_short_card(chain: Chain) -> None:
+    words = registry.resolve("challenger").description
+    assert "cannot say by when" in words
+    assert "outcome_conditioned_text (declared)" in words
+    assert f"runs:/{chain.evaluated.version.run_id}/model_card.html" in words
 
 
 def test_the_verdict_is_an_artefact_and_a_tag(chain: Chain) -> None:

@@ -10,16 +10,24 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    log_loss,
+    precision_score,
+    recall_score,
+)
 
 from spanishgas.evaluation import metrics
 from spanishgas.evaluation.charts import curves_chart, ladder_chart
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.evaluation.metrics import (
     bootstrap,
+    confusion,
     decisions,
     expected_calibration_error,
     fold_interval,
+    lift,
     ranking,
     with_intervals,
 )
@@ -82,7 +90,48 @@ def test_true_probabilities_are_better_calibrated_than_sharpened_ones() -> None:
 
 def test_ranking_names_its_metrics_and_a_perfect_order_scores_one() -> None:
     found = ranking(np.array([0, 0, 1, 1]), np.array([0.0, 0.0, 1.0, 1.0]))
-    assert found == {"average_precision": 1.0, "roc_auc": 1.0, "brier": 0.0, "ece": 0.0}
+    assert found == pytest.approx(
+        {
+            "average_precision": 1.0,
+            "roc_auc": 1.0,
+            "brier": 0.0,
+            "log_loss": 0.0,
+            "ece": 0.0,
+            "lift_05": 2.0,
+            "lift_10": 2.0,
+            "lift_20": 2.0,
+        }
+    )
+
+
+def test_the_metrics_are_scikit_learns() -> None:
+    y, p = simulated(500)
+    flag = (p > 0.3).astype("int64")
+    found = ranking(y, p) | decisions(y, flag)
+    assert found["brier"] == pytest.approx(brier_score_loss(y, p))
+    assert found["log_loss"] == pytest.approx(log_loss(y, p))
+    assert found["precision"] == pytest.approx(precision_score(y, flag))
+    assert found["recall"] == pytest.approx(recall_score(y, flag))
+
+
+def test_a_lift_is_the_rate_of_the_riskiest_over_that_of_all() -> None:
+    y, p = np.array([1, 1, 1, 0, 0, 1, 0, 0, 0, 0]), np.linspace(1, 0, 10)
+    assert lift(y, p, 0.1) == pytest.approx(1 / 0.4)
+    assert lift(y, p, 0.4) == pytest.approx(0.75 / 0.4)
+
+
+def test_the_lift_of_one_score_for_all_is_one_whatever_their_order() -> None:
+    assert lift(np.repeat([1, 0], [10, 90]), np.full(100, 0.1), 0.05) == pytest.approx(1.0)
+
+
+def test_the_confusion_table_counts_everyone_once() -> None:
+    counts = confusion(np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0]))
+    assert counts == {
+        "churners flagged": 2,
+        "churners missed": 1,
+        "stayers flagged": 1,
+        "stayers left alone": 1,
+    }
 
 
 def test_precision_and_recall_by_hand_and_zero_where_nothing_is_flagged() -> None:
@@ -386,7 +435,7 @@ def test_the_ladder_chart_names_every_rung_and_marks_one() -> None:
 def test_the_curves_chart_marks_the_threshold_where_its_precision_and_recall_are() -> None:
     y, p = simulated(500)
     cut = float(np.sort(p)[400])
-    left, right = curves_chart(y, p, cut, "t").axes
+    left, right, _gains, _flags = curves_chart(y, p, cut, "t").axes
     x, height = (float(v[0]) for v in left.lines[1].get_data())
     assert decisions(y, (p >= cut).astype("int64")) == pytest.approx({"precision": height, "recall": x})
     assert len(right.lines[1].get_xdata()) == 10

@@ -1,0 +1,188 @@
+"""The model card: everything that an evaluation found, on a page that people read, as Markdown and as HTML.
+
+Customers appear in it as counts and rates alone.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+
+import jinja2
+import numpy as np
+import pandas as pd
+from markdown_it import MarkdownIt
+
+from spanishgas.evaluation import leakage, slices
+from spanishgas.evaluation.importance import Importance
+from spanishgas.evaluation.leakage import Finding
+from spanishgas.evaluation.slices import Slice
+from spanishgas.training.experiment import Experiment, Policy
+
+SHOWN_FEATURES = 15
+METRICS = (
+    *("average_precision", "roc_auc", "brier", "log_loss", "ece", "precision", "recall"),
+    *("lift_05", "lift_10", "lift_20", "value_eur"),
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a model once its holdout was opened."""
+
+    experiment: Experiment
+    model: str
+    features: Sequence[str]
+    as_of: date
+    digest: str
+    policy: Policy
+    threshold: float
+    cv: float
+    """Average precision in cross-validation."""
+    openings: int
+    metrics: Mapping[str, float]
+    """`holdout.*` with `.low` and `.high`."""
+    trained: pd.DataFrame
+    held_out: pd.DataFrame
+    """Labelled rows of gold."""
+    findings: Sequence[Finding]
+    slices: Sequence[Slice]
+    importance: Importance
+    beside: Mapping[str, tuple[float, float, float]]
+    """Cross-validated average precision with its interval of E5 and E8, as far as they were run."""
+
+
+def markdown(found: Evaluation, verdict: str) -> str:
+    """The card as Markdown; `verdict` is the gate's, in words."""
+    judged = [s for s in found.slices if s.p_ranking is not None]
+    rows = pd.concat([found.trained, found.held_out], ignore_index=True)
+    return _template().render(
+        experiment=found.experiment,
+        model=found.model,
+        features=found.features,
+        as_of=found.as_of,
+        digest=found.digest,
+        policy=found.policy,
+        threshold=found.threshold,
+        cv=found.cv,
+        openings=found.openings,
+        verdict=verdict,
+        sides=[_side("training", found.trained), _side("holdout", found.held_out)],
+        metrics_table=as_markdown(metrics_table(found.metrics)),
+        judged=len(judged),
+        unjudged=len(found.slices) - len(judged),
+        worse=[f"{s.dimension} {s.value} ({s.words})" for s in judged if s.worse],
+        by_province=any(s.dimension == "province" for s in found.slices),
+        slices_table=as_markdown(slices.table(judged)),
+        leakage_table=as_markdown(leakage.table(found.findings)),
+        waivers=[w for w in found.policy.waivers if not w.features or set(w.features) & set(found.features)],
+        beside=found.beside,
+        beside_table=as_markdown(_beside(found.beside)),
+        tiers_table=as_markdown(found.importance.tiers),
+        importance_table=as_markdown(found.importance.features.head(SHOWN_FEATURES)),
+        texts=_texts(rows),
+        intent=_intent(rows),
+        redundant=_redundant(found.trained, found.features),
+    )
+
+
+def html(card: str, title: str, pictures: Sequence[bytes] = ()) -> str:
+    """The card as one page that needs nothing else; `pictures` are PNGs and stand at its end."""
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
+    encoded = [base64.b64encode(png).decode() for png in pictures]
+    return _environment().get_template("page.html.jinja").render(title=title, body=body, pictures=encoded)
+
+
+def metrics_table(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """Holdout metrics with their intervals."""
+    return pd.DataFrame(
+        [
+            {
+                "holdout metric": name,
+                "value": f"{metrics[f'holdout.{name}']:,.4f}",
+                "95 % interval": " to ".join(
+                    f"{metrics[f'holdout.{name}.{end}']:,.4f}" for end in ("low", "high")
+                ),
+            }
+            for name in METRICS
+        ]
+    )
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, numbers to four places."""
+    cells = [[_cell(v) for v in row] for row in table.to_numpy(dtype=object).tolist()]
+    rows = [[str(c) for c in table.columns], ["---"] * len(table.columns), *cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+
+
+def _side(name: str, rows: pd.DataFrame) -> dict[str, object]:
+    return {"name": name, "rows": len(rows), "churners": int(rows["churn"].sum())}
+
+
+def _beside(found: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "experiment": name,
+                "cross-validated average precision": value,
+                "95 % interval": f"{low:.4f} to {high:.4f}",
+            }
+            for name, (value, low, high) in found.items()
+        ]
+    )
+
+
+def _texts(rows: pd.DataFrame) -> str:
+    told = rows[rows["sentiment_label"].notna()]
+    counts = pd.crosstab(told["churn"].astype(int), told["sentiment_label"])
+    counts = counts.reindex(index=[0, 1], columns=["negative", "positive"], fill_value=0)
+    of = told["churn"].astype(int).value_counts().reindex([0, 1], fill_value=0)
+    return (
+        f"Of {of[0]:,} stayers with a text {counts.loc[0, 'negative']:,} read negative; of {of[1]:,} churners "
+        f"{counts.loc[1, 'positive']:,} read positive. In the source it was 4 of 5,321 and 1 of 1,099: no natural "
+        "signal is that clean."
+    )
+
+
+def _intent(rows: pd.DataFrame) -> str:
+    complaints = rows[rows["customer_intent"] == "Complaint / Escalation"]
+    if complaints.empty:
+        return "No contact was read as a complaint."
+    share = 100 * float((complaints["sentiment_label"] == "negative").mean())
+    return f"Complaints are found by words of mood: {share:.0f} % of {len(complaints):,} complaints read negative."
+
+
+def _redundant(rows: pd.DataFrame, features: Sequence[str]) -> str:
+    """Columns of one value, and numbers that another column repeats up to a factor."""
+    constant = [name for name in features if rows[name].nunique() <= 1]
+    numbers = rows[[f for f in features if f not in constant]].select_dtypes("number").astype("float64")
+    alike = np.triu(numbers.corr().abs().to_numpy() > 1 - 1e-9, k=1)
+    pairs = [
+        f"{numbers.columns[i]} and {numbers.columns[j]}" for i, j in zip(*np.nonzero(alike), strict=True)
+    ]
+    said = [f"of one value: {', '.join(constant)}"] if constant else []
+    said += [f"the same up to a factor: {', '.join(pairs)}"] if pairs else []
+    return f"In these {len(rows):,} training rows, {'; '.join(said) or 'none was found'}."
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("spanishgas.evaluation"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=jinja2.select_autoescape(["html.jinja"]),
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+
+
+def _template() -> jinja2.Template:
+    return _environment().get_template("card.md.jinja")
