@@ -179,6 +179,16 @@ DERIVED: Mapping[str, Table] = {
         },
         key=("customer_id", "month"),
     ),
+    "out_of_fold": Table(
+        {
+            "customer_id": ID,
+            "churn": Field(Kind.FLAG, required=True),
+            "fold": Field(Kind.COUNT, required=True, low=0),
+            "log_odds": NUMBER,
+            "churn_probability": _PROBABILITY,
+        },
+        key=("customer_id",),
+    ),
     "scores": Table(
         {
             "customer_id": ID,

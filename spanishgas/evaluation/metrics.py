@@ -126,9 +126,13 @@ def fold_error(scores: Sequence[float], repeats: int = 1) -> float:
 
 def fold_interval(scores: Sequence[float], repeats: int = 1, level: float = 0.95) -> tuple[float, float]:
     """Student's t interval of a mean over folds, by the corrected error of `fold_error`."""
-    mean, error = float(np.mean(scores)), fold_error(scores, repeats)
-    half = float(stats.t.ppf(0.5 + level / 2, len(scores) - 1)) * error
+    mean, half = float(np.mean(scores)), fold_half_width(scores, repeats, level)
     return mean - half, mean + half
+
+
+def fold_half_width(scores: Sequence[float], repeats: int = 1, level: float = 0.95) -> float:
+    """Half the width of `fold_interval`."""
+    return float(stats.t.ppf(0.5 + level / 2, len(scores) - 1)) * fold_error(scores, repeats)
 
 
 def with_intervals(

@@ -30,6 +30,7 @@ LAYERS: Mapping[str, str] = {
     "silver_customer": "silver",
     "silver_customer_month": "silver",
     "gold_master": "gold",
+    "out_of_fold": "experiments",
     "scores": "scored",
     "recommendations": "scored",
     "treatments": "scored",

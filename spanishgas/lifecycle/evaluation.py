@@ -26,8 +26,9 @@ from spanishgas.evaluation.value import realised_value
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import gate, registry, runs
-from spanishgas.lifecycle.experiments import CHOSEN, SOURCES, chosen_run, training_side
+from spanishgas.lifecycle.experiments import SOURCES, chosen_run, training_side
 from spanishgas.lifecycle.gate import Verdict
+from spanishgas.lifecycle.outcome import CHOSEN
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.standing import DIGEST, PASSED, REFUSED, VERDICT, WORDS, digest_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -13,15 +14,14 @@ from spanishgas import code
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.card import as_markdown
-from spanishgas.evaluation.metrics import fold_interval, ranking, with_intervals
 from spanishgas.evaluation.selection import Compared, Rung, Step, choose, steps
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import runs
+from spanishgas.lifecycle import outcome, runs
+from spanishgas.lifecycle.outcome import CHOSEN
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.trials import STUDY, TrialRuns
 from spanishgas.settings import settings
-from spanishgas.training.calibration import calibrated
 from spanishgas.training.experiment import (
     Experiment,
     ModelKind,
@@ -37,10 +37,9 @@ from spanishgas.training.experiment import (
 )
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import in_holdout, labelled, matrix
-from spanishgas.training.search import Chosen, Shared, Trial, search
+from spanishgas.training.search import Shared, Trial, search
 
 log = logging.getLogger("spanishgas")
-CHOSEN = "chosen.json"
 START, FRESH_FOLDS = "warm_start", "fresh_folds"
 SOURCES = ("training", "features", "evaluation")
 PROTOCOL = (
@@ -65,12 +64,17 @@ def training_gold(lake: Lake) -> Snapshot:
     )
 
 
+def training_rows(gold: pd.DataFrame, policy: Policy) -> pd.DataFrame:
+    """The labelled rows of `gold` that are not held out."""
+    rows = labelled(gold)
+    return rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
+
+
 def training_side(
     gold: pd.DataFrame, experiment: Experiment, model: ModelKind, policy: Policy, seed: int
 ) -> Training:
     """The rows of `gold` that may choose, as the experiment's matrix."""
-    rows = labelled(gold)
-    rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
+    rows = training_rows(gold, policy)
     tiers = load_tiers()
     features = experiment.features(tiers, linear=model.linear)
     kinds = {f: str(tiers.kind(f)) for f in features}
@@ -122,7 +126,8 @@ def run_experiment(
     fingerprint = code.fingerprint("experiment", searched, trials, patience, policy.repeats)
     if reuse and (known := runs.find({"stage": "experiment", "fingerprint": fingerprint})):
         return str(known[0].info.run_id)
-    training = training_side(gold.pandas(), experiment, model, policy, seed)
+    table = gold.pandas()
+    training = training_side(table, experiment, model, policy, seed)
     title = study or f"{name} {model}"
     names = {"experiment": name, "model": str(model), "study": title}
     tags = names | {
@@ -141,11 +146,14 @@ def run_experiment(
     }
     with runs.stage("experiment", title, tags=tags, params=params) as run:
         run.read(gold, "training")
-        children, done = TrialRuns(run, searched, names), 0
+        tracking = Stopwatch()
+        with tracking:
+            children, done = TrialRuns(run, searched, names), 0
 
         def on_trial(trial: Trial) -> None:
             nonlocal done
-            children.record(trial, start.source if trial.number == 1 and start.params else "")
+            with tracking:
+                children.record(trial, start.source if trial.number == 1 and start.params else "")
             done += 1
             progress(title, done, trials)
 
@@ -158,9 +166,25 @@ def run_experiment(
             (start.params,) if start.params else (),
         )
         chosen = search(training, space, trials, on_trial, shared)
-        _log_result(run, experiment, training, chosen, gold)
-        children.settle()
+        with tracking:
+            children.settle()
+        run.log(metrics={"search.tracking_seconds": tracking.seconds})
+        ids = training_rows(table, policy)["customer_id"]
+        outcome.keep(run, experiment, training, chosen, gold, ids, policy, lake, shared)
     return run.run_id
+
+
+@dataclass
+class Stopwatch:
+    """Seconds spent within it."""
+
+    seconds: float = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *fault: object) -> None:
+        self.seconds += time.perf_counter() - self._began
 
 
 @dataclass(frozen=True)
@@ -184,46 +208,6 @@ def _neighbours_best(
                     Start(f"published, then {lower} trial {chosen['trial']}", params) if params else Start()
                 )
     return Start()
-
-
-def _log_result(
-    run: StageRun, experiment: Experiment, training: Training, chosen: Chosen, gold: Snapshot
-) -> None:
-    found = calibrated(chosen.margins, training.y, training.folds, training.seed)
-    values = ranking(training.y, found.probability) | {
-        "average_precision": sum(chosen.fold_scores) / len(chosen.fold_scores)
-    }
-    intervals = {"average_precision": fold_interval(chosen.fold_scores, training.repeats)}
-    run.log(
-        params={f"best.{k}": v for k, v in chosen.best.params.items()} | {"best.trial": chosen.best.number},
-        metrics=with_intervals("cv", values, intervals)
-        | {f"cv.brier.{curve}": score for curve, score in found.brier.items()}
-        | {"search.average_precision": chosen.best.score},
-        series={"cv.fold.average_precision": chosen.fold_scores},
-    )
-    run.document(
-        {
-            "experiment": experiment.id,
-            "model": training.model,
-            "params": chosen.best.params,
-            "trial": chosen.best.number,
-            "features": list(training.features),
-            "fold_scores": chosen.fold_scores,
-            "repeats": training.repeats,
-            "seed": training.seed,
-            "gold": gold.manifest.digest,
-            "as_of": gold.manifest.as_of.isoformat(),
-        },
-        CHOSEN,
-    )
-    low, high = intervals["average_precision"]
-    run.describe(
-        f"**{experiment.question}** {training.model} on {len(training.features)} features "
-        f"({', '.join(experiment.tiers)}): average precision **{values['average_precision']:.3f}** "
-        f"({low:.3f} to {high:.3f}) on {training.repeats} x {training.folds} fresh folds that the search did not "
-        f"see, from the best of {len(chosen.trials)} trials ({sum(t.pruned for t in chosen.trials)} pruned). "
-        "The holdout was not opened."
-    )
 
 
 def run_ladder(

@@ -77,9 +77,9 @@ class StageRun:
         """The description that the UI shows on the run's page."""
         MlflowClient().set_tag(self.run_id, "mlflow.note.content", markdown)
 
-    def figure(self, figure: Figure, path: str) -> None:
+    def figure(self, figure: Figure, path: str, dpi: int = 80) -> None:
         """A picture as artefact."""
-        mlflow.log_figure(figure, path)
+        mlflow.log_figure(figure, path, save_kwargs={"dpi": dpi})
 
     def document(self, content: Mapping[str, Any], path: str) -> None:
         """A JSON artefact."""

@@ -52,6 +52,7 @@ class TrialRuns:
         if trial.owner != self.parent.run_id and _lives(trial.owner, but_finished=True):
             return
         state = "pruned" if trial.pruned else "completed"
+        words = f"Average precision {trial.score:.4f} on the search's folds, {state} after {len(trial.scores)} of them."
         runs.child(
             self.parent,
             f"{self.tags['experiment']} {self.tags['model']} trial {trial.number}",
@@ -63,6 +64,7 @@ class TrialRuns:
                 KEY: str(trial.key),
                 "trial": str(trial.number),
                 "state": state,
+                "mlflow.note.content": words,
             }
             | ({"warm_start": start} if start else {}),
             params=trial.params,

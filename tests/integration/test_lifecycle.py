@@ -24,6 +24,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.evaluation import card
+from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
@@ -221,6 +222,58 @@ def test_how_the_threshold_was_chosen_is_logged_with_its_sensitivity(chain: Chai
         mlflow.artifacts.download_artifacts(f"runs:/{run.info.run_id}/threshold_sensitivity.md")
     ).read_text()
     assert words.count("| uplift |") == 3
+
+
+def test_every_cross_validated_metric_has_an_interval_and_every_fold_its_value(chain: Chain) -> None:
+    run = runs.find({"stage": "experiment", "experiment": "E5"})[0]
+    policy = load_policy()
+    for name in set(card.METRICS) - {"value_eur"}:
+        low, value, high = (run.data.metrics[f"cv.{name}{end}"] for end in (".low", "", ".high"))
+        assert low <= value <= high
+        history = MlflowClient().get_metric_history(run.info.run_id, f"cv.fold.{name}")
+        repeats = policy.repeats if name == "average_precision" else 1
+        assert len(history) == repeats * policy.folds
+
+
+def test_an_experiment_says_what_it_read_and_which_code_ran(chain: Chain) -> None:
+    tags = runs.find({"stage": "experiment", "experiment": "E5"})[0].data.tags
+    assert (tags["data.uri"], tags["data.digest"]) == (chain.gold.uri, chain.gold.manifest.digest)
+    assert tags["code.dirty"] in ("true", "false")
+    assert tags["code.commit"]
+
+
+def test_an_experiment_leaves_curves_tables_and_the_searchs_own_plots(chain: Chain) -> None:
+    run_id = runs.find({"stage": "experiment", "experiment": "E5"})[0].info.run_id
+    assert {"out_of_fold.png", "confusion.json", "folds.json", "search"} <= artifacts(run_id)
+    plots = {a.path for a in MlflowClient().list_artifacts(run_id, "search")}
+    assert {"search/search.html", "search/history.png", "search/slices.png"} <= plots
+
+
+def test_the_confusion_table_counts_every_training_customer(chain: Chain) -> None:
+    run = runs.find({"stage": "experiment", "experiment": "E5"})[0]
+    (counts,) = runs.artifact(run.info.run_id, "confusion.json")["data"]
+    assert sum(counts) == (~in_holdout(labelled_gold()["customer_id"], load_policy().holdout)).sum()
+    assert counts[0] / (counts[0] + counts[1]) == pytest.approx(run.data.metrics["cv.recall"])
+
+
+def test_out_of_fold_predictions_are_a_table_of_the_training_customers_in_the_lake(chain: Chain) -> None:
+    run = runs.find({"stage": "experiment", "experiment": "E5"})[0]
+    snapshot = chain.lake.at(run.data.tags["out_of_fold.digest"], "out_of_fold")
+    rows, gold = snapshot.pandas(), chain.gold.pandas()
+    trained = gold[~in_holdout(gold["customer_id"], load_policy().holdout)]
+    assert set(rows["customer_id"]) == set(trained["customer_id"])
+    assert rows.set_index("customer_id")["churn"].equals(
+        trained.set_index("customer_id")["churn"].astype("int64")
+    )
+    assert ranking(rows["churn"].to_numpy(), rows[PROBABILITY].to_numpy())["brier"] == pytest.approx(
+        run.data.metrics["cv.brier"]
+    )
+    assert (snapshot.uri, snapshot.manifest.run_id) == (run.data.tags["out_of_fold"], run.info.run_id)
+
+
+@pytest.mark.parametrize("stage", ["experiment", "trial", "ladder", "evaluate"])
+def test_every_run_says_in_words_what_it_shows(chain: Chain, stage: str) -> None:
+    assert all("average" in run.data.tags["mlflow.note.content"].lower() for run in runs_of(stage))
 
 
 def test_a_ladder_leaves_a_list_a_table_and_a_chart(chain: Chain) -> None:
