@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 from mlflow.entities import Run
@@ -275,10 +276,13 @@ def _configuration() -> list[object]:
 def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
     winner = next(c.rung for c in compared if c.chosen)
     run.document({"runs": [c.rung.run_id for c in compared], "chosen": winner.run_id}, "ladder.json")
-    table = as_markdown(ladder_table(compared))
-    pays = "\n".join(f"- {step.words}" for step in steps([c.rung for c in compared]))
-    words = "\n\n".join(part for part in (sentence(compared), table, PROTOCOL, pays) if part)
+    for c in compared:
+        of = StageRun(c.rung.run_id, run.experiment_id)
+        figures = {"ladder.behind": c.behind, "ladder.standard_error": c.standard_error}
+        of.log(metrics=figures, tags={"ladder": run.run_id, "chosen": str(c.chosen).lower()})
+    words = ladder_words(compared)
     run.text(words, "ladder.md")
+    run.tables({"ladder_table.json": ladder_table(compared)})
     run.figure(charts.ladder_chart(compared), "ladder.png")
     run.log(
         metrics={"cv.average_precision": winner.score},
@@ -288,7 +292,25 @@ def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
             "chosen.run": winner.run_id,
         },
     )
-    run.describe(words)
+    run.describe(f"{words}\n\nIts runs, to sort and compare: `tags.ladder = '{run.run_id}'`.")
+
+
+def ladder_words(compared: Sequence[Compared]) -> str:
+    """The ladder as Markdown: what it found, its table, how it was measured, and whether each tier pays."""
+    pays = "\n".join(f"- {step.words}" for step in steps([c.rung for c in compared]))
+    table = as_markdown(ladder_table(compared))
+    return "\n\n".join(part for part in (sentence(compared), table, PROTOCOL, pays) if part)
+
+
+def write_ladder(compared: Sequence[Compared], folder: Path) -> list[Path]:
+    """The ladder as files for a document: ladder.md, ladder.png and ladder.svg in `folder`, made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words, chart = folder / "ladder.md", charts.ladder_chart(compared)
+    words.write_text(ladder_words(compared) + "\n", encoding="utf-8")
+    pictures = [folder / "ladder.png", folder / "ladder.svg"]
+    for picture in pictures:
+        chart.savefig(picture, dpi=110, metadata={"Date": None} if picture.suffix == ".svg" else None)
+    return [words, *pictures]
 
 
 def sentence(compared: Sequence[Compared]) -> str:

@@ -31,7 +31,7 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import compare as versions
 from spanishgas.lifecycle import evaluation, gate, promotion, registry, runs
 from spanishgas.lifecycle.evaluation import Evaluated
-from spanishgas.lifecycle.experiments import run_experiment, run_ladder, training_side
+from spanishgas.lifecycle.experiments import run_experiment, run_ladder, training_side, write_ladder
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.monitoring.drift import Drift, compare, drift, effects
 from spanishgas.scoring.reasons import GENERIC
@@ -278,6 +278,23 @@ def test_every_run_says_in_words_what_it_shows(chain: Chain, stage: str) -> None
 
 def test_a_ladder_leaves_a_list_a_table_and_a_chart(chain: Chain) -> None:
     assert {"ladder.json", "ladder.md", "ladder.png"} <= artifacts(runs_of("ladder")[0].info.run_id)
+
+
+def test_a_ladder_is_one_sortable_comparison(chain: Chain) -> None:
+    (ladder,) = runs_of("ladder")
+    assert "ladder_table.json" in ladder.data.tags["mlflow.loggedArtifacts"]
+    assert f"tags.ladder = '{ladder.info.run_id}'" in ladder.data.tags["mlflow.note.content"]
+    found = runs.find({"ladder": ladder.info.run_id})
+    assert {r.info.run_id for r in found} == {c.rung.run_id for c in chain.ladder}
+    assert min(r.data.metrics["ladder.behind"] for r in found) == 0
+    assert sum(r.data.tags["chosen"] == "true" for r in found) == 1
+
+
+def test_a_ladder_is_written_as_files_that_are_the_same_every_time(chain: Chain, tmp_path: Path) -> None:
+    first, again = (write_ladder(chain.ladder, tmp_path / name) for name in ("a", "b"))
+    assert [p.name for p in first] == ["ladder.md", "ladder.png", "ladder.svg"]
+    assert "| E5 | xgboost | 56 |" in first[0].read_text()
+    assert [p.read_bytes() for p in first[:2]] == [p.read_bytes() for p in again[:2]]
 
 
 def test_exactly_one_rung_is_chosen_and_the_ladder_names_it(chain: Chain) -> None:
