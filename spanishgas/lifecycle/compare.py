@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from spanishgas.evaluation.card import as_markdown
+from spanishgas.evaluation.card import as_markdown as markdown
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
@@ -74,13 +74,13 @@ def as_markdown(found: Comparison) -> str:
         f"Version {found.before} against version {found.after} on {found.customers:,} customers: {count:,} change "
         "their tier.",
         "",
-        as_markdown(found.tiers.reset_index(names=f"{found.before} \\ {found.after}")),
+        markdown(found.tiers.reset_index(names=f"{found.before} \\ {found.after}")),
     ]
     if count:
         top = (
             found.features.head(2 * FEATURES).rename_axis("feature").reset_index(name="mean change, log odds")
         )
-        lines += ["", as_markdown(top), "", markdown(found.moved.head(MOST))]
+        lines += ["", markdown(top), "", markdown(found.moved.head(MOST))]
     if count > MOST:
         lines.append(f"\nand {count - MOST:,} more: --out FILE.csv lists them all")
     return "\n".join(lines)
