@@ -12,6 +12,7 @@ BENCHMARKS = {
         "benchmarks.fit_churn",
         "the simulator's coefficients of churn, fitted to the published tables",
     ),
+    "gate-curve": ("benchmarks.gate_curve", "how often the gate passes equal and worse challengers"),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
     "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),
     "spark": ("benchmarks.spark_roll_up", "the roll-up on Spark beside DuckDB (extra spark)"),

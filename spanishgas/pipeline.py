@@ -20,7 +20,7 @@ from spanishgas.lake import Lake, Place
 from spanishgas.lifecycle import lineage, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
-from spanishgas.lifecycle.experiments import run_experiment, run_ladder, sentence
+from spanishgas.lifecycle.experiments import run_experiment, run_ladder, sentence, start_from
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.standing import ROLLED_BACK
@@ -114,9 +114,15 @@ def act(ladder: list[Compared], evaluated: Evaluated, *, lake: Lake) -> Found:
 
 
 def retrain(trials: int, *, lake: Lake, seed: int, progress: Progress) -> Evaluated:
-    """Train the champion's experiment again on the newest labelled gold, and promote it if the gate says so."""
+    """Search the champion's experiment again on the newest labelled gold, from its parameters, and judge the winner.
+
+    It is promoted if its gate passed and the policy lets a machine promote; else it stays the challenger, with its
+    verdict, and the champion is untouched.
+    """
     champion = registry.aliases().get(Alias.CHAMPION)
-    tags = registry.resolve(champion).tags if champion else {"experiment": "E5", "model": ModelKind.XGBOOST}
+    version = registry.resolve(champion) if champion else None
+    tags = version.tags if version else {"experiment": "E5", "model": ModelKind.XGBOOST}
+    start = start_from(registry.experiment_run(version)) if version else None
     title = f"retrain {tags['experiment']} {tags['model']}"
     with runs.stage("retrain", title, params={"trials": trials, "seed": seed}):
         run_id = run_experiment(
@@ -125,6 +131,7 @@ def retrain(trials: int, *, lake: Lake, seed: int, progress: Progress) -> Evalua
             trials=trials,
             lake=lake,
             seed=seed,
+            start=start,
             reuse=True,
             progress=progress,
         )

@@ -1,4 +1,4 @@
-"""An HTTP proxy before an S3 server, which answers some requests itself as S3 does when it is busy or overtaken."""
+"""An HTTP proxy before an S3 or tracking server, which answers some requests itself as S3 does when it is busy."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def proxy(
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_POST = do_DELETE = handle_one
+        do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = handle_one
 
         def log_message(self, format: str, *args: object) -> None:
             """Nothing: a test says what it saw."""

@@ -39,6 +39,7 @@ for verb in (
     lifecycle.reconcile,
     lifecycle.lineage,
     lifecycle.compare,
+    lifecycle.reproduce,
     scoring.score,
     scoring.drift,
     chain.retrain,

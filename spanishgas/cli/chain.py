@@ -30,8 +30,8 @@ def main(
     show(pipeline.summary(found))
 
 
-def retrain(lake: LakeOption = settings().lake, trials: Trials = 25, seed: Seed = 7) -> None:
-    """Train the champion's experiment again on the newest labels, and promote it if the gate says so."""
+def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed = 7) -> None:
+    """Train the champion's experiment again on the newest labels, and promote it if gate and policy say so."""
     from spanishgas import pipeline
 
     tracked()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from spanishgas.cli.options import AUTO, LakeOption, Reason, at_least, given, tracked
+from spanishgas.errors import DataError
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
 
@@ -19,9 +20,11 @@ def evaluate(
 ) -> None:
     """Fit, calibrate and register the chosen experiment, open the holdout once, and write the gate's verdict."""
     from spanishgas.lifecycle import evaluation
+    from spanishgas.progress import show
 
     tracked()
     done = evaluation.evaluate(given(of), lake=Lake(lake))
+    show(done.verdict.table())
     typer.echo(f"version {done.version.version}, gate {done.verdict.words}")
     if not done.verdict.passed:
         typer.echo("not promoted")
@@ -123,3 +126,17 @@ def compare(
     show(versions.as_markdown(found))
     if out:
         found.moved.to_csv(out, index=False)
+
+
+def reproduce(
+    version: Annotated[str, typer.Argument(help="Version number or alias.")] = "champion",
+    lake: LakeOption = settings().lake,
+) -> None:
+    """Fit a version again from its recorded data, code and parameters, and compare the predictions."""
+    from spanishgas.lifecycle import reproduce as again
+
+    tracked()
+    found = again.reproduce(version, Lake(lake))
+    typer.echo(found.words)
+    if not found.equal:
+        raise DataError(f"version {version} was not reproduced to the last digit")

@@ -26,6 +26,7 @@ from spanishgas.evaluation.value import realised_value
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import gate, registry, runs
+from spanishgas.lifecycle.evidence import gather
 from spanishgas.lifecycle.experiments import SOURCES, chosen_run, training_side
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.outcome import CHOSEN
@@ -68,8 +69,8 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
     run_id = run_id or chosen_run(lake)
     chosen, policy = runs.artifact(run_id, CHOSEN), load_policy()
     gold = lake.at(chosen["gold"], "gold_master")
-    fingerprint = code.fingerprint("evaluate", chosen, as_data(policy), code.digest(*SOURCES, "lifecycle"))
-    if known := registry.find({"fingerprint": fingerprint}):
+    made_from = fingerprint(chosen, policy)
+    if known := registry.find({"fingerprint": made_from}):
         left = runs.artifact(known.run_id or "", "verdict.json")
         return Evaluated(known, Verdict.model_validate(left["verdict"]), left["metrics"])
     title = f"{chosen['experiment']} {chosen['model']}"
@@ -79,7 +80,7 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
         "of_run": run_id,
         "seed": chosen["seed"],
     }
-    with runs.stage("evaluate", f"evaluate {title}", params=params, tags={"fingerprint": fingerprint}) as run:
+    with runs.stage("evaluate", f"evaluate {title}", params=params, tags={"fingerprint": made_from}) as run:
         run.read(gold, "training")
         experiment, kind = load_experiment(chosen["experiment"]), ModelKind.of(chosen["model"])
         training = training_side(gold.pandas(), experiment, kind, policy, chosen["seed"])
@@ -91,11 +92,29 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
         metrics = opened.metrics(chosen["seed"])
         mlflow.log_metrics(metrics, model_id=info.model_id, dataset=runs.dataset(gold))
         found = _study(opened, metrics, gold, training, model, chosen, policy)
-        verdict = gate.judge(metrics, policy)
+        verdict = gate.judge(
+            gather(
+                model,
+                info.model_uri,
+                gold.pandas(),
+                opened.rows,
+                metrics,
+                found.findings,
+                found.slices,
+                policy,
+                chosen["seed"],
+            ),
+            policy,
+        )
         run.document({"verdict": verdict.model_dump(mode="json"), "metrics": metrics}, "verdict.json")
         _leave(run, found, opened, model, verdict)
-        version = _register(run, info.model_uri, chosen, gold, verdict, found, fingerprint)
+        version = _register(run, info.model_uri, chosen, gold, verdict, found, made_from)
     return Evaluated(version, verdict, metrics)
+
+
+def fingerprint(chosen: Mapping[str, Any], policy: Policy) -> str:
+    """Digest of what makes a version: the chosen experiment, the policy and the code that fits and judges."""
+    return code.fingerprint("evaluate", chosen, as_data(policy), code.digest(*SOURCES, "lifecycle"))
 
 
 def _log_choices(run: StageRun, fitted: Fitted, y: np.ndarray[Any, Any], policy: Policy) -> None:

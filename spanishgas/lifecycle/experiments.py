@@ -95,6 +95,7 @@ def run_experiment(
     study: str | None = None,
     workers: int = 1,
     patience: int | None = None,
+    start: Start | None = None,
     reuse: bool = False,
     progress: Progress = silent,
 ) -> str:
@@ -104,7 +105,8 @@ def run_experiment(
     data with the same seed and number of trials.
 
     A search of the same data, space, seed and code that was begun before, or elsewhere on the same study storage, is
-    continued to `trials` ended ones. With `reuse`, a finished run of the same data, parameters and code is taken
+    continued to `trials` ended ones. `start` is tried right after the published parameters; the best of the rung below
+    if none is given. With `reuse`, a finished run of the same data, parameters and code is taken
     instead of running again.
     """
     experiment, model, policy = load_experiment(name), ModelKind.of(model_name), load_policy()
@@ -112,7 +114,7 @@ def run_experiment(
     if trials < 1:
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
     gold = training_gold(lake)
-    start = _neighbours_best(name, model, space, gold, seed, trials)
+    start = start or _neighbours_best(name, model, space, gold, seed, trials)
     searched = code.fingerprint(
         "search",
         gold.manifest.digest,
@@ -194,6 +196,13 @@ class Start:
 
     source: str = "published"
     params: Mapping[str, Value] = field(default_factory=dict)
+
+
+def start_from(run_id: str) -> Start:
+    """The parameters that a finished experiment run chose, where its search space still admits them."""
+    chosen = runs.artifact(run_id, CHOSEN)
+    params = load_search().of(ModelKind.of(chosen["model"])).admitted(chosen["params"])
+    return Start(f"published, then those of run {run_id}", params) if params else Start()
 
 
 def _neighbours_best(

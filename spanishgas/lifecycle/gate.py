@@ -1,17 +1,34 @@
 """The gate: one verdict per version, fail closed.
 
 A check that cannot be computed has failed. Every refusal names the value, the limit and the way out; what the policy
-tolerates is a named, dated waiver that is shown with the verdict.
+tolerates is a named, dated waiver that is shown with the verdict. A first champion has nobody to be compared with: in
+place of that, the lower end of its average precision must lie above twice the churn rate, which is what chance reaches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from spanishgas.training.experiment import Policy, Waiver
+from spanishgas.evaluation.leakage import Finding
+from spanishgas.evaluation.paired import Difference
+from spanishgas.evaluation.slices import Slice
+from spanishgas.training.experiment import GateLimits, Policy, Waiver
+
+CHANCE_TIMES = 2.0
+"""A first champion's average precision must surely exceed the churn rate this many times."""
+FIRST, SIGNATURE = "first champion", "signature"
+
+
+class Bound(StrEnum):
+    """On which side of the limit the value must lie."""
+
+    AT_LEAST = "at least"
+    AT_MOST = "at most"
 
 
 class Check(BaseModel):
@@ -25,6 +42,15 @@ class Check(BaseModel):
     interval: tuple[float, float] | None
     passed: bool
     way_out: str
+    bound: Bound = Bound.AT_LEAST
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        """Value and limit in a few words."""
+        value = "missing" if self.value is None else f"{self.value:.3f}"
+        between = f" ({self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else ""
+        return f"{self.name} is {value}{between}, the limit is {self.bound} {self.limit:.2f}"
 
 
 class Verdict(BaseModel):
@@ -42,51 +68,246 @@ class Verdict(BaseModel):
 
     @property
     def words(self) -> str:
-        """The verdict in a line: what passed, or each refusal with its value, limit and way out."""
+        """The verdict in a line: the first check where all passed, or each refusal with value, limit and way out."""
         if self.passed:
-            return "passed: " + ", ".join(
-                f"{c.name} {c.value:.3f} (limit {c.limit:.2f})" for c in self.checks
-            )
-        return "refused: " + "; ".join(
-            f"{c.name} is {'missing' if c.value is None else f'{c.value:.3f}'}, the limit is {c.limit:.2f}: {c.way_out}"
-            for c in self.checks
-            if not c.passed
-        )
+            return f"passed: {self.checks[0].words}; {len(self.checks)} checks in all"
+        return "refused: " + "; ".join(f"{c.words}: {c.way_out}" for c in self.checks if not c.passed)
 
     def table(self) -> str:
-        """The verdict as a Markdown table, for the version's description."""
-        lines = ["| check | value | interval | limit | |", "|---|---|---|---|---|"]
+        """The verdict as a Markdown table, for the version's description and the terminal."""
+        lines = ["| check | value | 95 % interval | limit | |", "|---|---|---|---|---|"]
         for c in self.checks:
             value = "missing" if c.value is None else f"{c.value:.4f}"
             interval = f"{c.interval[0]:.4f} to {c.interval[1]:.4f}" if c.interval else ""
-            lines.append(
-                f"| {c.name} | {value} | {interval} | {c.limit} | {'passed' if c.passed else 'refused'} |"
-            )
+            outcome = ("passed" if c.passed else "**refused**") + (f", {c.note}" if c.note else "")
+            lines.append(f"| {c.name} | {value} | {interval} | {c.bound} {c.limit:.4g} | {outcome} |")
         lines += [f"\nWaived ({w.date}): {w.check}. {w.reason}" for w in self.waivers]
         return "\n".join(lines)
 
 
-def judge(metrics: Mapping[str, float], policy: Policy) -> Verdict:
-    """The verdict on a version from its holdout metrics (`holdout.*`, as evaluate logs them)."""
-    floor = at_least(
-        metrics,
-        "holdout.average_precision",
-        policy.gate.min_average_precision,
-        "train on more customers or trials, or evaluate another experiment",
+@dataclass(frozen=True)
+class Against:
+    """The candidate less the champion, on the same held-out customers."""
+
+    champion: str
+    differences: Mapping[str, Difference]
+    champion_value: float
+    """EUR that the champion's offers would have brought."""
+    signature_changes: int
+    """Columns of the signature that came, went or changed their type."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a version is judged by; None is what could not be computed, and fails."""
+
+    metrics: Mapping[str, float]
+    """`holdout.*`, as evaluate logs them."""
+    churn_rate: float | None = None
+    calibration_by_chance: float | None = None
+    contract_faults: int | None = None
+    findings: Sequence[Finding] | None = None
+    slices: Sequence[Slice] | None = None
+    megabytes: float | None = None
+    seconds_per_thousand: float | None = None
+    dirty: bool = True
+    first: bool = False
+    """Whether there is no champion to be compared with."""
+    against: Against | None = None
+
+
+def judge(evidence: Evidence, policy: Policy) -> Verdict:
+    """The verdict on a version from its evidence; every check is there whether or not it could be computed."""
+    limits = policy.gate
+    checks = [
+        *_quality(evidence, limits, policy.threshold.min_recall),
+        _most("input.contract", evidence.contract_faults, 0, "build gold again: it breaks its own contract"),
+        *_leakage(evidence.findings),
+        _slices(evidence.slices, limits),
+        _most("artefact.megabytes", evidence.megabytes, limits.max_megabytes, "fewer or smaller trees"),
+        _most(
+            "artefact.seconds_per_1000",
+            evidence.seconds_per_thousand,
+            limits.max_seconds_per_thousand,
+            "fewer or smaller trees, or evaluate on a machine that is less busy",
+        ),
+        *([_first(evidence)] if evidence.first else _against(evidence, policy)),
+    ]
+    if limits.clean_work_tree:
+        checks.append(
+            _most("code.dirty", float(evidence.dirty), 0, "commit the work tree, then evaluate again")
+        )
+    return Verdict(checks=checks, waivers=policy.waivers)
+
+
+def _quality(evidence: Evidence, limits: GateLimits, min_recall: float) -> list[Check]:
+    known = evidence.metrics
+    by_chance = evidence.calibration_by_chance
+    tolerated = (
+        limits.max_calibration_error if by_chance is None else max(limits.max_calibration_error, by_chance)
     )
-    return Verdict(checks=[floor], waivers=policy.waivers)
+    recall = known.get("holdout.recall.high")
+    return [
+        _least(
+            "holdout.average_precision",
+            known.get("holdout.average_precision"),
+            limits.min_average_precision,
+            "train on more customers or trials, or evaluate another experiment",
+            interval=_interval(known, "holdout.average_precision"),
+        ),
+        _most(
+            "holdout.ece",
+            known.get("holdout.ece") if by_chance is not None else None,
+            tolerated,
+            "recalibrate: look at the calibration curve of the run",
+            interval=_interval(known, "holdout.ece"),
+            note="chance alone reaches more than the policy's limit" if tolerated == by_chance else "",
+        ),
+        _least(
+            "holdout.recall",
+            known.get("holdout.recall"),
+            min_recall,
+            "lower the threshold's min_recall, or find a model that ranks better",
+            interval=_interval(known, "holdout.recall"),
+            decides=recall,
+            note="its upper end decides",
+        ),
+        _least(
+            "holdout.value_eur",
+            known.get("holdout.value_eur"),
+            limits.min_value_eur,
+            "its offers cost more than they bring: look at the threshold and the offers in policy.yaml",
+            interval=_interval(known, "holdout.value_eur"),
+        ),
+    ]
 
 
-def at_least(metrics: Mapping[str, float], name: str, limit: float, way_out: str) -> Check:
-    """Passes if the metric is there, is a number and reaches `limit` as a point."""
-    value = metrics.get(name)
-    known = value is not None and math.isfinite(value)
-    low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
+def _leakage(findings: Sequence[Finding] | None) -> list[Check]:
+    if not findings:
+        return [_most("leakage", None, 0, "run the leakage checks: spanishgas evaluate does")]
+    return [
+        Check(
+            name=f"leakage.{f.name}",
+            value=f.value if math.isfinite(f.value) else None,
+            limit=f.limit,
+            interval=None,
+            passed=not f.refuses,
+            way_out=f.way_out,
+            bound=Bound.AT_MOST,
+            note="declared, waived" if f.found and f.declared else "",
+        )
+        for f in findings
+    ]
+
+
+def _slices(slices: Sequence[Slice] | None, limits: GateLimits) -> Check:
+    worse = [f"{s.dimension} {s.value}" for s in slices or [] if s.worse]
+    return _most(
+        "slices.worse",
+        float(len(worse)) if slices else None,
+        limits.max_worse_slices,
+        "look at slices.json of the run: more rows or features for these customers",
+        note=", ".join(worse),
+    )
+
+
+def _first(evidence: Evidence) -> Check:
+    low = evidence.metrics.get("holdout.average_precision.low")
+    rate = evidence.churn_rate
+    return _least(
+        FIRST,
+        evidence.metrics.get("holdout.average_precision") if rate is not None else None,
+        math.nan if rate is None else CHANCE_TIMES * rate,
+        "it is hardly better than chance: look at features and labels",
+        interval=_interval(evidence.metrics, "holdout.average_precision"),
+        decides=low,
+        note="nobody to compare it with; its lower end decides",
+    )
+
+
+def _against(evidence: Evidence, policy: Policy) -> list[Check]:
+    """Not surely worse is not enough: the interval's lower end must lie above the margin."""
+    found, limits = evidence.against, policy.gate.champion
+    out = "keep the champion, or gather more held-out customers if the interval is wide"
+    ranked = found.differences["average_precision"] if found else None
+    valued = found.differences["value_eur"] if found else None
+    loss = limits.value_margin * abs(found.champion_value) if found else 0.0
+    declared = any(w.check == SIGNATURE for w in policy.waivers)
+    note = f"against version {found.champion}" if found else "the champion could not be asked"
+    signature = _most(
+        SIGNATURE,
+        float(found.signature_changes) if found else None,
+        0,
+        f"callers send other columns: declare it, a waiver '{SIGNATURE}' in policy.yaml",
+        note="declared, waived" if declared and found and found.signature_changes else "",
+    )
+    if declared and found:
+        signature = signature.model_copy(update={"passed": True})
+    return [
+        _difference("champion.average_precision", ranked, -limits.average_precision_margin, out, note),
+        _difference("champion.value_eur", valued, -loss, out, note),
+        signature,
+    ]
+
+
+def _difference(name: str, found: Difference | None, limit: float, way_out: str, note: str) -> Check:
+    return _least(
+        f"{name}.difference",
+        found.value if found else None,
+        limit,
+        way_out,
+        interval=(found.low, found.high) if found else None,
+        decides=found.low if found else None,
+        note=f"{note}; its lower end decides",
+    )
+
+
+def _least(
+    name: str,
+    value: float | None,
+    limit: float,
+    way_out: str,
+    *,
+    interval: tuple[float, float] | None = None,
+    decides: float | None = math.inf,
+    note: str = "",
+) -> Check:
+    """Passes if `value`, or `decides` where it is given, is a number of at least `limit`."""
+    judged = value if decides == math.inf else decides
+    known = all(v is not None and math.isfinite(v) for v in (value, judged))
     return Check(
         name=name,
         value=value if known else None,
         limit=limit,
-        interval=(low, high) if low is not None and high is not None else None,
-        passed=bool(known and value is not None and value >= limit),
+        interval=interval,
+        passed=bool(known and judged is not None and judged >= limit),
         way_out=way_out,
+        note=note,
     )
+
+
+def _most(
+    name: str,
+    value: float | None,
+    limit: float,
+    way_out: str,
+    *,
+    interval: tuple[float, float] | None = None,
+    note: str = "",
+) -> Check:
+    known = value is not None and math.isfinite(value)
+    return Check(
+        name=name,
+        value=value if known else None,
+        limit=limit,
+        interval=interval,
+        passed=bool(known and value is not None and value <= limit),
+        way_out=way_out,
+        bound=Bound.AT_MOST,
+        note=note,
+    )
+
+
+def _interval(metrics: Mapping[str, float], name: str) -> tuple[float, float] | None:
+    low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
+    return (low, high) if low is not None and high is not None else None

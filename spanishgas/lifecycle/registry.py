@@ -154,6 +154,17 @@ def download(version: ModelVersion) -> Path:
     return Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
 
 
+def experiment_run(version: ModelVersion) -> str:
+    """Id of the experiment run that a version was fitted from; TrackingError where that is not on record."""
+    params = MlflowClient().get_run(str(version.run_id)).data.params
+    if "of_run" not in params:
+        raise TrackingError(
+            f"run {version.run_id} of version {version.version} does not say which experiment it was fitted from: "
+            "only versions made by `spanishgas evaluate` can be trained again"
+        )
+    return str(params["of_run"])
+
+
 def point(alias: Alias, version: str) -> None:
     """Make `alias` point to `version`."""
     MlflowClient().set_registered_model_alias(settings().registered_model, alias.value, version)

@@ -201,10 +201,25 @@ class Threshold(Strict):
     retention: Retention
 
 
+class Margins(Strict):
+    """By how much a version may lie behind the champion at the lower end of the paired 95 % interval."""
+
+    average_precision_margin: float = Field(gt=0, le=1)
+    value_margin: float = Field(gt=0, le=1)
+    """As a share of what the champion's offers would have brought."""
+
+
 class GateLimits(Strict):
-    """What a version must reach on the holdout."""
+    """What a version must reach on the holdout, and what its artefact may cost."""
 
     min_average_precision: float = Field(ge=0, le=1)
+    max_calibration_error: float = Field(gt=0, le=1)
+    min_value_eur: float
+    max_worse_slices: int = Field(ge=0)
+    max_megabytes: float = Field(gt=0)
+    max_seconds_per_thousand: float = Field(gt=0)
+    clean_work_tree: bool
+    champion: Margins
 
 
 class Promotion(Strict):

@@ -58,7 +58,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
     "reconcile": {"lake": "lake"},
     "score": {"alias": "champion", "lake": "lake", "backend": "local"},
     "drift": {"current": "auto", "alias": "champion", "lake": "lake"},
-    "retrain": {"lake": "lake", "trials": 25},
+    "retrain": {"lake": "lake", "trials": 8},
 }
 
 

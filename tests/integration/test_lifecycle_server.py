@@ -1,0 +1,200 @@
+"""Moving the champion on a server as a team runs it (PostgreSQL, S3, passwords), also when it fails half-way."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import boto3
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from spanishgas.errors import TrackingError
+from spanishgas.lifecycle import history, promotion, registry, runs
+from spanishgas.lifecycle.history import How
+from spanishgas.lifecycle.reconcile import scorable
+from spanishgas.settings import settings
+from tests import postgres, tracking_server
+from tests.s3_proxy import Answer, proxy
+from tests.tracking_server import ADMIN, PASSWORD
+from tests.versions import add_version
+
+pytestmark = pytest.mark.slow
+DATABASE = "lifecycle_server"
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, postgres_server: int, s3_server: str
+) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("server")
+    tracked = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL": s3_server,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+        }.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="lifecycle-server")
+        postgres.execute(postgres.address(postgres_server, "postgres"), f"CREATE DATABASE {DATABASE}")
+        url = postgres.address(postgres_server, DATABASE)
+        with tracking_server.running(folder, url, "lifecycle-server", s3_server) as started:
+            for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+                patch.delenv(name)
+            yield started
+        mlflow.set_tracking_uri(tracked)
+
+
+@pytest.fixture
+def model(server: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A registered model without versions on the server, and a client that retries once and soon."""
+    name = re.sub(r"\W", "-", request.node.name)
+    for key, value in {
+        "SPANISHGAS_REGISTERED_MODEL": name,
+        "MLFLOW_TRACKING_USERNAME": ADMIN,
+        "MLFLOW_TRACKING_PASSWORD": PASSWORD,
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    }.items():
+        monkeypatch.setenv(key, value)
+    settings.cache_clear()
+    mlflow.set_tracking_uri(server)
+    MlflowClient().create_registered_model(name)
+    yield name
+    while mlflow.active_run():
+        mlflow.end_run()
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def test_promote_see_a_move_elsewhere_refuse_roll_back_and_approve_on_the_server(model: str) -> None:
+    first, second, bad = add_version(), add_version(0.8), add_version(0.6)
+    promotion.promote(first, "first")
+    promotion.promote(second, "better")
+    with pytest.raises(TrackingError, match=r"is 0\.600"):
+        promotion.promote(bad, "please")
+    MlflowClient().set_registered_model_alias(model, "champion", bad)
+    with pytest.raises(TrackingError, match="has no passed verdict"):
+        scorable("champion")
+    promotion.rollback("nobody judged it")
+    assert scorable("champion").version == second or str(scorable("champion").version) == second
+    assert [(m.how, m.version, m.by) for m in history.read().done] == [
+        (How.PROMOTED, first, ADMIN),
+        (How.PROMOTED, second, ADMIN),
+        (How.ELSEWHERE, bad, "unknown"),
+        (How.ROLLED_BACK, second, ADMIN),
+    ]
+    promotion.approve(first, "seen")
+    assert '"by": "admin"' in registry.resolve(first).tags["approved"]
+
+
+def test_wrong_credentials_are_one_message_and_move_nothing(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = add_version()
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "expired")
+    with pytest.raises((TrackingError, MlflowException), match=r"401|not authenticated|no version"):
+        promotion.promote(version, "please")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", PASSWORD)
+    assert history.read().moves == []
+
+
+def test_a_server_that_is_down_is_one_message(model: str) -> None:
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    with pytest.raises(TrackingError, match=r"http://127\.0\.0\.1:9 cannot be reached.*MLFLOW_TRACKING_URI"):
+        runs.connect()
+
+
+def test_a_slow_server_is_waited_for(model: str, server: str) -> None:
+    version = add_version()
+
+    def slow(method: str, path: str) -> Answer | None:
+        time.sleep(0.2)
+        return None
+
+    with proxy(server, slow) as url:
+        mlflow.set_tracking_uri(url)
+        promotion.promote(version, "slowly")
+    mlflow.set_tracking_uri(server)
+    assert registry.aliases() == {"champion": version}
+
+
+WRITES = ("registered-models/alias", "registered-models/set-tag", "model-versions/set-tag")
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["refused", "answer lost"])
+def test_errors_of_the_server_at_any_write_leave_no_half_promotion(model: str, server: str, lost: bool) -> None:
+    """From the n-th write on the server says 500; the next command, with the server well again, completes the move."""
+    first, second = add_version(), add_version()
+    began = finished = 0
+    for n in range(40):
+        promotion.promote(first, "before")
+        before = len(history.read().done)
+        count = 0
+
+        def ill(method: str, path: str) -> Answer | None:
+            nonlocal count
+            count += any(part in path for part in WRITES) and method != "GET"
+            return (500, "InternalError") if count > n else None  # noqa: B023  # asked within the loop
+
+        with proxy(server, ill, forward=lost) as url:
+            mlflow.set_tracking_uri(url)
+            failed = _fails(lambda: promotion.promote(second, "better"))
+        mlflow.set_tracking_uri(server)
+        while mlflow.active_run():
+            mlflow.end_run()
+        if not failed:
+            break
+        pending = history.read().pending is not None or len(history.read().done) > before
+        record = promotion.seen()
+        assert record.settled
+        assert record.champion == (second if pending else first)
+        assert len(record.done) == before + pending
+        began, finished = began + 1, finished + pending
+    else:
+        pytest.fail("it never came to its end")
+    assert began > finished > 0
+
+
+def _fails(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except (TrackingError, MlflowException):
+        return True
+    return False
+
+
+def test_a_verdict_that_was_half_uploaded_is_not_believed(model: str, s3_server: str) -> None:
+    version = add_version()
+    s3 = boto3.client(
+        "s3", endpoint_url=s3_server, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+    )
+    run_id = str(registry.resolve(version).run_id)
+    listed = s3.list_objects_v2(Bucket="lifecycle-server", Prefix="artifacts/")["Contents"]
+    (key,) = [o["Key"] for o in listed if run_id in o["Key"] and o["Key"].endswith("verdict.json")]
+    s3.put_object(Bucket="lifecycle-server", Key=key, Body=b'{"verdict": {"checks"')
+    with pytest.raises(TrackingError, match=r"holds no verdict\.json"):
+        promotion.promote(version, "please")
+    assert history.read().moves == []
+    s3.delete_object(Bucket="lifecycle-server", Key=key)
+    with pytest.raises(TrackingError, match=r"holds no verdict\.json"):
+        promotion.promote(version, "please")
+
+
+def test_the_server_keeps_its_artefacts_on_s3_and_its_records_in_postgresql(
+    model: str, s3_server: str, postgres_server: int, tmp_path: Path
+) -> None:
+    import psycopg
+
+    version = add_version()
+    promotion.promote(version, "first")
+    with psycopg.connect(postgres.address(postgres_server, DATABASE).replace("+psycopg", "")) as connection:
+        rows = connection.execute(
+            "SELECT alias, version FROM registered_model_aliases WHERE name = %s", (model,)
+        ).fetchall()
+    assert rows == [("champion", int(version))]
