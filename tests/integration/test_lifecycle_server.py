@@ -28,9 +28,7 @@ DATABASE = "lifecycle_server"
 
 
 @pytest.fixture(scope="module")
-def server(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: int, s3_server: str
-) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory, postgres_server: int, s3_server: str) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
     tracked = mlflow.get_tracking_uri()
     with pytest.MonkeyPatch.context() as patch:
@@ -95,7 +93,9 @@ def test_promote_see_a_move_elsewhere_refuse_roll_back_and_approve_on_the_server
     assert '"by": "admin"' in registry.resolve(first).tags["approved"]
 
 
-def test_wrong_credentials_are_one_message_and_move_nothing(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_credentials_are_one_message_and_move_nothing(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = add_version()
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "expired")
     with pytest.raises((TrackingError, MlflowException), match=r"401|not authenticated|no version"):
@@ -128,7 +128,9 @@ WRITES = ("registered-models/alias", "registered-models/set-tag", "model-version
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["refused", "answer lost"])
-def test_errors_of_the_server_at_any_write_leave_no_half_promotion(model: str, server: str, lost: bool) -> None:
+def test_errors_of_the_server_at_any_write_leave_no_half_promotion(
+    model: str, server: str, lost: bool
+) -> None:
     """From the n-th write on the server says 500; the next command, with the server well again, completes the move."""
     first, second = add_version(), add_version()
     began = finished = 0
@@ -172,7 +174,11 @@ def _fails(act: Callable[[], object]) -> bool:
 def test_a_verdict_that_was_half_uploaded_is_not_believed(model: str, s3_server: str) -> None:
     version = add_version()
     s3 = boto3.client(
-        "s3", endpoint_url=s3_server, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
+        "s3",
+        endpoint_url=s3_server,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        region_name="us-east-1",
     )
     run_id = str(registry.resolve(version).run_id)
     listed = s3.list_objects_v2(Bucket="lifecycle-server", Prefix="artifacts/")["Contents"]
