@@ -11,7 +11,7 @@ from spanishgas.lifecycle.standing import DIGEST, PASSED, REFUSED, VERDICT, WORD
 from spanishgas.settings import settings
 
 
-def add_version(value: float = 0.75, source: str = "nowhere", **tags: str) -> str:
+def add_version(value: float = 0.75, source: str = "", **tags: str) -> str:
     """A version whose run holds a verdict on an average precision of `value`, against 0.70; gives its number."""
     check = Check(
         name="holdout.average_precision",
@@ -27,6 +27,9 @@ def add_version(value: float = 0.75, source: str = "nowhere", **tags: str) -> st
         mlflow.log_dict({"verdict": data, "metrics": {check.name: value}}, "verdict.json")
     given = {VERDICT: PASSED if verdict.passed else REFUSED, WORDS: verdict.words, DIGEST: digest_of(data)}
     version = MlflowClient().create_model_version(
-        settings().registered_model, source, run_id=run.info.run_id, tags=given | tags
+        settings().registered_model,
+        source or run.info.artifact_uri,
+        run_id=run.info.run_id,
+        tags=given | tags,
     )
     return str(version.version)
