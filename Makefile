@@ -13,7 +13,7 @@ UV_VERSION ?= 0.13.9
 
 BIN   := .venv/bin
 UV    := .uv/bin/uv
-QUICK := not slow and not spark and not browser
+QUICK := not slow and not spark and not browser and not dashboard
 
 export MLFLOW_DISABLE_TELEMETRY = true
 # `mlflow run --env-manager local` and the tests take `python`, `mlflow` and `uv` from here.
@@ -50,7 +50,13 @@ ui: .venv/.synced ## MLflow's UI over the local tracking store (PORT)
 	  *) $(BIN)/mlflow ui --workers 1 --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
 	esac
 
-test: .venv/.synced ## unit, integration and end-to-end tests but the slow, Spark and browser ones (JOBS)
+# PORT stands for MLflow's UI unless it is given.
+.PHONY: dashboard
+dashboard: .venv/.dashboard ## the dashboard over the lake (PORT, else 8501; LAKE)
+	@$(DOTENV) lake='$(LAKE)'; exec $(BIN)/spanishgas dashboard --port $(if $(filter file,$(origin PORT)),8501,$(PORT)) \
+	  --lake "$${lake:-$${SPANISHGAS_LAKE:-lake}}"
+
+test: .venv/.synced ## unit, integration and end-to-end tests but the slow, Spark, browser and dashboard ones (JOBS)
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --durations 15 -m "$(QUICK)"
 
 test-all: .venv/.all ## every test, with every extra
@@ -93,6 +99,10 @@ clean: ## remove environments and caches; data and runs stay
 .venv/.synced: pyproject.toml uv.lock $(UV)
 	@echo "Building .venv from uv.lock (the first time this downloads about 1 GB)"
 	@$(UV) sync --locked --python .uv/bin/python --no-python-downloads $$(test ! -f .venv/.all || echo --all-extras --all-groups)
+	@touch $@
+
+.venv/.dashboard: .venv/.synced
+	@$(UV) sync --locked --inexact --extra dashboard
 	@touch $@
 
 .venv/.all: .venv/.synced

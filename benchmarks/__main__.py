@@ -7,6 +7,7 @@ import importlib
 
 BENCHMARKS = {
     "calibration": ("benchmarks.calibration", "the drawn ladder beside the published one, five seeds"),
+    "dashboard": ("benchmarks.dashboard", "pages by number of customers (extra dashboard)"),
     "data": ("benchmarks.data", "the roll-up beside its peers, raw to gold, drawing: time and memory"),
     "fit-churn": (
         "benchmarks.fit_churn",

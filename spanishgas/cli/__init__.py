@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from spanishgas.cli import chain, data, experiments, lifecycle, scoring
+from spanishgas.cli import chain, dashboard, data, experiments, lifecycle, scoring
 from spanishgas.errors import SpanishGasError, TrackingError
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ for verb in (
     data.prune,
     data.erase,
     chain.doctor,
+    dashboard.dashboard,
 ):
     app.command()(verb)
 

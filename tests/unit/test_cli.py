@@ -184,6 +184,13 @@ def test_a_verb_that_does_not_exist_is_refused(call: Call) -> None:
     assert "Traceback" not in ended.err
 
 
+def test_a_dashboard_without_its_extra_says_what_to_install(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "streamlit", None)
+    says(call("dashboard"), 1, "uv sync --extra dashboard")
+
+
 def test_where_prints_the_uri_and_nothing_else(call: Call) -> None:
     snapshot = publish_gold(Lake("lake"), gold_frame(10), DAY)
     ended = call("where", "gold_master", "--lake", "lake")

@@ -1,0 +1,198 @@
+"""Questions about all customers of one date: totals, tiers, trend, and the campaign that filters cut out of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import pandas as pd
+
+from spanishgas.contracts.tables import RISK_TIERS
+from spanishgas.dashboard.tables import Scored, ask, ask_arrow
+from spanishgas.errors import UsageError
+from spanishgas.lake import Lake, Snapshot
+
+SHOWN = 500
+"""Rows of the campaign that a page shows."""
+EXCEL_ROWS = 50_000
+"""Most rows of a workbook: beyond it, writing takes minutes and opening it is no pleasure."""
+ORDERS: Mapping[str, str] = {
+    "expected monthly loss": "expected_monthly_loss DESC",
+    "churn probability": "churn_probability DESC",
+    "value of the offer": "expected_margin_impact DESC",
+    "monthly margin": "avg_monthly_margin DESC NULLS LAST",
+    "customer": "customer_id",
+}
+_JOINED = """
+    FROM scores AS s
+    JOIN recommendations AS r USING (customer_id)
+    JOIN gold_master AS g USING (customer_id)
+"""
+_COLUMNS = """
+    customer_id, s.churn_probability, s.risk_tier, s.expected_monthly_loss, g.avg_monthly_margin, g.segment,
+    g.sales_channel, g.renewal_bucket, r.action, r.timing_window, r.offer_budget, r.expected_margin_impact,
+    array_to_string(r.reason_codes, '; ') AS reasons, s.in_training
+"""
+_TEXTS = ("customer_id", "segment", "sales_channel", "renewal_bucket", "reasons")
+"""Columns whose words come from outside: a spreadsheet would run them where they look like a formula."""
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What a campaign is cut down to; an empty filter lets everything pass."""
+
+    risk_tier: tuple[str, ...] = ()
+    segment: tuple[str, ...] = ()
+    sales_channel: tuple[str, ...] = ()
+    action: tuple[str, ...] = ()
+    timing_window: tuple[str, ...] = ()
+    least_loss: float = 0.0
+    """EUR a month."""
+
+    @property
+    def where(self) -> str:
+        """The condition in SQL."""
+        lists = [f.name for f in fields(self) if f.name != "least_loss" and getattr(self, f.name)]
+        terms = [f"list_contains(${name}, {_OF[name]}.{name})" for name in lists]
+        return " AND ".join(["s.expected_monthly_loss >= $least_loss", *terms])
+
+    @property
+    def values(self) -> dict[str, object]:
+        """What the names in `where` stand for."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items() if v != ()}
+
+
+_OF = {"risk_tier": "s", "segment": "g", "sales_channel": "g", "action": "r", "timing_window": "r"}
+
+
+@dataclass(frozen=True)
+class Totals:
+    """A date's customers in four numbers."""
+
+    customers: int
+    at_risk: int
+    """Above the lowest risk tier."""
+    flagged: int
+    """Above the champion's threshold."""
+    expected_monthly_loss: float
+    """EUR."""
+
+    @property
+    def share(self) -> float:
+        """Of the customers, those at risk."""
+        return self.at_risk / self.customers if self.customers else 0.0
+
+
+def totals(scores: Snapshot) -> Totals:
+    """The four numbers of one date."""
+    row = ask(
+        {"scores": scores},
+        """
+        SELECT count(*), count(*) FILTER (risk_tier <> $lowest), count(*) FILTER (churn_flag = 1),
+            coalesce(sum(expected_monthly_loss), 0)
+        FROM scores
+        """,
+        {"lowest": RISK_TIERS[0]},
+    ).iloc[0]
+    return Totals(int(row.iloc[0]), int(row.iloc[1]), int(row.iloc[2]), float(row.iloc[3]))
+
+
+def trend(lake: Lake) -> pd.DataFrame:
+    """A row per scored date, oldest first: as_of, model_version, customers, at_risk_share, expected_monthly_loss."""
+    rows = []
+    for day in lake.dates("scores"):
+        if found := lake.find("scores", day):
+            of_day = totals(found)
+            rows.append((day, _version(found), of_day.customers, of_day.share, of_day.expected_monthly_loss))
+    names = ["as_of", "model_version", "customers", "at_risk_share", "expected_monthly_loss"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def _version(scores: Snapshot) -> str:
+    found = ask({"scores": scores}, "SELECT any_value(model_version) AS version FROM scores")
+    return str(found["version"].iloc[0])
+
+
+def tiers(scores: Snapshot) -> pd.DataFrame:
+    """A row per risk tier, lowest first: risk_tier, customers, expected_monthly_loss; tiers without customers too."""
+    found = ask(
+        {"scores": scores},
+        "SELECT risk_tier, count(*) AS customers, sum(expected_monthly_loss) AS expected_monthly_loss "
+        "FROM scores GROUP BY risk_tier",
+    )
+    return found.set_index("risk_tier").reindex(list(RISK_TIERS), fill_value=0).reset_index()
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What filters leave of the customers, in EUR and heads."""
+
+    customers: int
+    expected_monthly_loss: float
+    offers: int
+    offer_budget: float
+    expected_margin_impact: float
+
+
+def cut(found: Scored, filters: Filters) -> Cut:
+    """The campaign's totals under `filters`."""
+    row = ask(
+        found.tables,
+        f"""
+        SELECT count(*), coalesce(sum(s.expected_monthly_loss), 0), count(*) FILTER (r.action <> 'no_offer'),
+            coalesce(sum(r.offer_budget), 0), coalesce(sum(r.expected_margin_impact), 0)
+        {_JOINED} WHERE {filters.where}
+        """,
+        filters.values,
+    ).iloc[0]
+    return Cut(int(row.iloc[0]), float(row.iloc[1]), int(row.iloc[2]), float(row.iloc[3]), float(row.iloc[4]))
+
+
+def customers(found: Scored, filters: Filters, order: str, limit: int = SHOWN) -> pd.DataFrame:
+    """The first `limit` customers under `filters`, in the order called `order` (of ORDERS); equal ones by id."""
+    if order not in ORDERS:
+        raise UsageError.unknown("order", order, ORDERS)
+    return ask(found.tables, _campaign(filters, order, limit), filters.values)
+
+
+def _campaign(filters: Filters, order: str, limit: int | None) -> str:
+    rows = f"LIMIT {limit}" if limit is not None else ""
+    return f"SELECT {_COLUMNS} {_JOINED} WHERE {filters.where} ORDER BY {ORDERS[order]}, customer_id {rows}"
+
+
+def as_csv(found: Scored, filters: Filters, order: str) -> bytes:
+    """Every customer under `filters` as CSV in UTF-8; texts that a spreadsheet would take for a formula are quoted."""
+    from pyarrow import csv
+
+    out = io.BytesIO()
+    csv.write_csv(ask_arrow(found.tables, _safe(_campaign(filters, order, None)), filters.values), out)
+    return out.getvalue()
+
+
+def as_excel(found: Scored, filters: Filters, order: str) -> bytes:
+    """The same as a workbook, of at most EXCEL_ROWS customers; UsageError for more."""
+    from openpyxl import Workbook
+
+    table = ask_arrow(found.tables, _safe(_campaign(filters, order, EXCEL_ROWS + 1)), filters.values)
+    if table.num_rows > EXCEL_ROWS:
+        raise UsageError(f"a workbook holds at most {EXCEL_ROWS:,} customers: filter further, or take CSV")
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("campaign")
+    sheet.freeze_panes = "B2"
+    sheet.append(table.column_names)
+    for row in table.to_pylist():
+        sheet.append(list(row.values()))
+    out = io.BytesIO()
+    book.save(out)
+    return out.getvalue()
+
+
+def _safe(sql: str) -> str:
+    """The same rows, with an apostrophe before texts that begin as a formula does (OWASP, CSV injection)."""
+    guarded = ", ".join(
+        f"CASE WHEN regexp_matches({name}, '^[=+@\\t\\r-]') THEN '''' || {name} ELSE {name} END AS {name}"
+        for name in _TEXTS
+    )
+    return f"SELECT * REPLACE ({guarded}) FROM ({sql})"

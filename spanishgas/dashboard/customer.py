@@ -1,0 +1,111 @@
+"""Questions about one customer: who it is, why it is at risk, what it used and brought, and where that comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from spanishgas.dashboard.tables import Scored, ask
+from spanishgas.errors import LakeError
+from spanishgas.lake import Lake, Snapshot
+
+NEAR = 20
+"""Most ids that a search names."""
+
+
+def search(found: Scored, text: str) -> list[str]:
+    """Ids that begin with `text`, in any case of letters, the id that is `text` first; none for an empty text."""
+    if not text.strip():
+        return []
+    answer = ask(
+        {"scores": found.scores},
+        f"""
+        SELECT customer_id FROM scores
+        WHERE starts_with(lower(customer_id), lower($text)) OR customer_id = $exact
+        ORDER BY customer_id NOT IN ($exact, $text), customer_id LIMIT {NEAR}
+        """,
+        {"text": text.strip(), "exact": text},
+    )
+    return [str(i) for i in answer["customer_id"]]
+
+
+def facts(found: Scored, customer_id: str) -> dict[str, Any]:
+    """Everything scored, recommended and known of a customer, by column; LakeError where there is no such customer.
+
+    `reason_codes` is a list of texts. Of gold: segment, sales_channel, tenure and renewal buckets, margin.
+    """
+    rows = ask(
+        found.tables,
+        """
+        SELECT s.*, r.action, r.timing_window, r.offer_budget, r.expected_margin_impact, r.reason_codes,
+            r.probability_low, r.probability_high, g.segment, g.sales_channel,
+            g.tenure_bucket, g.renewal_bucket, g.avg_monthly_margin
+        FROM scores AS s
+        JOIN recommendations AS r USING (customer_id)
+        JOIN gold_master AS g USING (customer_id)
+        WHERE customer_id = $id
+        """,
+        {"id": customer_id},
+    )
+    if rows.empty:
+        raise LakeError(f"no customer '{customer_id}' was scored as of {found.scores.manifest.as_of}")
+    row = {str(name): value for name, value in rows.iloc[0].items()}
+    row["reason_codes"] = [str(reason) for reason in row["reason_codes"]]
+    return row
+
+
+def months(lake: Lake, found: Scored, customer_id: str) -> pd.DataFrame:
+    """A row per month: month, electricity_kwh, gas_m3, electricity_margin, gas_margin and total_margin in EUR."""
+    return ask(
+        {"months": _source(lake, found, "silver_customer_month")},
+        """
+        SELECT month, monthly_elec_kwh AS electricity_kwh, monthly_gas_m3 AS gas_m3,
+            elec_margin AS electricity_margin, gas_margin, total_margin
+        FROM months WHERE customer_id = $id ORDER BY month
+        """,
+        {"id": customer_id},
+    )
+
+
+def contacts(lake: Lake, found: Scored, customer_id: str) -> pd.DataFrame:
+    """The customer's contacts: date, channel, intent, sentiment, summary; the source keeps the last one."""
+    return ask(
+        {"customers": _source(lake, found, "silver_customer")},
+        """
+        SELECT interaction_date AS date, interaction_channel AS channel, customer_intent AS intent,
+            sentiment_label AS sentiment, interaction_summary AS summary
+        FROM customers WHERE customer_id = $id AND interaction_date IS NOT NULL
+        """,
+        {"id": customer_id},
+    )
+
+
+def lineage(found: Scored) -> pd.DataFrame:
+    """What was made from what: table, as_of, digest, made by (the MLflow run), code (the commit)."""
+    rows = [_line(snapshot) for snapshot in found.tables.values()]
+    return pd.DataFrame(rows, columns=["table", "as of", "rows", "digest", "run", "code"])
+
+
+def _line(snapshot: Snapshot) -> tuple[object, ...]:
+    manifest = snapshot.manifest
+    commit = manifest.code.get("commit", "unknown")[:10]
+    dirty = " with changes" if manifest.code.get("dirty") == "true" else ""
+    return (
+        manifest.table,
+        manifest.as_of,
+        manifest.rows,
+        manifest.digest[:16],
+        manifest.run_id or "none",
+        commit + dirty,
+    )
+
+
+def _source(lake: Lake, found: Scored, table: str) -> Snapshot:
+    """The silver table that the gold table was built from."""
+    digest = found.gold.manifest.built_from.get(table)
+    if digest is None:
+        raise LakeError(
+            f"the gold table of {found.gold.manifest.as_of} does not say which {table} it was built from"
+        )
+    return lake.at(digest, table)

@@ -1,0 +1,58 @@
+"""What every page has in common: its title, the lake, the date that was chosen, and what is said where nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+
+import streamlit as st
+
+from spanishgas.dashboard import guard
+from spanishgas.dashboard.tables import NothingYet
+from spanishgas.errors import SpanishGasError
+from spanishgas.lake import Lake
+from spanishgas.settings import settings
+
+AS_OF, CUSTOMER = "as_of", "customer_id"
+"""Names in the session's state."""
+
+
+def page(title: str, show: Callable[[], None], *, customers: bool = False) -> None:
+    """Show a page; what is missing is a note, what fails an error. `customers`: it shows rows of single customers."""
+    st.title(title)
+    if customers and not guard.admitted():
+        return
+    try:
+        show()
+    except NothingYet as empty:
+        st.info(str(empty))
+    except SpanishGasError as fault:
+        st.error(str(fault))
+    except OSError as fault:
+        st.error(f"{fault}: check that the lake is there and may be read")
+
+
+def lake() -> Lake:
+    """The lake that SPANISHGAS_LAKE names."""
+    return Lake(settings().lake)
+
+
+def as_of() -> date | None:
+    """The date chosen in the sidebar; None before anything was scored."""
+    chosen: date | None = st.session_state.get(AS_OF)
+    return chosen
+
+
+def eur(amount: float, places: int = 0) -> str:
+    """An amount as a reader expects it: 1,234 EUR."""
+    return f"{amount:,.{places}f} EUR"
+
+
+def day(when: date) -> str:
+    """A date as a reader expects it: 31 Dec 2024."""
+    return f"{when:%d %b %Y}"
+
+
+def words(name: str) -> str:
+    """A value of a closed set as words: offer_small is `offer small`."""
+    return name.replace("_", " ")

@@ -1,0 +1,98 @@
+"""Questions to published snapshots: SQL that DuckDB answers from the Parquet parts, never a whole table in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+import duckdb
+import pandas as pd
+
+from spanishgas.errors import LakeError, SpanishGasError
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.settings import settings
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FILLED_BY: Mapping[str, str] = {
+    "gold_master": "spanishgas etl",
+    "scores": "spanishgas score",
+    "recommendations": "spanishgas score",
+}
+
+
+class NothingYet(SpanishGasError):
+    """There is nothing to show because a stage has not run."""
+
+    @classmethod
+    def of(cls, what: str, command: str) -> NothingYet:
+        """`what` is not there, and `command` makes it."""
+        return cls(f"{what}: run `{command}` (or `make run` for the whole chain), then load this page again")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The scores of one as-of date, what was recommended from them, and the gold table that they were made from."""
+
+    scores: Snapshot
+    recommendations: Snapshot
+    gold: Snapshot
+
+    @property
+    def tables(self) -> dict[str, Snapshot]:
+        """The three under their names in SQL."""
+        return {"scores": self.scores, "recommendations": self.recommendations, "gold_master": self.gold}
+
+
+def scores(lake: Lake, as_of: date | None = None) -> Snapshot:
+    """The scores of `as_of`, the newest if None; `NothingYet` without any."""
+    dates = lake.dates("scores")
+    if not dates:
+        raise NothingYet.of(f"{lake.root} holds no scores", FILLED_BY["scores"])
+    return lake.current("scores", as_of)
+
+
+def scored(lake: Lake, as_of: date | None = None) -> Scored:
+    """The scores of `as_of` (the newest if None) with their recommendations and gold table.
+
+    `NothingYet` where recommendations are missing or were made from other scores; LakeError where gold is gone.
+    """
+    found = scores(lake, as_of)
+    day, digest = found.manifest.as_of, found.manifest.digest
+    recommended = lake.find("recommendations", day)
+    if recommended is None or recommended.manifest.built_from.get("scores") != digest:
+        raise NothingYet.of(
+            f"{lake.root} holds no recommendations for the scores of {day}", FILLED_BY["recommendations"]
+        )
+    return Scored(found, recommended, lake.at(found.manifest.built_from["gold_master"], "gold_master"))
+
+
+def ask(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object] | None = None) -> pd.DataFrame:
+    """The answer to one question over `tables`; `values` are what $name stands for in it."""
+    frame: pd.DataFrame = _run(tables, sql, values or {}).df()
+    return frame
+
+
+def ask_arrow(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object]) -> pa.Table:
+    """The same as an Arrow table, for long answers."""
+    return _run(tables, sql, values).to_arrow_table()
+
+
+def _run(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    if threads := settings().threads:
+        connection.execute(f"SET threads = {threads}")
+    try:
+        for name, snapshot in tables.items():
+            connection.read_parquet(_parts(snapshot)).create_view(name)
+        return connection.execute(sql, dict(values))
+    except duckdb.IOException as fault:
+        raise LakeError(f"a part of {', '.join(tables)} cannot be read ({fault}): build it again") from fault
+
+
+def _parts(snapshot: Snapshot) -> Sequence[str]:
+    folder = snapshot.folder
+    return [str(folder / name) for name in snapshot.manifest.parts]

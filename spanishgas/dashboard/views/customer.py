@@ -1,0 +1,132 @@
+"""One customer: how likely it is to leave, why, what to do, what it used and brought, and where that comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from spanishgas.dashboard import customer, frame, tables
+from spanishgas.dashboard.tables import Scored
+from spanishgas.lake import Lake
+
+
+def show() -> None:
+    """Search by id, then everything about the one that was found."""
+    lake = frame.lake()
+    found = tables.scored(lake, frame.as_of())
+    text = st.text_input("Customer id", key=frame.CUSTOMER, placeholder="the id, or how it begins")
+    if not text.strip():
+        st.info("Give a customer's id, or how it begins.")
+        return
+    near = customer.search(found, text)
+    if not near:
+        day = frame.day(found.scores.manifest.as_of)
+        st.warning(f"No customer scored as of {day} has an id that begins with '{text.strip()}'.")
+        return
+    who = (
+        near[0]
+        if near[0] in (text, text.strip())
+        else st.selectbox(f"Ids that begin so (at most {customer.NEAR})", near)
+    )
+    facts = customer.facts(found, str(who))
+    st.header(str(who))
+    risk(facts)
+    st.subheader("Usage and margin by month")
+    by_month(customer.months(lake, found, str(who)))
+    st.subheader("Contacts")
+    contacts(lake, found, str(who))
+    st.subheader("Where this comes from")
+    st.dataframe(customer.lineage(found), hide_index=True)
+
+
+def risk(facts: dict[str, Any]) -> None:
+    """Probability and value, what is recommended, and the reasons."""
+    columns = st.columns(4)
+    between = f"{facts['probability_low']:.1%} to {facts['probability_high']:.1%}"
+    columns[0].metric(
+        "Churn probability",
+        f"{facts['churn_probability']:.1%}",
+        between,
+        delta_color="off",
+        delta_arrow="off",
+    )
+    columns[1].metric("Risk tier", facts["risk_tier"])
+    columns[2].metric("Expected monthly loss", frame.eur(facts["expected_monthly_loss"], 2))
+    margin = facts["avg_monthly_margin"]
+    columns[3].metric("Monthly margin", "unknown" if pd.isna(margin) else frame.eur(margin, 2))
+    st.caption(about(facts))
+    st.subheader("What to do")
+    st.write(advice(facts))
+    st.subheader("Why")
+    st.markdown("\n".join(f"- {plain(reason)}" for reason in facts["reason_codes"]))
+
+
+def about(facts: dict[str, Any]) -> str:
+    """Who the customer is, in a line."""
+    known = [facts["segment"], facts["sales_channel"], facts["tenure_bucket"], facts["renewal_bucket"]]
+    names = ("segment", "sales channel", "with us", "renewal in")
+    said = [f"{name}: {value}" for name, value in zip(names, known, strict=True) if not pd.isna(value)]
+    trained = ["the model saw this customer's outcome in training"] if facts["in_training"] else []
+    return plain("; ".join([*said, *trained, f"scored by version {facts['model_version']}"]))
+
+
+def advice(facts: dict[str, Any]) -> str:
+    """The recommendation, as a sentence."""
+    if facts["action"] == "no_offer":
+        return "No offer: none is expected to pay within the budget, or it is withheld to measure what offers do."
+    when = f", {frame.words(facts['timing_window'])}" if facts["timing_window"] else ""
+    return (
+        f"{frame.words(facts['action']).capitalize()} of {frame.eur(facts['offer_budget'])}{when}; "
+        f"expected to bring {frame.eur(facts['expected_margin_impact'], 2)}."
+    )
+
+
+def plain(text: str) -> str:
+    """Text from outside, shown as it is: nothing in it is markup."""
+    return "".join(f"\\{c}" if c in r"\`*_{}[]()#+!|<>$~:" else c for c in text)
+
+
+def by_month(months: pd.DataFrame) -> None:
+    """Usage on the left, margin on the right."""
+    if months.empty:
+        st.caption("No month of this customer is in the table.")
+        return
+    left, right = st.columns(2)
+    usage = {"electricity_kwh": "electricity, kWh", "gas_m3": "gas, m3"}
+    margin = {"electricity_margin": "electricity", "gas_margin": "gas"}
+    left.altair_chart(bars(months, usage, "used"))
+    right.altair_chart(bars(months, margin, "margin, EUR"))
+
+
+def bars(months: pd.DataFrame, columns: dict[str, str], title: str) -> alt.Chart:
+    """A bar per month and column."""
+    long = months.rename(columns=columns).melt("month", list(columns.values()), "what", title)
+    chart: alt.Chart = (
+        alt.Chart(long)
+        .mark_bar()
+        .encode(
+            x=alt.X("month:O", title=None),
+            xOffset="what:N",
+            y=alt.Y(f"{title}:Q"),
+            color=alt.Color("what:N", title=None, legend=alt.Legend(orient="top")),
+            tooltip=["month:O", "what:N", alt.Tooltip(f"{title}:Q", format=",.2f")],
+        )
+    )
+    return chart
+
+
+def contacts(lake: Lake, found: Scored, who: str) -> None:
+    """The customer's contacts, or that there was none."""
+    rows = customer.contacts(lake, found, who)
+    if rows.empty:
+        st.caption("No contact on record.")
+        return
+    st.dataframe(
+        rows, column_config={"date": st.column_config.DateColumn(format="DD MMM YYYY")}, hide_index=True
+    )
+
+
+frame.page("Customer", show, customers=True)

@@ -1,0 +1,93 @@
+"""The customers of a campaign: filtered, ordered, counted, and taken along as CSV or Excel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import streamlit as st
+
+from spanishgas.contracts.tables import ACTIONS, CHANNELS, RISK_TIERS, SEGMENTS, TIMINGS
+from spanishgas.dashboard import campaign, frame, tables
+from spanishgas.dashboard.campaign import Filters
+
+COLUMNS: Mapping[str, object] = {
+    "customer_id": st.column_config.TextColumn("customer", pinned=True),
+    "churn_probability": st.column_config.ProgressColumn(
+        "churn probability", min_value=0, max_value=1, format="percent"
+    ),
+    "risk_tier": "risk tier",
+    "expected_monthly_loss": st.column_config.NumberColumn("expected loss, EUR a month", format="%.2f"),
+    "avg_monthly_margin": st.column_config.NumberColumn("margin, EUR a month", format="%.2f"),
+    "sales_channel": "sales channel",
+    "renewal_bucket": "renewal in",
+    "timing_window": "when",
+    "offer_budget": st.column_config.NumberColumn("offer, EUR", format="%.0f"),
+    "expected_margin_impact": st.column_config.NumberColumn("expected value, EUR", format="%.2f"),
+    "in_training": st.column_config.CheckboxColumn(
+        "trained on", help="The model saw this customer's outcome."
+    ),
+}
+
+
+def show() -> None:
+    """Filters, totals, the first rows, and the files."""
+    found = tables.scored(frame.lake(), frame.as_of())
+    filters = chosen()
+    order = str(st.selectbox("Order by", list(campaign.ORDERS)))
+    sums = campaign.cut(found, filters)
+    left, middle, right = st.columns(3)
+    left.metric("Customers", f"{sums.customers:,}")
+    middle.metric("Expected monthly loss", frame.eur(sums.expected_monthly_loss))
+    right.metric(
+        "Offers",
+        f"{sums.offers:,}",
+        f"{frame.eur(sums.offer_budget)}, worth {frame.eur(sums.expected_margin_impact)}",
+        delta_color="off",
+        delta_arrow="off",
+    )
+    if not sums.customers:
+        st.info("No customer passes these filters: take one of them away.")
+        return
+    rows = campaign.customers(found, filters, order)
+    picked = st.dataframe(
+        rows, column_config=COLUMNS, hide_index=True, on_select="rerun", selection_mode="single-row"
+    )
+    if picked.selection.rows:
+        st.session_state[frame.CUSTOMER] = str(rows["customer_id"].iloc[picked.selection.rows[0]])
+        st.switch_page("views/customer.py")
+    st.caption(
+        f"{len(rows):,} of {sums.customers:,} customers; the files hold all of them. Mark a row to see the customer."
+    )
+    name = f"campaign-{found.scores.manifest.as_of}"
+    download("CSV", f"{name}.csv", "text/csv", lambda: campaign.as_csv(found, filters, order))
+    if sums.customers <= campaign.EXCEL_ROWS:
+        kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+        download("Excel", f"{name}.xlsx", kind, lambda: campaign.as_excel(found, filters, order))
+    else:
+        st.caption(f"Excel takes up to {campaign.EXCEL_ROWS:,} customers: filter further, or take CSV.")
+
+
+def chosen() -> Filters:
+    """The filters as they are set; nothing set lets everybody pass."""
+    top, bottom = st.columns(3), st.columns(3)
+    return Filters(
+        risk_tier=several(top[0], "Risk tier", RISK_TIERS[::-1]),
+        segment=several(top[1], "Segment", SEGMENTS),
+        sales_channel=several(top[2], "Sales channel", tuple(dict.fromkeys(CHANNELS.values()))),
+        action=several(bottom[0], "Recommended", ACTIONS),
+        timing_window=several(bottom[1], "When", TIMINGS),
+        least_loss=float(bottom[2].number_input("Expected loss of at least, EUR a month", 0.0, step=1.0)),
+    )
+
+
+def several(place: st.delta_generator.DeltaGenerator, label: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Any number of `values`."""
+    return tuple(place.multiselect(label, values, format_func=frame.words, placeholder="all"))
+
+
+def download(label: str, name: str, kind: str, make: Callable[[], bytes]) -> None:
+    """A button whose file is made when it is pressed."""
+    st.download_button(f"Download {label}", make, file_name=name, mime=kind, on_click="ignore")
+
+
+frame.page("Customers", show, customers=True)

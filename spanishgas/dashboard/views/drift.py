@@ -1,0 +1,75 @@
+"""What moved between the champion's training table and the customers now scored, and how often that was seen."""
+
+from __future__ import annotations
+
+import base64
+
+import altair as alt
+import streamlit as st
+
+from spanishgas.dashboard import frame, tracking
+from spanishgas.training.experiment import load_policy
+
+REPORTS = {"the model's inputs": "drift-inputs.html", "the predictions": "drift-predictions.html"}
+
+
+def show() -> None:
+    """All reports over time, then one of them: what moved, and Evidently's own pages."""
+    with tracking.looked_at() as experiment:
+        found = tracking.drifts(experiment)
+        st.subheader("Over time")
+        st.altair_chart(trend(found))
+        titles = {
+            row.run: f"{row.title}, {row.started:%d %b %Y %H:%M} UTC" for row in found[::-1].itertuples()
+        }
+        run = str(st.selectbox("Report", list(titles), format_func=titles.__getitem__))
+        one = found.set_index("run").loc[run]
+        left, middle, right = st.columns(3)
+        left.metric("Drift", "yes" if one["detected"] else "no")
+        middle.metric("Inputs that moved", f"{one['share']:.0%}")
+        right.metric("Predictions moved by", f"{one['prediction']:.2f} sd")
+        st.subheader("What moved")
+        effects = tracking.effects(run)
+        st.altair_chart(bars(effects.head(20)))
+        name = st.radio("Evidently's report on", ["none", *REPORTS], horizontal=True)
+        if name in REPORTS:
+            # As data it has an origin of its own: its scripts cannot reach into the dashboard.
+            held = base64.b64encode(tracking.artefact(run, REPORTS[str(name)])).decode()
+            st.iframe(f"data:text/html;charset=utf-8;base64,{held}", height=900)
+
+
+def trend(found: object) -> alt.Chart:
+    """Share of inputs that moved, by report; alarms stand out."""
+    chart: alt.Chart = (
+        alt.Chart(found)
+        .mark_circle(size=80)
+        .encode(
+            x=alt.X("started:T", title=None),
+            y=alt.Y("share:Q", title="share of inputs that moved", axis=alt.Axis(format="%")),
+            color=alt.Color("detected:N", title="drift"),
+            tooltip=[
+                "title",
+                "version",
+                alt.Tooltip("share:Q", format=".0%"),
+                alt.Tooltip("prediction:Q", format=".2f"),
+            ],
+        )
+    )
+    return chart
+
+
+def bars(effects: object) -> alt.LayerChart:
+    """Effect size per column beside the limit of policy.yaml."""
+    base = (
+        alt.Chart(effects)
+        .mark_bar()
+        .encode(x=alt.X("effect:Q", title="effect size"), y=alt.Y("column:N", sort="-x", title=None))
+    )
+    limit = alt.Chart(alt.Data(values=[{"limit": load_policy().drift.min_effect}])).mark_rule(
+        strokeDash=[4, 4]
+    )
+    chart: alt.LayerChart = base + limit.encode(x="limit:Q")
+    return chart
+
+
+frame.page("Drift", show)

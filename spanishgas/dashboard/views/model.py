@@ -1,0 +1,70 @@
+"""The champion: its verdict, its figures, where it is weaker, its ladder, and who was champion when."""
+
+from __future__ import annotations
+
+import altair as alt
+import streamlit as st
+from mlflow.entities.model_registry import ModelVersion
+
+from spanishgas.dashboard import frame, tracking
+from spanishgas.dashboard.tables import NothingYet
+from spanishgas.errors import TrackingError
+
+
+def show() -> None:
+    """Champion, ladder and history; each says for itself what is missing."""
+    with tracking.looked_at() as experiment:
+        try:
+            champion(tracking.champion())
+        except NothingYet as empty:
+            st.info(str(empty))
+        st.subheader("The ladder")
+        try:
+            ladder(experiment)
+        except NothingYet as empty:
+            st.info(str(empty))
+        st.subheader("Who was champion when")
+        moves = tracking.moves()
+        if moves.empty:
+            st.caption("No champion was ever named.")
+        else:
+            st.dataframe(moves, hide_index=True)
+
+
+def champion(version: ModelVersion) -> None:
+    """Verdict, metrics with intervals, curves and slices."""
+    st.subheader(f"Champion: version {version.version}")
+    judged = tracking.judged(version)
+    tell = st.success if judged.verdict.passed else st.error
+    tell(f"Gate {judged.verdict.words}")
+    st.markdown(judged.verdict.table())
+    left, right = st.columns(2)
+    left.markdown("**On held-out customers, with 95 % intervals**")
+    left.dataframe(judged.table, hide_index=True)
+    run = version.run_id or ""
+    try:
+        right.image(
+            tracking.artefact(run, "holdout.png"), caption="Precision-recall and calibration, holdout"
+        )
+    except TrackingError as fault:
+        right.caption(str(fault))
+    slices = tracking.table(run, "slices.json")
+    if slices is not None:
+        st.markdown("**Where it is weaker**")
+        st.dataframe(slices, hide_index=True)
+
+
+def ladder(experiment: str) -> None:
+    """Average precision of each rung with its interval."""
+    rungs = tracking.ladder(experiment)
+    base = alt.Chart(rungs).encode(
+        x=alt.X("experiment:N", title=None), xOffset="model:N", color=alt.Color("model:N", title=None)
+    )
+    span = base.mark_rule().encode(
+        y=alt.Y("low:Q", title="average precision, 95 % interval", scale=alt.Scale(zero=False)), y2="high:Q"
+    )
+    st.altair_chart(span + base.mark_point(filled=True).encode(y="score:Q", tooltip=list(rungs.columns)))
+    st.dataframe(rungs, hide_index=True)
+
+
+frame.page("Model", show)

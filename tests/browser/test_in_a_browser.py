@@ -1,0 +1,173 @@
+"""The dashboard as a person meets it: Debian's Chromium on a served dashboard, with nothing red on its console.
+
+SPANISHGAS_SCREENSHOTS=docs/images makes the pictures of the documentation.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import pytest
+
+from spanishgas.lake import Lake
+from tests import dashboard_runs
+from tests.dashboard_lake import LATER, filled
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.dashboard]
+PAGES = {
+    "": "Overview",
+    "customers": "Customers",
+    "customer": "Customer",
+    "recommendations": "Recommendations",
+    "model": "Model",
+    "drift": "Drift",
+    "pipeline": "Pipeline",
+}
+PATIENCE = 60_000
+"""Milliseconds."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a dashboard over a full lake and a tracking store that runs wrote to."""
+    root, before = tmp_path_factory.mktemp("served"), mlflow.get_tracking_uri()
+    filled(Lake(root / "lake"))
+    filled(Lake(root / "lake"), LATER, rows=30, seed=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+        dashboard_runs.filled(root)
+        mlflow.set_tracking_uri(before)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [sys.executable, "-m", "spanishgas", "dashboard", "--port", str(port), "--lake", "lake"]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db"}
+    with subprocess.Popen(words, cwd=root, env=environment, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait(f"http://127.0.0.1:{port}/_stcore/health")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def wait(url: str) -> None:
+    """Until a server answers."""
+    until = time.monotonic() + PATIENCE / 1000
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        # As root Chromium has no sandbox; all it opens is the project's own page.
+        launched = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page; whatever it says that is an error fails the test."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.set_default_timeout(PATIENCE)
+    faults: list[str] = []
+    opened.on(
+        "console", lambda said: faults.append(f"{said.text} {said.location}") if at_fault(said) else None
+    )
+    opened.on("pageerror", lambda fault: faults.append(str(fault)))
+    yield opened
+    opened.close()
+    assert faults == []
+
+
+def at_fault(said: ConsoleMessage) -> bool:
+    """Streamlit itself looks for its server below a page's own address first, and does not find it there."""
+    return said.type == "error" and "/_stcore/" not in said.location["url"]
+
+
+def settled(page: Page) -> None:
+    """Until Streamlit has run the script to its end."""
+    page.wait_for_selector('[data-testid="stApp"][data-test-script-state="notRunning"]')
+    page.wait_for_function("document.querySelectorAll('[data-stale=\"true\"]').length === 0")
+
+
+def picture(page: Page, name: str) -> None:
+    if folder := os.environ.get("SPANISHGAS_SCREENSHOTS"):
+        page.wait_for_timeout(1000)  # charts are drawn after the script has ended
+        page.screenshot(path=Path(folder) / f"dashboard-{name}.png")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_opened_by_its_address_shows_its_title_and_no_failure(
+    served: str, page: Page, path: str
+) -> None:
+    page.goto(f"{served}/{path}")
+    page.get_by_role("heading", name=PAGES[path], exact=True).wait_for()
+    settled(page)
+    assert page.get_by_test_id("stException").count() == 0
+    assert page.get_by_test_id("stAlertContentError").count() == 0
+    picture(page, path or "overview")
+
+
+def test_a_filtered_campaign_is_taken_along_as_csv(served: str, page: Page) -> None:
+    page.goto(f"{served}/customers")
+    page.get_by_role("combobox", name="Risk tier").click()
+    page.get_by_role("option", name="Critical").click()
+    page.keyboard.press("Escape")
+    settled(page)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Download CSV").click()
+    lines = Path(waiting.value.path()).read_text().splitlines()
+    assert waiting.value.suggested_filename == f"campaign-{LATER}.csv"
+    assert len(lines) > 1
+    assert all('"Critical"' in line for line in lines[1:])
+
+
+def test_a_customer_is_found_and_told_with_reasons(served: str, page: Page) -> None:
+    page.goto(f"{served}/customer")
+    box = page.get_by_role("textbox", name="Customer id")
+    box.fill("C00003")
+    box.press("Enter")
+    page.get_by_role("heading", name="C00003").wait_for()
+    page.get_by_text("sentiment of the last contact: negative").wait_for()
+    settled(page)
+    assert page.get_by_test_id("stVegaLiteChart").count() == 2
+    picture(page, "one-customer")
+
+
+def test_a_row_that_is_marked_leads_to_its_customer(served: str, page: Page) -> None:
+    page.goto(f"{served}/customers")
+    settled(page)
+    page.get_by_test_id("stDataFrame").locator(".dvn-scroller").click(position={"x": 15, "y": 52})
+    page.get_by_role("heading", name="Why").wait_for()
+
+
+def test_evidentlys_report_is_shown_and_cannot_reach_into_the_dashboard(served: str, page: Page) -> None:
+    page.goto(f"{served}/drift")
+    page.get_by_text("the model's inputs").click()
+    report = page.frame_locator('[data-testid="stIFrame"]')
+    report.get_by_text("Evidently on 0.6").wait_for()
+    assert report.locator("body").evaluate("() => window.origin") == "null"

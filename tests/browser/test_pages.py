@@ -1,0 +1,309 @@
+"""Every page as Streamlit runs it: over a full lake, over none, and with the tracking server down."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import mlflow
+import pytest
+
+from spanishgas.lake import Lake
+from spanishgas.settings import PROJECT, settings
+from tests import dashboard_runs
+from tests.dashboard_lake import CUSTOMERS, DAY, LATER, filled
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
+
+pytestmark = [
+    pytest.mark.dashboard,
+    # Streamlit's test runner leaves its event loop to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+APP = PROJECT / "spanishgas" / "dashboard" / "app.py"
+OF_THE_LAKE = ("overview", "customers", "customer", "recommendations")
+OF_THE_TRACKING = ("model", "drift", "pipeline")
+OF_CUSTOMERS = ("customers", "customer")
+Open = Callable[..., "AppTest"]
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("dashboard") / "lake"
+    filled(Lake(root))
+    filled(Lake(root), LATER, rows=20, seed=1)
+    return root
+
+
+@pytest.fixture
+def address(tracking: Path) -> Iterator[Callable[[str | None], None]]:
+    """Sets the address that the server listens on; here unless a test says otherwise."""
+    from streamlit import config
+
+    before = config.get_option("server.address")
+    config.set_option("server.address", "127.0.0.1")
+    yield lambda value: config.set_option("server.address", value)
+    config.set_option("server.address", before)
+
+
+@pytest.fixture
+def see(address: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
+    """Opens a page of the dashboard over a lake."""
+    from streamlit.testing.v1 import AppTest
+
+    def opened(page: str, lake: Path, state: Mapping[str, object] | None = None) -> AppTest:
+        monkeypatch.setenv("SPANISHGAS_LAKE", str(lake))
+        settings.cache_clear()
+        app = AppTest.from_file(str(APP), default_timeout=60).run()
+        for name, value in (state or {}).items():
+            app.session_state[name] = value
+        return app.switch_page(f"views/{page}.py").run()
+
+    yield opened
+    settings.cache_clear()
+
+
+def metrics(app: AppTest) -> dict[str, str]:
+    return {m.label: m.value for m in app.metric}
+
+
+def texts(app: AppTest) -> str:
+    return "\n".join(
+        str(e.value) for kind in ("markdown", "caption", "info", "error", "warning") for e in app.get(kind)
+    )
+
+
+@pytest.mark.parametrize("page", OF_THE_LAKE)
+def test_a_page_over_a_full_lake_shows_no_failure(see: Open, full: Path, page: str) -> None:
+    app = see(page, full)
+    assert not app.exception
+    assert not app.error
+    assert app.title[0].value.casefold() == page
+
+
+@pytest.mark.parametrize("page", OF_THE_LAKE)
+def test_a_page_over_an_empty_lake_says_which_command_fills_it(see: Open, tmp_path: Path, page: str) -> None:
+    app = see(page, tmp_path / "none")
+    assert not app.exception
+    assert "run `spanishgas score`" in app.info[0].value
+
+
+def test_the_overview_counts_the_customers_of_the_newest_date_and_then_of_the_chosen_one(
+    see: Open, full: Path
+) -> None:
+    app = see("overview", full)
+    assert metrics(app)["Customers"] == "20"
+    app.sidebar.selectbox[0].select(DAY).run()
+    assert metrics(app)["Customers"] == str(CUSTOMERS)
+    assert metrics(app)["Expected monthly loss"].endswith(" EUR")
+
+
+def test_filters_change_table_and_totals_alike(see: Open, full: Path) -> None:
+    app = see("customers", full)
+    assert metrics(app)["Customers"] == str(len(app.dataframe[0].value)) == "20"
+    app.multiselect[0].select("Critical").run()
+    rows = app.dataframe[0].value
+    assert set(rows["risk_tier"]) == {"Critical"}
+    assert metrics(app)["Customers"] == str(len(rows))
+
+
+def test_filters_that_nobody_passes_say_so(see: Open, full: Path) -> None:
+    app = see("customers", full)
+    app.number_input[0].set_value(1e9).run()
+    assert "No customer passes" in app.info[0].value
+
+
+def test_a_customer_is_shown_with_reasons_months_contact_and_lineage(see: Open, full: Path) -> None:
+    app = see("customer", full)
+    app.text_input[0].input("C00003").run()
+    assert app.header[0].value == "C00003"
+    shown = texts(app)
+    assert "sentiment of the last contact\\: negative" in shown
+    assert "Pricing Offers" in str(app.dataframe[0].value)
+    assert Lake(full).current("gold_master").manifest.digest[:16] in str(app.dataframe[1].value)
+
+
+def test_the_beginning_of_an_id_offers_those_that_begin_so(see: Open, full: Path) -> None:
+    app = see("customer", full)
+    app.text_input[0].input("c0001").run()
+    assert app.main.selectbox[0].options == [f"C{i:05d}" for i in range(10, 20)]
+
+
+def test_an_id_that_nobody_has_is_said_to_be_unknown(see: Open, full: Path) -> None:
+    app = see("customer", full)
+    app.text_input[0].input("X1").run()
+    assert "begins with 'X1'" in app.warning[0].value
+
+
+@pytest.mark.parametrize("elsewhere", [None, "0.0.0.0", "192.0.2.1"])
+@pytest.mark.parametrize("page", OF_CUSTOMERS)
+def test_served_beyond_this_machine_a_page_of_customers_shows_none(
+    see: Open, full: Path, address: Callable[[str | None], None], page: str, elsewhere: str | None
+) -> None:
+    address(elsewhere)
+    app = see(page, full, {"customer_id": "C00003"})
+    assert "until a login is configured" in app.error[0].value
+    assert not app.dataframe
+    assert "C00003" not in texts(app)
+
+
+@pytest.mark.parametrize("host", ["localhost:8501", "127.0.0.1", "127.0.0.1:8501", "[::1]:8501", "LOCALHOST"])
+def test_a_page_opened_on_this_machine_is_local(host: str) -> None:
+    from spanishgas.dashboard import guard
+
+    assert guard.local("127.0.0.1", {"Host": host})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "churn.example.org"},
+        {"Host": "192.0.2.1:8501"},
+        {"Host": "localhost.example.org"},
+        {"Host": "localhost:8501", "X-Forwarded-For": "192.0.2.1"},
+        {"Host": ""},
+    ],
+)
+def test_a_page_that_came_by_another_name_or_a_proxy_is_not_local(headers: dict[str, str]) -> None:
+    from spanishgas.dashboard import guard
+
+    assert not guard.local("127.0.0.1", headers)
+
+
+def test_the_verb_serves_the_dashboard_on_its_port(tracking: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [
+        sys.executable,
+        "-m",
+        "spanishgas",
+        "dashboard",
+        "--port",
+        str(port),
+        "--lake",
+        str(tracking / "none"),
+    ]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            assert answer(f"http://127.0.0.1:{port}/_stcore/health") == "ok"
+        finally:
+            server.terminate()
+
+
+def answer(url: str, seconds: float = 60) -> str:
+    """What a server that is about to start says."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as said:
+                return str(said.read().decode())
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def test_a_lake_that_cannot_be_read_is_an_error_that_names_the_file(see: Open, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    filled(lake)
+    (lake.current("scores").folder / "_manifest.json").write_text("{")
+    app = see("overview", tmp_path / "lake")
+    assert not app.exception
+    assert "cannot be read" in app.error[0].value
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tracking store that runs wrote to."""
+    root, before = tmp_path_factory.mktemp("tracked"), mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
+            patch.delenv(name, raising=False)
+        patch.chdir(root)
+        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+        dashboard_runs.filled(root)
+    mlflow.set_tracking_uri(before)
+    return f"sqlite:///{root}/mlflow.db"
+
+
+def test_the_model_page_tells_verdict_ladder_slices_and_history(see: Open, full: Path, store: str) -> None:
+    mlflow.set_tracking_uri(store)
+    app = see("model", full)
+    assert not app.exception
+    assert not app.error
+    assert "passed: holdout.average_precision 0.750" in app.success[0].value
+    shown = "".join(table.value.to_csv() for table in app.dataframe)
+    assert all(words in shown for words in ("ranks worse", "E4", "E5", "tester"))
+
+
+def test_the_drift_page_tells_of_the_newest_alarm_what_moved_and_shows_evidentlys_page(
+    see: Open, full: Path, store: str
+) -> None:
+    mlflow.set_tracking_uri(store)
+    app = see("drift", full)
+    assert not app.exception
+    assert not app.error
+    assert metrics(app) == {"Drift": "yes", "Inputs that moved": "60%", "Predictions moved by": "0.30 sd"}
+    app.radio[0].set_value("the model's inputs").run()
+    assert not app.exception
+    page = base64.b64encode(b"<p>Evidently on 0.6</p>").decode()
+    assert page in str(app.get("iframe")[0].proto)
+    app.main.selectbox[0].select_index(1).run()
+    assert metrics(app)["Drift"] == "no"
+
+
+def test_the_pipeline_page_tells_of_runs_failures_and_data_quality(see: Open, full: Path, store: str) -> None:
+    mlflow.set_tracking_uri(store)
+    app = see("pipeline", full)
+    assert not app.exception
+    assert dashboard_runs.FAILURE in app.code[0].value
+    assert "churn_label" in texts(app)
+    app.main.selectbox[0].select("drift").run()
+    assert set(app.dataframe[0].value["stage"]) == {"drift"}
+
+
+@pytest.mark.parametrize("page", OF_THE_TRACKING)
+def test_a_page_of_runs_without_any_says_which_command_makes_them(
+    see: Open, tmp_path: Path, page: str
+) -> None:
+    app = see(page, tmp_path / "none")
+    assert not app.exception
+    assert any("spanishgas main" in note.value for note in app.info)
+
+
+@pytest.mark.parametrize("page", OF_THE_TRACKING)
+def test_a_page_of_runs_names_a_server_that_is_down(see: Open, full: Path, page: str) -> None:
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    app = see(page, full)
+    assert not app.exception
+    assert "http://127.0.0.1:9 cannot be reached" in app.error[0].value
+
+
+def test_a_smaller_budget_makes_fewer_offers_at_less_cost(see: Open, full: Path) -> None:
+    app = see("recommendations", full, {"as_of": DAY})
+    before = metrics(app)
+    app.slider[0].set_value(app.slider[0].max / 2).run()
+    after = metrics(app)
+    assert int(after["Offers"]) < int(before["Offers"])
+    assert euros(after["Cost at most"]) <= euros(before["Cost at most"]) / 2
+    assert euros(after["Expected value"]) < euros(before["Expected value"])
+
+
+def euros(text: str) -> float:
+    return float(text.removesuffix(" EUR").replace(",", ""))
+
+
+def test_the_tracking_server_is_not_needed_to_look_at_customers(see: Open, full: Path) -> None:
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    app = see("customers", full)
+    assert not app.error
+    assert len(app.dataframe[0].value) == 20

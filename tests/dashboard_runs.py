@@ -1,0 +1,85 @@
+"""A tracking store as the stages leave it, without the work: runs with their tags, metrics and artefacts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import mlflow
+import pytest
+from mlflow.tracking import MlflowClient
+
+from spanishgas.lifecycle import history, registry, runs
+from spanishgas.lifecycle.history import How, Move, State
+from spanishgas.lifecycle.registry import Alias
+from spanishgas.settings import settings
+from tests.versions import add_version
+
+FAILURE = "the file was cut short"
+
+
+def filled(root: Path) -> None:
+    """One run or more of each stage that pages ask for, a champion with its verdict, and its history."""
+    etl()
+    for number, name in enumerate(("E4", "E5")):
+        experiment(name, 0.70 + number / 10)
+    champion()
+    drift(root, 0.1)
+    drift(root, 0.6)
+
+
+def etl() -> None:
+    """A finished build with its report, and a failed one after it."""
+    with runs.stage("etl", "etl as of 2024-12-31") as run:
+        run.text("# Data quality\n\n| raw table | rows in |\n|---|---|\n| churn_label | 40 |\n", "quality.md")
+    with pytest.raises(OSError, match=FAILURE), runs.stage("etl", "etl as of 2025-03-31"):
+        raise OSError(FAILURE)
+
+
+def experiment(name: str, score: float) -> None:
+    """A finished rung, one trial of it, and an older run on another table, which is no longer compared."""
+    name_of = {"experiment": name, "model": "xgboost"}
+    with runs.stage("experiment", f"{name} before", tags={**name_of, "gold": "old"}, params={"features": 1}):
+        pass
+    with runs.stage("experiment", name, tags={**name_of, "gold": "new"}, params={"features": 50}) as run:
+        ends = {".low": score - 0.05, "": score, ".high": score + 0.05}
+        run.log(metrics={f"cv.average_precision{end}": value for end, value in ends.items()})
+        with runs.stage("trial", "a trial"):
+            pass
+
+
+def champion() -> None:
+    """A champion whose run holds curves and slices."""
+    MlflowClient().create_registered_model(settings().registered_model)
+    number = add_version(0.75)
+    registry.point(Alias.CHAMPION, number)
+    run = runs.StageRun(registry.resolve(Alias.CHAMPION).run_id or "", "")
+    figure, _ = plt.subplots()
+    client = MlflowClient()
+    client.log_figure(run.run_id, figure, "holdout.png")
+    plt.close(figure)
+    slices = {"columns": ["dimension", "value", "verdict"], "data": [["segment", "SME", "ranks worse"]]}
+    client.log_text(run.run_id, json.dumps(slices), "slices.json")
+    move = Move(
+        number=1,
+        how=How.PROMOTED,
+        version=number,
+        replaced=None,
+        reason="passed",
+        by="tester",
+        at=history.now(),
+    )
+    history.write(move.model_copy(update={"state": State.DONE}))
+
+
+def drift(root: Path, share: float) -> None:
+    """A drift report; beyond half of the inputs it is an alarm."""
+    page = root / "drift-inputs.html"
+    page.write_text(f"<p>Evidently on {share}</p>")
+    with runs.stage("drift", f"drift of {share}", params={"version": "1"}) as run:
+        metrics = {"drift.share": share, "prediction_drift": share / 2}
+        run.log(metrics={**metrics, "drift.feature.margin": share, "drift.feature.tenure": 0.01})
+        run.log(tags={"drift": str(share > 0.5).lower()})
+        run.file(page)
+    assert mlflow.active_run() is None
