@@ -34,11 +34,12 @@ def page(study: optuna.Study, title: str) -> str:
 
 def pictures(study: optuna.Study) -> dict[str, Figure]:
     """The same as matplotlib figures, by name."""
+    import matplotlib
     import optuna.visualization.matplotlib as plots
 
     known = importances(study)
     shown = list(known)[:SHOWN] or sorted(study.best_trial.params)[:SHOWN]
-    with _of_few_trials():
+    with _of_few_trials(), matplotlib.rc_context():  # Optuna changes the style of whatever is drawn after it
         found = {"history": _figure(plots.plot_optimization_history(study))}
         if known:
             found["importances"] = _figure(plots.plot_param_importances(study, evaluator=_evaluator()))

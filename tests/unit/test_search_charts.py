@@ -55,8 +55,10 @@ def test_the_page_holds_plotly_once_and_loads_nothing_from_elsewhere() -> None:
     assert "<h1>E5 xgboost</h1>" in page
 
 
-def test_pictures_leave_no_figure_open() -> None:
+def test_pictures_leave_no_figure_open_and_no_style_behind() -> None:
     import matplotlib.pyplot as plt
 
+    before = dict(plt.rcParams)
     search_charts.pictures(study(4))
     assert plt.get_fignums() == []
+    assert dict(plt.rcParams) == before
