@@ -82,14 +82,18 @@ def confusion(y: Labels, flag: Labels) -> dict[str, int]:
 def bootstrap(
     metrics: Callable[[NDArray[np.intp]], Mapping[str, float]], y: Labels, seed: int, level: float = 0.95
 ) -> dict[str, tuple[float, float]]:
-    """Percentile intervals over customers resampled within each class, by metric.
+    """Percentile intervals over resampled customers, by metric; `metrics` takes row positions.
 
-    `metrics` takes row positions. Resampling within classes keeps every resample's churn count, so that average
-    precision, which moves with the rate, is compared at one rate.
+    The churn rate varies with the resample, as it does from one draw of customers to the next: resampling within
+    classes leaves that out, and its intervals of average precision are too narrow. A resample of one class is drawn
+    again.
     """
     rng = np.random.default_rng(seed)
-    classes = [np.flatnonzero(y == c) for c in (0, 1)]
-    draws = [metrics(np.concatenate([rng.choice(c, len(c)) for c in classes])) for _ in range(RESAMPLES)]
+    draws: list[Mapping[str, float]] = []
+    while len(draws) < RESAMPLES:
+        rows = rng.integers(0, len(y), len(y))
+        if 0 < y[rows].sum() < len(y):
+            draws.append(metrics(rows))
     tail = 50 * (1 - level)
     return {
         name: (float(low), float(high))
