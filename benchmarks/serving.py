@@ -129,7 +129,11 @@ def mlflow_server(folder: Path, log: Path) -> Iterator[tuple[int, int]]:
             [*command, "-p", str(port), "-w", "1"],
             stdout=out,
             stderr=out,
-            env={**os.environ, "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "3600"},
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # it starts uvicorn by name
+                "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": "3600",
+            },
             start_new_session=True,
         )
     try:

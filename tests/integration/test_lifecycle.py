@@ -656,6 +656,19 @@ def test_an_unchanged_drift_report_is_reused(chain: Chain) -> None:
     assert drift(None, lake=chain.lake).run_id == chain.shifted.run_id
 
 
+def test_a_lake_on_s3_is_scored_and_watched_as_a_folder_is(chain: Chain, bucket: str) -> None:
+    remote = Lake(f"s3://{bucket}/lake")
+    for listed in chain.lake.store.listing("gold"):
+        remote.store.put(Path(chain.lake.root) / listed.key, listed.key)
+    for table, published in {
+        "scores": score("champion", lake=remote),
+        "recommendations": recommend(lake=remote),
+    }.items():
+        assert published.uri.startswith(f"s3://{bucket}/lake/scored/{table}/as_of={LATER}/")
+        assert remote.current(table).manifest.digest == chain.lake.current(table).manifest.digest
+    assert drift(None, lake=remote).run_id == chain.shifted.run_id
+
+
 # Comparing versions, and moving the champion while scoring goes on
 
 
