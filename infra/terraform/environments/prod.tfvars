@@ -1,0 +1,5 @@
+environment       = "prod"
+cidr              = "10.42.0.0/20"
+endpoint_zones    = 2
+database          = { class = "db.t4g.medium", gigabytes = 50, multi_az = true, backup_days = 30 }
+schedules_enabled = true

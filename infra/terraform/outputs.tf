@@ -1,0 +1,15 @@
+output "bucket" { value = module.storage.bucket_name }
+output "repositories" { value = module.registry.repository_urls }
+output "tracking_uri" { value = module.tracking.uri }
+output "tracking_cluster" { value = module.tracking.cluster_arn }
+output "tracking_service" { value = module.tracking.service_arn }
+output "upgrade_task" { value = module.tracking.upgrade_task_arn }
+output "server_secret" { value = module.tracking.server_secret_arn }
+output "pipeline_secret" { value = module.tracking.pipeline_secret_arn }
+output "subnets" { value = module.network.subnet_ids }
+output "tracking_security_group" { value = module.tracking.security_group_id }
+output "state_machine" { value = module.pipeline.state_machine_arn }
+output "manifest_table" { value = module.trigger.table_name }
+output "upload_function" { value = module.trigger.function_name }
+output "alerts_topic" { value = module.alerts.topic_arn }
+output "github_roles" { value = module.deploy.role_arns }

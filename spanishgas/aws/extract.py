@@ -1,0 +1,73 @@
+"""Whether a raw extract under a prefix of the bucket is complete, and which content it is. Standard library only.
+
+raw/<as_of>/churn_label.csv and six more     complete, labelled: to train on
+raw/<as_of>/_unlabelled and the six          complete, without labels: to score
+raw/<as_of>/consumption_hourly_2024/...      a table in parts counts once its folder holds _SUCCESS
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+LABELS = "churn_label"
+TABLES = (
+    LABELS,
+    "customer_attributes",
+    "customer_contracts",
+    "consumption_hourly_2024",
+    "price_history",
+    "costs_by_province_month",
+    "customer_interactions",
+)
+FORMS = ("", ".csv", ".csv.gz", ".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
+"""How a table's name may end; without an ending it is a folder of parts."""
+UNLABELLED, WHOLE, MAPPING = "_unlabelled", "_SUCCESS", "mapping.yaml"
+_FOLDER = re.compile(r"(raw/(\d{4}-\d{2}-\d{2})/).*")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object: its name below the extract's prefix, its ETag and its size."""
+
+    name: str
+    etag: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Complete:
+    """A complete extract: `train` where it has labels, else `score`; equal digests mean equal content."""
+
+    mode: str
+    digest: str
+
+
+def folder_of(key: str) -> tuple[str, str] | None:
+    """Prefix and as-of date of the extract that an object belongs to; None for one that belongs to none."""
+    found = _FOLDER.fullmatch(key)
+    return (found[1], found[2]) if found else None
+
+
+def complete(objects: Iterable[Listed]) -> Complete | None:
+    """What the extract is, or None while a table is missing or unfinished."""
+    listed = list(objects)
+    names = {o.name for o in listed}
+    held = {table for table in TABLES if _is_whole(table, names)}
+    if held | {LABELS} != set(TABLES) or (LABELS not in held and UNLABELLED not in names):
+        return None
+    content = sorted((o.name, o.etag, o.size) for o in listed if o.name == MAPPING or _table(o.name))
+    digest = hashlib.sha256(repr(content).encode()).hexdigest()
+    return Complete("train" if LABELS in held else "score", digest)
+
+
+def _table(name: str) -> str | None:
+    first = name.partition("/")[0]
+    return next((table for table in TABLES if first in {table + form for form in FORMS}), None)
+
+
+def _is_whole(table: str, names: set[str]) -> bool:
+    forms = [table + form for form in FORMS]
+    return any(form in names or f"{form}/{WHOLE}" in names for form in forms)

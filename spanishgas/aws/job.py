@@ -1,0 +1,77 @@
+"""`python -m spanishgas.aws.job VERB ...`: one verb as a SageMaker processing job.
+
+The tracking server's user is read from Secrets Manager (SPANISHGAS_TRACKING_SECRET), so that no definition holds a
+password. The last line that the verb says, or its error, becomes the job's ExitMessage, which the state machine reads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO
+
+MESSAGE = Path("/opt/ml/output/message")
+"""SageMaker gives the first 1,024 bytes of this file as ExitMessage, and fails a job whose file is not UTF-8."""
+LONGEST = 1024
+VERB = (sys.executable, "-m", "spanishgas")
+
+
+def main(words: Sequence[str], message: Path = MESSAGE, verb: Sequence[str] = VERB) -> int:
+    """Exit code of the verb; its last words are in `message` by then. OSError where they cannot be written."""
+    # A process that ignores Ctrl-C, as one in the background does, would hand that down to the verb.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [*verb, *words],
+        env={**os.environ, **tracking_user()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    # As by Ctrl-C: score stops its transform job then.
+    terminate = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+    with process, ThreadPoolExecutor(2) as readers:
+        said, failed = readers.map(_last_line, (process.stdout, process.stderr), (sys.stdout, sys.stderr))
+        code = process.wait()
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, interrupt)
+    message.parent.mkdir(parents=True, exist_ok=True)
+    message.write_bytes(_fitting(failed or f"exit code {code}" if code else said))
+    return code
+
+
+def tracking_user() -> Mapping[str, str]:
+    """MLflow's settings for the user of the secret that SPANISHGAS_TRACKING_SECRET names; none where it is not set."""
+    secret = os.environ.get("SPANISHGAS_TRACKING_SECRET")
+    if not secret:
+        return {}
+    import boto3
+
+    user = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"])
+    return {"MLFLOW_TRACKING_USERNAME": user["username"], "MLFLOW_TRACKING_PASSWORD": user["password"]}
+
+
+def _last_line(source: IO[str], log: IO[str]) -> str:
+    """The last line of `source` that is not empty; all of it goes to `log` as it comes."""
+    last = ""
+    for line in source:
+        log.write(line)
+        log.flush()
+        last = line.strip() or last
+    return last
+
+
+def _fitting(line: str) -> bytes:
+    """One line of printable UTF-8 that fits."""
+    printable = "".join(c if c.isprintable() else " " for c in line)
+    return printable.encode()[:LONGEST].decode(errors="ignore").encode()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,98 @@
+"""What the Dockerfile promises, read from it: pinned bases, no root, nothing installed at the start."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+TARGETS = ["project", "job", "serve", "tracking", "lambda"]
+
+
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """Instructions of each stage, continued lines joined, comments left out; what it is made from comes first."""
+    text = re.sub(r"(?m)^#.*\n", "", (PROJECT / "Dockerfile").read_text()).replace("\\\n", " ")
+    found: dict[str, list[tuple[str, str]]] = {"": []}
+    name = ""
+    for line in filter(None, text.splitlines()):
+        word, _, rest = line.partition(" ")
+        if word == "FROM":
+            base, _, name = rest.partition(" AS ")
+            found[name] = [("FROM", base)]
+        else:
+            found[name].append((word, rest))
+    return found
+
+
+def inherited(name: str) -> list[tuple[str, str]]:
+    """Instructions of a stage after those of the stages that it is made from."""
+    (_, base), *own = stages()[name]
+    return (inherited(base) if base in stages() else []) + own
+
+
+def last(name: str, word: str) -> str:
+    return [rest for found, rest in inherited(name) if found == word][-1]
+
+
+def test_every_target_of_the_design_is_there_and_every_stage_is_used() -> None:
+    text = (PROJECT / "Dockerfile").read_text()
+    assert set(TARGETS) <= stages().keys()
+    for name in stages().keys() - {"", *TARGETS}:
+        assert f"FROM {name} " in text or f"--from={name} " in text, name
+
+
+def test_bases_are_arguments_with_a_version_so_that_a_deployment_can_pin_their_digests() -> None:
+    arguments = dict(rest.split("=", 1) for word, rest in stages()[""] if word == "ARG")
+    assert all(re.search(r"[:.]\d+\.\d+", value) for value in arguments.values()), arguments
+    external = {base for (_, base), *_ in (stages()[n] for n in stages() if n) if base not in stages()}
+    assert external == {"${PYTHON}", "${LAMBDA}"}
+    assert arguments["UV"] in (PROJECT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_container_is_nobodys_root_except_where_sagemaker_needs_it(target: str) -> None:
+    assert last(target, "USER") == ("0" if target == "job" else "10001")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_is_installed_when_a_container_starts(target: str) -> None:
+    starts = [rest for word, rest in inherited(target) if word in ("ENTRYPOINT", "CMD")]
+    assert starts
+    assert not re.search(r"\b(pip|uv|apt|conda|sh|bash)\b", " ".join(starts))
+    assert all(rest.startswith("[") for rest in starts)  # no shell between the signal and the process
+
+
+def test_dependencies_come_from_the_lock_alone() -> None:
+    runs = [rest for name in stages() for word, rest in stages()[name] if word == "RUN"]
+    for run in runs:
+        if "uv sync" in run or "uv export" in run:
+            assert "--locked" in run
+        if "pip install" in run:
+            assert "uv==${UV}" in run or "--require-hashes" in run
+        if "apt-get install" in run:
+            assert "--no-install-recommends" in run
+            assert "rm -rf /var/lib/apt/lists/*" in run
+    groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["dependency-groups"]
+    assert {group for run in runs for group in re.findall(r"--only-group (\w+)", run)} <= groups.keys()
+
+
+def test_no_image_holds_a_secret_or_more_than_it_is_told_to() -> None:
+    for name in stages():
+        for word, rest in stages()[name]:
+            assert not re.search(r"(PASSWORD|SECRET|TOKEN|_KEY)=", rest), (word, rest)
+            assert (word, rest.split()[0]) != ("COPY", ".")
+    kept = (PROJECT / ".dockerignore").read_text().splitlines()
+    assert kept[1] == "*"  # everything is left out but what follows
+
+
+def test_what_is_copied_exists_and_is_let_through() -> None:
+    kept = [line[1:] for line in (PROJECT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for name in stages():
+        for word, rest in stages()[name]:
+            if word == "COPY" and "--from" not in rest:
+                for source in rest.split()[:-1]:
+                    assert (PROJECT / source).exists(), source
+                    assert any(source == k or source.startswith(f"{k}/") for k in kept), source

@@ -1,0 +1,73 @@
+"""A verb as a processing job: its last words, its exit code, and the tracking server's user."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+
+from spanishgas.aws import job
+
+VERB = (sys.executable, "-c")
+
+
+def test_the_last_line_that_a_verb_says_is_the_message(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    code = "import sys; print('first'); print('version 3, gate passed'); print(); print('a warning', file=sys.stderr)"
+    assert job.main([code], tmp_path / "out" / "message", VERB) == 0
+    assert (tmp_path / "out" / "message").read_text() == "version 3, gate passed"
+
+
+def test_of_a_verb_that_fails_the_error_is_the_message_and_the_exit_code_stays(tmp_path: Path) -> None:
+    code = "import sys; print('step 1'); sys.stderr.write('error: the lake is empty\\n'); sys.exit(2)"
+    assert job.main([code], tmp_path / "message", VERB) == 2
+    assert (tmp_path / "message").read_text() == "error: the lake is empty"
+
+
+def test_a_message_is_one_line_of_utf_8_that_sagemaker_keeps_whole(tmp_path: Path) -> None:
+    job.main(["print('\\x1b[31m' + 'ñ' * 2000)"], tmp_path / "message", VERB)
+    written = (tmp_path / "message").read_bytes()
+    assert 1000 < len(written) <= 1024
+    assert written.decode().isprintable()
+
+
+def test_a_message_that_cannot_be_written_fails_the_job(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        job.main(["print('version 3, gate passed')"], tmp_path / "file" / "message", VERB)
+
+
+def test_the_user_comes_from_the_secret(aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    user = json.dumps({"username": "pipeline", "password": "p4ss"})
+    secret = boto3.client("secretsmanager").create_secret(Name="user", SecretString=user)["ARN"]
+    monkeypatch.setenv("SPANISHGAS_TRACKING_SECRET", secret)
+    code = "import os; print(os.environ['MLFLOW_TRACKING_USERNAME'], len(os.environ['MLFLOW_TRACKING_PASSWORD']))"
+    job.main([code], tmp_path / "message", VERB)
+    assert (tmp_path / "message").read_text() == "pipeline 4"
+    assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
+
+
+def test_a_job_that_is_told_to_stop_stops_its_verb_as_by_ctrl_c(tmp_path: Path) -> None:
+    verb = "import time\ntry:\n print('up', flush=True); time.sleep(60)\nexcept KeyboardInterrupt:\n print('stopped')"
+    code = (
+        "import sys; from pathlib import Path; from spanishgas.aws import job; "
+        f"job.main([{verb!r}], Path(sys.argv[1]), {VERB!r})"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path / "message"], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert time.monotonic() - began < 30
+    assert (tmp_path / "message").read_text() == "stopped"

@@ -1,0 +1,93 @@
+"""The pipeline on the whole stack: raw files uploaded, everything after that by what runs on AWS too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import boto3
+import mlflow
+import pytest
+import yaml
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from spanishgas.lake import Lake
+from spanishgas.settings import PROJECT, settings
+from spanishgas.simulate.extract import write_extract
+from tests.infra.conftest import ended, passed
+from tests.integration.test_lifecycle import cheap_search
+from tests.stack import SERVER, Stack, running
+
+pytestmark = pytest.mark.slow
+MODEL = "spanishgas-churn"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    experiments = cheap_search(tmp_path_factory.mktemp("policy") / "experiments")
+    before = mlflow.get_tracking_uri()
+    with pytest.MonkeyPatch.context() as patch, running(trials=1) as up:
+        # Inherited by the jobs: 600 customers reach no 0.70, and what the gate judges is not this test's subject.
+        patch.setenv("SPANISHGAS_EXPERIMENTS", str(_gate_at(0.02, experiments)))
+        for name, value in up.settings().items():
+            patch.setenv(name, value)
+        settings.cache_clear()
+        mlflow.set_tracking_uri(up.tracking_uri)
+        yield up
+    settings.cache_clear()
+    mlflow.set_tracking_uri(before)
+
+
+def _gate_at(floor: float, experiments: Path) -> Path:
+    file = experiments / "policy.yaml"
+    policy = yaml.safe_load(file.read_text())
+    policy["gate"]["min_average_precision"] = floor
+    file.write_text(yaml.safe_dump(policy, sort_keys=False))
+    return experiments
+
+
+def _upload(stack: Stack, raw: Path, as_of: str) -> str:
+    """Put the files of an extract, then let the function see them; ARN of the execution."""
+    for file in sorted(raw.iterdir()):
+        boto3.client("s3").upload_file(str(file), stack.account.bucket, f"raw/{as_of}/{file.name}")
+    name = stack.take_uploads()[f"raw/{as_of}/"]
+    return f"{stack.account.machine.replace(':stateMachine:', ':execution:')}:{name}"
+
+
+def test_an_upload_becomes_a_champion_scores_and_a_drift_report(stack: Stack, tmp_path: Path) -> None:
+    """The replaced system's end-to-end tests ran on a schema that did not exist, with a dummy classifier."""
+    write_extract(tmp_path / "raw", customers=600, seed=7, as_of=date(2024, 12, 31), labelled=True)
+    execution = _upload(stack, tmp_path / "raw", "2024-12-31")
+    done = ended(execution, seconds=1500)
+    assert done["status"] == "SUCCEEDED", (stack.folder / "jobs.log").read_text()[-4000:]
+    assert passed(execution)[-1] == "Succeeded"
+    assert MlflowClient().get_registered_model(MODEL).aliases["champion"] == "1"
+    scores = Lake(f"s3://{stack.account.bucket}").current("scores")
+    assert scores.manifest.rows == 600
+    jobs = boto3.client("sagemaker").list_transform_jobs()["TransformJobSummaries"]
+    assert [job["TransformJobStatus"] for job in jobs] == ["Completed"]
+    assert stack.account.row("latest")["run"].startswith("raw/2024-12-31/")
+    assert stack.take_uploads() == {}
+
+    # Artefacts went through the server: clients hold no path into the bucket.
+    artefacts = boto3.client("s3").list_objects_v2(Bucket="artefacts")["Contents"]
+    assert [o for o in artefacts if o["Key"].endswith("model.skops")]
+    log = (stack.folder / "jobs.log").read_text()
+    assert "s3://artefacts" not in log
+    assert stack.user["password"] not in log
+    assert stack.user["password"] not in (stack.folder / "tracking.log").read_text()
+
+
+def test_nobody_reads_the_server_without_a_login(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
+    with pytest.raises(MlflowException, match=r"401|[Uu]nauthorized|not authenticated"):
+        MlflowClient().search_experiments()
+
+
+def test_the_servers_script_keeps_the_password_out_of_its_address() -> None:
+    source = SERVER.read_text()
+    assert re.search(r"postgresql\+psycopg://\{quote\(user\['username'\]\)\}@", source)
+    assert SERVER.is_relative_to(PROJECT / "infra")
