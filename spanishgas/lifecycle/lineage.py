@@ -209,7 +209,11 @@ def as_json(link: Link) -> str:
 def as_tree(link: Link) -> str:
     """The walk as a tree, and how many of its links are broken."""
     count = len(link.broken)
-    ending = "every link is there and has its digest" if not count else f"{count} faults, marked with !"
+    ending = (
+        "every link is there and has its digest"
+        if not count
+        else f"{count} fault{'s' * (count > 1)}, marked with !"
+    )
     return "\n".join([*_lines(link, "", ""), ending])
 
 
