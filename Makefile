@@ -50,7 +50,16 @@ ui: .venv/.synced ## MLflow's UI over the local tracking store (PORT)
 	  *) $(BIN)/mlflow ui --workers 1 --port $(PORT) --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" ;; \
 	esac
 
-# PORT stands for MLflow's UI unless it is given. .PHONY: dashboard dashboard: .venv/.dashboard ## the over lake (PORT, else 8501; LAKE) @$(DOTENV) lake='$(LAKE)'; exec $(BIN)/spanishgas --port $(if $(filter file,$(origin PORT)),8501,$(PORT)) \ --lake "$${lake:-$${SPANISHGAS_LAKE:-lake}}" test: .venv/.synced unit, integration and end-to-end tests but slow, Spark, browser ones (JOBS) stack: stack of AWS on this machine: PostgreSQL, moto, MLflow with a login; until Ctrl-C @$(BIN)/python -m tests.stack Spark
+# PORT stands for MLflow's UI unless it is given.
+.PHONY: dashboard
+dashboard: .venv/.dashboard ## the dashboard over the lake (PORT, else 8501; LAKE)
+	@$(DOTENV) lake='$(LAKE)'; exec $(BIN)/spanishgas dashboard --port $(if $(filter file,$(origin PORT)),8501,$(PORT)) \
+	  --lake "$${lake:-$${SPANISHGAS_LAKE:-lake}}"
+
+stack: .venv/.synced ## the stack of AWS on this machine: PostgreSQL, moto, MLflow with a login; until Ctrl-C
+	@$(BIN)/python -m tests.stack
+
+test: .venv/.synced ## unit, integration and end-to-end tests but the slow, Spark, browser and dashboard ones (JOBS)
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --durations 15 -m "$(QUICK)"
 
 test-all: .venv/.all ## every test, with every extra
