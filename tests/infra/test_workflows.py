@@ -32,7 +32,8 @@ def test_a_workflow_may_read_and_only_jobs_of_an_environment_ask_for_an_identity
     assert WORKFLOWS[name]["permissions"] == {"contents": "read"}
     for job in WORKFLOWS[name]["jobs"].values():
         rights = job.get("permissions", {})
-        assert set(rights) <= {"contents", "id-token"}
+        assert set(rights) <= {"actions", "contents", "id-token"}
+        assert [right for right, kind in rights.items() if kind == "write"] in ([], ["id-token"])
         assert ("id-token" in rights) == ("environment" in job)
         assert job["timeout-minutes"] <= 360
 

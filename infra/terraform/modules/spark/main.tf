@@ -11,7 +11,7 @@ variable "pipeline_secret_arn" { type = string }
 
 resource "aws_emrserverless_application" "this" {
   name          = var.name
-  release_label = "emr-spark-8.0.0" # the first release with Spark 4
+  release_label = "emr-spark-8.0.0" # it must hold Spark 4: look up what your region calls the newest such release
   type          = "spark"
   architecture  = "X86_64"
   network_configuration {
