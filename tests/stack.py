@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
 import os
 import re
 import secrets
@@ -216,6 +217,7 @@ def _secret(name: str, content: Mapping[str, str]) -> str:
 def main() -> None:
     """Run the stack until Ctrl-C or SIGTERM, starting the pipeline for what is uploaded."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line per request would hide what is said here
     try:
         with running() as stack:
             print(
