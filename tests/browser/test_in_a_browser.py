@@ -147,6 +147,8 @@ def test_a_filtered_campaign_is_taken_along_as_csv(served: str, page: Page) -> N
 
 
 def test_a_customer_is_found_and_told_with_reasons(served: str, page: Page) -> None:
+    from playwright.sync_api import expect
+
     page.goto(f"{served}/customer")
     box = page.get_by_role("textbox", name="Customer id")
     box.fill("C00003")
@@ -154,7 +156,7 @@ def test_a_customer_is_found_and_told_with_reasons(served: str, page: Page) -> N
     page.get_by_role("heading", name="C00003").wait_for()
     page.get_by_text("sentiment of the last contact: negative").wait_for()
     settled(page)
-    assert page.get_by_test_id("stVegaLiteChart").count() == 2
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2)
     picture(page, "one-customer")
 
 
