@@ -240,7 +240,7 @@ def test_the_model_page_tells_verdict_ladder_slices_and_history(see: Open, full:
     app = see("model", full)
     assert not app.exception
     assert not app.error
-    assert "passed: holdout.average_precision 0.750" in app.success[0].value
+    assert "Gate passed: holdout.average_precision is 0.750" in app.success[0].value
     shown = "".join(table.value.to_csv() for table in app.dataframe)
     assert all(words in shown for words in ("ranks worse", "E4", "E5", "tester"))
 
