@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 
 BENCHMARKS = {
+    "bayes": (
+        "benchmarks.bayes",
+        "average precision on the holdout beside the true probabilities', five seeds",
+    ),
     "calibration": ("benchmarks.calibration", "the drawn ladder beside the published one, five seeds"),
     "dashboard": ("benchmarks.dashboard", "pages by number of customers (extra dashboard)"),
     "data": ("benchmarks.data", "the roll-up beside its peers, raw to gold, drawing: time and memory"),
@@ -14,6 +19,13 @@ BENCHMARKS = {
         "the simulator's coefficients of churn, fitted to the published tables",
     ),
     "gate-curve": ("benchmarks.gate_curve", "how often the gate passes equal and worse challengers"),
+    "intervals": ("benchmarks.intervals", "how often intervals hold the truth, and the calibration error"),
+    "ladder": ("benchmarks.ladder", "how long the ladder takes on 20,099 customers"),
+    "search": (
+        "benchmarks.grid_search",
+        "the search beside the replaced system's GridSearchCV: score and time",
+    ),
+    "tabular": ("benchmarks.tabular", "`tune` beside FLAML, LightGBM, CatBoost and others (group bench)"),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
     "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),
     "spark": ("benchmarks.spark_roll_up", "the roll-up on Spark beside DuckDB (extra spark)"),
@@ -30,6 +42,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if unknown := [name for name in chosen.names if name not in BENCHMARKS]:
         parser.error(f"no benchmark '{unknown[0]}': there are {', '.join(BENCHMARKS)}")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
     for name in chosen.names or BENCHMARKS:
         importlib.import_module(BENCHMARKS[name][0]).run(chosen.quick)
 

@@ -1,0 +1,43 @@
+"""A simulated utility taken to gold, with the true probability of churn of each of its customers."""
+
+from __future__ import annotations
+
+import tempfile
+from datetime import date
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from spanishgas.etl import build
+from spanishgas.lake import Lake
+from spanishgas.lifecycle.experiments import training_side
+from spanishgas.simulate import write_extract
+from spanishgas.training.experiment import ModelKind, load_experiment, load_policy
+from spanishgas.training.fitting import Training
+
+AS_OF, PUBLISHED_SIZE = date(2024, 12, 31), 20_099
+
+
+class Utility(NamedTuple):
+    """Gold, and the true probabilities by customer."""
+
+    gold: pd.DataFrame
+    true: pd.Series
+
+
+@cache
+def drawn(customers: int, seed: int) -> Utility:
+    """A utility of its own per size and seed."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw, truth = Path(folder) / "raw", Path(folder) / "truth"
+        write_extract(raw, customers=customers, seed=seed, as_of=AS_OF, labelled=True, truth=truth)
+        gold = build(raw, Lake(Path(folder) / "lake"), AS_OF).snapshots["gold_master"].pandas()
+        true = pd.read_parquet(truth / "churn_probability.parquet").set_index("customer_id")
+    return Utility(gold, true["churn_probability"])
+
+
+def e5(customers: int, seed: int, model: ModelKind = ModelKind.XGBOOST) -> Training:
+    """The training side of the full feature set."""
+    return training_side(drawn(customers, seed).gold, load_experiment("E5"), model, load_policy(), seed)
