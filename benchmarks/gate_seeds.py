@@ -9,13 +9,7 @@ from __future__ import annotations
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
-<<<<<<< HEAD
-from benchmarks import period_sums
-from spanishgas.etl import build
-from spanishgas.lake import Lake
-=======
 from benchmarks.utility import drawn
->>>>>>> 3faa82c (Benchmarks of search, tune, intervals, Bayes-optimal share and ladder; how experiments are judged, as a page)
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.experiment import ModelKind, load_experiment, load_policy, load_search
@@ -25,18 +19,7 @@ from spanishgas.training.matrix import in_holdout
 def holdout_average_precision(customers: int, seed: int) -> dict[str, float]:
     """Average precision on the holdout of E5 XGBoost, and of the true probabilities."""
     policy = load_policy()
-<<<<<<< HEAD
-    with tempfile.TemporaryDirectory() as folder:
-        raw, truth = Path(folder) / "raw", Path(folder) / "truth"
-        with period_sums.drawn(AS_OF):
-            write_extract(raw, customers=customers, seed=seed, as_of=AS_OF, labelled=True, truth=truth)
-        gold = build(raw, Lake(Path(folder) / "lake"), AS_OF).snapshots["gold_master"].pandas()
-        true = pd.read_parquet(truth / "churn_probability.parquet").set_index("customer_id")[
-            "churn_probability"
-        ]
-=======
     gold, true = drawn(customers, seed)
->>>>>>> 3faa82c (Benchmarks of search, tune, intervals, Bayes-optimal share and ladder; how experiments are judged, as a page)
     training = training_side(gold, load_experiment("E5"), ModelKind.XGBOOST, policy, seed)
     space = load_search().of(ModelKind.XGBOOST)
     model = fit_final(training, space.fixed | space.start | {"n_estimators": 600}, 0.5, policy)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from benchmarks import period_sums
 from spanishgas.etl import build
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.experiments import training_side
@@ -32,7 +33,8 @@ def drawn(customers: int, seed: int) -> Utility:
     """A utility of its own per size and seed."""
     with tempfile.TemporaryDirectory() as folder:
         raw, truth = Path(folder) / "raw", Path(folder) / "truth"
-        write_extract(raw, customers=customers, seed=seed, as_of=AS_OF, labelled=True, truth=truth)
+        with period_sums.drawn(AS_OF):
+            write_extract(raw, customers=customers, seed=seed, as_of=AS_OF, labelled=True, truth=truth)
         gold = build(raw, Lake(Path(folder) / "lake"), AS_OF).snapshots["gold_master"].pandas()
         true = pd.read_parquet(truth / "churn_probability.parquet").set_index("customer_id")
     return Utility(gold, true["churn_probability"])
