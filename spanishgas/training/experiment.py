@@ -108,6 +108,8 @@ class EarlyStopping(Strict):
     most_trees: int = Field(ge=1)
     rounds: int = Field(ge=1)
     share: float = Field(gt=0, lt=1)
+    fewest: int = Field(ge=1)
+    """Rows of the rarer class that must be set aside; with fewer the measure is noise, and `most_trees` are grown."""
 
 
 class Space(Strict):

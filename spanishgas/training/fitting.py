@@ -94,7 +94,7 @@ def fit_predict(
     training: Training, params: Mapping[str, Value], fold: Encoded, stopping: EarlyStopping | None = None
 ) -> tuple[Array, int | None]:
     """Log odds of the fold's validation rows, and how many trees early stopping kept (None without it)."""
-    inner = inner_split(fold.y, stopping.share, training.seed) if stopping else None
+    inner = inner_split(fold.y, stopping.share, training.seed, stopping.fewest) if stopping else None
     if stopping is None or inner is None:
         most = {TREES: stopping.most_trees} if stopping else {}
         fitted = _estimator(training, {**params, **most}).fit(fold.X, fold.y)

@@ -30,10 +30,10 @@ def fresh_folds(y: NDArray[np.int64], count: int, seed: int, repeats: int = 1) -
     return [fold for repeat in range(repeats) for fold in folds(y, count, seed + FRESH + repeat)]
 
 
-def inner_split(y: NDArray[np.int64], share: float, seed: int) -> Fold | None:
-    """A stratified `share` of the rows set aside; None where a class has too few rows for both sides."""
-    fewest = int(np.bincount(y, minlength=2).min())
-    if fewest * share < 1 or fewest * (1 - share) < 1:
+def inner_split(y: NDArray[np.int64], share: float, seed: int, fewest: int = 1) -> Fold | None:
+    """A stratified `share` of the rows set aside; None where that would be less than `fewest` of the rarer class."""
+    rarer = int(np.bincount(y, minlength=2).min())
+    if rarer * share < fewest or rarer * (1 - share) < 1:
         return None
     train, valid = train_test_split(np.arange(len(y)), test_size=share, stratify=y, random_state=seed % 2**32)
     return Fold(np.sort(train), np.sort(valid))

@@ -706,7 +706,7 @@ def test_an_inner_split_is_stratified_and_none_where_a_class_is_too_small() -> N
     assert inner_split(np.array([0] * 50 + [1] * 4), 0.2, 1) is None
 
 
-STOPPING = EarlyStopping(most_trees=60, rounds=5, share=0.2)
+STOPPING = EarlyStopping(most_trees=60, rounds=5, share=0.2, fewest=1)
 
 
 def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_score() -> None:
@@ -723,6 +723,16 @@ def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_s
     by_hand = estimator(ModelKind.XGBOOST, {**params, "n_estimators": trees}, training.seed)
     by_hand.fit(fold.X[inner.train], fold.y[inner.train])
     assert margins == pytest.approx(by_hand.decision_function(fold.X_valid), abs=1e-5)
+
+
+def test_with_too_few_churners_aside_to_measure_by_all_trees_are_grown() -> None:
+    training = training_of(ModelKind.XGBOOST, 200)
+    fold = Folds(training, folds(training.y, 3, 1)).encoded(0, {})
+    measurable = STOPPING.model_copy(update={"most_trees": 25, "fewest": 100})
+    margins, trees = fit_predict(training, {"max_depth": 2}, fold, measurable)
+    unstopped, _ = fit_predict(training, {"max_depth": 2, "n_estimators": 25}, fold)
+    assert trees == 25
+    assert (margins == unstopped).all()
 
 
 def test_the_best_trial_names_the_median_number_of_trees_and_the_refit_takes_it() -> None:
