@@ -90,7 +90,7 @@ def test_a_refused_version_is_not_promoted_and_the_message_holds_the_verdict_and
     model: str,
 ) -> None:
     version = add_version(0.65)
-    with pytest.raises(TrackingError, match=r"is 0\.650, the limit is 0\.70.*--override"):
+    with pytest.raises(TrackingError, match=r"is 0\.650, the limit is at least 0\.70.*--override"):
         promotion.promote(version, "please")
     assert registry.aliases() == {}
     assert history.read().moves == []
@@ -265,7 +265,9 @@ def test_a_champion_set_in_the_ui_without_a_verdict_is_not_scored_with(model: st
     good, bad = add_version(), add_version(0.6)
     promotion.promote(good, "first")
     point_by_hand(model, bad)
-    with pytest.raises(TrackingError, match=r"0\.600, the limit is 0\.70.*rollback --reason.*--override"):
+    with pytest.raises(
+        TrackingError, match=r"0\.600, the limit is at least 0\.70.*rollback --reason.*--override"
+    ):
         scorable("champion")
     assert chain()[-1] == (How.ELSEWHERE, bad, good)
     promotion.rollback("nobody judged it")
