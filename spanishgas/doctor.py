@@ -54,7 +54,7 @@ def examine(lake: Lake) -> list[Finding]:
         ("packages", lambda: packages(metadata.requires("spanishgas") or [])),
         ("configuration", configuration),
         ("lake", lambda: tables(lake)),
-        ("disk", lambda: disk(_existing(Path(str(lake.root))))),
+        ("disk", lambda: disk(_existing(_local(lake)))),
         ("tracking", tracking),
         ("studies", lambda: studies(settings().study_storage)),
         ("ports", lambda: ports(PORTS)),
@@ -116,9 +116,10 @@ def configuration() -> Iterator[Finding]:
 
 def tables(lake: Lake) -> Iterator[Finding]:
     """Whether the lake can be written, if it is a folder, and what stands in it."""
-    place = _existing(Path(str(lake.root)))
-    if "://" not in str(lake.root) and not (place.is_dir() and os.access(place, os.W_OK)):
-        words = f"{place} is no folder that can be written to: set SPANISHGAS_LAKE, or mend its rights"
+    place = _existing(_local(lake))
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        way_out = "set SPANISHGAS_LAKE (or, for a lake on S3, SPANISHGAS_CACHE), or mend its rights"
+        words = f"{place} is no folder that can be written to: {way_out}"
         yield Finding("lake", State.FAULT, words)
         return
     for table, verb in (("gold_master", "etl"), ("scores", "score")):
@@ -219,6 +220,11 @@ def spark() -> Iterator[Finding]:
         )
     else:
         yield Finding("spark", State.OK, "pyspark and java are there")
+
+
+def _local(lake: Lake) -> Path:
+    """Where the lake's files come to lie on this machine."""
+    return lake.root if isinstance(lake.root, Path) else settings().cache.expanduser()
 
 
 def _existing(place: Path) -> Path:

@@ -69,6 +69,19 @@ def test_a_file_in_the_lakes_place_is_a_fault_and_a_damaged_table_too(tmp_path: 
     assert next(doctor.tables(lake)).state is State.FAULT
 
 
+def test_of_a_lake_on_s3_the_local_copies_folder_is_looked_at(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(f"s3://{bucket}/lake")
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("SPANISHGAS_CACHE", str(tmp_path / "file"))
+    settings.cache_clear()
+    found = list(doctor.tables(lake))
+    settings.cache_clear()
+    assert [f.state for f in found] == [State.FAULT]
+    assert str(tmp_path / "file") in found[0].words
+
+
 def test_a_full_disk_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     free = next(doctor.disk(tmp_path)).words.split()[0]
     monkeypatch.setattr(doctor, "SCARCE_GB", float(free) + 100)
