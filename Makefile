@@ -60,10 +60,10 @@ stack: .venv/.synced ## the stack of AWS on this machine: PostgreSQL, moto, MLfl
 	@$(BIN)/python -m tests.stack
 
 test: .venv/.synced ## unit, integration and end-to-end tests but the slow, Spark, browser and dashboard ones (JOBS)
-	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --durations 15 -m "$(QUICK)"
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15 -m "$(QUICK)"
 
 test-all: .venv/.all ## every test, with every extra
-	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --durations 30
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 30
 
 lint: .venv/.synced ## style, types, layers, and conda.yaml against uv.lock
 	$(BIN)/ruff check .
