@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import pytest
 
 from spanishgas.settings import settings
 from tests import postgres
+from tests.tracked import own_store
 
 # Tests run side by side: one thread each, in this process and in those they start.
 os.environ.update(OMP_NUM_THREADS="1", SPANISHGAS_THREADS="1")
@@ -20,17 +20,10 @@ os.environ["SPANISHGAS_MAX_QUARANTINED"] = "1"
 
 
 @pytest.fixture
-def tracking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def tracking(tmp_path: Path) -> Iterator[Path]:
     """A tracking store of the test's own (SQLite, artefacts beside it), and a work folder where it lies."""
-    for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(tmp_path)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    yield tmp_path
-    while mlflow.active_run():
-        mlflow.end_run()
-    mlflow.set_tracking_uri(before)
+    with own_store(tmp_path):
+        yield tmp_path
 
 
 @pytest.fixture

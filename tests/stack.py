@@ -11,7 +11,6 @@ What differs from AWS: no image is started, no policy is asked, and retries wait
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import os
@@ -38,6 +37,7 @@ from spanishgas.aws import upload
 from tests import aws_stand_in, postgres
 from tests.aws_stand_in import REGION, Account, JobFailed
 from tests.sagemaker_double import Instances, sagemaker_double
+from tests.tracking_server import await_health
 
 PROJECT = Path(__file__).resolve().parents[1]
 SERVER = PROJECT / "infra" / "tracking" / "server.py"
@@ -183,28 +183,13 @@ def _tracking(folder: Path, database: int) -> Iterator[tuple[str, Mapping[str, s
     with (folder / "tracking.log").open("w") as log:
         server = subprocess.Popen([sys.executable, SERVER, "serve"], env=environment, stdout=log, stderr=log)
     try:
-        _await(server, port, folder / "tracking.log")
+        await_health(server, port, folder / "tracking.log")
         once("users")
         yield environment["TRACKING_URI"], user
         once("upgrade")
     finally:
         server.terminate()
         server.wait(timeout=60)
-
-
-def _await(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    until = time.monotonic() + 180
-    while time.monotonic() < until and server.poll() is None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        try:
-            connection.request("GET", "/health")
-            if connection.getresponse().status == 200:
-                return
-        except OSError:
-            time.sleep(0.2)
-        finally:
-            connection.close()
-    raise AssertionError(f"the tracking server did not start:\n{log.read_text()[-4000:]}")
 
 
 def _secret(name: str, content: Mapping[str, str]) -> str:

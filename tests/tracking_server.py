@@ -44,14 +44,15 @@ def running(folder: Path, database: str, bucket: str, s3: str) -> Iterator[str]:
     with log.open("wb") as out:
         server = subprocess.Popen(words, cwd=folder, env=environment, stdout=out, stderr=out)
     try:
-        _await(server, port, log)
+        await_health(server, port, log)
         yield f"http://127.0.0.1:{port}"
     finally:
         server.terminate()
         server.wait(timeout=60)
 
 
-def _await(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def await_health(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    """Wait until the tracking server says that it is well."""
     until = time.monotonic() + 240
     while time.monotonic() < until and server.poll() is None:
         try:

@@ -254,10 +254,6 @@ def _json(file: Path, columns: list[str]) -> pa.Table:
     )
 
 
-def _lines(text: str) -> list[object]:
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
-
-
 def _plain(value: object) -> str | None:
     """A value of JSON as a CSV file would have it: an empty text is no value, and a number its digits."""
     return None if value in (None, "") else value if isinstance(value, str) else json.dumps(value)

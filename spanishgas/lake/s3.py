@@ -46,7 +46,7 @@ class S3Store:
 
     grace = 86_400.0
 
-    def __init__(self, uri: str, downloads: Path | None = None) -> None:
+    def __init__(self, uri: str, downloads: Path | None = None, attempts: int | None = None) -> None:
         path = uri.removeprefix(SCHEME).rstrip("/")
         self.root = SCHEME + path
         self.bucket, _, prefix = path.partition("/")
@@ -55,13 +55,14 @@ class S3Store:
         self.prefix = f"{prefix}/" if prefix else ""
         own = f"{self.bucket}-{hashlib.sha256(path.encode()).hexdigest()[:12]}"
         self.downloads = downloads or settings().cache.expanduser() / own
+        self._retries = {"mode": "standard"} | ({"total_max_attempts": attempts} if attempts else {})
 
     @cached_property
     def _client(self) -> Any:
         import boto3
         from botocore.config import Config
 
-        return boto3.Session().client("s3", config=Config(connect_timeout=10, retries={"mode": "standard"}))
+        return boto3.Session().client("s3", config=Config(connect_timeout=10, retries=self._retries))
 
     def place(self, key: str) -> str:
         """The s3:// URI of `key`."""
@@ -95,6 +96,17 @@ class S3Store:
             except self._client.exceptions.NoSuchKey:
                 return None
             return Text(got["Body"].read().decode(errors="replace"), got["ETag"])
+
+    def read_bytes(self, key: str) -> bytes:
+        """A whole object, which must be there."""
+        with self._told("read"):
+            body: bytes = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)["Body"].read()
+        return body
+
+    def write(self, key: str, body: bytes) -> None:
+        """Put a whole object in one request, whatever stands there."""
+        with self._told("written"):
+            self._client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=body)
 
     def swap(self, key: str, text: str, expected: str | None) -> str:
         """One conditional put. A put that is repeated because its answer was lost meets its own text: that is fine."""

@@ -312,8 +312,3 @@ def short_card(found: card.Evaluation, verdict: Verdict, where: str) -> str:
             verdict.table(),
         ]
     )
-
-
-def training_table(version: ModelVersion, lake: Lake) -> pd.DataFrame:
-    """The gold table that a version was trained and evaluated on, by its recorded digest."""
-    return lake.at(version.tags["data.digest"], "gold_master").pandas()

@@ -27,7 +27,6 @@ from spanishgas.training.experiment import (
     Experiment,
     ModelKind,
     Policy,
-    Space,
     Value,
     as_data,
     below,
@@ -114,7 +113,7 @@ def run_experiment(
     if trials < 1:
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
     gold = training_gold(lake)
-    start = start or _neighbours_best(name, model, space, gold, seed, trials)
+    start = start or _neighbours_best(name, model, gold, seed, trials)
     searched = code.fingerprint(
         "search",
         gold.manifest.digest,
@@ -198,25 +197,23 @@ class Start:
     params: Mapping[str, Value] = field(default_factory=dict)
 
 
-def start_from(run_id: str) -> Start:
-    """The parameters that a finished experiment run chose, where its search space still admits them."""
+def start_from(run_id: str, named: str = "those of run {run}") -> Start:
+    """The parameters that a finished experiment run chose, where its search space still admits them.
+
+    `named` says in the start's source whose they are: {run}, {experiment} and {trial} stand for the run's own.
+    """
     chosen = runs.artifact(run_id, CHOSEN)
     params = load_search().of(ModelKind.of(chosen["model"])).admitted(chosen["params"])
-    return Start(f"published, then those of run {run_id}", params) if params else Start()
+    whose = named.format(run=run_id, experiment=chosen["experiment"], trial=chosen["trial"])
+    return Start(f"published, then {whose}", params) if params else Start()
 
 
-def _neighbours_best(
-    name: str, model: ModelKind, space: Space, gold: Snapshot, seed: int, trials: int
-) -> Start:
+def _neighbours_best(name: str, model: ModelKind, gold: Snapshot, seed: int, trials: int) -> Start:
     for lower in below(name)[:1]:
         tags = {"stage": "experiment", "experiment": lower, "model": str(model), "gold": gold.manifest.digest}
         for run in runs.find(tags):
             if (run.data.params["seed"], run.data.params["trials"]) == (str(seed), str(trials)):
-                chosen = runs.artifact(run.info.run_id, CHOSEN)
-                params = space.admitted(chosen["params"])
-                return (
-                    Start(f"published, then {lower} trial {chosen['trial']}", params) if params else Start()
-                )
+                return start_from(run.info.run_id, "{experiment} trial {trial}")
     return Start()
 
 

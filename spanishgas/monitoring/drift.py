@@ -16,7 +16,7 @@ import pandas as pd
 
 from spanishgas import code
 from spanishgas.errors import DataError
-from spanishgas.lake import Lake, Snapshot
+from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.training.experiment import DriftLimits, as_data, load_policy
@@ -162,8 +162,3 @@ def words(found: Mapping[str, Any]) -> str:
 def _found(run_id: str) -> Drift:
     summary = runs.artifact(run_id, "drift.json")
     return Drift(run_id, summary["share"], summary["drifted"], summary["prediction"], summary["detected"])
-
-
-def newest_scored(lake: Lake) -> Snapshot:
-    """The gold table behind the newest scores."""
-    return lake.at(lake.current("scores").manifest.built_from["gold_master"], "gold_master")

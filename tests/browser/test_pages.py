@@ -19,6 +19,7 @@ from spanishgas.lake import Lake
 from spanishgas.settings import PROJECT, settings
 from tests import dashboard_runs
 from tests.dashboard_lake import CUSTOMERS, DAY, LATER, filled
+from tests.tracked import own_store
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -224,14 +225,9 @@ def test_a_lake_that_cannot_be_read_is_an_error_that_names_the_file(see: Open, t
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tracking store that runs wrote to."""
-    root, before = tmp_path_factory.mktemp("tracked"), mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patch.delenv(name, raising=False)
-        patch.chdir(root)
-        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    root = tmp_path_factory.mktemp("tracked")
+    with own_store(root):
         dashboard_runs.filled(root)
-    mlflow.set_tracking_uri(before)
     return f"sqlite:///{root}/mlflow.db"
 
 

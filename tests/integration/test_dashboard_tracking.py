@@ -16,20 +16,16 @@ from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from tests import dashboard_runs
 from tests.dashboard_lake import DAY, publish
+from tests.tracked import own_store
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    root, before = tmp_path_factory.mktemp("tracked"), mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patch.delenv(name, raising=False)
-        patch.chdir(root)
-        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    root = tmp_path_factory.mktemp("tracked")
+    with own_store(root):
         dashboard_runs.filled(root)
         with tracking.looked_at() as found:
             yield found
-    mlflow.set_tracking_uri(before)
 
 
 def test_the_pipeline_shows_stages_newest_first_without_trials_and_why_one_failed(experiment: str) -> None:

@@ -47,6 +47,7 @@ from spanishgas.training.experiment import ModelKind, Promotion, load_experiment
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 from tests.gold_frames import gold_frame, publish_gold
+from tests.tracked import own_model, own_store
 from tests.versions import add_version
 
 DAY, LATER = date(2024, 12, 31), date(2025, 3, 31)
@@ -112,23 +113,12 @@ def later_gold() -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
     root = tmp_path_factory.mktemp("chain")
-    tracked = mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patch.delenv(name, raising=False)
+    with own_store(root) as patch:
         patch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         patch.setenv("MLFLOW_UV_AUTO_DETECT", "false")
         patch.setenv("SPANISHGAS_EXPERIMENTS", str(cheap_search(root / "experiments")))
-        patch.setenv("SPANISHGAS_THREADS", "1")  # trees this small gain nothing from more
-        patch.chdir(root)
         forget()
-        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
-        try:
-            yield pass_through(root, patch)
-        finally:
-            while mlflow.active_run():
-                mlflow.end_run()
-            mlflow.set_tracking_uri(tracked)
+        yield pass_through(root, patch)
     forget()
 
 
@@ -508,15 +498,9 @@ def test_what_is_not_reproduced_says_by_how_much_and_what_differs(
 
 
 @pytest.fixture
-def model(chain: Chain, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A registered model without versions, in the chain's store."""
-    name = re.sub(r"\W", "-", request.node.name)
-    monkeypatch.setenv("SPANISHGAS_REGISTERED_MODEL", name)
-    settings.cache_clear()
-    MlflowClient().create_registered_model(name)
-    yield name
-    monkeypatch.undo()
-    settings.cache_clear()
+def model(chain: Chain, request: pytest.FixtureRequest) -> Iterator[str]:
+    with own_model(request.node.name) as name:
+        yield name
 
 
 def test_no_champion_is_an_error_that_says_what_to_run(model: str, chain: Chain) -> None:

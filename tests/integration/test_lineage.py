@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-import mlflow
 import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
@@ -22,6 +21,7 @@ from spanishgas.lifecycle.data import etl
 from spanishgas.lifecycle.lineage import Link
 from spanishgas.settings import settings
 from tests.raw_builder import write_raw
+from tests.tracked import own_store
 from tests.versions import add_version
 
 AS_OF = date(2024, 12, 31)
@@ -41,12 +41,7 @@ class Built:
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
     root = tmp_path_factory.mktemp("lineage")
-    tracked = mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patch.delenv(name, raising=False)
-        patch.chdir(root)
-        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    with own_store(root):
         raw, lake = root / "extract", Lake(root / "lake")
         write_raw(raw)
         gold = etl(raw, lake=lake, as_of=AS_OF).snapshots["gold_master"]
@@ -54,9 +49,6 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         trained_on = {"data.digest": gold.manifest.digest, "experiment": "E5", "model": "xgboost"}
         version = add_version(**trained_on)
         yield Built(lake, raw, gold, publish_scores(lake, gold, version), version)
-        while mlflow.active_run():
-            mlflow.end_run()
-        mlflow.set_tracking_uri(tracked)
 
 
 def publish_scores(lake: Lake, gold: Snapshot, version: str) -> Snapshot:

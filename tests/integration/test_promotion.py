@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 import threading
@@ -22,8 +21,8 @@ from spanishgas.lifecycle import history, lineage, promotion, registry, runs, tu
 from spanishgas.lifecycle.history import How, State
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.standing import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
-from spanishgas.settings import settings
 from spanishgas.training.experiment import Policy, Promotion, load_policy
+from tests.tracked import own_model, own_store
 from tests.versions import add_version
 
 DAY = date(2024, 12, 31)
@@ -32,28 +31,14 @@ DAY = date(2024, 12, 31)
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("store")
-    tracked = mlflow.get_tracking_uri()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
-            patch.delenv(name, raising=False)
-        patch.chdir(root)
-        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    with own_store(root):
         yield root
-        while mlflow.active_run():
-            mlflow.end_run()
-        mlflow.set_tracking_uri(tracked)
 
 
 @pytest.fixture
-def model(store: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[str]:
-    """A registered model without versions, which the settings name."""
-    name = re.sub(r"\W", "-", request.node.name)
-    monkeypatch.setenv("SPANISHGAS_REGISTERED_MODEL", name)
-    settings.cache_clear()
-    MlflowClient().create_registered_model(name)
-    yield name
-    monkeypatch.undo()
-    settings.cache_clear()
+def model(store: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    with own_model(request.node.name) as name:
+        yield name
 
 
 def chain() -> list[tuple[str, str | None, str | None]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 
@@ -34,7 +34,6 @@ from spanishgas.evaluation.metrics import (
 from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, realised_value
 from spanishgas.features import load_tiers
-from spanishgas.settings import settings
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.experiment import ModelKind, Offer, Offers, Value, load_policy
 from spanishgas.training.fitting import Training
@@ -43,16 +42,6 @@ from spanishgas.training.model import ChurnModel
 from tests.gold_frames import gold_frame
 
 Array = NDArray[np.float64]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Estimators on one thread: small fits are faster, and a forest's votes are summed in one order."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPANISHGAS_THREADS", "1")
-        settings.cache_clear()
-        yield
-    settings.cache_clear()
 
 
 def simulated(rows: int, seed: int = 0) -> tuple[NDArray[np.int64], Array]:

@@ -18,16 +18,10 @@ from spanishgas.evaluation.metrics import confusion, decisions
 from spanishgas.features import load_tiers
 from spanishgas.training.experiment import ModelKind, load_experiment
 from spanishgas.training.fitting import Training
+from tests.labels import customers
 
 Labels = NDArray[np.int64]
 Array = NDArray[np.float64]
-
-
-def customers(rows: int, seed: int) -> tuple[Labels, Array]:
-    """Labels, and the probabilities that they were drawn from."""
-    rng = np.random.default_rng(seed)
-    p = rng.beta(0.4, 2.5, rows)
-    return (rng.random(rows) < p).astype("int64"), p
 
 
 def test_s5_the_ablation_without_sentiment_reads_no_column_that_sentiment_goes_into() -> None:

@@ -12,16 +12,10 @@ from spanishgas.evaluation import slices
 from spanishgas.evaluation.metrics import average_precisions
 from spanishgas.evaluation.slices import Slice
 from tests.gold_frames import gold_frame
+from tests.labels import customers
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
-
-
-def customers(rows: int, seed: int) -> tuple[Labels, Array]:
-    """Labels, and the probabilities that they were drawn from."""
-    rng = np.random.default_rng(seed)
-    p = rng.beta(0.4, 2.5, rows)
-    return (rng.random(rows) < p).astype("int64"), p
 
 
 def measure(y: Labels, p: Array, by: dict[str, pd.Series], seed: int = 0) -> dict[str, Slice]:

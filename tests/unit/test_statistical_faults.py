@@ -9,7 +9,6 @@ test_as_of_properties, S24 (predictions under their own ids) in test_lifecycle, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -24,7 +23,6 @@ from sklearn.metrics import brier_score_loss
 from spanishgas.evaluation.metrics import fold_error
 from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.lifecycle.experiments import training_side
-from spanishgas.settings import settings
 from spanishgas.training.calibration import Fitted, fit_chosen
 from spanishgas.training.experiment import ModelKind, Value, load_experiment, load_policy
 from spanishgas.training.fitting import Training, refit
@@ -42,15 +40,6 @@ DEEP: dict[str, Value] = {
     "class_weight": "balanced",
 }
 """Learns its training rows by heart, and weighs classes: everything that punishes the faulty ways."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPANISHGAS_THREADS", "1")
-        settings.cache_clear()
-        yield
-    settings.cache_clear()
 
 
 def drawn(seed: int, rows: int = ROWS) -> tuple[pd.DataFrame, NDArray[np.int64]]:

@@ -77,16 +77,6 @@ SPACE = Space.model_validate(
 MODELS = pytest.mark.parametrize("kind", list(ModelKind))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Estimators on one thread: small fits are faster, and a forest's votes are summed in one order."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPANISHGAS_THREADS", "1")
-        settings.cache_clear()
-        yield
-    settings.cache_clear()
-
-
 def training_of(kind: ModelKind, rows: int = 400, seed: int = 1) -> Training:
     gold = labelled(gold_frame(rows, seed))
     y = gold["churn"].to_numpy(dtype="int64")
