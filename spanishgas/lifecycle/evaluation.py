@@ -83,12 +83,13 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
     with runs.stage("evaluate", f"evaluate {title}", params=params, tags={"fingerprint": made_from}) as run:
         run.read(gold, "training")
         experiment, kind = load_experiment(chosen["experiment"]), ModelKind.of(chosen["model"])
-        training = training_side(gold.pandas(), experiment, kind, policy, chosen["seed"])
+        table = gold.pandas()
+        training = training_side(table, experiment, kind, policy, chosen["seed"])
         fitted = fit_chosen(training, chosen["params"], policy)
         model = fitted.model
         _log_choices(run, fitted, training.y, policy)
         info = registry.log_model(model, f"churn-{chosen['experiment']}-{chosen['model']}", params)
-        opened = _open_holdout(run, gold, lake, model, policy)
+        opened = _open_holdout(run, _with_province(table, gold, lake), model, policy)
         metrics = opened.metrics(chosen["seed"])
         mlflow.log_metrics(metrics, model_id=info.model_id, dataset=runs.dataset(gold))
         found = _study(opened, metrics, gold, training, model, chosen, policy)
@@ -96,7 +97,7 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
             gather(
                 model,
                 info.model_uri,
-                gold.pandas(),
+                table,
                 opened.rows,
                 metrics,
                 found.findings,
@@ -157,9 +158,9 @@ class Opened:
         }
 
 
-def _open_holdout(run: StageRun, gold: Snapshot, lake: Lake, model: ChurnModel, policy: Policy) -> Opened:
+def _open_holdout(run: StageRun, table: pd.DataFrame, model: ChurnModel, policy: Policy) -> Opened:
     """The customers that nothing so far has seen, scored; the opening is counted first."""
-    rows = labelled(_with_province(gold, lake))
+    rows = labelled(table)
     held = in_holdout(rows["customer_id"], policy.holdout)
     trained, rows = (rows[side].reset_index(drop=True) for side in (~held, held))
     openings = registry.count_opening()
@@ -171,9 +172,9 @@ def _open_holdout(run: StageRun, gold: Snapshot, lake: Lake, model: ChurnModel, 
     return Opened(trained, rows, y, probability, flag, value, openings)
 
 
-def _with_province(gold: Snapshot, lake: Lake) -> pd.DataFrame:
-    """Gold with each customer's province, which is no feature, where the silver table is still there."""
-    table, digest = gold.pandas(), gold.manifest.built_from.get("silver_customer")
+def _with_province(table: pd.DataFrame, gold: Snapshot, lake: Lake) -> pd.DataFrame:
+    """The gold table with each customer's province, which is no feature, where the silver table is still there."""
+    digest = gold.manifest.built_from.get("silver_customer")
     try:
         silver = lake.at(digest or "", "silver_customer").pandas(["customer_id", "province_code"])
     except LakeError:
