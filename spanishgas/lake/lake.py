@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
+import pyarrow.dataset as ds
 from pydantic import BaseModel
 
 from spanishgas.errors import LakeError, UsageError
@@ -162,7 +163,7 @@ class Lake:
         with self.store.alone(home), self.store.staging(home) as staging:
             before = self._seen.get(home, _version(self.store.read(f"{home}/{POINTER}")))
             write(staging)
-            digest, rows, columns = content(staging)
+            digest, rows, columns = content(ds.dataset(staging, format="parquet"))
             fresh = Manifest(
                 table=table,
                 as_of=as_of,

@@ -6,20 +6,18 @@ is gone or differs is said on the link; the walk goes on with the others.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import pyarrow.dataset as ds
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.etl.source import open_source
-from spanishgas.lake import LAYERS, Lake, Snapshot, rows_digest
+from spanishgas.lake import LAYERS, Lake, Snapshot, content
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.standing import DIGEST, VERDICT, standing
@@ -167,13 +165,9 @@ def _table_faults(snapshot: Snapshot) -> list[str]:
     manifest = snapshot.manifest
     faults = [f"{e.rows} rows were erased on {e.on}" for e in manifest.erased]
     try:
-        parts = [str(snapshot.folder / name) for name in manifest.parts]
-        data = ds.dataset(parts, format="parquet")
-        columns = {column.name: str(column.type) for column in data.schema}
-        total, rows = rows_digest(data)
+        found, _, _ = content(snapshot.dataset())
     except (SpanishGasError, OSError, ValueError) as fault:
         return [*faults, f"cannot be read: {fault}"]
-    found = hashlib.sha256(json.dumps([columns, rows, total]).encode()).hexdigest()
     if found != manifest.digest:
         faults.append(f"its rows have another digest: {found[:SHOWN]}")
     return faults
