@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -71,10 +72,20 @@ class _Calendar:
         return _Slots(names, order, starts, by_hour, size, np.add.reduceat(code[order], starts))
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Sums of all hours, by run of a customer's hours and slot."""
+
+    table: pa.Table
+    """customer_id, slot, n_rows, code, units of each reading (elec, gas), and how many were below 0."""
+    broken: pa.Table
+    """customer_id: those with more than one run, which may share slots."""
+
+
 def sums(
     parts: Sequence[Path], columns: Mapping[str, str], frame: pd.DataFrame, unit: float, threads: int
-) -> pa.Table | None:
-    """Per run of a customer's hours and slot: n_rows, code, units of each reading, and how many were below 0.
+) -> Sums | None:
+    """Sums per run of a customer's hours and slot.
 
     `columns` names customer_id, timestamp and the two readings in the Parquet files `parts`; `frame` is the calendar.
     Returns None if runs are short, if some row is null, off the hour, or out of the window or the range of a reading,
@@ -88,8 +99,16 @@ def sums(
             found = list(pool.map(partial(_read, names=names, calendar=calendar, unit=unit), groups))
     except (_NotInOrder, pa.ArrowException, OSError):
         return None
-    tables = [table for tables in found for table in tables]
-    return pa.concat_tables(tables) if tables else None
+    blocks = [block for blocks in found for block in blocks]
+    if not blocks:
+        return None
+    runs = pc.value_counts(pa.chunked_array([ids for ids, _ in blocks]))
+    broken = runs.field("values").filter(pc.greater(runs.field("counts"), 1))
+    return Sums(pa.concat_tables([table for _, table in blocks]), pa.table({"customer_id": broken}))
+
+
+_Block = tuple[pa.Array, pa.Table]
+"""The customer of each run, and the runs' sums."""
 
 
 def _groups(part: Path) -> Iterator[tuple[Path, pq.FileMetaData, int]]:
@@ -99,16 +118,16 @@ def _groups(part: Path) -> Iterator[tuple[Path, pq.FileMetaData, int]]:
 
 def _read(
     group: tuple[Path, pq.FileMetaData, int], names: list[str], calendar: _Calendar, unit: float
-) -> list[pa.Table]:
+) -> list[_Block]:
     part, footer, number = group
     with pq.ParquetFile(part, metadata=footer, read_dictionary=names[:1]) as file:
         batches = file.iter_batches(ROWS, row_groups=[number], columns=names, use_threads=False)
         return [
-            table for batch in batches if len(batch) for table in _runs(batch.select(names), calendar, unit)
+            block for batch in batches if len(batch) for block in _runs(batch.select(names), calendar, unit)
         ]
 
 
-def _runs(batch: pa.RecordBatch, calendar: _Calendar, unit: float) -> Iterator[pa.Table]:
+def _runs(batch: pa.RecordBatch, calendar: _Calendar, unit: float) -> Iterator[_Block]:
     """The batch's sums, neighbouring customers with the same stretch of hours together."""
     ids, time, *readings = batch.columns
     if any(column.null_count for column in batch.columns) or not _typed(ids, time, readings):
@@ -129,7 +148,8 @@ def _runs(batch: pa.RecordBatch, calendar: _Calendar, unit: float) -> Iterator[p
             name: _reading(values.to_numpy()[rows].reshape(b - a, -1), slots, unit)
             for name, values in zip(("elec", "gas"), readings, strict=True)
         }
-        yield _table(ids.dictionary.take(pa.array(code[begin[a:b]])), slots, sums)
+        customers = ids.dictionary.take(pa.array(code[begin[a:b]]))
+        yield customers, _table(customers, slots, sums)
 
 
 def _typed(ids: pa.Array, time: pa.Array, readings: list[pa.Array]) -> bool:

@@ -77,19 +77,29 @@ def _in_order(
     """What `_first_pass` gives, if the hours stand in order."""
     if source is None or not is_parquet(source):
         return None
-    runs = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, threads())
-    if runs is None:
+    found = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, threads())
+    if found is None:
         return None
-    runs = ibis.memtable(runs)
-    whole = ("n_rows", *(f"negative_{name}" for name in READINGS))
-    sums = runs.group_by("customer_id", "slot").agg(
-        **{name: runs[name].sum().cast("int64") for name in whole},
-        code=runs.code.sum(),
-        **{name: runs[name].sum().cast("decimal(38, 0)") for name in READINGS},
-    )
+    runs, broken = ibis.memtable(found.table), ibis.memtable(found.broken)
+    sums = _typed(runs.anti_join(broken, "customer_id"))
+    if len(found.broken):
+        pieces = _typed(runs.semi_join(broken, "customer_id"))
+        added = {name: pieces[name].sum() for name in pieces.columns if name not in ("customer_id", "slot")}
+        sums = sums.union(pieces.group_by("customer_id", "slot").agg(**added).cast(sums.schema()))
     given = {f"given_{name}": sums.n_rows for name in READINGS}
-    sums = sums.mutate(slot=sums.slot.cast("int64"), copies=sums.n_rows, **given)
-    return hours, engine.hold("slots_first", sums), []
+    return hours, engine.hold("slots_first", sums.mutate(copies=sums.n_rows, **given)), []
+
+
+def _typed(runs: ir.Table) -> ir.Table:
+    """Sums as `_sums` has them: units in 128 bits, as those of several runs may need."""
+    return runs.cast(
+        {
+            "slot": "int64",
+            "n_rows": "int64",
+            **{f"negative_{name}": "int64" for name in READINGS},
+            **{name: "decimal(38, 0)" for name in READINGS},
+        }
+    )
 
 
 def _first_pass(hours: ir.Table, frame: pd.DataFrame, engine: DuckEngine) -> _Pass:

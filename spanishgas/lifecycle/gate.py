@@ -47,10 +47,20 @@ class Check(BaseModel):
 
     @property
     def words(self) -> str:
-        """Value and limit in a few words."""
-        value = "missing" if self.value is None else f"{self.value:.3f}"
+        """Value and limit in a few words, with as many digits as it takes to see on which side the value lies."""
+        digits = 3 if self.value is None else _telling(self.value, self.limit)
+        value = "missing" if self.value is None else f"{self.value:.{digits}f}"
         between = f" ({self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else ""
-        return f"{self.name} is {value}{between}, the limit is {self.bound} {self.limit:.2f}"
+        return f"{self.name} is {value}{between}, the limit is {self.bound} {self.limit:.{digits - 1}f}"
+
+
+def _telling(value: float, limit: float) -> int:
+    """Digits of the value, the limit standing with one less, from 3 on: enough to leave it on its side of the limit."""
+    for digits in range(3, 9):
+        shown, edge = round(value, digits), round(limit, digits - 1)
+        if value == limit or ((shown < edge) == (value < limit) and shown != edge):
+            return digits
+    return 9
 
 
 class Verdict(BaseModel):

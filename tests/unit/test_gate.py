@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import date
 from typing import Any
@@ -16,7 +17,7 @@ from spanishgas.evaluation.metrics import expected_calibration_error
 from spanishgas.evaluation.paired import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
-from spanishgas.lifecycle.gate import Against, Evidence, Verdict, judge
+from spanishgas.lifecycle.gate import Against, Check, Evidence, Verdict, judge
 from spanishgas.training.experiment import Policy, Waiver, load_policy
 from tests.gold_frames import gold_frame
 
@@ -142,6 +143,13 @@ def test_recall_is_refused_only_where_its_upper_end_misses_the_floor() -> None:
 def test_a_calibration_error_that_chance_alone_reaches_is_not_refused() -> None:
     assert verdict(metrics=metrics(ece=0.08), calibration_by_chance=0.09).passed
     assert not verdict(metrics=metrics(ece=0.08), calibration_by_chance=0.07).passed
+
+
+@pytest.mark.parametrize("value, limit", [(0.0792, 0.0791), (0.0791, 0.0792), (0.69996, 0.7), (0.081, 0.08)])
+def test_the_words_of_a_check_leave_the_value_on_its_side_of_the_limit(value: float, limit: float) -> None:
+    check = Check(name="x", value=value, limit=limit, interval=None, passed=False, way_out="")
+    shown, edge = map(float, re.findall(r"\d\.\d+", check.words))
+    assert (shown < edge, shown > edge) == (value < limit, value > limit)
 
 
 def test_a_worse_challenger_is_refused_with_the_interval_that_says_so() -> None:
