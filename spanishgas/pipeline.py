@@ -24,7 +24,7 @@ from spanishgas.lifecycle.experiments import run_experiment, run_ladder, sentenc
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.standing import ROLLED_BACK
-from spanishgas.monitoring.drift import Drift, drift, words
+from spanishgas.monitoring.drift import Drift, drift, yes
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
 from spanishgas.training.experiment import ModelKind, experiment_ids, load_policy
@@ -173,7 +173,7 @@ def reconcile(*, lake: Lake) -> str:
     found = drift(None, lake=lake)
     return (
         f"champion: version {version.version}, {scores.manifest.rows:,} customers scored as of "
-        f"{scores.manifest.as_of}, drift: {'yes' if found.detected else 'no'}"
+        f"{scores.manifest.as_of}, drift alarm: {yes(found.alarm)}"
     )
 
 
@@ -233,9 +233,8 @@ def _acted(found: Found) -> list[str]:
         f"{found.expected_loss:,.0f} EUR of margin a month; an offer pays for {found.offers:,}.",
         "",
         "## Drift",
-        words(
-            {"share": found.drift.share, "drifted": found.drift.drifted, "prediction": found.drift.prediction}
-        ),
+        f"Alarm: {yes(found.drift.alarm)}.",
+        *found.drift.reasons,
     ]
 
 

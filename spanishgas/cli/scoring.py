@@ -42,7 +42,6 @@ def drift(
 
     tracked()
     found = monitoring.drift(given(current), alias, lake=Lake(lake))
-    typer.echo(
-        monitoring.words({"share": found.share, "drifted": found.drifted, "prediction": found.prediction})
-    )
-    typer.echo(f"drift: {'yes' if found.detected else 'no'}, report in run {found.run_id}")
+    for reason in found.reasons:
+        typer.echo(reason)
+    typer.echo(f"alarm: {monitoring.yes(found.alarm)}, report in run {found.run_id}")

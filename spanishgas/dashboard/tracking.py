@@ -183,7 +183,7 @@ def moves() -> pd.DataFrame:
 
 
 def drifts(experiment: str) -> pd.DataFrame:
-    """Every drift report, oldest first: started, title, version, share, prediction, detected, run."""
+    """Every drift report, oldest first: started, title, version, share, prediction, alarm, run."""
     held = _search(experiment, "tags.stage = 'drift' and attributes.status = 'FINISHED'", 1000)
     if not held:
         raise NothingYet.of("no drift report yet", "spanishgas drift")
@@ -194,7 +194,7 @@ def drifts(experiment: str) -> pd.DataFrame:
             "version": run.data.params.get("version"),
             "share": run.data.metrics.get("drift.share"),
             "prediction": run.data.metrics.get("prediction_drift"),
-            "detected": run.data.tags.get("drift") == "true",
+            "alarm": run.data.tags.get("alarm") == "yes",
             "run": run.info.run_id,
         }
         for run in reversed(held)

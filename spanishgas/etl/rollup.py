@@ -97,7 +97,7 @@ def _typed(runs: ir.Table) -> ir.Table:
             "slot": "int64",
             "n_rows": "int64",
             **{f"negative_{name}": "int64" for name in READINGS},
-            **{name: "decimal(38, 0)" for name in READINGS},
+            **dict.fromkeys(READINGS, "decimal(38, 0)"),
         }
     )
 

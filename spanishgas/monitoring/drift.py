@@ -9,13 +9,14 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from spanishgas import code
-from spanishgas.errors import DataError
+from spanishgas.errors import DataError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Alias
@@ -32,10 +33,17 @@ class Drift:
     """What a drift report found."""
 
     run_id: str
+    as_of: date
+    version: str
+    alarm: bool
+    statistic: float
+    """The largest standardised effect over the champion's features; the alarm rings above `threshold`."""
+    threshold: float
+    reasons: Sequence[str]
+    """Sentences, the weightiest first."""
     share: float
     drifted: Mapping[str, float]
     prediction: float
-    detected: bool
 
 
 def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
@@ -71,15 +79,11 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
         predictions = compare(
             before, scores.pandas([PROBABILITY]), {PROBABILITY: "numeric"}, policy.drift.min_effect
         )
-        found = _log(run, {"inputs": inputs, "predictions": predictions}, list(model.features), policy.drift)
-    return found
+        reports = {"inputs": inputs, "predictions": predictions}
+        return _log(run, reports, policy.drift, gold.manifest.as_of, str(version.version))
 
 
-def _date(text: str | None) -> Any:
-    from datetime import date
-
-    from spanishgas.errors import UsageError
-
+def _date(text: str | None) -> date | None:
     try:
         return date.fromisoformat(text) if text else None
     except ValueError:
@@ -128,17 +132,33 @@ def effects(report: Evaluated) -> dict[str, float]:
 
 
 def _log(
-    run: runs.StageRun, reports: Mapping[str, Evaluated], features: Sequence[str], limits: DriftLimits
+    run: runs.StageRun, reports: Mapping[str, Evaluated], limits: DriftLimits, as_of: date, version: str
 ) -> Drift:
     sizes = effects(reports["inputs"])
     prediction = effects(reports["predictions"])[PROBABILITY]
     drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= limits.min_effect}
     share = len(drifted) / len(sizes)
-    detected = share >= limits.column_share or prediction >= limits.min_effect
+    statistic = max(share / limits.column_share, prediction / limits.min_effect)
+    alarm = statistic >= 1
     metrics = {f"drift.feature.{c}": s for c, s in sizes.items()}
     metrics |= {"drift.share": share, "drift.columns": len(drifted), "prediction_drift": prediction}
-    run.log(metrics=metrics, params={"features": len(features)}, tags={"drift": str(detected).lower()})
-    summary = {"share": share, "drifted": drifted, "prediction": prediction, "detected": detected}
+    metrics |= {"drift.alarm": alarm, "drift.statistic": statistic, "drift.threshold": 1}
+    summary = {
+        "as_of": as_of.isoformat(),
+        "version": version,
+        "alarm": alarm,
+        "statistic": statistic,
+        "threshold": 1.0,
+        "share": share,
+        "drifted": drifted,
+        "prediction": prediction,
+    }
+    summary["reasons"] = [words(summary)]
+    run.log(
+        metrics=metrics,
+        params={"features": len(sizes)},
+        tags={"alarm": yes(alarm), "as_of": as_of, "version": version},
+    )
     run.document(summary, "drift.json")
     with tempfile.TemporaryDirectory() as folder:
         for name, report in reports.items():
@@ -147,7 +167,12 @@ def _log(
             run.file(page)
             run.text(report.json(), f"drift-{name}.json")
     run.describe(words(summary))
-    return Drift(run.run_id, share, drifted, prediction, detected)
+    return _drift(run.run_id, summary)
+
+
+def yes(alarm: bool) -> str:
+    """As the tag and the command line say it."""
+    return "yes" if alarm else "no"
 
 
 def words(found: Mapping[str, Any]) -> str:
@@ -160,5 +185,8 @@ def words(found: Mapping[str, Any]) -> str:
 
 
 def _found(run_id: str) -> Drift:
-    summary = runs.artifact(run_id, "drift.json")
-    return Drift(run_id, summary["share"], summary["drifted"], summary["prediction"], summary["detected"])
+    return _drift(run_id, runs.artifact(run_id, "drift.json"))
+
+
+def _drift(run_id: str, summary: Mapping[str, Any]) -> Drift:
+    return Drift(run_id, **{**summary, "as_of": date.fromisoformat(summary["as_of"])})

@@ -259,10 +259,25 @@ class Offers(Strict):
     timing_days: dict[str, int]
 
 
+class Windows(Strict):
+    """How many of the last reports must have rung before anything is triggered."""
+
+    k: int = Field(ge=1)
+    of: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _k_of_n(self) -> Self:
+        if self.k > self.of:
+            raise ValueError(f"k must be at most of, but got {self.k} of {self.of}")
+        return self
+
+
 class DriftLimits(Strict):
-    """From when on a column, and from when on the data set, counts as drifted."""
+    """From when on a column counts as moved, and how often an alarm may ring for nothing."""
 
     column_share: float = Field(gt=0, le=1)
+    false_alarm_rate: float = Field(gt=0, lt=1)
+    windows: Windows = Windows(k=2, of=3)
     min_effect: float = Field(gt=0)
 
 

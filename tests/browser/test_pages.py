@@ -248,13 +248,13 @@ def test_the_drift_page_tells_of_the_newest_alarm_what_moved_and_shows_evidently
     app = see("drift", full)
     assert not app.exception
     assert not app.error
-    assert metrics(app) == {"Drift": "yes", "Inputs that moved": "60%", "Predictions moved by": "0.30 sd"}
+    assert metrics(app) == {"Alarm": "yes", "Inputs that moved": "60%", "Predictions moved by": "0.30 sd"}
     app.radio[0].set_value("the model's inputs").run()
     assert not app.exception
     page = base64.b64encode(b"<p>Evidently on 0.6</p>").decode()
     assert page in str(app.get("iframe")[0].proto)
     app.main.selectbox[0].select_index(1).run()
-    assert metrics(app)["Drift"] == "no"
+    assert metrics(app)["Alarm"] == "no"
 
 
 def test_the_pipeline_page_tells_of_runs_failures_and_data_quality(see: Open, full: Path, store: str) -> None:

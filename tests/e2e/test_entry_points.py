@@ -148,7 +148,7 @@ def test_score_and_drift_speak_of_every_customer_of_the_newest_extract(project: 
         assert len(rows) == 400
         assert rows["customer_id"].is_unique
     output = project.run("drift")
-    assert "drift: " in output
+    assert "alarm: " in output
 
 
 def test_retrain_runs_the_champions_experiment_and_asks_the_gate(project: Project) -> None:

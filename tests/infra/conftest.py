@@ -40,7 +40,7 @@ class Jobs:
 GOOD = {
     "experiment": "run 0123456789abcdef",
     "evaluate": "version 3, gate passed",
-    "drift": "drift: no, report in run 77",
+    "drift": "alarm: no, report in run 77",
 }
 
 

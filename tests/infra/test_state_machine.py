@@ -199,7 +199,7 @@ def test_a_job_that_fails_once_is_done_again_and_the_run_goes_on(account: Accoun
 
 
 def test_drift_is_told_counted_and_no_failure(account: Account, jobs: Jobs) -> None:
-    jobs.said["drift"] = "drift: yes, report in run 77"
+    jobs.said["drift"] = "alarm: yes, report in run 77"
     assert run(account, TRAIN)[0]["status"] == "SUCCEEDED"
     ((subject, text),) = account.messages()
     assert (subject, "report in run 77" in text) == ("SpanishGas: the customers have drifted", True)

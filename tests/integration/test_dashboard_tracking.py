@@ -97,7 +97,7 @@ def test_the_history_names_who_moved_the_champion_and_why(experiment: str) -> No
 
 def test_drift_reports_stand_in_time_and_say_which_was_an_alarm(experiment: str) -> None:
     found = tracking.drifts(experiment)
-    assert list(found["detected"]) == [False, True]
+    assert list(found["alarm"]) == [False, True]
     assert list(found["share"]) == [0.1, 0.6]
     effects = tracking.effects(found["run"].iloc[-1])
     assert list(effects["column"]) == ["margin", "tenure"]

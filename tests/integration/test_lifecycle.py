@@ -621,7 +621,7 @@ def test_a_frame_compared_with_itself_moves_in_no_column(chain: Chain) -> None:
 
 
 def test_shifted_data_is_reported_as_drift(chain: Chain) -> None:
-    assert chain.shifted.detected
+    assert chain.shifted.alarm
     assert chain.shifted.share >= 0.5
     assert chain.shifted.prediction >= 0.1
     assert "sentiment_label" in chain.shifted.drifted

@@ -145,7 +145,9 @@ def test_a_calibration_error_that_chance_alone_reaches_is_not_refused() -> None:
     assert not verdict(metrics=metrics(ece=0.08), calibration_by_chance=0.07).passed
 
 
-@pytest.mark.parametrize("value, limit", [(0.0792, 0.0791), (0.0791, 0.0792), (0.69996, 0.7), (0.081, 0.08)])
+@pytest.mark.parametrize(
+    ("value", "limit"), [(0.0792, 0.0791), (0.0791, 0.0792), (0.69996, 0.7), (0.081, 0.08)]
+)
 def test_the_words_of_a_check_leave_the_value_on_its_side_of_the_limit(value: float, limit: float) -> None:
     check = Check(name="x", value=value, limit=limit, interval=None, passed=False, way_out="")
     shown, edge = map(float, re.findall(r"\d\.\d+", check.words))

@@ -25,7 +25,7 @@ def show() -> None:
         run = str(st.selectbox("Report", list(titles), format_func=titles.__getitem__))
         one = found.set_index("run").loc[run]
         left, middle, right = st.columns(3)
-        left.metric("Drift", "yes" if one["detected"] else "no")
+        left.metric("Alarm", "yes" if one["alarm"] else "no")
         middle.metric("Inputs that moved", f"{one['share']:.0%}")
         right.metric("Predictions moved by", f"{one['prediction']:.2f} sd")
         st.subheader("What moved")
@@ -46,7 +46,7 @@ def trend(found: object) -> alt.Chart:
         .encode(
             x=alt.X("started:T", title=None),
             y=alt.Y("share:Q", title="share of inputs that moved", axis=alt.Axis(format="%")),
-            color=alt.Color("detected:N", title="drift"),
+            color=alt.Color("alarm:N", title="alarm"),
             tooltip=[
                 "title",
                 "version",
