@@ -70,9 +70,10 @@ class DuckEngine:
 
     def hold(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
         """Compute `table` once and keep it under `name`, sorted by `by`: a single thread reads it in that order."""
-        held: ir.Table = self.con.create_table(
-            name, table.order_by(list(by)) if by else table, temp=True, overwrite=True
-        )
+        ordered = table.order_by(list(by)) if by else table
+        # Only where a table is replaced: Ibis then copies it once more.
+        overwrite = name in self.con.list_tables(database=("temp", "main"))
+        held: ir.Table = self.con.create_table(name, ordered, temp=True, overwrite=overwrite)
         return held
 
     def write(self, table: ir.Table, folder: Path) -> None:
