@@ -37,6 +37,7 @@ from spanishgas.lifecycle.evaluation import Evaluated
 from spanishgas.lifecycle.experiments import run_experiment, run_ladder, training_side, write_ladder
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.reproduce import reproduce
+from spanishgas.lifecycle.standing import REFUSED, VERDICT
 from spanishgas.monitoring.drift import Drift, compare, drift, effects
 from spanishgas.scoring.reasons import GENERIC
 from spanishgas.scoring.recommend import recommend
@@ -723,3 +724,40 @@ def test_retraining_starts_from_the_champions_parameters_and_leaves_a_challenger
     assert {k: str(v) for k, v in champions.items()} in [
         {k: v for k, v in trial.data.params.items() if k in champions} for trial in tried
     ]
+
+
+def test_a_champion_that_was_moved_in_the_ui_is_scored_with_or_refused_by_who_watches(chain: Chain) -> None:
+    """`said` moves the alias as the UI does, and at last interrupts."""
+    heard: list[str] = []
+    client, before = MlflowClient(), registry.aliases()
+    client.set_model_version_tag(settings().registered_model, before["challenger"], VERDICT, REFUSED)
+
+    def said(words: str) -> None:
+        heard.append(words)
+        if len(heard) == 3:
+            raise KeyboardInterrupt
+        target = before["challenger"] if len(heard) == 1 else before["champion"]
+        client.set_registered_model_alias(settings().registered_model, "champion", target)
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.watch(lake=chain.lake, every=0, say=said)
+    scored, refused, back = heard
+    assert scored == back
+    assert scored.startswith(f"champion: version {before['champion']}, {CUSTOMERS:,} customers scored")
+    assert refused.startswith("not scored: ")
+    assert "--override" in refused
+    moves = [m for m in history.read().done if m.how == history.How.ELSEWHERE]
+    assert [m.version for m in moves][-2:] == [before["challenger"], before["champion"]]
+
+
+def test_a_rollback_scores_again_with_the_version_gone_back_to_if_asked(chain: Chain) -> None:
+    before, after = registry.resolve("champion").version, registry.resolve("challenger").version
+    promotion.promote(str(after), "a mistake", "to be regretted")
+    score("champion", lake=chain.lake)
+    assert set(chain.lake.current("scores").pandas(["model_version"])["model_version"]) == {str(after)}
+    words = pipeline.rollback("worse", lake=chain.lake, rescore=True)
+    assert set(chain.lake.current("scores").pandas(["model_version"])["model_version"]) == {str(before)}
+    assert f"scored again with version {before}: {CUSTOMERS:,} customers" in words
+    assert chain.lake.current("recommendations").manifest.built_from["scores"] == (
+        chain.lake.current("scores").manifest.digest
+    )
