@@ -18,36 +18,40 @@ from spanishgas.scoring.settings import MEGABYTE
 from spanishgas.scoring.shards import Shards
 from spanishgas.scoring.transform import Task
 from spanishgas.training.artefact import FILE
-from spanishgas.training.calibration import fit_final
+from spanishgas.training.calibration import Curve, fit_final
 from spanishgas.training.experiment import ModelKind, Value, load_policy
 from spanishgas.training.matrix import labelled, matrix
 from spanishgas.training.model import ChurnModel
 from spanishgas.training.search import Training
 from tests.gold_frames import gold_frame, publish_gold
 
-SMALL: dict[ModelKind, dict[str, Value]] = {
-    ModelKind.XGBOOST: {"n_estimators": 20, "max_depth": 3, "learning_rate": 0.3},
-    ModelKind.FOREST: {"n_estimators": 20, "max_depth": 5},
-    ModelKind.LOGISTIC: {"C": 1.0, "max_iter": 1000},
+NATIVE = "native categories, isotonic"
+BOOSTED: dict[str, Value] = {"n_estimators": 20, "max_depth": 3, "learning_rate": 0.3}
+SMALL: dict[str, tuple[ModelKind, dict[str, Value], Curve]] = {
+    ModelKind.XGBOOST: (ModelKind.XGBOOST, BOOSTED, Curve.SIGMOID),
+    ModelKind.FOREST: (ModelKind.FOREST, {"n_estimators": 20, "max_depth": 5}, Curve.SIGMOID),
+    ModelKind.LOGISTIC: (ModelKind.LOGISTIC, {"C": 1.0, "max_iter": 1000}, Curve.SIGMOID),
+    NATIVE: (ModelKind.XGBOOST, BOOSTED | {"categories": "native"}, Curve.ISOTONIC),
 }
+"""Models by name: that of their kind, and what else a search may come to."""
 
 
 @cache
-def churn_model(kind: ModelKind) -> ChurnModel:
-    """A model on every feature that its kind may take."""
-    tiers = load_tiers()
+def churn_model(name: str) -> ChurnModel:
+    """The model of `SMALL` on every feature that its kind may take."""
+    tiers, (kind, params, curve) = load_tiers(), SMALL[name]
     names = [f for f in tiers.features() if kind.linear or tiers.kind(f) != "cross"]
     kinds = {f: tiers.kind(f) for f in names}
     gold = labelled(gold_frame(400, seed=3))
     y = gold["churn"].to_numpy(dtype="int64")
     training = Training(matrix(gold, names, kinds), y, names, kinds, kind, folds=3, seed=1)
-    return fit_final(training, SMALL[kind], 0.3, load_policy())
+    return fit_final(training, params, 0.3, load_policy(), curve)
 
 
-def artefact_of(kind: ModelKind, folder: Path) -> Path:
+def artefact_of(name: str, folder: Path) -> Path:
     """A folder that holds the model as the registry keeps it."""
     folder.mkdir(parents=True, exist_ok=True)
-    skops.io.dump(churn_model(kind), folder / FILE)
+    skops.io.dump(churn_model(name), folder / FILE)
     return folder
 
 
@@ -79,10 +83,10 @@ def odd_gold(rows: int = 300) -> pd.DataFrame:
     return frame
 
 
-def task_of(kind: ModelKind, media: Media, root: Path, frame: pd.DataFrame, rows: int) -> Task:
+def task_of(name: str, media: Media, root: Path, frame: pd.DataFrame, rows: int) -> Task:
     """Gold in a lake, a model in a folder, and the parts of the one for the other."""
     gold = publish_gold(Lake(root / "lake"), frame, date(2024, 12, 31))
-    columns = list(payload.inputs(churn_model(kind)))
+    columns = list(payload.inputs(churn_model(name)))
     tags = {"model_version": "1", "gold_digest": gold.manifest.digest}
     shards = Shards(gold, columns, media, rows, MEGABYTE)
-    return Task(artefact_of(kind, root / "model"), "m", "1", gold.manifest.digest, len(frame), shards, tags)
+    return Task(artefact_of(name, root / "model"), "m", "1", gold.manifest.digest, len(frame), shards, tags)
