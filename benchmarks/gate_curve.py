@@ -25,10 +25,10 @@ from spanishgas.evaluation.value import realised_value
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
-from spanishgas.training.calibration import choose_threshold
 from spanishgas.training.estimators import pipeline
 from spanishgas.training.experiment import ModelKind, load_experiment, load_policy, load_search
 from spanishgas.training.matrix import labelled, matrix
+from spanishgas.training.threshold import choose_threshold
 
 AS_OF, WORSE_BY, CLIP = date(2024, 12, 31), 0.05, 1e-6
 MARGINS = (0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.05)
@@ -76,7 +76,7 @@ def repeat(gold: pd.DataFrame, fit: Callable[..., np.ndarray], seed: int) -> lis
     y = gold["churn"].to_numpy(dtype="int64")[held]
     margin = gold["avg_monthly_margin"].to_numpy()[held]
     champion, equal = fit(train, held, seed), fit(rng.choice(train, len(train)), held, seed + 1)
-    threshold = choose_threshold(champion, y, policy.threshold.min_recall)
+    threshold = choose_threshold(champion, y, policy.threshold)
 
     def judged(probability: np.ndarray) -> Predictions:
         flag = (probability >= threshold).astype("int64")

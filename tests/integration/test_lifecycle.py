@@ -761,3 +761,25 @@ def test_a_rollback_scores_again_with_the_version_gone_back_to_if_asked(chain: C
     assert chain.lake.current("recommendations").manifest.built_from["scores"] == (
         chain.lake.current("scores").manifest.digest
     )
+
+
+@pytest.mark.slow
+def test_a_million_customers_are_scored_part_by_part_and_each_is_there_once(chain: Chain) -> None:
+    million, part = 1_000_000, 50_000
+
+    def write(folder: Path) -> None:
+        for first in range(0, million, part):
+            frame = gold_frame(part, seed=first, labelled=False, first_id=100_000 + first)
+            frame.to_parquet(folder / f"part-{first:07}.parquet", index=False)
+
+    parts: list[int] = []
+    gold = chain.lake.publish(
+        "gold_master", date(2025, 6, 30), write, built_from={}, fingerprint="a million", code={}
+    )
+    scores = score("champion", lake=chain.lake, progress=lambda what, done, total: parts.append(done))
+    assert scores.manifest.built_from["gold_master"] == gold.manifest.digest
+    assert (scores.manifest.rows, parts[-1]) == (million, million)
+    assert len(parts) >= million // part
+    scored = scores.pandas(["customer_id", PROBABILITY])
+    assert set(scored["customer_id"]) == {f"C{i}" for i in range(100_000, 100_000 + million)}
+    assert scored[PROBABILITY].between(0, 1).all()

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from spanishgas.errors import UsageError
-from spanishgas.features import behaviour, compound, lifecycle, load_tiers, strings
-from spanishgas.features.registry import REGISTRY, CustomerFunction
+from spanishgas.features import behaviour, compound, lifecycle, load_tiers, market, strings
+from spanishgas.features.registry import REGISTRY, CustomerFunction, MonthsFunction
 from spanishgas.settings import settings
 
 AS_OF = date(2024, 12, 31)
@@ -32,13 +32,21 @@ def value(function: CustomerFunction, **row: Any) -> Any:
     return None if pd.isna(answer) else answer
 
 
+def over(function: MonthsFunction, months: pd.DataFrame) -> Any:
+    """What a feature over months says of one customer's."""
+    table = ibis.memtable(months)
+    answer = table.aggregate(value=function(table)).to_pyarrow().column(0)[0].as_py()
+    return None if pd.isna(answer) else answer
+
+
 def days(count: int) -> date:
     return AS_OF + timedelta(days=count)
 
 
-def test_the_tiers_have_their_published_sizes_and_every_feature_has_a_function() -> None:
+def test_the_tiers_have_at_least_their_published_features_and_every_feature_has_a_function() -> None:
     tiers = load_tiers()
-    assert {name: len(tiers.features([name])) for name in tiers.tiers} == TIER_SIZES
+    assert list(tiers.tiers) == list(TIER_SIZES)
+    assert all(len(tiers.features([name])) >= size for name, size in TIER_SIZES.items())
     assert set(tiers.features()) == REGISTRY.names
     assert all(tiers.words(name) and tiers.entry(name).definition for name in tiers.features())
 
@@ -183,3 +191,10 @@ def test_crossed_strings_read_none_for_a_null_part_and_digits_for_flags() -> Non
         value(strings.competition_x_intent, is_high_competition_province=1, customer_intent="Pricing Offers")
         == "1_x_Pricing Offers"
     )
+
+
+def test_prices_that_move_by_more_than_a_tenth_of_a_cent_are_updates() -> None:
+    months = pd.DataFrame(
+        {"raw_price_tier1_eur_kwh": [0.1, 0.102, 0.1025], "previous_price": [None, 0.1, 0.102]}
+    )
+    assert over(market.price_update_count, months) == 1
