@@ -8,10 +8,15 @@ import pandas as pd
 
 from spanishgas.dashboard.tables import Scored, ask
 from spanishgas.errors import LakeError
+from spanishgas.evaluation import explanations
+from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
+from spanishgas.training.model import ChurnModel
 
 NEAR = 20
 """Most ids that a search names."""
+STRONGEST = 10
+"""Features in the picture of what moves a customer's risk."""
 
 
 def search(found: Scored, text: str) -> list[str]:
@@ -53,6 +58,19 @@ def facts(found: Scored, customer_id: str) -> dict[str, Any]:
     row = {str(name): value for name, value in rows.iloc[0].items()}
     row["reason_codes"] = [str(reason) for reason in row["reason_codes"]]
     return row
+
+
+def contributions(found: Scored, customer_id: str, model: ChurnModel) -> pd.DataFrame:
+    """What the features add to the customer's log odds, the weightiest STRONGEST of them: feature, value, adds."""
+    rows = ask({"gold": found.gold}, "SELECT * FROM gold WHERE customer_id = $id", {"id": customer_id})
+    added = explanations.contributions(model, rows).iloc[0]
+    words = load_tiers()
+    facts = [
+        (words.words(name), "not known" if pd.isna(held := rows[name].iloc[0]) else str(held), added[name])
+        for name in model.features
+    ]
+    every = pd.DataFrame(facts, columns=["feature", "value", "adds"])
+    return every.sort_values("adds", key=abs, ascending=False, ignore_index=True).head(STRONGEST)
 
 
 def months(lake: Lake, found: Scored, customer_id: str) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.settings import settings
+from spanishgas.training.model import ChurnModel
 
 NEWEST = 200
 """Runs that a page shows."""
@@ -150,6 +151,18 @@ def artefact(run_id: str, path: str) -> bytes:
             return Path(local).read_bytes()
         except (MlflowException, OSError) as fault:
             raise TrackingError(f"run {run_id} has no artefact {path}") from fault
+
+
+def model(version: str) -> ChurnModel:
+    """The model of a registered version; TrackingError where it cannot be loaded."""
+    return _model(mlflow.get_tracking_uri(), version)
+
+
+@lru_cache(maxsize=4)
+def _model(uri: str, version: str) -> ChurnModel:
+    with runs.reported():
+        runs.connect()
+        return registry.load(version).model
 
 
 def ladder(experiment: str) -> pd.DataFrame:

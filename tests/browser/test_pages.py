@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import socket
 import subprocess
 import sys
@@ -13,13 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
+import numpy as np
 import pytest
+from mlflow.tracking import MlflowClient
 
+from spanishgas.dashboard import customer, tables
+from spanishgas.evaluation.explanations import contributions
+from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
+from spanishgas.lifecycle import registry, runs
 from spanishgas.settings import PROJECT, settings
+from spanishgas.training.experiment import ModelKind
 from tests import dashboard_runs
+from tests.churn_models import churn_model
 from tests.dashboard_lake import CUSTOMERS, DAY, LATER, filled
 from tests.tracked import own_store
+from tests.versions import add_version
 
 if TYPE_CHECKING:
     from streamlit.testing.v1 import AppTest
@@ -130,6 +140,41 @@ def test_a_customer_is_shown_with_reasons_months_contact_and_lineage(see: Open, 
     assert "sentiment of the last contact\\: negative" in shown
     assert "Pricing Offers" in str(app.dataframe[0].value)
     assert Lake(full).current("gold_master").manifest.digest[:16] in str(app.dataframe[1].value)
+
+
+def test_a_customer_is_shown_what_raises_and_what_lowers_the_risk_by_the_model_of_the_score(
+    see: Open, full: Path, tmp_path: Path
+) -> None:
+    fitted = churn_model(ModelKind.XGBOOST)
+    with own_store(tmp_path):
+        MlflowClient().create_registered_model(settings().registered_model)
+        add_version()
+        add_version()
+        with runs.stage("evaluate", "the third"):
+            registry.register(registry.log_model(fitted, "E5", {}).model_uri, {}, "")
+        app = see("customer", full)
+        app.text_input[0].input("C00003").run()
+        assert not app.error
+        charts = [json.loads(chart.proto.spec) for chart in app.get("vega_lite_chart")]
+    assert any(c.get("encoding", {}).get("x", {}).get("field") == "adds" for c in charts)
+    found = tables.scored(Lake(full), None)
+    shown = customer.contributions(found, "C00003", fitted)
+    row = Lake(full).current("gold_master").pandas().query("customer_id == 'C00003'")
+    expected = contributions(fitted, row).iloc[0].sort_values(key=abs, ascending=False)
+    assert len(shown) == customer.STRONGEST
+    np.testing.assert_allclose(shown["adds"], expected.iloc[: customer.STRONGEST])
+    assert shown["feature"].iloc[0] == load_tiers().words(expected.index[0])
+
+
+def test_a_customer_is_shown_without_that_picture_where_the_model_cannot_be_loaded(
+    see: Open, full: Path
+) -> None:
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    app = see("customer", full)
+    app.text_input[0].input("C00003").run()
+    assert not app.error
+    assert any("No picture of what moves the risk" in c.value for c in app.caption)
+    assert len(app.dataframe) == 2
 
 
 def test_the_beginning_of_an_id_offers_those_that_begin_so(see: Open, full: Path) -> None:

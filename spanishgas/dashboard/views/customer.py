@@ -8,8 +8,9 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from spanishgas.dashboard import customer, frame, tables
+from spanishgas.dashboard import customer, frame, tables, tracking
 from spanishgas.dashboard.tables import Scored
+from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 
 
@@ -34,6 +35,7 @@ def show() -> None:
     facts = customer.facts(found, str(who))
     st.header(str(who))
     risk(facts)
+    moves(found, facts)
     st.subheader("Usage and margin by month")
     by_month(customer.months(lake, found, str(who)))
     st.subheader("Contacts")
@@ -62,6 +64,31 @@ def risk(facts: dict[str, Any]) -> None:
     st.write(advice(facts))
     st.subheader("Why")
     st.markdown("\n".join(f"- {plain(reason)}" for reason in facts["reason_codes"]))
+
+
+def moves(found: Scored, facts: dict[str, Any]) -> None:
+    """What raises and what lowers the risk, by the model that made the score; customers are shown without it too."""
+    try:
+        model = tracking.model(str(facts["model_version"]))
+    except TrackingError as fault:
+        st.caption(f"No picture of what moves the risk, since the model could not be loaded: {fault}")
+        return
+    added = customer.contributions(found, str(facts["customer_id"]), model)
+    chart = (
+        alt.Chart(added.assign(raises=added["adds"] > 0))
+        .mark_bar()
+        .encode(
+            x=alt.X("adds:Q", title="lowers the risk <  log odds  > raises it"),
+            y=alt.Y("feature:N", sort=None, title=None, axis=alt.Axis(labelLimit=280)),
+            color=alt.Color(
+                "raises:N",
+                legend=None,
+                scale=alt.Scale(domain=[True, False], range=["#c0392b", "#2471a3"]),
+            ),
+            tooltip=["feature:N", "value:N", alt.Tooltip("adds:Q", format="+.2f")],
+        )
+    )
+    st.altair_chart(chart)
 
 
 def about(facts: dict[str, Any]) -> str:
