@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings
 from spanishgas.cli import app
 from spanishgas.contracts.dictionary import Tiers
 from spanishgas.features import load_tiers
+from spanishgas.monitoring.settings import Alerting
 from spanishgas.scoring.settings import Serving, Transform
 from spanishgas.settings import PROJECT, Settings
 from spanishgas.training import experiment
@@ -82,7 +83,7 @@ def settings() -> Iterator[str]:
         ["variable", "default", "what"],
         (
             [f"`{variable(kind, name)}`", f"`{shown(field.default)}`", field.description or ""]
-            for kind in (Settings, Serving, Transform)
+            for kind in (Settings, Serving, Transform, Alerting)
             for name, field in kind.model_fields.items()
         ),
     )

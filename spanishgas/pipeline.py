@@ -24,6 +24,7 @@ from spanishgas.lifecycle.experiments import run_experiment, run_ladder, sentenc
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.standing import ROLLED_BACK
+from spanishgas.monitoring import alerts
 from spanishgas.monitoring.drift import Drift, drift, yes
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
@@ -171,6 +172,7 @@ def reconcile(*, lake: Lake) -> str:
     scores = score(Alias.CHAMPION, lake=lake)
     recommend(lake=lake)
     found = drift(None, lake=lake)
+    alerts.send(found.run_id)
     return (
         f"champion: version {version.version}, {scores.manifest.rows:,} customers scored as of "
         f"{scores.manifest.as_of}, drift alarm: {yes(found.alarm)}"

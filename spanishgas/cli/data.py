@@ -84,17 +84,19 @@ def etl(
     """Build bronze, silver and gold from one raw extract."""
     from spanishgas import pipeline
     from spanishgas.lifecycle import data
+    from spanishgas.monitoring import cloudwatch
 
     folder = given(raw) or pipeline.newest_extract(Lake(lake))
     day = given(as_of)
     tracked()
-    report = data.etl(
-        folder,
-        lake=Lake(lake),
-        as_of=day_of(day, "--as_of") if day else pipeline.extract_date(folder),
-        engine=engine,
-        mapping=path(mapping),
-    )
+    with cloudwatch.quality():
+        report = data.etl(
+            folder,
+            lake=Lake(lake),
+            as_of=day_of(day, "--as_of") if day else pipeline.extract_date(folder),
+            engine=engine,
+            mapping=path(mapping),
+        )
     for name, snapshot in report.snapshots.items():
         typer.echo(f"{name}: {snapshot.manifest.rows:,} rows, {snapshot.uri}")
 

@@ -19,6 +19,7 @@ def score(
     ] = "local",
 ) -> None:
     """Score every customer of the newest gold table, and recommend what to do about them."""
+    from spanishgas.monitoring import cloudwatch
     from spanishgas.scoring import recommend
     from spanishgas.scoring import score as scoring
 
@@ -28,6 +29,7 @@ def score(
         recommend.recommend(lake=Lake(lake)),
     ):
         typer.echo(f"{published.manifest.table}: {published.manifest.rows:,} rows, {published.uri}")
+    cloudwatch.put({"RowsScored": published.manifest.rows})
 
 
 def drift(
@@ -38,10 +40,13 @@ def drift(
     lake: LakeOption = settings().lake,
 ) -> None:
     """Compare the newest scored gold table with the champion's training table (Evidently)."""
+    from spanishgas.monitoring import alerts, cloudwatch
     from spanishgas.monitoring import drift as monitoring
 
     tracked()
     found = monitoring.drift(given(current), alias, lake=Lake(lake))
+    alerts.send(found.run_id)
+    cloudwatch.drift(found)
     for reason in found.reasons:
         typer.echo(reason)
     typer.echo(f"alarm: {monitoring.yes(found.alarm)}, report in run {found.run_id}")

@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 from typer.core import TyperGroup
 
 from spanishgas.cli import app
+from spanishgas.monitoring.settings import Alerting
 from spanishgas.scoring.settings import Serving, Transform
 from spanishgas.settings import Settings
 
@@ -164,7 +165,7 @@ def test_env_example_shows_every_setting_and_sets_none() -> None:
     shown = {name for line in lines for name in re.findall(r"^# ([A-Z_0-9]+)=", line)}
     own = {
         "SPANISHGAS_MODEL_DIR" if name == "model_dir" else f"{kind.model_config['env_prefix']}{name.upper()}"
-        for kind in (Settings, Serving, Transform)
+        for kind in (Settings, Serving, Transform, Alerting)
         for name in kind.model_fields
     }
 

@@ -1,0 +1,162 @@
+"""Where an alert goes: a file of this machine, an SNS topic, a webhook. Each tries again for a while, then gives up.
+
+An alert holds words about features, a version and a run; no customer. What stands in it came from data, so it is one
+line of printable characters, cut at a length, before any sink sees it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import urllib3
+from urllib3.util import Retry, Timeout
+
+from spanishgas.errors import SpanishGasError
+from spanishgas.lifecycle.history import now
+from spanishgas.monitoring.settings import Alerting
+
+SUBJECT, LINE = 100, 500
+"""Most characters of a subject, SNS's limit, and of a line of the text."""
+TRIES = 4
+SECONDS, PAUSE_SECONDS = 10.0, 0.5
+"""How long one try may take, and the first pause between tries, which then doubles."""
+
+
+class Undelivered(SpanishGasError):
+    """A sink did not take an alert; the message says why, and names no secret."""
+
+
+def plain(text: str, most: int = LINE) -> str:
+    """`text` as one line of printable characters: a line break in a category's name must not begin a new line."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What people are told of one window: printable lines, whatever it was made of."""
+
+    window: str
+    subject: str
+    moved: Sequence[str]
+    """What moved, in words, the weightiest first."""
+    link: str
+
+    def __post_init__(self) -> None:
+        ascii_only = plain(self.subject).encode("ascii", "replace").decode()
+        object.__setattr__(self, "subject", plain(ascii_only, SUBJECT))
+        object.__setattr__(self, "moved", tuple(plain(line) for line in self.moved))
+        object.__setattr__(self, "link", plain(self.link))
+
+    @property
+    def text(self) -> str:
+        """The message in lines."""
+        return "\n".join([*self.moved, f"Window: {plain(self.window)}", f"Report: {self.link}"])
+
+
+class Sink(Protocol):
+    """One place that alerts go to."""
+
+    @property
+    def name(self) -> str:
+        """What its marks are called."""
+
+    def send(self, alert: Alert) -> None:
+        """Deliver, or raise `Undelivered`."""
+
+
+@dataclass(frozen=True)
+class FileSink:
+    """A JSON line per alert; whole lines, also where several processes write."""
+
+    path: Path
+    name: str = "file"
+
+    def send(self, alert: Alert) -> None:
+        """Append a line."""
+        line = {"at": now(), **{f: getattr(alert, f) for f in ("window", "subject", "moved", "link")}}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(f"{json.dumps(line, ensure_ascii=False)}\n")
+        except OSError as fault:
+            raise Undelivered(f"{self.path} cannot be written ({fault.strerror})") from fault
+
+
+@dataclass(frozen=True)
+class SnsSink:
+    """A message to a topic, by AWS's own credentials."""
+
+    topic: str
+    name: str = "sns"
+
+    def send(self, alert: Alert) -> None:
+        """Publish; boto3 tries again by itself."""
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        _, _, _, region, *_ = [*self.topic.split(":"), "", "", "", ""]
+        patience = Config(
+            retries={"mode": "standard", "total_max_attempts": TRIES},
+            connect_timeout=SECONDS,
+            read_timeout=SECONDS,
+        )
+        try:
+            client = boto3.client("sns", region_name=region or None, config=patience)
+            client.publish(TopicArn=self.topic, Subject=alert.subject, Message=alert.text)
+        except (BotoCoreError, ClientError) as fault:
+            raise Undelivered(f"topic {self.topic} did not take it ({plain(str(fault))})") from fault
+
+
+@dataclass(frozen=True)
+class WebhookSink:
+    """A post of `{"text": ...}`, as Slack and what is compatible with it take it."""
+
+    url: str
+    name: str = "webhook"
+
+    def send(self, alert: Alert) -> None:
+        """Post; a server that fails or is busy is tried again, and nobody is followed elsewhere."""
+        again = Retry(
+            TRIES - 1,
+            redirect=0,
+            status_forcelist=(429, 500, 502, 503, 504),
+            allowed_methods=None,
+            backoff_factor=PAUSE_SECONDS,
+            raise_on_redirect=False,
+            raise_on_status=False,
+        )
+        if not self.url.startswith(("http://", "https://")):
+            raise Undelivered("SPANISHGAS_ALERT_WEBHOOK must be a URL that begins with https:// or http://")
+        try:
+            with urllib3.PoolManager(timeout=Timeout(SECONDS), retries=again) as pool:
+                answer = pool.request("POST", self.url, json={"text": slack(alert)})
+        # The messages of these name the URL, which is a secret.
+        except urllib3.exceptions.MaxRetryError as fault:
+            raise Undelivered(f"the webhook cannot be reached ({type(fault.reason).__name__})") from None
+        except urllib3.exceptions.HTTPError as fault:
+            raise Undelivered(f"the webhook cannot be used ({type(fault).__name__})") from None
+        if not 200 <= answer.status < 300:
+            raise Undelivered(f"the webhook answered {answer.status}")
+
+
+def slack(alert: Alert) -> str:
+    """Subject and text with Slack's three special characters escaped, so that no data becomes a link or a mention."""
+    text = f"{alert.subject}\n{alert.text}"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def sinks(given: Alerting) -> Iterator[Sink]:
+    """Those that the settings name."""
+    yield FileSink(given.file)
+    if given.sns_topic:
+        yield SnsSink(given.sns_topic)
+    if url := given.webhook.get_secret_value():
+        yield WebhookSink(url)
