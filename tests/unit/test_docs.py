@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typer.core import TyperGroup
 from spanishgas.cli import app
 from spanishgas.features import load_tiers
 from spanishgas.settings import Settings
+from spanishgas.training.experiment import Experiment, experiment_ids
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -71,3 +73,10 @@ def test_the_reference_names_every_verb_option_setting_and_feature(site: Path) -
     assert all(f"`{name}`" in pages["data-dictionary"] for name in load_tiers().features())
     assert "min_recall" in pages["experiments"]
     assert str(PROJECT) not in "".join(pages.values())
+
+
+def test_the_experiment_that_a_page_shows_can_be_run() -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "extend.md").read_text(), re.DOTALL)
+    experiment = Experiment.model_validate(yaml.safe_load(shown))
+    assert experiment.below in experiment_ids()
+    assert set(experiment.without) & set(load_tiers().features(experiment.tiers)) == set(experiment.without)
