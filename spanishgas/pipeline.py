@@ -24,7 +24,7 @@ from spanishgas.lifecycle.experiments import run_experiment, run_ladder, sentenc
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.standing import ROLLED_BACK
-from spanishgas.monitoring import alerts
+from spanishgas.monitoring import alerts, cloudwatch, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
@@ -32,6 +32,8 @@ from spanishgas.training.experiment import ModelKind, experiment_ids, load_polic
 from spanishgas.training.model import TIER
 
 BASE, LATER = date(2024, 12, 31), date(2025, 3, 31)
+TRIALS, SEED = 8, 7
+"""Of a retrain that nobody gave others for."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -114,7 +116,27 @@ def act(ladder: list[Compared], evaluated: Evaluated, *, lake: Lake) -> Found:
     )
 
 
-def retrain(trials: int, *, lake: Lake, seed: int, progress: Progress) -> Evaluated:
+def watched(
+    current: str | None, alias: str, *, lake: Lake, progress: Progress, say: Callable[[str], None]
+) -> Drift:
+    """The drift report, the alerts of its alarm, and the retrain that the policy asks for because of it."""
+
+    def again(run_id: str) -> str:
+        done = retrain(TRIALS, lake=lake, seed=SEED, progress=progress, triggered_by=run_id)
+        champion = registry.aliases().get(Alias.CHAMPION) == str(done.version.version)
+        promoted = "promoted" if champion else "not promoted"
+        return f"retrained: version {done.version.version}, gate {done.verdict.words}, {promoted}"
+
+    found = drift(current, alias, lake=lake)
+    alerts.send(found.run_id)
+    cloudwatch.drift(found)
+    loop.close(found, lake, again, say)
+    return found
+
+
+def retrain(
+    trials: int, *, lake: Lake, seed: int, progress: Progress, triggered_by: str = "a person or a schedule"
+) -> Evaluated:
     """Search the champion's experiment again on the newest labelled gold, from its parameters, and judge the winner.
 
     It is promoted if its gate passed and the policy lets a machine promote; else it stays the challenger, with its
@@ -125,7 +147,8 @@ def retrain(trials: int, *, lake: Lake, seed: int, progress: Progress) -> Evalua
     tags = version.tags if version else {"experiment": "E5", "model": ModelKind.XGBOOST}
     start = start_from(registry.experiment_run(version)) if version else None
     title = f"retrain {tags['experiment']} {tags['model']}"
-    with runs.stage("retrain", title, params={"trials": trials, "seed": seed}):
+    tagged = {"retrain.triggered_by": triggered_by}
+    with runs.stage("retrain", title, params={"trials": trials, "seed": seed}, tags=tagged):
         run_id = run_experiment(
             tags["experiment"],
             tags["model"],

@@ -38,6 +38,8 @@ class Settings(BaseSettings):
     """Share of a raw table's rows that may go to quarantine; above it the build stops."""
     study_storage: str = "sqlite:///optuna.db"
     """Database of the searches, by SQLAlchemy URL: killed ones continue from it, and workers share it."""
+    retrain_state_machine: str = ""
+    """ARN of the state machine that drift starts in mode train where a retrain is due; if empty, it trains itself."""
     threads: int | None = None
     """Threads for DuckDB and the estimators; all cores if unset."""
 

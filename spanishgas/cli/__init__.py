@@ -42,6 +42,7 @@ for verb in (
     lifecycle.reproduce,
     scoring.score,
     scoring.drift,
+    scoring.monitor,
     chain.retrain,
     data.where,
     data.prune,

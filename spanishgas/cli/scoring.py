@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import AUTO, LakeOption, given, progress, tracked
+from spanishgas.cli.options import AUTO, LakeOption, at_least, given, progress, tracked
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
 
@@ -39,14 +39,25 @@ def drift(
     ] = "champion",
     lake: LakeOption = settings().lake,
 ) -> None:
-    """Compare the newest scored gold table with the champion's training table (Evidently)."""
-    from spanishgas.monitoring import alerts, cloudwatch
-    from spanishgas.monitoring import drift as monitoring
+    """Compare the newest scored gold table with the champion's training table, and act as the policy says."""
+    from spanishgas import pipeline
+    from spanishgas.monitoring.drift import yes
 
     tracked()
-    found = monitoring.drift(given(current), alias, lake=Lake(lake))
-    alerts.send(found.run_id)
-    cloudwatch.drift(found)
+    found = pipeline.watched(given(current), alias, lake=Lake(lake), progress=progress(), say=typer.echo)
     for reason in found.reasons:
         typer.echo(reason)
-    typer.echo(f"alarm: {monitoring.yes(found.alarm)}, report in run {found.run_id}")
+    typer.echo(f"alarm: {yes(found.alarm)}, report in run {found.run_id}")
+
+
+def monitor(
+    last: Annotated[int, typer.Option(callback=at_least(1), help="Windows to show, the newest.")] = 12,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Show what was watched, window by window: drift, alarms, average precision estimated and measured, retrains."""
+    from spanishgas.monitoring import history
+    from spanishgas.progress import show
+
+    tracked()
+    found = history.windows()[-last:]
+    typer.echo(history.as_json(found)) if as_json else show(history.as_markdown(found))

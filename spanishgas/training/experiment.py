@@ -278,6 +278,10 @@ class DriftLimits(Strict):
     column_share: float = Field(gt=0, le=1)
     false_alarm_rate: float = Field(gt=0, lt=1)
     windows: Windows = Windows(k=2, of=3)
+    retrain: bool = True
+    """Whether drift that is serious starts a retrain; else the command is named."""
+    cooldown_days: int = Field(90, ge=0)
+    """Between the as-of dates of two windows that a retrain is started for."""
     min_effect: float = Field(gt=0)
 
 

@@ -13,6 +13,7 @@ import pytest
 from botocore import xform_name
 
 from spanishgas.aws import job, manifest, upload
+from spanishgas.monitoring import loop
 from spanishgas.scoring import sagemaker_sdk
 from tests.infra.state_machine import states
 from tests.infra.terraform import ACTION, MODULES, ROOT, Module, module
@@ -297,7 +298,7 @@ def test_a_job_may_do_what_its_code_does() -> None:
         f"sagemaker:{verb}{what}" for verb in ("Create", "Describe") for what in ("Model", "TransformJob")
     }
     used |= {"sagemaker:DeleteModel", "sagemaker:StopTransformJob", "sagemaker:AddTags", "iam:PassRole"}
-    assert used | _calls(job) <= may
+    assert used | _calls(job, loop) <= may
     assert {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"} <= may
     assert not {"sagemaker:CreateEndpoint", "s3:PutBucketPolicy"} & may
 

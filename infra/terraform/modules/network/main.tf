@@ -110,7 +110,7 @@ resource "aws_vpc_endpoint" "gateway" {
 }
 
 resource "aws_vpc_endpoint" "interface" {
-  for_each            = toset(["ecr.api", "ecr.dkr", "kms", "logs", "sagemaker.api", "secretsmanager", "sts"])
+  for_each            = toset(["ecr.api", "ecr.dkr", "kms", "logs", "sagemaker.api", "secretsmanager", "states", "sts"])
   vpc_id              = aws_vpc.this.id
   service_name        = "com.amazonaws.${data.aws_region.here.region}.${each.key}"
   vpc_endpoint_type   = "Interface"

@@ -35,6 +35,7 @@ module "job_role" {
       conditions = [{ test = "StringEquals", variable = "kms:ViaService", values = ["sagemaker.${data.aws_region.here.region}.amazonaws.com"] }]
     },
     { sid = "TrackingUser", actions = ["secretsmanager:GetSecretValue"], resources = [var.pipeline_secret_arn] },
+    { sid = "RetrainOnDrift", actions = ["states:StartExecution"], resources = ["arn:aws:states:${data.aws_region.here.region}:${data.aws_caller_identity.here.account_id}:stateMachine:${var.name}"] },
     { sid = "LogInToRegistry", actions = ["ecr:GetAuthorizationToken"], resources = ["*"] },
     { sid = "Pull", actions = local.pull, resources = [var.repository_arns["job"]] },
     { sid = "Log", actions = local.write, resources = ["arn:aws:logs:*:*:log-group:/aws/sagemaker/ProcessingJobs*"] },

@@ -1,0 +1,115 @@
+"""The windows that were watched: a version, an as-of date, what its newest drift report found and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+
+import pandas as pd
+from mlflow.entities import Run
+
+from spanishgas.evaluation.card import as_markdown as table
+from spanishgas.lifecycle import runs
+
+NOTHING = "No drift report yet: run `spanishgas score`, then `spanishgas drift`."
+RETRAIN = "retrain"
+"""Tag of a drift run: what the loop did about it."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """One row of the history; what was not measured is None."""
+
+    as_of: date
+    version: str
+    run_id: str
+    alarm: bool
+    rows: float | None
+    share: float | None
+    statistic: float | None
+    threshold: float | None
+    prediction: float | None
+    estimated: float | None
+    """Average precision, before labels arrived."""
+    measured: float | None
+    """Average precision, by labels."""
+    retrain: str
+    """What the loop did, in a word or two; empty where nothing was due."""
+    process: str = ""
+    """Which process retrains or retrained."""
+
+
+def windows() -> list[Window]:
+    """All windows, oldest first; of several reports of one the newest counts."""
+    found: dict[tuple[str, str], Window] = {}
+    seen = _outcomes()
+    for run in reversed(runs.find({"stage": "drift"})):
+        tags = run.data.tags
+        if "alarm" in tags:
+            key = (tags["as_of"], tags["version"])
+            earlier = found.pop(key, None)
+            found[key] = _window(run, seen.get(key, {}), earlier)
+    return sorted(found.values(), key=lambda w: w.as_of)
+
+
+def _window(run: Run, outcome: Mapping[str, float], earlier: Window | None) -> Window:
+    tags, values = run.data.tags, run.data.metrics
+    return Window(
+        date.fromisoformat(tags["as_of"]),
+        tags["version"],
+        run.info.run_id,
+        tags["alarm"] == "yes",
+        values.get("drift.rows"),
+        values.get("drift.share"),
+        values.get("drift.statistic"),
+        values.get("drift.threshold"),
+        values.get("prediction_drift"),
+        outcome.get("estimated.average_precision"),
+        outcome.get("measured.average_precision"),
+        # A report made again does not undo what an earlier one of its window set off.
+        tags.get(RETRAIN) or (earlier.retrain if earlier else ""),
+        tags.get(f"{RETRAIN}.process") or (earlier.process if earlier else ""),
+    )
+
+
+def _outcomes() -> dict[tuple[str, str], dict[str, float]]:
+    """Metrics of the newest outcome runs by as-of date and version."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for run in reversed(runs.find({"stage": "outcomes"})):
+        tags = run.data.tags
+        found.setdefault((tags.get("as_of", ""), tags.get("version", "")), {}).update(run.data.metrics)
+    return found
+
+
+def as_json(found: Sequence[Window]) -> str:
+    """The windows as JSON, oldest first."""
+    return json.dumps([asdict(w) for w in found], indent=1, default=str)
+
+
+def as_markdown(found: Sequence[Window]) -> str:
+    """The windows as a table, oldest first; what to run where there are none."""
+    if not found:
+        return NOTHING
+    return table(pd.DataFrame([_cells(w) for w in found]))
+
+
+def _cells(w: Window) -> dict[str, str]:
+    return {
+        "as of": str(w.as_of),
+        "version": w.version,
+        "customers": _number(w.rows, ",.0f"),
+        "inputs moved": _number(w.share, ".0%"),
+        "statistic": _number(w.statistic, ".2f"),
+        "threshold": _number(w.threshold, ".2f"),
+        "alarm": "yes" if w.alarm else "no",
+        "predictions moved": _number(w.prediction, ".2f"),
+        "estimated AP": _number(w.estimated, ".3f"),
+        "measured AP": _number(w.measured, ".3f"),
+        "retrain": w.retrain,
+    }
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)

@@ -1,0 +1,205 @@
+"""From alarms to a retrain: once policy calls them serious, labels are at hand and the last one is long enough ago.
+
+    k of the last n windows rang -> a labelled table newer than the champion's own -> no retrain within the cool-down
+      -> the state machine that SPANISHGAS_RETRAIN_STATE_MACHINE names, else this process
+
+What was done is the tag `retrain` of the window's drift run. A retrain that was killed is taken up by the next report:
+it does again only what is missing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+
+from spanishgas import code
+from spanishgas.errors import SpanishGasError, UsageError
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle import registry
+from spanishgas.lifecycle.experiments import training_gold
+from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle.turns import turn
+from spanishgas.monitoring.drift import Drift
+from spanishgas.monitoring.history import RETRAIN, Window, windows
+from spanishgas.settings import settings
+from spanishgas.training.experiment import DriftLimits, load_policy
+
+
+class Step(StrEnum):
+    """What the loop does about a window; those after QUIET are kept as its tag."""
+
+    QUIET = "nothing"
+    COOLING = "cooling down"
+    UNLABELLED = "waits for labels"
+    PROPOSED = "proposed"
+    BEGUN = "begun"
+    DONE = "done"
+
+
+STARTED = (Step.BEGUN, Step.DONE)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is to be done about a window, and why."""
+
+    step: Step
+    words: str
+
+
+def decide(
+    now: Window, others: Sequence[Window], limits: DriftLimits, trained: date, labels: date | None
+) -> Decision:
+    """What policy says of the newest window of the champion.
+
+    Args:
+        now: the window.
+        others: all other windows, of any version.
+        limits: k of n, the cool-down in days between as-of dates, and whether a retrain starts by itself.
+        trained: as-of date of the champion's training table.
+        labels: as-of date of the newest labelled table, None without one.
+    """
+    last = [*(w for w in others if w.version == now.version and w.as_of < now.as_of), now]
+    last = sorted(last, key=lambda w: w.as_of)[-limits.windows.of :]
+    rang = sum(w.alarm for w in last)
+    found = f"{rang} of the last {len(last)} windows rang"
+    if now.retrain in STARTED:
+        return Decision(Step(now.retrain), f"{found}; a retrain was started for this window")
+    if any(w.version == now.version and w.as_of > now.as_of for w in others):
+        return Decision(Step.QUIET, f"a later window than {now.as_of} was watched already")
+    if rang < limits.windows.k:
+        return Decision(Step.QUIET, f"{found}; {limits.windows.k} of {limits.windows.of} are serious")
+    before = [w.as_of for w in others if w.retrain in STARTED]
+    if before and (now.as_of - max(before)).days < limits.cooldown_days:
+        return Decision(
+            Step.COOLING,
+            f"{found}, but the window of {max(before)} had a retrain: the next one may start "
+            f"{limits.cooldown_days} days after it",
+        )
+    if labels is None or labels <= trained:
+        return Decision(
+            Step.UNLABELLED,
+            f"{found}, but no labels are newer than the champion's own, of {trained}: bring an extract with "
+            "churn_label.csv (spanishgas etl), then run drift again",
+        )
+    if not limits.retrain:
+        return Decision(
+            Step.PROPOSED, f"{found}: run `spanishgas retrain` to train on the labels of {labels}"
+        )
+    return Decision(Step.BEGUN, f"{found}: a retrain starts on the labels of {labels}")
+
+
+def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable[[str], None]) -> Step:
+    """Do what policy says of a drift report of the champion, and record it; `retrain` trains here.
+
+    `retrain` is given the run that set it off, and gives in words what came of it.
+    """
+    champion = registry.aliases().get(Alias.CHAMPION)
+    known = windows()
+    if interrupted := next((w for w in known if _cut_short(w)), None):
+        say(f"the retrain of the window of {interrupted.as_of} was cut short and goes on")
+        return _start(interrupted.run_id, registry.resolve(interrupted.version), interrupted, retrain, say)
+    if champion != found.version:
+        return Step.QUIET
+    now = next(w for w in known if (w.as_of, w.version) == (found.as_of, found.version))
+    version = registry.resolve(champion)
+    trained = lake.at(version.tags["data.digest"], "gold_master").manifest.as_of
+    labels = _labels(lake)
+    decision = decide(
+        now,
+        [w for w in known if w is not now],
+        load_policy().drift,
+        trained,
+        labels.manifest.as_of if labels else None,
+    )
+    if decision.step is not Step.QUIET:
+        say(decision.words)
+    if decision.step is not Step.BEGUN or now.retrain in STARTED:
+        _keep(found.run_id, decision.step)
+        return decision.step
+    MlflowClient().set_tag(found.run_id, f"{RETRAIN}.triggered_by", decision.words)
+    return _start(found.run_id, version, now, retrain, say)
+
+
+def _labels(lake: Lake) -> Snapshot | None:
+    try:
+        return training_gold(lake)
+    except UsageError:
+        return None
+
+
+def _cut_short(window: Window) -> bool:
+    ours = window.process == code.process()
+    return window.retrain == Step.BEGUN and (ours or code.is_gone(window.process))
+
+
+def _keep(run_id: str, step: Step) -> None:
+    if step is not Step.QUIET:
+        MlflowClient().set_tag(run_id, RETRAIN, step)
+
+
+def _start(
+    run_id: str, version: ModelVersion, window: Window, here: Callable[[str], str], say: Callable[[str], None]
+) -> Step:
+    if not _claimed(run_id, window):
+        say("another process retrains for this window")
+        return Step.BEGUN
+    machine = settings().retrain_state_machine
+    words = start_execution(machine, version, window) if machine else here(run_id)
+    MlflowClient().set_tag(run_id, f"{RETRAIN}.result", words)
+    _keep(run_id, Step.DONE)
+    say(words)
+    return Step.DONE
+
+
+def _claimed(run_id: str, window: Window) -> bool:
+    """Whether this process is the one that retrains: False where another one was faster."""
+    client = MlflowClient()
+    with turn(settings().registered_model):
+        tags = client.get_run(run_id).data.tags
+        if tags.get(RETRAIN) in STARTED and tags.get(f"{RETRAIN}.process") != window.process:
+            return False
+        client.set_tag(run_id, f"{RETRAIN}.process", code.process())
+        client.set_tag(run_id, RETRAIN, Step.BEGUN)
+    return True
+
+
+def start_execution(machine: str, version: ModelVersion, window: Window) -> str:
+    """Start the state machine in mode train, once per window: the execution is named after it.
+
+    Raises SpanishGasError where AWS refuses.
+    """
+    import boto3
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    name = re.sub(r"[^\w-]", "-", f"drift-{window.as_of}-v{window.version}-{version.name}")[:80]
+    order = {
+        "id": f"drift/{window.as_of}/{window.version}",
+        "mode": "train",
+        "experiment": version.tags["experiment"],
+        "model": version.tags["model"],
+    }
+    _, _, _, region, *_ = [*machine.split(":"), "", "", "", ""]
+    try:
+        client = boto3.client("stepfunctions", region_name=region or None)
+        client.start_execution(stateMachineArn=machine, name=name, input=json.dumps(order))
+    except ClientError as fault:
+        if fault.response["Error"]["Code"] != "ExecutionAlreadyExists":
+            raise _refused(machine, fault) from fault
+    except BotoCoreError as fault:
+        raise _refused(machine, fault) from fault
+    return f"execution {name} of {machine}"
+
+
+def _refused(machine: str, fault: Exception) -> SpanishGasError:
+    return SpanishGasError(
+        f"the state machine {machine} could not be started ({fault}): look at SPANISHGAS_RETRAIN_STATE_MACHINE and the "
+        "role's permission states:StartExecution, then run drift again"
+    )
