@@ -75,6 +75,21 @@ def test_an_upload_becomes_a_champion_scores_and_a_drift_report(stack: Stack, tm
     assert stack.account.row("latest")["run"].startswith("raw/2024-12-31/")
     assert stack.take_uploads() == {}
 
+    # A later extract without labels, of customers whose prices rose: scored, watched, and told.
+    later = "2025-03-31"
+    write_extract(
+        tmp_path / "later", customers=600, seed=7, as_of=date(2025, 3, 31), labelled=False, shift="prices:2"
+    )
+    boto3.client("s3").put_object(Bucket=stack.account.bucket, Key=f"raw/{later}/_unlabelled", Body=b"")
+    execution = _upload(stack, tmp_path / "later", later)
+    assert ended(execution, seconds=900)["status"] == "SUCCEEDED", (stack.folder / "jobs.log").read_text()[
+        -4000:
+    ]
+    assert "AlertDrift" in passed(execution)
+    assert str(Lake(f"s3://{stack.account.bucket}").current("scores").manifest.as_of) == later
+    (mail,) = [text for subject, text in stack.account.messages() if "drifted" in subject]
+    assert "alarm: yes" in mail
+
     # Artefacts went through the server: clients hold no path into the bucket.
     artefacts = boto3.client("s3").list_objects_v2(Bucket="artefacts")["Contents"]
     assert [o for o in artefacts if o["Key"].endswith("model.skops")]
