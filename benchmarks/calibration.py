@@ -93,8 +93,8 @@ def one_seed(customers: int, seed: int) -> tuple[likeness.Likeness, dict[tuple[s
 
 def ladder(measured: list[dict[tuple[str, str], float]]) -> pd.DataFrame:
     """Published beside the mean over the seeds."""
-    rows = pd.DataFrame(measured)
-    rows.columns = pd.MultiIndex.from_tuples(rows.columns, names=["model", "experiment"])
+    rows = pd.DataFrame([list(of.values()) for of in measured])
+    rows.columns = pd.MultiIndex.from_tuples(list(measured[0]), names=["model", "experiment"])
     out = pd.DataFrame({"mean": rows.mean(), "sd": rows.std()})
     out.insert(0, "published", [PUBLISHED[ModelKind(m)].get(e, np.nan) for m, e in out.index])
     gap = out["mean"] - out["published"]

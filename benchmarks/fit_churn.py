@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -152,10 +153,15 @@ def flat(c: Coefficients) -> Floats:
 
 def named(vector: Floats) -> Coefficients:
     """One vector as coefficients, rounded to three decimals."""
-    values, out = iter(np.round(vector, 3).tolist()), {}
+    out: dict[str, Any] = {}
+    values = iter(np.round(vector, 3).tolist())
     for field, old in zip(dataclasses.fields(SHAPES), dataclasses.astuple(SHAPES), strict=True):
         out[field.name] = tuple(next(values) for _ in old) if isinstance(old, tuple) else next(values)
     return replace(SHAPES, **out)
+
+
+def _among(seen: pd.DataFrame, where: str) -> NDArray[np.bool_]:
+    return np.asarray(seen.eval(where, engine="python"), dtype=bool)
 
 
 def fit(seen: pd.DataFrame) -> Coefficients:
@@ -164,7 +170,7 @@ def fit(seen: pd.DataFrame) -> Coefficients:
     unit = np.eye(size)
     X = np.stack([churn.log_odds(seen, named(row)) for row in unit], axis=1)
     wanted = list(targets())
-    member = np.stack([seen.eval(t.where, engine="python").to_numpy(dtype=float) for t in wanted])
+    member = np.stack([_among(seen, t.where).astype(float) for t in wanted])
     share = np.array([t.hits / t.of for t in wanted])
     error = np.sqrt(share * (1 - share) / np.array([t.of for t in wanted]))
     of_churners = np.array([t.among_churners for t in wanted])[:, None]
@@ -193,7 +199,7 @@ def table(seen: pd.DataFrame, c: Coefficients) -> pd.DataFrame:
     """Expected beside published, in standard errors of the published figure."""
     p, rows = churn.probability(seen, c), []
     for t in targets():
-        member = seen.eval(t.where, engine="python").to_numpy(dtype=bool)
+        member = _among(seen, t.where)
         got = p[member].sum() / p.sum() if t.among_churners else p[member].mean()
         share = t.hits / t.of
         rows.append((t.where, share, got, (got - share) / np.sqrt(share * (1 - share) / t.of)))

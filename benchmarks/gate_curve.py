@@ -52,7 +52,7 @@ def fitter(gold: pd.DataFrame) -> Callable[[np.ndarray, np.ndarray, int], np.nda
     def fit(train: np.ndarray, held: np.ndarray, seed: int) -> np.ndarray:
         model = pipeline(ModelKind.XGBOOST, space.fixed | space.start, features, kinds, seed)
         fitted = model.fit(X.iloc[train], y[train])
-        return np.clip(fitted.predict_proba(X.iloc[held])[:, 1], CLIP, 1 - CLIP)
+        return np.asarray(np.clip(fitted.predict_proba(X.iloc[held])[:, 1], CLIP, 1 - CLIP))
 
     return fit
 
@@ -65,7 +65,7 @@ def blurred(probability: np.ndarray, y: np.ndarray, rng: np.random.Generator) ->
         middle = (low + high) / 2
         mean = np.mean([average_precision_score(y, odds + middle * z) for z in noise])
         low, high = (middle, high) if mean > aim else (low, middle)
-    return expit(odds + low * rng.normal(size=len(y)))
+    return np.asarray(expit(odds + low * rng.normal(size=len(y))))
 
 
 def repeat(gold: pd.DataFrame, fit: Callable[..., np.ndarray], seed: int) -> list[dict[str, float | str]]:

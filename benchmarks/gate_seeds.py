@@ -40,10 +40,7 @@ def run(quick: bool) -> None:
     rows = []
     for seed in range(1, seeds + 1):
         rows.append(holdout_average_precision(customers, seed))
-        print(
-            "  ".join(f"{k} {v:.3f}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items()),
-            flush=True,
-        )
+        print("  ".join(f"{k} {v:.4g}" for k, v in rows[-1].items()), flush=True)
     table = pd.DataFrame(rows)
     print(
         f"{(table['model'] >= floor).sum()} of {seeds} seeds reach {floor:.2f}; mean {table['model'].mean():.3f}, "

@@ -224,11 +224,11 @@ def run(quick: bool) -> None:
             ways: list[Callable[[], Taken]] = [
                 lambda rows=rows: in_process(folder, rows),  # type: ignore[misc]
                 *(
-                    lambda m=m, f=frame: served(folder, scratch, model, f, m)  # type: ignore[misc]
+                    lambda m=m, f=frame: served(folder, scratch, model, f, m)
                     for m in (Media.PARQUET, Media.CSV)
                 ),
                 *(
-                    lambda m=m, f=frame: by_mlflow(logged, scratch, model, f, m)  # type: ignore[misc]
+                    lambda m=m, f=frame: by_mlflow(logged, scratch, model, f, m)
                     for m in (Media.CSV, Media.JSON)
                 ),
             ]
