@@ -1,0 +1,103 @@
+"""Pictures of the MLflow UI for the documentation: `python docs/pictures.py FOLDER`, after `make run` in FOLDER.
+
+Takes Debian's Chromium and Playwright (`make dev`); serves FOLDER's mlflow.db for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow.tracking import MlflowClient
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+IMAGES = Path(__file__).parent / "images"
+LADDER = "tags.stage = 'experiment' and params.model = 'xgboost'"
+PATIENCE = 90
+
+
+@contextmanager
+def ui(folder: Path) -> Iterator[str]:
+    """MLflow's UI over the runs in `folder`; gives its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [str(Path(sys.executable).with_name("mlflow")), "ui", "--workers", "1", "--port", str(port)]
+    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with subprocess.Popen(
+        [*words, "--backend-store-uri", "sqlite:///mlflow.db"], cwd=folder, env=os.environ | quiet
+    ) as server:
+        try:
+            _wait(f"http://127.0.0.1:{port}/health")
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def _wait(url: str) -> None:
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.3)
+
+
+def addresses(base: str) -> dict[str, tuple[str, str]]:
+    """Picture by picture the page, and a text that stands on it once it is drawn."""
+    client = MlflowClient(base)
+    experiment = client.get_experiment_by_name("spanishgas")
+    if experiment is None:
+        raise SystemExit("no experiment spanishgas in this folder: run `make run` there first")
+    at = experiment.experiment_id
+    (best,) = client.search_runs([at], LADDER, 1, 1, ["metrics.`cv.average_precision` DESC"])
+    champion = client.get_model_version_by_alias("spanishgas-churn", "champion")
+    query = LADDER.replace(" ", "%20").replace("=", "%3D")
+    order = "orderByKey=metrics.%60cv.average_precision%60&orderByAsc=false"
+    return {
+        "ladder": (
+            f"#/experiments/{at}/runs?searchFilter={query}&{order}&compareRunsMode=CHART",
+            "E7 xgboost",
+        ),
+        "run": (f"#/experiments/{at}/runs/{best.info.run_id}", "Description"),
+        "version": (f"#/models/spanishgas-churn/versions/{champion.version}", "Gate"),
+    }
+
+
+def take(page: Page, base: str, name: str, path: str, text: str) -> None:
+    """One picture, once the page has settled."""
+    page.goto(f"{base}/{path}")
+    page.get_by_text(text).first.wait_for()
+    page.wait_for_timeout(4_000)  # charts are drawn after their data has come
+    page.screenshot(path=IMAGES / f"{name}.png")
+
+
+def main(folder: Path) -> None:
+    """All pictures."""
+    from playwright.sync_api import sync_playwright
+
+    with ui(folder) as base, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1500, "height": 900})
+        page.set_default_timeout(1000 * PATIENCE)
+        for name, (path, text) in addresses(base).items():
+            take(page, base, name, path, text)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
