@@ -74,7 +74,7 @@ def decide(
         return Decision(Step(now.retrain), f"{found}; a retrain was started for this window")
     if any(w.version == now.version and w.as_of > now.as_of for w in others):
         return Decision(Step.QUIET, f"a later window than {now.as_of} was watched already")
-    if rang < limits.windows.k:
+    if not now.alarm or rang < limits.windows.k:
         return Decision(Step.QUIET, f"{found}; {limits.windows.k} of {limits.windows.of} are serious")
     before = [w.as_of for w in others if w.retrain in STARTED]
     if before and (now.as_of - max(before)).days < limits.cooldown_days:

@@ -59,6 +59,9 @@ def window(as_of: date, alarm: bool, version: str = "1", retrain: str = "") -> W
             Step.QUIET,
             id="one that is four windows back is forgotten",
         ),
+        pytest.param(
+            [window(JAN, True), window(FEB, True)], window(MAR, False), JAN, Step.QUIET, id="the newest must have rung"
+        ),
         pytest.param([window(JAN, True, "0")], window(FEB, True), JAN, Step.QUIET, id="another version's do not count"),
         pytest.param([window(JAN, True)], window(FEB, True), None, Step.UNLABELLED, id="no labels at all"),
         pytest.param([window(JAN, True)], window(FEB, True), TRAINED, Step.UNLABELLED, id="no newer labels"),
@@ -202,7 +205,7 @@ def test_a_retrain_that_was_cut_short_goes_on_with_the_next_report_and_only_then
     later = utility.report(MAR, False)
     assert utility.close(later) is Step.DONE
     assert (utility.retrained, tags_of(found)["retrain"]) == ([found.run_id], "done")
-    assert utility.close(later) is Step.COOLING
+    assert utility.close(later) is Step.QUIET
     assert len(utility.retrained) == 1
 
 
