@@ -43,6 +43,7 @@ for verb in (
     scoring.score,
     scoring.drift,
     scoring.monitor,
+    scoring.outcomes,
     chain.retrain,
     data.where,
     data.prune,

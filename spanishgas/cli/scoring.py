@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import AUTO, LakeOption, at_least, given, progress, tracked
+from spanishgas.cli.options import AUTO, LakeOption, at_least, day_of, given, path, progress, tracked
+from spanishgas.errors import UsageError
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
 
@@ -61,3 +62,27 @@ def monitor(
     tracked()
     found = history.windows()[-last:]
     typer.echo(history.as_json(found)) if as_json else show(history.as_markdown(found))
+
+
+def outcomes(
+    file: Annotated[
+        str, typer.Argument(help="CSV or Parquet file: customer_id, churn, label_date if known.")
+    ] = "",
+    labels: Annotated[str, typer.Option(help="The same file, by name.")] = AUTO,
+    as_of: Annotated[
+        str, typer.Option("--as_of", "--as-of", help="As-of date of the scores; auto: the newest.")
+    ] = AUTO,
+    lake: LakeOption = settings().lake,
+) -> None:
+    """Hold labels against the scores that they are about: performance, calibration, uplift, concept drift."""
+    from spanishgas.monitoring import outcomes as monitoring
+
+    tracked()
+    known = path(file) or path(labels)
+    day = given(as_of)
+    if known is None:
+        raise UsageError("there is no file of labels: name one, as in `spanishgas outcomes labels.csv`")
+    found = monitoring.outcomes(known, day_of(day, "--as_of") if day else None, lake=Lake(lake))
+    for line in found.findings:
+        typer.echo(line)
+    typer.echo(f"outcomes of version {found.version} as of {found.as_of} in run {found.run_id}")

@@ -236,6 +236,21 @@ DERIVED: Mapping[str, Table] = {
         },
         key=("customer_id",),
     ),
+    "outcomes": Table(
+        {
+            "customer_id": ID,
+            "churn": Field(Kind.FLAG, required=True),
+            "label_date": DAY,
+            "churn_probability": _PROBABILITY,
+            "churn_flag": Field(Kind.FLAG, required=True),
+            "risk_tier": Field(Kind.TEXT, required=True, values=RISK_TIERS),
+            "in_training": Field(Kind.YESNO, required=True),
+            "arm": Field(Kind.TEXT, values=ARMS),
+            "model_version": Field(Kind.TEXT, required=True),
+            "as_of": Field(Kind.DAY, required=True),
+        },
+        key=("customer_id",),
+    ),
 }
 
 

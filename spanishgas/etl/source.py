@@ -76,11 +76,7 @@ class Source:
         columns = self.columns(table)
         if table == "churn_label" and table not in self.found:
             return pa.table({column: pa.array([], pa.string()) for column in columns})
-        file = self.present(table)
-        try:
-            text = _read(file, list(columns.values()))
-        except _UNREADABLE as fault:
-            raise _unreadable(file, fault) from fault
+        text = read_text(self.present(table), list(columns.values()))
         return pa.table({ours: text[theirs] for ours, theirs in columns.items()})
 
 
@@ -102,6 +98,18 @@ def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None
     renamed = _mapping(mapping, folder)
     files = {table: _find(place, folder, table, renamed) for table in RAW_FILES}
     return Source(place, folder, {table: file for table, file in files.items() if file}, renamed)
+
+
+def read_text(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+    """`columns` of a file as text, and those of `optional` that it has; an empty text is null.
+
+    Raises `ContractError` for a column that is missing or stands twice, and for a file that cannot be read.
+    """
+    try:
+        more = [c for c in optional if c in _columns(file)] if optional else []
+        return _read(file, [*columns, *more])
+    except _UNREADABLE as fault:
+        raise _unreadable(file, fault) from fault
 
 
 def header(file: Path, columns: Iterable[str]) -> tuple[list[str], str]:
@@ -235,6 +243,14 @@ def _as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
         values = values.cast(pa.date32(), safe=False)
     text = values.cast(pa.string())
     return pc.if_else(pc.equal(text, ""), None, text)
+
+
+def _columns(file: Path) -> list[str]:
+    """Names that the header holds, by either delimiter."""
+    if file.name.endswith(PARQUET):
+        names: list[str] = pq.read_schema(file).names
+        return names
+    return [name for delimiter in (",", ";") for name in _header(file, delimiter)]
 
 
 def _json(file: Path, columns: list[str]) -> pa.Table:

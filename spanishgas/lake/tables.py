@@ -34,6 +34,7 @@ LAYERS: Mapping[str, str] = {
     "scores": "scored",
     "recommendations": "scored",
     "treatments": "scored",
+    "outcomes": "scored",
 }
 
 

@@ -59,6 +59,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
     "reconcile": {"lake": "lake"},
     "score": {"alias": "champion", "lake": "lake", "backend": "local"},
     "drift": {"current": "auto", "alias": "champion", "lake": "lake"},
+    "outcomes": {"labels": "auto", "as_of": "auto", "lake": "lake"},
     "retrain": {"lake": "lake", "trials": 8},
 }
 

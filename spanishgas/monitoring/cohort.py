@@ -1,0 +1,171 @@
+"""One cohort once its labels are there: how well it was scored, by tier, and what the offers did. Tables in and out.
+
+Three groups are kept apart. Customers on the model's own training side say nothing about it. A customer who got an
+offer may have stayed because of it, so beside all unseen customers stand the unseen ones without an offer; among them,
+those who got none by chance (the control share) stand for those who got one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from spanishgas.errors import UsageError
+from spanishgas.evaluation.metrics import Array
+from spanishgas.evaluation.simultaneous import critical, means, shares, wilson
+from spanishgas.evaluation.weighted import Judged, performance
+from spanishgas.training.experiment import Offer, Offers
+from spanishgas.training.model import FLAG, PROBABILITY, TIER
+
+Z = critical(1)
+"""Standard errors to either side of a 95 % interval."""
+COLUMNS = ("tier", "customers", "churners", "predicted", "observed", "low", "high", "holds")
+Figures = tuple[dict[str, float], dict[str, tuple[float, float]]]
+"""Points and intervals by metric."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Labelled customers with what was said of them and done to them."""
+
+    rows: pd.DataFrame
+    """The outcomes table with `margin` (EUR a month), `value` (EUR of offers to the flagged, by the label), and for
+    those an offer was chosen for `offer` and `control_share`."""
+
+    @property
+    def unseen(self) -> Cohort:
+        """Those that the model did not learn from."""
+        return self.where(~self.rows["in_training"])
+
+    @property
+    def judged(self) -> Judged:
+        """As the metrics take them."""
+        labels, flags = (self.rows[name].to_numpy(dtype="int64") for name in ("churn", FLAG))
+        return Judged(labels, self.rows[PROBABILITY].to_numpy(), flags, self.rows["value"].to_numpy())
+
+    @property
+    def untreated(self) -> Cohort:
+        """Those who got no offer."""
+        return self.where(self.rows["arm"].ne("offer"))
+
+    @property
+    def weights(self) -> Array:
+        """How many customers each stands for among all, had nobody got an offer: controls for those who got one."""
+        control = self.rows["arm"].eq("control")
+        stands: Array = np.where(control, 1 / self.rows["control_share"].where(control, 1.0), 1.0)
+        return stands
+
+    @property
+    def replaceable(self) -> bool:
+        """Whether the customers with an offer, if any, have controls who stand for them."""
+        arms = set(self.rows["arm"].dropna())
+        return "offer" not in arms or "control" in arms
+
+    def where(self, rows: pd.Series) -> Cohort:
+        """The customers where `rows` holds."""
+        return Cohort(self.rows[rows].reset_index(drop=True))
+
+
+def groups(cohort: Cohort) -> dict[str, Figures]:
+    """Performance by group: `all` unseen, `untreated` (had nobody got an offer), `in_training`, and unseen by tier."""
+    unseen, rows = cohort.unseen, cohort.rows
+    found = {"all": unseen, "in_training": cohort.where(rows["in_training"])}
+    found |= {f"tier.{name.lower()}": part for name, part in _tiers(unseen)}
+    figures = {name: performance(part.judged) for name, part in found.items() if len(part.rows)}
+    free = unseen.untreated
+    if len(free.rows) < len(unseen.rows) and len(free.rows) and unseen.replaceable:
+        figures["untreated"] = performance(free.judged, free.weights)
+    return figures
+
+
+def _tiers(cohort: Cohort) -> list[tuple[str, Cohort]]:
+    return [(str(name), cohort.where(cohort.rows[TIER].eq(name))) for name in cohort.rows[TIER].unique()]
+
+
+def calibration(cohort: Cohort, tiers: Mapping[str, float]) -> pd.DataFrame:
+    """By tier: customers, predicted mean, observed share of churners with Wilson's 95 % interval, whether it holds."""
+    lines = []
+    for tier in tiers:
+        rows = cohort.rows[cohort.rows[TIER].eq(tier)]
+        if rows.empty:
+            continue
+        churners, n, predicted = int(rows["churn"].sum()), len(rows), float(rows[PROBABILITY].mean())
+        low, high = wilson(churners, n, Z)
+        lines.append(
+            {
+                "tier": tier,
+                "customers": n,
+                "churners": churners,
+                "predicted": predicted,
+                "observed": churners / n,
+                "low": low,
+                "high": high,
+                "holds": low <= predicted <= high,
+            }
+        )
+    return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+@dataclass(frozen=True)
+class Uplift:
+    """What the offers did, by the customers who got none by chance. Intervals are of 95 %."""
+
+    offered: int
+    controls: int
+    avoided: float
+    """Churn rate of the controls less that of the offered; Newcombe's interval."""
+    avoided_interval: tuple[float, float]
+    assumed: float
+    """The same as policy.yaml's uplift and acceptance would have it."""
+    worth_eur: float
+    """Margin kept over the horizon less the offers taken, over all who got one; Welch's interval."""
+    worth_interval: tuple[float, float]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Flat, under `uplift.`."""
+        flat = {"offered": float(self.offered), "controls": float(self.controls), "assumed": self.assumed}
+        for name, value, (low, high) in (
+            ("avoided", self.avoided, self.avoided_interval),
+            ("worth_eur", self.worth_eur, self.worth_interval),
+        ):
+            flat |= {name: value, f"{name}.low": low, f"{name}.high": high}
+        return {f"uplift.{name}": value for name, value in flat.items()}
+
+
+def uplift(cohort: Cohort, offers: Offers) -> Uplift | None:
+    """What offers did, as intended (whoever was to get one counts as offered); None without two of each arm.
+
+    What an offer costs is paid when it is taken, and the labels do not say by whom: acceptance is the policy's.
+    """
+    rows = cohort.rows
+    lost = rows["churn"] * offers.horizon_months * rows["margin"].clip(lower=0).fillna(0.0)
+    arms = {arm: rows["arm"].eq(arm) for arm in ("offer", "control")}
+    (offered, controls) = (int(of.sum()) for of in arms.values())
+    if min(offered, controls) < 2:
+        return None
+    left = {arm: float(rows["churn"][of].sum()) for arm, of in arms.items()}
+    between = shares(left["control"], controls, left["offer"], offered, Z)
+    terms = [_terms(offers, name) for name in rows["offer"][arms["offer"]]]
+    risk = rows[PROBABILITY][arms["offer"]].to_numpy()
+    cost = sum(offer.acceptance * offer.cost_eur for offer in terms)
+    loss = {arm: (float(lost[of].mean()), float(lost[of].std())) for arm, of in arms.items()}
+    kept = means(*loss["control"], controls, *loss["offer"], offered, Z)
+    return Uplift(
+        offered,
+        controls,
+        left["control"] / controls - left["offer"] / offered,
+        (between.low, between.high),
+        float(np.mean([o.acceptance * o.uplift * p for o, p in zip(terms, risk, strict=True)])),
+        offered * (loss["control"][0] - loss["offer"][0]) - cost,
+        (offered * kept.low - cost, offered * kept.high - cost),
+    )
+
+
+def _terms(offers: Offers, name: str) -> Offer:
+    if name not in offers.menu:
+        raise UsageError.unknown("offer in the treatment log, by policy.yaml", name, offers.menu)
+    return offers.menu[name]

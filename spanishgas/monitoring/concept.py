@@ -1,0 +1,119 @@
+"""Concept drift: whether customers with the same score leave as often as they did on the champion's holdout.
+
+Inputs may move without it (the scores move along) and it may come without any input moving: only labels show it. The
+reference is the holdout that the verdict was made on, however well the model was calibrated there.
+
+    common     logit P(churn) = g(score)                     g: straight between quantiles of the reference's scores
+    drifted    logit P(churn) = g(score) + cohort * (a + b * score)
+    tier       logit P(churn) = g(score) + cohort * [the score's tier]
+
+`score` is the log odds that the model states. Rao's score tests (1948) of `drifted` and of each tier against `common`:
+Cox's recalibration (1958) with two samples, so that the noise of both counts. Holm's procedure (1979) over all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from spanishgas.evaluation.metrics import Array, Labels
+
+FEWEST = 10
+"""Churners, and stayers, to be expected in both samples from which a test has the level that it says."""
+KNOTS = (0.25, 0.5, 0.75, 0.9)
+WEAK = 1e6
+"""Inverse strength of the penalty: the likelihood is all but free of it."""
+OVERALL = "overall"
+
+
+@dataclass(frozen=True)
+class Concept:
+    """What the tests found; p-values after Holm's procedure."""
+
+    p: Mapping[str, float]
+    """By `overall` and the tiers with enough customers; empty where there were too few for any test."""
+    level: float
+    churners: int
+    expected: float
+    """Churners that the reference's own experience with such scores would have had."""
+
+    @property
+    def drifted(self) -> bool | None:
+        """Whether some test rejects at the level; None where none could be made."""
+        return min(self.p.values()) < self.level if self.p else None
+
+    @property
+    def where(self) -> list[str]:
+        """The tests that reject."""
+        return [name for name, p in self.p.items() if p < self.level]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Probabilities, labels and tiers of one sample."""
+
+    probability: Array
+    y: Labels
+    tier: pd.Series
+
+
+def concept_drift(reference: Scored, cohort: Scored, level: float) -> Concept:
+    """Compare label given score in two samples; where nothing differs, it is `drifted` with probability `level`."""
+    y, after = np.concatenate([reference.y, cohort.y]), np.repeat([0, 1], [len(reference.y), len(cohort.y)])
+    score = np.concatenate([_log_odds(reference.probability), _log_odds(cohort.probability)])
+    tier = np.concatenate([reference.tier.to_numpy(), cohort.tier.to_numpy()])
+    churners, before = int(cohort.y.sum()), after == 0
+    if min(np.bincount(2 * after + y, minlength=4)) < FEWEST:
+        return Concept({}, level, churners, float("nan"))
+    knots = np.unique(np.quantile(score[before], KNOTS))
+    curve = np.column_stack([score, np.maximum(score[:, None] - knots, 0)])
+    common = _probability(curve, y, curve)
+    raw = {OVERALL: _score_test(curve, np.column_stack([after, after * score]), y, common)}
+    for name in pd.unique(cohort.tier):
+        here = tier == name
+        if _enough(common[here], after[here]):
+            raw[str(name)] = _score_test(curve, (after * here)[:, None], y, common)
+    expected = _probability(curve[before], y[before], curve[~before]).sum()
+    return Concept(_holm(raw), level, churners, float(expected))
+
+
+def _enough(common: Array, after: Labels) -> bool:
+    churners, rows = np.bincount(after, common, minlength=2), np.bincount(after, minlength=2)
+    return bool(min(*churners, *(rows - churners)) >= FEWEST)
+
+
+def _log_odds(probability: Array) -> Array:
+    p = np.clip(probability, 1e-6, 1 - 1e-6)
+    odds: Array = np.log(p / (1 - p))
+    return odds
+
+
+def _probability(columns: Array, y: Labels, of: Array) -> Array:
+    """What a logistic curve fitted to `columns` and `y` says of the rows `of`."""
+    curve = make_pipeline(StandardScaler(), LogisticRegression(C=WEAK, solver="newton-cholesky", tol=1e-8))
+    probability: Array = curve.fit(columns, y).predict_proba(of)[:, 1]
+    return probability
+
+
+def _score_test(columns: Array, more: Array, y: Labels, probability: Array) -> float:
+    """P-value of what `more` adds to a logistic curve of `columns` that says `probability`."""
+    X, weight = np.column_stack([np.ones(len(y)), columns]), np.sqrt(probability * (1 - probability))
+    known, added = X * weight[:, None], more * weight[:, None]
+    left = added - known @ np.linalg.lstsq(known, added)[0]
+    score = more.T @ (y - probability)
+    return float(chi2.sf(score @ np.linalg.pinv(left.T @ left) @ score, more.shape[1]))
+
+
+def _holm(raw: Mapping[str, float]) -> dict[str, float]:
+    """P-values that may be compared with one level, however many tests there were."""
+    order = sorted(raw, key=lambda name: raw[name])
+    steps = np.array([min(1.0, raw[name] * (len(order) - rank)) for rank, name in enumerate(order)])
+    adjusted = dict(zip(order, np.maximum.accumulate(steps), strict=True))
+    return {name: float(adjusted[name]) for name in raw}

@@ -1,0 +1,98 @@
+"""Labels that arrive after the scores: one file, read as text, checked, and joined to the customers it is about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+
+from spanishgas.errors import DataError, UsageError
+from spanishgas.etl.source import read_text
+from spanishgas.settings import settings
+
+ID, LABEL, WHEN = "customer_id", "churn", "label_date"
+NAMED = 5
+"""Examples that a message names."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """A row per customer: customer_id, churn (0 or 1), label_date (None where the file has none)."""
+
+    rows: pd.DataFrame
+    repeated: int
+    """Rows beyond a customer's first that said the same."""
+
+
+def read_labels(file: Path) -> Labels:
+    """The labels in a CSV or Parquet file with the columns customer_id and churn, and label_date if there is one.
+
+    Raises `UsageError` for a file that is not there, `ContractError` for one that cannot be read, and `DataError` that
+    counts and names the rows without an id, with another label than 0 or 1, with a date that is none, and the customers
+    whose labels contradict each other.
+    """
+    if not file.is_file():
+        raise UsageError(f"labels file '{file}' does not exist: give a CSV file with {ID} and {LABEL}")
+    text = read_text(file, [ID, LABEL], optional=[WHEN]).to_pandas()
+    if text.empty:
+        raise DataError(f"{file.name} holds no label: give a row per customer, {ID} and {LABEL}")
+    rows = pd.DataFrame({ID: text[ID].str.strip(), LABEL: pd.to_numeric(text[LABEL], errors="coerce")})
+    given = text[WHEN] if WHEN in text else pd.Series(None, index=text.index, dtype="str")
+    rows[WHEN] = pd.to_datetime(given, format="ISO8601", errors="coerce").dt.date
+    _refuse(file, text[ID][rows[ID].isna() | rows[ID].eq("")], f"have no {ID}")
+    _refuse(file, text[LABEL][~rows[LABEL].isin([0, 1])], f"hold no label (0 or 1) in '{LABEL}'")
+    _refuse(file, given[given.notna() & rows[WHEN].isna()], f"hold no date (YYYY-MM-DD) in '{WHEN}'")
+    unlike = rows.groupby(ID)[LABEL].transform("nunique") > 1
+    if unlike.any():
+        raise DataError(
+            f"{file.name} contradicts itself on {_named(rows[ID][unlike])}: both 0 and 1 stand there. Leave one label "
+            "each"
+        )
+    once = rows.drop_duplicates(ID).astype({LABEL: "int64"}).reset_index(drop=True)
+    once[WHEN] = once[WHEN].astype(object).where(once[WHEN].notna(), None)
+    return Labels(once, len(rows) - len(once))
+
+
+def known_only(labels: Labels, scored: Iterable[str], as_of: date) -> tuple[pd.DataFrame, list[str]]:
+    """The labels of customers who were scored, and the ids of the others.
+
+    Raises `DataError` if nobody was scored, if the others are more than the share that may go to quarantine
+    (SPANISHGAS_MAX_QUARANTINED), or if a label is dated before the scores.
+    """
+    rows = labels.rows
+    known = rows[ID].isin(set(scored))
+    strangers, limit = sorted(rows[ID][~known]), settings().max_quarantined
+    if not known.any() or len(strangers) > limit * len(rows):
+        raise DataError(
+            f"{len(strangers):,} of {len(rows):,} labels are of customers not scored as of {as_of}: "
+            f"{_named(strangers)}. At most {limit:.0%} may be (SPANISHGAS_MAX_QUARANTINED): check the ids, or name the "
+            "scores that they belong to with --as-of"
+        )
+    rows = rows[known].reset_index(drop=True)
+    early = rows[WHEN].map(lambda day: day is not None and day < as_of).astype(bool)
+    if early.any():
+        raise DataError(
+            f"{int(early.sum()):,} labels are dated before {as_of}, the day of the scores: {_named(rows[ID][early])}. "
+            "Name the scores that they belong to with --as-of"
+        )
+    return rows, strangers
+
+
+def _refuse(file: Path, bad: pd.Series, words: str) -> None:
+    """Rows as an editor counts them: the header is row 1."""
+    if len(bad):
+        where = ", ".join(str(int(row) + 2) for row in bad.index[:NAMED])
+        value = bad.iloc[0]
+        example = "" if pd.isna(value) else f", for example '{value}'"
+        raise DataError(
+            f"{len(bad):,} rows of {file.name} {words}{example} (row {where}). Mend them and run again"
+        )
+
+
+def _named(ids: Sequence[str] | pd.Series) -> str:
+    names = list(dict.fromkeys(ids))
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(f"'{name}'" for name in names[:NAMED]) + more

@@ -1,0 +1,122 @@
+"""A sentence per finding of a cohort: figures with their intervals, and what may not be read out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date
+
+import pandas as pd
+
+from spanishgas.monitoring.cohort import Cohort, Figures, Uplift
+from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept
+from spanishgas.monitoring.labels import Labels
+
+MAIN = {"average_precision": "average precision", "roc_auc": "ROC-AUC", "ece": "calibration error"}
+FLAGGED = {"recall": "recall", "precision": "precision"}
+
+
+def coverage(labels: Labels, known: int, strangers: int, scored: int) -> list[str]:
+    """How many customers the labels are about."""
+    lines = [f"{known:,} of {scored:,} scored customers have a label ({known / scored:.0%})."]
+    if strangers:
+        lines.append(f"{strangers:,} labels are of customers who were not scored; they are left out.")
+    if labels.repeated:
+        lines.append(f"{labels.repeated:,} rows repeat an earlier one and count once.")
+    return lines
+
+
+def performance(
+    figures: Mapping[str, Figures], cohort: Cohort, holdout: Mapping[str, float], as_of: date
+) -> list[str]:
+    """How well the cohort was ranked and flagged, beside what the verdict's holdout promised."""
+    if "all" not in figures:
+        return [
+            f"Every labelled customer of {as_of} was on the model's own training side: the labels say nothing of its "
+            "performance."
+        ]
+    points, _ = figures["all"]
+    before = holdout.get("holdout.average_precision")
+    beside = f" (the verdict's holdout: {before:.3f})" if before is not None else ""
+    unseen = len(cohort.unseen.rows)
+    lines = [
+        f"On {unseen:,} labelled customers of {as_of} that the model did not learn from, "
+        f"{points['churn_rate']:.1%} of whom left: {_listed(figures['all'], MAIN)}{beside}.",
+        f"At the flag: {_listed(figures['all'], FLAGGED)}; offers to the flagged would have brought "
+        f"{_interval(figures['all'], 'value_eur', ',.0f')} EUR by the policy's assumptions.",
+    ]
+    if seen := len(cohort.rows) - unseen:
+        lines.append(f"{seen:,} customers of the training side are kept apart; the figures leave them out.")
+    return lines + _untreated(figures, cohort)
+
+
+def _untreated(figures: Mapping[str, Figures], cohort: Cohort) -> list[str]:
+    offered = int(cohort.unseen.rows["arm"].eq("offer").sum())
+    if not offered:
+        return []
+    if "untreated" not in figures:
+        return [
+            f"{offered:,} of them got an offer, which may be why they stayed, and there is no control who could stand "
+            "for them: what the figures would be without offers cannot be told."
+        ]
+    return [
+        f"{offered:,} of them got an offer, which may be why they stayed. Had nobody got one (controls stand for "
+        f"them): {_listed(figures['untreated'], {**MAIN, **FLAGGED})}."
+    ]
+
+
+def concept(found: Concept | None) -> list[str]:
+    """Whether label given score changed."""
+    if found is None:
+        return [
+            "Concept drift was not tested: the champion's training table, its reference, is gone from the lake."
+        ]
+    if not found.p:
+        few = f"fewer than {FEWEST} churners or stayers without an offer in one of the samples"
+        return [f"Concept drift was not tested: {few}."]
+    p = min(found.p.values())
+    beside = (
+        f"{found.churners:,} left where the holdout's experience with such scores says {found.expected:,.0f}"
+    )
+    if not found.drifted:
+        return [
+            f"No concept drift: of customers without an offer, {beside} (p = {p:.2g} over {len(found.p)} tests)."
+        ]
+    where = ", ".join("all scores" if name == OVERALL else name for name in found.where)
+    return [f"Concept drift: label given score has changed ({where}); {beside} (p = {p:.2g})."]
+
+
+def calibration(table: pd.DataFrame) -> list[str]:
+    """The tiers whose probabilities the labels contradict."""
+    wrong = table[~table["holds"].astype(bool)]
+    return [
+        f"{line['tier']}: {line['observed']:.1%} left ({line['low']:.1%} to {line['high']:.1%}) where the scores said "
+        f"{line['predicted']:.1%}."
+        for line in wrong.to_dict(orient="records")
+    ]
+
+
+def uplift(found: Uplift | None, cohort: Cohort) -> list[str]:
+    """What the offers did."""
+    if cohort.rows["arm"].isna().all():
+        return []
+    if found is None:
+        return ["Uplift was not measured: it takes two labelled customers with an offer and two controls."]
+    low, high = found.avoided_interval
+    worth = f"{found.worth_eur:,.0f} EUR ({found.worth_interval[0]:,.0f} to {found.worth_interval[1]:,.0f})"
+    sure = "" if low > 0 or high < 0 else ", which may be chance"
+    return [
+        f"Of {found.offered:,} customers with an offer {100 * found.avoided:.1f} points ({100 * low:.1f} to "
+        f"{100 * high:.1f}) fewer left than of {found.controls:,} controls{sure}; the policy assumes "
+        f"{100 * found.assumed:.1f}. Less what the offers cost, that is worth {worth}."
+    ]
+
+
+def _listed(figures: Figures, names: Mapping[str, str]) -> str:
+    return ", ".join(
+        f"{words} {_interval(figures, name)}" for name, words in names.items() if name in figures[0]
+    )
+
+
+def _interval(figures: Figures, name: str, form: str = ".3f") -> str:
+    low, high = figures[1][name]
+    return f"{figures[0][name]:{form}} ({low:{form}} to {high:{form}})"

@@ -1,0 +1,406 @@
+"""What labels show of a scored cohort: read strictly, kept apart from training, with intervals and tests that hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from scipy.stats import binom
+from sklearn.metrics import average_precision_score, roc_auc_score
+from typer.testing import CliRunner
+
+from spanishgas.cli import app
+from spanishgas.errors import ContractError, DataError, UsageError
+from spanishgas.evaluation.metrics import decisions, ranking
+from spanishgas.evaluation.weighted import Judged, performance
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle.erasure import erase
+from spanishgas.monitoring.cohort import Cohort, calibration, groups, uplift
+from spanishgas.monitoring.concept import OVERALL, Scored, concept_drift
+from spanishgas.monitoring.labels import known_only, read_labels
+from spanishgas.monitoring.outcomes import Outcomes, outcomes
+from spanishgas.training.experiment import ModelKind, load_policy
+from spanishgas.training.model import PROBABILITY, TIER, risk_tier
+from tests.labels import customers
+from tests.scored_cohorts import LATER, drawn, reference, score, version_of, write_labels
+from tests.tracked import own_model, own_store
+
+OFFERS = load_policy().offers
+TIERS = load_policy().risk_tiers
+
+
+# --- labels
+
+
+def labels(tmp_path: Path, text: str, name: str = "labels.csv") -> Path:
+    file = tmp_path / name
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_labels_are_read_in_every_shape_a_utility_sends(tmp_path: Path) -> None:
+    plain = labels(tmp_path, "customer_id,churn,label_date\nC1,1,2025-06-30\nC2,0,\n")
+    odd = labels(
+        tmp_path, "\ufefflabel_date;x;churn;customer_id\r\n2025-06-30;a;1; C1 \r\n;b;0.0;C2\r\n", "odd.csv"
+    )
+    parquet = tmp_path / "labels.parquet"
+    pd.DataFrame({"customer_id": ["C1", "C2"], "churn": [True, False]}).to_parquet(parquet)
+    for file in (plain, odd):
+        rows = read_labels(file).rows
+        assert rows.to_dict(orient="list") == {
+            "customer_id": ["C1", "C2"],
+            "churn": [1, 0],
+            "label_date": [date(2025, 6, 30), None],
+        }
+    assert read_labels(parquet).rows["churn"].tolist() == [1, 0]
+    assert read_labels(parquet).rows["label_date"].tolist() == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("customer_id,churn\nC1,1\n,0\n", r"1 rows of labels.csv have no customer_id \(row 3\)"),
+        (
+            "customer_id,churn\nC1,maybe\nC2,2\nC3,\n",
+            r"3 rows .* hold no label \(0 or 1\).*'maybe' \(row 2, 3, 4\)",
+        ),
+        (
+            "customer_id,churn,label_date\nC1,1,30/06/2025\n",
+            r"1 rows .* hold no date.*'30/06/2025' \(row 2\)",
+        ),
+        ("customer_id,churn\nC1,1\nC2,0\nC1,0\n", "contradicts itself on 'C1'"),
+        ("customer_id,churn\n", "holds no label"),
+    ],
+)
+def test_labels_that_cannot_be_right_are_refused_by_row_or_customer(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    with pytest.raises(DataError, match=says):
+        read_labels(labels(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"id,churn\nC1,1\n", b"\xff\xfe\x00", b"customer_id,churn,churn\nC1,1,1\n"]
+)
+def test_a_file_that_is_no_table_of_labels_is_one_message(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes(content)
+    with pytest.raises(ContractError, match=r"labels\.csv breaks its contract"):
+        read_labels(file)
+    with pytest.raises(UsageError, match=r"nowhere\.csv' does not exist"):
+        read_labels(tmp_path / "nowhere.csv")
+
+
+def test_equal_rows_count_once(tmp_path: Path) -> None:
+    found = read_labels(labels(tmp_path, "customer_id,churn\nC1,1\nC1,1\nC2,0\n"))
+    assert (found.rows["customer_id"].tolist(), found.repeated) == (["C1", "C2"], 1)
+
+
+@pytest.mark.usefixtures("strict")
+def test_unknown_customers_are_left_out_up_to_the_limit_and_counted_and_named_beyond_it(
+    tmp_path: Path,
+) -> None:
+    rows = "".join(f"C{i},{i % 2}\n" for i in range(40))
+    found = read_labels(labels(tmp_path, f"customer_id,churn\n{rows}X1,1\nX2,0\n"))
+    known, strangers = known_only(found, [f"C{i}" for i in range(40)], LATER)
+    assert (len(known), strangers) == (40, ["X1", "X2"])
+    with pytest.raises(
+        DataError, match=r"10 of 42 labels are of customers not scored.*'C32', 'C33'.* and 5 more"
+    ):
+        known_only(found, [f"C{i}" for i in range(32)], LATER)
+
+
+def test_a_label_dated_before_the_scores_is_not_their_outcome(tmp_path: Path) -> None:
+    found = read_labels(labels(tmp_path, "customer_id,churn,label_date\nC1,1,2025-01-31\nC2,0,2025-03-31\n"))
+    with pytest.raises(DataError, match=r"1 labels are dated before 2025-03-31.*'C1'.*--as-of"):
+        known_only(found, ["C1", "C2"], LATER)
+
+
+# --- figures
+
+
+def judged(rows: int = 900, seed: int = 0, digits: int = 2) -> Judged:
+    """With ties, as isotonic calibration leaves them."""
+    y, p = customers(rows, seed)
+    p = p.round(digits)
+    return Judged(y, p, (p >= 0.3).astype("int64"), np.where(y == 1, 10.0, -1.0))
+
+
+def test_with_equal_weights_the_metrics_are_those_of_the_holdout() -> None:
+    found = judged()
+    points, intervals = performance(found)
+    plain = ranking(found.y, found.probability) | decisions(found.y, found.flag)
+    shared = points.keys() & plain.keys()
+    assert len(shared) == 6
+    assert {name: points[name] for name in shared} == pytest.approx({name: plain[name] for name in shared})
+    assert all(low <= points[name] <= high for name, (low, high) in intervals.items() if name != "ece")
+
+
+def test_a_weight_counts_a_customer_so_often() -> None:
+    found = judged(200)
+    weights = np.random.default_rng(1).integers(1, 4, 200)
+    rows = np.repeat(np.arange(200), weights)
+    repeated = Judged(found.y[rows], found.probability[rows], found.flag[rows], found.value[rows])
+    points = performance(found, weights.astype(float))[0]
+    assert points.pop("ece") > 0  # its groups are of customers, not of weights
+    assert points == pytest.approx({name: performance(repeated)[0][name] for name in points})
+    assert points["roc_auc"] == pytest.approx(
+        roc_auc_score(found.y, found.probability, sample_weight=weights)
+    )
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    y, p = customers(200_000, 1)
+    truth = average_precision_score(y, p)
+    held = 0
+    for seed in range(2, 42):
+        own, probability = customers(400, seed)
+        low, high = performance(Judged(own, probability, own, own.astype(float)))[1]["average_precision"]
+        held += low <= truth <= high
+    assert binom.ppf(0.001, 40, 0.94) <= held
+
+
+def test_what_one_class_does_not_define_is_left_out() -> None:
+    found = judged(50)
+    points, _ = performance(Judged(np.zeros(50, dtype="int64"), found.probability, found.flag, found.value))
+    assert "brier" in points
+    assert {"average_precision", "roc_auc", "recall"}.isdisjoint(points)
+
+
+def treated_cohort(rows: int, seed: int, effect: float = 0.5) -> tuple[Cohort, np.ndarray]:
+    """Customers at risk get an offer, which keeps a share `effect` of the churners, but for a third by chance."""
+    rng = np.random.default_rng(seed)
+    y, p = customers(rows, seed)
+    chosen = p >= 0.3
+    arm = np.full(rows, None, dtype=object)
+    arm[chosen] = np.where(rng.random(rows) < 1 / 3, "control", "offer")[chosen]
+    kept = (arm == "offer") & (rng.random(rows) < effect)
+    frame = pd.DataFrame(
+        {
+            "customer_id": [f"C{i}" for i in range(rows)],
+            "churn": np.where(kept, 0, y),
+            PROBABILITY: p,
+            "churn_flag": (p >= 0.4).astype("int64"),
+            TIER: risk_tier(p, TIERS),
+            "in_training": np.arange(rows) % 5 == 0,
+            "arm": arm,
+            "offer": "offer_small",
+            "control_share": np.where(chosen, 1 / 3, np.nan),
+            "margin": 10.0,
+            "value": 0.0,
+        }
+    )
+    return Cohort(frame), y
+
+
+def test_controls_stand_for_the_customers_whose_outcome_an_offer_changed() -> None:
+    cohort, y = treated_cohort(8000, 3)
+    unseen = ~cohort.rows["in_training"].to_numpy()
+    real = ranking(y[unseen], cohort.rows[PROBABILITY].to_numpy()[unseen])
+    found = groups(cohort)
+    low, high = found["untreated"][1]["average_precision"]
+    assert low < real["average_precision"] < high
+    assert found["all"][1]["average_precision"][1] < real["average_precision"]
+    assert found["untreated"][0]["brier"] == pytest.approx(real["brier"], abs=0.006)
+
+
+def test_training_customers_change_no_figure_of_the_unseen() -> None:
+    cohort, _ = treated_cohort(1500, 4)
+    flipped = cohort.rows.assign(churn=cohort.rows["churn"].where(~cohort.rows["in_training"], 1))
+    before, after = groups(cohort), groups(Cohort(flipped))
+    assert before["in_training"] != after["in_training"]
+    assert all(after[name] == figures for name, figures in before.items() if name != "in_training")
+
+
+def test_a_tiers_wilson_interval_holds_its_probabilities_or_says_so() -> None:
+    y, p = customers(4000, 5)
+    frame = pd.DataFrame({"churn": y, PROBABILITY: p, TIER: risk_tier(p, TIERS)})
+    right = calibration(Cohort(frame), TIERS)
+    assert right["tier"].tolist() == list(TIERS)
+    assert right["holds"].all()
+    assert right["observed"].tolist() == pytest.approx(
+        [frame[frame[TIER] == t]["churn"].mean() for t in TIERS]
+    )
+    wrong = calibration(Cohort(frame.assign(**{PROBABILITY: p * 0.6})), TIERS)
+    assert not wrong["holds"].all()
+
+
+def test_uplift_is_the_churn_that_offers_avoided_and_its_interval_holds_the_truth() -> None:
+    cohort, y = treated_cohort(20_000, 6, effect=0.3)
+    found = uplift(cohort, OFFERS)
+    assert found is not None
+    offered = cohort.rows["arm"].eq("offer").to_numpy()
+    truth = 0.3 * y[offered].mean()
+    assert found.avoided_interval[0] < truth < found.avoided_interval[1]
+    offer = OFFERS.menu["offer_small"]
+    worth = found.offered * (truth * OFFERS.horizon_months * 10 - offer.acceptance * offer.cost_eur)
+    assert found.worth_interval[0] < worth < found.worth_interval[1]
+    assert found.assumed == pytest.approx(
+        offer.acceptance * offer.uplift * cohort.rows[PROBABILITY][offered].mean()
+    )
+
+
+def test_without_controls_there_is_no_uplift_and_nobody_stands_for_the_offered() -> None:
+    cohort, _ = treated_cohort(1500, 7)
+    only = cohort.where(cohort.rows["arm"].ne("control"))
+    assert uplift(only, OFFERS) is None
+    assert "untreated" not in groups(only)
+
+
+# --- concept drift
+
+
+def sample(
+    rows: int, seed: int, *, odds: float = 0.0, moved: float = 0.0, off: bool = False, steeper: float = 1.0
+) -> Scored:
+    """Customers whose true log odds are `odds` above and `steeper` than what a model says; `off`: which is wrong."""
+    rng = np.random.default_rng(seed)
+    said = rng.normal(-2 + moved, 1.6, rows)
+    true = 1 / (1 + np.exp(-(odds + steeper * said + 0.4 * np.sin(2 * said))))
+    p = 1 / (1 + np.exp(-(0.6 * said - 0.3 if off else said)))
+    return Scored(p, (rng.random(rows) < true).astype("int64"), pd.Series(risk_tier(p, TIERS)))
+
+
+@pytest.mark.parametrize(("moved", "off"), [(0.0, False), (0.6, True)])
+def test_without_concept_drift_the_test_rejects_as_often_as_its_level_says(moved: float, off: bool) -> None:
+    level, repeats = 0.1, 60
+    found = [
+        concept_drift(sample(700, s, off=off), sample(700, s + 1000, moved=moved, off=off), level).drifted
+        for s in range(repeats)
+    ]
+    assert None not in found
+    assert 0 < sum(map(bool, found)) <= binom.ppf(0.999, repeats, level)
+
+
+@pytest.mark.parametrize(("odds", "steeper"), [(0.7, 1.0), (0.0, 0.6)])
+def test_concept_drift_is_found_where_no_input_moved(odds: float, steeper: float) -> None:
+    found = concept_drift(sample(2000, 1), sample(2000, 2, odds=odds, steeper=steeper), 0.01)
+    assert found.drifted
+    assert OVERALL in found.where
+
+
+def test_drift_in_one_tier_alone_is_named() -> None:
+    before, after = sample(4000, 3, moved=1), sample(4000, 4, moved=1)
+    high = after.tier.eq("High").to_numpy()
+    y = np.where(high, drawn(np.where(high, 0.4, 0.0), 5), after.y)
+    assert "High" in concept_drift(before, Scored(after.probability, y, after.tier), 0.01).where
+
+
+def test_too_few_customers_are_no_proof_of_anything() -> None:
+    found = concept_drift(sample(40, 1), sample(40, 2), 0.01)
+    assert (found.drifted, found.where) == (None, [])
+
+
+# --- the run
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A cohort with labels that keep what the scores promised."""
+
+    root: Path
+    lake: Lake
+    trained: Snapshot
+    version: str
+    scored: pd.DataFrame
+    y: np.ndarray
+    file: Path
+    found: Outcomes
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    root = tmp_path_factory.mktemp("watched")
+    with own_store(root), own_model("outcomes"):
+        lake = Lake(root / "lake")
+        trained = reference(lake)
+        version = version_of(ModelKind.LOGISTIC, trained, root / "model")
+        scored = score(lake, version)
+        y = drawn(scored[PROBABILITY].to_numpy(), 11)
+        file = write_labels(scored, y, root / "labels.csv")
+        yield Watched(root, lake, trained, version, scored, y, file, outcomes(file, lake=lake))
+
+
+def run_of(found: Outcomes) -> Run:
+    return MlflowClient().get_run(found.run_id)
+
+
+def test_a_run_holds_the_cohorts_figures_with_their_ends_and_says_whose_they_are(watched: Watched) -> None:
+    run = run_of(watched.found)
+    unseen = ~watched.scored["in_training"].to_numpy()
+    p = watched.scored[PROBABILITY].to_numpy()
+    assert (run.data.tags["stage"], run.data.tags["as_of"], run.data.tags["version"]) == (
+        "outcomes",
+        "2025-03-31",
+        watched.version,
+    )
+    metrics = run.data.metrics
+    assert metrics["outcomes.average_precision"] == pytest.approx(
+        average_precision_score(watched.y[unseen], p[unseen])
+    )
+    for name in ("average_precision", "roc_auc", "brier", "ece", "recall", "precision", "value_eur"):
+        assert metrics[f"outcomes.{name}.low"] <= metrics[f"outcomes.{name}.high"]
+        assert f"outcomes.untreated.{name}" in metrics
+        assert f"outcomes.in_training.{name}" in metrics
+    assert {f"outcomes.tier.{t.lower()}.observed.low" for t in watched.scored[TIER][unseen]} <= metrics.keys()
+    assert {
+        "uplift.avoided.low",
+        "uplift.worth_eur",
+        "concept.p.overall",
+        "outcomes.tier.high.brier",
+    } <= metrics.keys()
+    assert (run.data.tags["concept_drift"], watched.found.concept_drift) == ("no", False)
+    assert "On 1,1" in watched.found.findings[1]
+
+
+def test_the_same_labels_give_the_run_that_is_there(watched: Watched) -> None:
+    shuffled = pd.read_csv(watched.file).sample(frac=1, random_state=0)
+    again = watched.root / "again.csv"
+    shuffled.to_csv(again, index=False)
+    assert outcomes(again, lake=watched.lake) == watched.found
+
+
+def test_other_reasons_to_leave_are_concept_drift(watched: Watched) -> None:
+    rate = np.full(len(watched.scored), watched.scored[PROBABILITY].mean())
+    y = drawn(rate, 12)
+    found = outcomes(write_labels(watched.scored, y, watched.root / "changed.csv"), lake=watched.lake)
+    assert found.concept_drift
+    assert any("label given score has changed" in line for line in found.findings)
+    assert run_of(found).data.metrics["concept.drift"] == 1
+
+
+def test_rows_go_to_the_lake_none_to_mlflow_and_erasing_reaches_them(
+    watched: Watched, tmp_path: Path
+) -> None:
+    found = outcomes(watched.file, lake=watched.lake)
+    table = watched.lake.current("outcomes").pandas()
+    assert len(table) == len(watched.scored)
+    assert table["churn"].sum() == watched.y.sum()
+    kept = [
+        file for file in (watched.root / "mlruns").rglob("*") if file.is_file() and found.run_id in str(file)
+    ]
+    assert kept
+    assert not any(b"C00001" in file.read_bytes() for file in kept)
+    erase("C00001", watched.lake, reason="asked for")
+    assert "C00001" not in set(watched.lake.current("outcomes").pandas()["customer_id"])
+
+
+def test_the_verb_names_the_cohort_prints_a_sentence_per_finding_and_takes_no_other_day(
+    watched: Watched,
+) -> None:
+    lake = ["--lake", str(watched.root / "lake")]
+    done = CliRunner().invoke(app, ["outcomes", str(watched.file), *lake])
+    assert done.exit_code == 0, done.output
+    assert "kept apart" in done.output
+    assert f"outcomes of version {watched.version} as of 2025-03-31" in done.output
+    other = CliRunner().invoke(
+        app, ["outcomes", "--labels", str(watched.file), "--as_of", "2025-06-30", *lake]
+    )
+    assert "no scores as of 2025-06-30" in str(other.exception)
