@@ -21,6 +21,7 @@ from spanishgas.training.estimators import column_types, estimator, is_native, p
 from spanishgas.training.experiment import EarlyStopping, ModelKind, Value
 from spanishgas.training.folds import Fold, fresh_folds, inner_split
 from spanishgas.training.matrix import preprocessor
+from spanishgas.training.stopping import Aside
 
 Array = NDArray[np.float64]
 TREES = "n_estimators"
@@ -99,11 +100,10 @@ def fit_predict(
         most = {TREES: stopping.most_trees} if stopping else {}
         fitted = _estimator(training, {**params, **most}).fit(fold.X, fold.y)
         return fitted.decision_function(fold.X_valid), most.get(TREES)
-    until: dict[str, Value] = {"early_stopping_rounds": stopping.rounds, "eval_metric": "aucpr"}
-    fitted = _estimator(training, {**params, TREES: stopping.most_trees, **until})
-    aside = [(fold.X[inner.valid], fold.y[inner.valid])]
-    fitted.fit(fold.X[inner.train], fold.y[inner.train], eval_set=aside, verbose=False)
-    return fitted.decision_function(fold.X_valid), int(fitted.best_iteration) + 1
+    aside = Aside(fold.X[inner.valid], fold.y[inner.valid], stopping.rounds)
+    fitted = _estimator(training, {**params, TREES: stopping.most_trees}).set_params(callbacks=[aside])
+    fitted.fit(fold.X[inner.train], fold.y[inner.train])
+    return fitted.decision_function(fold.X_valid), aside.trees
 
 
 def _estimator(training: Training, params: Mapping[str, Value]) -> Any:

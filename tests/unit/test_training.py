@@ -715,6 +715,21 @@ def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_s
     assert margins == pytest.approx(by_hand.decision_function(fold.X_valid), abs=1e-5)
 
 
+def test_of_the_numbers_of_trees_looked_at_the_one_that_ranks_the_rows_aside_best_is_kept() -> None:
+    training = training_of(ModelKind.XGBOOST)
+    params: dict[str, Value] = {"max_depth": 3, "learning_rate": 0.2}
+    fold = Folds(training, folds(training.y, 3, 1)).encoded(0, params)
+    patient = STOPPING.model_copy(update={"most_trees": 45, "rounds": 100})
+    _, trees = fit_predict(training, params, fold, patient)
+    inner = inner_split(fold.y, 0.2, training.seed)
+    assert inner is not None
+    grown = estimator(ModelKind.XGBOOST, {**params, "n_estimators": 45}, training.seed)
+    grown.fit(fold.X[inner.train], fold.y[inner.train])
+    X, y, looks = fold.X[inner.valid], fold.y[inner.valid], [10, 20, 30, 40, 45]
+    scores = [average_precision_score(y, grown.predict_proba(X, iteration_range=(0, n))[:, 1]) for n in looks]
+    assert trees == looks[int(np.argmax(scores))]
+
+
 def test_with_too_few_churners_aside_to_measure_by_all_trees_are_grown() -> None:
     training = training_of(ModelKind.XGBOOST, 200)
     fold = Folds(training, folds(training.y, 3, 1)).encoded(0, {})
