@@ -14,6 +14,7 @@ BENCHMARKS = {
     "calibration": ("benchmarks.calibration", "the drawn ladder beside the published one, five seeds"),
     "dashboard": ("benchmarks.dashboard", "pages by number of customers (extra dashboard)"),
     "data": ("benchmarks.data", "the roll-up beside its peers, raw to gold, drawing: time and memory"),
+    "estimate": ("benchmarks.estimate", "average precision before labels, beside what labels then show"),
     "fit-churn": (
         "benchmarks.fit_churn",
         "the simulator's coefficients of churn, fitted to the published tables",

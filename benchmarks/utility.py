@@ -29,13 +29,15 @@ class Utility(NamedTuple):
 
 
 @cache
-def drawn(customers: int, seed: int) -> Utility:
-    """A utility of its own per size and seed."""
+def drawn(customers: int, seed: int, as_of: date = AS_OF, shift: str = "none") -> Utility:
+    """A utility of its own per size and seed, as of a later date if wanted."""
     with tempfile.TemporaryDirectory() as folder:
         raw, truth = Path(folder) / "raw", Path(folder) / "truth"
-        with period_sums.drawn(AS_OF):
-            write_extract(raw, customers=customers, seed=seed, as_of=AS_OF, labelled=True, truth=truth)
-        gold = build(raw, Lake(Path(folder) / "lake"), AS_OF).snapshots["gold_master"].pandas()
+        with period_sums.drawn(as_of):
+            write_extract(
+                raw, customers=customers, seed=seed, as_of=as_of, labelled=True, shift=shift, truth=truth
+            )
+        gold = build(raw, Lake(Path(folder) / "lake"), as_of).snapshots["gold_master"].pandas()
         true = pd.read_parquet(truth / "churn_probability.parquet").set_index("customer_id")
     return Utility(gold, true["churn_probability"])
 

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from spanishgas.cli.options import AUTO, LakeOption, at_least, day_of, given, path, progress, tracked
-from spanishgas.errors import UsageError
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
 
@@ -66,7 +65,7 @@ def monitor(
 
 def outcomes(
     file: Annotated[
-        str, typer.Argument(help="CSV or Parquet file: customer_id, churn, label_date if known.")
+        str, typer.Argument(help="CSV or Parquet: customer_id, churn, label_date if known.")
     ] = "",
     labels: Annotated[str, typer.Option(help="The same file, by name.")] = AUTO,
     as_of: Annotated[
@@ -74,15 +73,14 @@ def outcomes(
     ] = AUTO,
     lake: LakeOption = settings().lake,
 ) -> None:
-    """Hold labels against the scores that they are about: performance, calibration, uplift, concept drift."""
-    from spanishgas.monitoring import outcomes as monitoring
+    """Hold labels against the scores that they are about; without labels, estimate what they would show."""
+    from spanishgas.monitoring.estimate import estimate
+    from spanishgas.monitoring.outcomes import outcomes as measured
 
     tracked()
-    known = path(file) or path(labels)
-    day = given(as_of)
-    if known is None:
-        raise UsageError("there is no file of labels: name one, as in `spanishgas outcomes labels.csv`")
-    found = monitoring.outcomes(known, day_of(day, "--as_of") if day else None, lake=Lake(lake))
+    known, day, home = path(file) or path(labels), given(as_of), Lake(lake)
+    when = day_of(day, "--as_of") if day else None
+    found = measured(known, when, lake=home) if known else estimate(when, lake=home)
     for line in found.findings:
         typer.echo(line)
     typer.echo(f"outcomes of version {found.version} as of {found.as_of} in run {found.run_id}")

@@ -67,7 +67,7 @@ def _window(run: Run, outcome: Mapping[str, float], earlier: Window | None) -> W
         values.get("drift.threshold"),
         values.get("prediction_drift"),
         outcome.get("estimated.average_precision"),
-        outcome.get("measured.average_precision"),
+        outcome.get("outcomes.average_precision"),
         # A report made again does not undo what an earlier one of its window set off.
         tags.get(RETRAIN) or (earlier.retrain if earlier else ""),
         tags.get(f"{RETRAIN}.process") or (earlier.process if earlier else ""),

@@ -30,6 +30,7 @@ from spanishgas.monitoring import cohort as of_cohort
 from spanishgas.monitoring import sentences
 from spanishgas.monitoring.cohort import Cohort, Figures, Uplift
 from spanishgas.monitoring.concept import Concept, Scored, concept_drift
+from spanishgas.monitoring.estimate import expected
 from spanishgas.monitoring.labels import ID, LABEL, WHEN, known_only, read_labels
 from spanishgas.training.experiment import Policy, as_data, load_policy
 from spanishgas.training.matrix import in_holdout
@@ -148,18 +149,22 @@ class _Study:
     uplift: Uplift | None
     concept: Concept | None
     cohort: Cohort
+    estimated: Figures | None
+    """What was to be expected of the unseen customers before their labels arrived."""
     holdout: dict[str, float]
     """Metrics of the verdict."""
 
     @classmethod
     def of(cls, cohort: Cohort, version: ModelVersion, policy: Policy, lake: Lake) -> _Study:
         """Concept drift is None where the reference is gone from the lake."""
+        unseen = cohort.unseen.judged
         return cls(
             figures=of_cohort.groups(cohort),
             calibration=of_cohort.calibration(cohort.unseen, policy.risk_tiers),
             uplift=of_cohort.uplift(cohort, policy.offers),
             concept=_concept(cohort.unseen.untreated, version, policy, lake),
             cohort=cohort,
+            estimated=expected(unseen.probability, unseen.flag) if len(unseen.y) else None,
             holdout=MlflowClient().get_run(str(version.run_id)).data.metrics if version.run_id else {},
         )
 
@@ -167,6 +172,7 @@ class _Study:
         """A sentence per finding, the weightiest first."""
         return [
             *sentences.performance(self.figures, self.cohort, self.holdout, day),
+            *sentences.estimated(self.estimated, self.figures),
             *sentences.concept(self.concept),
             *sentences.calibration(self.calibration),
             *sentences.uplift(self.uplift, self.cohort),
@@ -205,6 +211,7 @@ class _Study:
                 f"{prefix}.{name}": float(line[name]) for name in ("customers", "predicted", "observed")
             }
             metrics |= {f"{prefix}.observed.{end}": float(line[end]) for end in ("low", "high")}
+        metrics |= with_intervals("estimated", *self.estimated) if self.estimated else {}
         if self.concept and self.concept.p:
             metrics |= {f"concept.p.{name.lower()}": p for name, p in self.concept.p.items()}
             metrics |= {"concept.churners": self.concept.churners, "concept.expected": self.concept.expected}

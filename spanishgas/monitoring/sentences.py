@@ -64,6 +64,19 @@ def _untreated(figures: Mapping[str, Figures], cohort: Cohort) -> list[str]:
     ]
 
 
+def estimated(found: Figures | None, figures: Mapping[str, Figures]) -> list[str]:
+    """What the label-free estimate had said, beside what the labels say."""
+    name, group = "average_precision", "untreated" if "untreated" in figures else "all"
+    if found is None or name not in found[0] or name not in figures[group][0]:
+        return []
+    low, high = found[1][name]
+    real = figures[group][0][name]
+    out = "" if low <= real <= high else ": more than chance leaves, so the probabilities are off"
+    return [
+        f"Without labels {found[0][name]:.3f} ({low:.3f} to {high:.3f}) was to be expected; it is {real:.3f}{out}."
+    ]
+
+
 def concept(found: Concept | None) -> list[str]:
     """Whether label given score changed."""
     if found is None:

@@ -277,7 +277,7 @@ def test_the_history_has_a_row_per_window_in_order_by_its_newest_report_with_out
     newest = utility.report(FEB, True)
     tags = {"as_of": JAN, "version": utility.version}
     with runs.stage("outcomes", "labels of January", tags=tags) as run:
-        run.log(metrics={"measured.average_precision": 0.71})
+        run.log(metrics={"outcomes.average_precision": 0.71})
     found = history.windows()
     assert [(w.as_of, w.run_id) for w in found] == [(JAN, first.run_id), (FEB, newest.run_id)]
     assert [w.measured for w in found] == [0.71, None]

@@ -24,10 +24,12 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
 from spanishgas.monitoring.cohort import Cohort, calibration, groups, uplift
 from spanishgas.monitoring.concept import OVERALL, Scored, concept_drift
+from spanishgas.monitoring.estimate import Estimated, estimate, expected
 from spanishgas.monitoring.labels import known_only, read_labels
 from spanishgas.monitoring.outcomes import Outcomes, outcomes
 from spanishgas.training.experiment import ModelKind, load_policy
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
+from tests.dashboard_lake import publish
 from tests.labels import customers
 from tests.scored_cohorts import LATER, drawn, reference, score, version_of, write_labels
 from tests.tracked import own_model, own_store
@@ -201,7 +203,7 @@ def treated_cohort(rows: int, seed: int, effect: float = 0.5) -> tuple[Cohort, n
 
 
 def test_controls_stand_for_the_customers_whose_outcome_an_offer_changed() -> None:
-    cohort, y = treated_cohort(8000, 3)
+    cohort, y = treated_cohort(5000, 3)
     unseen = ~cohort.rows["in_training"].to_numpy()
     real = ranking(y[unseen], cohort.rows[PROBABILITY].to_numpy()[unseen])
     found = groups(cohort)
@@ -328,7 +330,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield Watched(root, lake, trained, version, scored, y, file, outcomes(file, lake=lake))
 
 
-def run_of(found: Outcomes) -> Run:
+def run_of(found: Outcomes | Estimated) -> Run:
     return MlflowClient().get_run(found.run_id)
 
 
@@ -404,3 +406,53 @@ def test_the_verb_names_the_cohort_prints_a_sentence_per_finding_and_takes_no_ot
         app, ["outcomes", "--labels", str(watched.file), "--as_of", "2025-06-30", *lake]
     )
     assert "no scores as of 2025-06-30" in str(other.exception)
+
+
+# --- before labels arrive
+
+
+def test_the_estimate_is_what_labels_drawn_from_the_probabilities_reach_on_average() -> None:
+    _, p = customers(1500, 8)
+    flag = (p >= 0.3).astype("int64")
+    points, ranges = expected(p, flag)
+    labels = [drawn(p, seed) for seed in range(100)]
+    real = np.array([average_precision_score(y, p) for y in labels])
+    recall = np.array([decisions(y, flag)["recall"] for y in labels])
+    assert points["average_precision"] == pytest.approx(real.mean(), abs=4 * real.std() / 10)
+    assert points["recall"] == pytest.approx(recall.mean(), abs=4 * recall.std() / 10)
+    low, high = ranges["average_precision"]
+    assert binom.ppf(0.001, 100, 0.95) <= ((low <= real) & (real <= high)).sum()
+    assert expected(p, flag) == (points, ranges)
+
+
+def test_what_no_draw_of_labels_defines_is_not_estimated() -> None:
+    points, _ = expected(np.zeros(20), np.zeros(20, dtype="int64"))
+    assert points == {"churn_rate": 0.0}
+
+
+def test_the_estimate_is_blind_to_concept_drift_and_says_so(watched: Watched) -> None:
+    found = estimate(lake=watched.lake)
+    assert run_of(found).data.tags["as_of"] == "2025-03-31"
+    assert any("blind to concept drift" in line for line in found.findings)
+    metrics, labelled = run_of(found).data.metrics, run_of(watched.found).data.metrics
+    shared = [name for name in metrics if name.startswith("estimated.")]
+    assert len(shared) == 12
+    assert {name: labelled[name] for name in shared} == {name: metrics[name] for name in shared}
+    low, high = (labelled[f"estimated.average_precision.{end}"] for end in ("low", "high"))
+    assert low < labelled["outcomes.average_precision"] < high
+    rate = np.full(len(watched.scored), watched.scored[PROBABILITY].mean())
+    changed = write_labels(watched.scored, drawn(rate, 12), watched.root / "unlike.csv")
+    after = run_of(outcomes(changed, lake=watched.lake)).data.metrics
+    assert after["estimated.average_precision"] == metrics["estimated.average_precision"]
+    assert after["outcomes.average_precision"] < low
+
+
+def test_an_estimate_needs_customers_that_the_model_did_not_learn_from(
+    watched: Watched, tmp_path: Path
+) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, "scores", watched.scored.assign(in_training=True), LATER)
+    with pytest.raises(DataError, match="learned from every customer scored as of 2025-03-31"):
+        estimate(lake=lake)
+    done = CliRunner().invoke(app, ["outcomes", "--lake", str(watched.root / "lake")])
+    assert "Without labels, from the probabilities of" in done.output

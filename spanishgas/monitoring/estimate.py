@@ -1,0 +1,113 @@
+"""Before labels arrive: how well the scores would rank and flag if the probabilities they state were right.
+
+Labels are drawn from the probabilities, and each draw is judged as real labels would be: what comes out is the
+expectation under calibration, as NannyML's CBPE has it, and the range within which chance leaves the real figure. **It
+is blind to concept drift**: where customers with the same score leave more or less often than they did, every
+probability is wrong and nothing here can know. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from spanishgas import code
+from spanishgas.errors import DataError
+from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
+from spanishgas.lake import Lake
+from spanishgas.lifecycle import runs
+from spanishgas.monitoring.cohort import Figures
+from spanishgas.training.model import FLAG, PROBABILITY
+
+DRAWS, BATCH_CELLS, SEED = 500, 500_000, 0
+BLIND = (
+    "It is blind to concept drift: if the same score means another churn rate by now, only labels show it."
+)
+
+
+def expected(probability: Array, flag: Labels) -> Figures:
+    """Expected average_precision, recall and precision at the flag and churn_rate, with 95 % ranges of chance.
+
+    Probabilities of customers whom the model learned from are too sure of themselves: leave them out. Equal inputs give
+    equal figures. Metrics that no draw defines (nobody can leave, nobody is flagged) are missing.
+    """
+    n, order = len(probability), np.argsort(probability, kind="stable")
+    p, flagged = probability[order], flag[order]
+    rng, batch = np.random.default_rng(SEED), max(1, BATCH_CELLS // n)
+    drawn = [_drawn(p, flagged, min(batch, DRAWS - done), rng) for done in range(0, DRAWS, batch)]
+    values = {name: np.concatenate([one[name] for one in drawn]) for name in drawn[0]}
+    values = {name: known for name, of in values.items() if len(known := of[np.isfinite(of)])}
+    ranges = {name: np.percentile(of, [2.5, 97.5]) for name, of in values.items()}
+    return (
+        {name: float(of.mean()) for name, of in values.items()},
+        {name: (float(low), float(high)) for name, (low, high) in ranges.items()},
+    )
+
+
+def _drawn(p: Array, flag: Labels, draws: int, rng: np.random.Generator) -> dict[str, Array]:
+    y = (rng.random((draws, len(p))) < p).astype(float)
+    churners, caught = y.sum(axis=1), y @ flag
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "average_precision": average_precisions(y, np.ones_like(y), p),
+            "recall": caught / churners,
+            "precision": caught / flag.sum(),
+            "churn_rate": churners / len(p),
+        }
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """What is to be expected of a cohort that has no labels yet."""
+
+    run_id: str
+    as_of: date
+    version: str
+    findings: Sequence[str]
+
+
+def estimate(as_of: date | None = None, *, lake: Lake) -> Estimated:
+    """Log as `estimated.*` what the scores as of `as_of` (the newest if None) would reach without concept drift.
+
+    The same scores and code give the run that is there already. DataError where the model learned from everybody.
+    """
+    scores = lake.current("scores", as_of)
+    fingerprint = code.fingerprint(
+        "estimate", scores.manifest.digest, code.digest("monitoring", "evaluation")
+    )
+    rows = scores.pandas([PROBABILITY, FLAG, "in_training", "model_version"])
+    day, version = scores.manifest.as_of, str(rows["model_version"].iloc[0])
+    unseen = rows[~rows["in_training"]]
+    if unseen.empty:
+        raise DataError(
+            f"version {version} learned from every customer scored as of {day}: its probabilities of them say nothing "
+            "of what it reaches on others. Score a table with other customers too"
+        )
+    found = expected(unseen[PROBABILITY].to_numpy(), unseen[FLAG].to_numpy(dtype="int64"))
+    findings = [sentence(found, len(unseen)), BLIND]
+    if known := runs.find({"stage": "outcomes", "fingerprint": fingerprint}):
+        return Estimated(known[0].info.run_id, day, version, findings)
+    tags = {"fingerprint": fingerprint, "as_of": day, "version": version}
+    with runs.stage("outcomes", f"outcomes as of {day}, estimated", tags=tags) as run:
+        run.read(scores, "scores")
+        run.log(metrics=with_intervals("estimated", *found))
+        run.describe("\n".join(f"- {line}" for line in findings))
+    return Estimated(run.run_id, day, version, findings)
+
+
+def sentence(found: Figures, customers: int) -> str:
+    """The estimate in words."""
+    points, ranges = found
+    words = {"average_precision": "average precision", "recall": "recall", "precision": "precision"}
+    listed = ", ".join(
+        f"{words[name]} {points[name]:.3f} ({ranges[name][0]:.3f} to {ranges[name][1]:.3f})"
+        for name in words
+        if name in points
+    )
+    return (
+        f"Without labels, from the probabilities of {customers:,} customers that the model did not learn from and that "
+        f"get no offer: {listed or 'nothing can be said'}."
+    )
