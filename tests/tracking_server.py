@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from spanishgas.settings import PROJECT
+
+PERMISSIONS = PROJECT / "infra" / "tracking" / "permissions.py"
 ADMIN, PASSWORD = "admin", "a-password-of-the-tests"
 
 
@@ -26,7 +29,7 @@ def running(folder: Path, database: str, bucket: str, s3: str) -> Iterator[str]:
     config.write_text(
         "[mlflow]\ndefault_permission = READ\n"
         f"database_uri = sqlite:///{folder}/auth.db\nadmin_username = {ADMIN}\n"
-        "authorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+        "authorization_function = permissions:authorize\n"
         "auth_cache_ttl_seconds = 60\n"
     )
     words = [sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--host", "127.0.0.1"]
@@ -34,6 +37,7 @@ def running(folder: Path, database: str, bucket: str, s3: str) -> Iterator[str]:
     words += ["--artifacts-destination", f"s3://{bucket}/artifacts"]
     environment = os.environ | {
         "MLFLOW_AUTH_CONFIG_PATH": str(config),
+        "PYTHONPATH": str(PERMISSIONS.parent),
         "MLFLOW_AUTH_ADMIN_PASSWORD": PASSWORD,
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "a key of the tests",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",

@@ -40,11 +40,15 @@ def serve(folder: Path) -> int:
     settings = folder / "auth.ini"
     settings.write_text(
         "[mlflow]\ndefault_permission = READ\nadmin_username = admin\nauth_cache_ttl_seconds = 60\n"
+        "authorization_function = permissions:authorize\n"
         f"database_uri = {url.replace('%', '%%')}\n"
     )
     host = os.environ["TRACKING_HOST"]
     os.environ.update(
         MLFLOW_AUTH_CONFIG_PATH=str(settings),
+        PYTHONPATH=os.pathsep.join(
+            [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
         MLFLOW_SERVER_ALLOWED_HOSTS=f"{host},{host}:*",
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",  # otherwise a dozen processes more
         MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD="false",  # clients do not reach the bucket

@@ -138,7 +138,7 @@ def _carry_out(own: Turn, move: Move, title: str) -> None:
         move = move.model_copy(update={"run_id": run.run_id})
         run.log(tags={"reason": move.reason, "replaced": move.replaced or "none", "how": move.how})
         own.check()
-        history.write(move)
+        _written(move)
         try:
             complete(move)
         except MlflowException as fault:
@@ -146,6 +146,19 @@ def _carry_out(own: Turn, move: Move, title: str) -> None:
                 f"moving champion to version {move.version} was begun and not finished ({fault.message}): "
                 "`spanishgas reconcile` completes it, as does the next promote, rollback or score"
             ) from fault
+
+
+def _written(move: Move) -> None:
+    """Write the move down; TrackingError where the server lets this user move no champion."""
+    try:
+        history.write(move)
+    except MlflowException as fault:
+        if fault.error_code != "PERMISSION_DENIED":
+            raise
+        raise TrackingError(
+            f"{who()} may move no champion: the tracking server asks for MANAGE on the registered model "
+            f"{settings().registered_model}. Nothing was moved: ask somebody who may promote"
+        ) from fault
 
 
 def complete(move: Move) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
 import mlflow
 import pytest
+import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -91,6 +96,57 @@ def test_promote_see_a_move_elsewhere_refuse_roll_back_and_approve_on_the_server
     ]
     promotion.approve(first, "seen")
     assert '"by": "admin"' in registry.resolve(first).tags["approved"]
+
+
+@contextmanager
+def as_user(name: str) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_USERNAME", name)
+        patch.setenv("MLFLOW_TRACKING_PASSWORD", f"{name}-password")
+        yield
+
+
+def test_a_trainer_registers_and_a_promoter_alone_moves_the_champion(model: str, server: str) -> None:
+    for role in ("trainer", "promoter"):
+        user = {"username": role, "password": f"{role}-password"}
+        made = requests.post(
+            f"{server}/api/2.0/mlflow/users/create", json=user, auth=(ADMIN, PASSWORD), timeout=60
+        )
+        assert made.status_code == 200
+        done = subprocess.run(
+            [sys.executable, str(tracking_server.PERMISSIONS), role, role],
+            env=os.environ | {"MLFLOW_TRACKING_URI": server},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (0, f"{role}: {role}\n"), done.stderr
+    with as_user("trainer"):
+        version = add_version()
+        registry.count_opening()
+        with pytest.raises(TrackingError, match=r"trainer may move no champion.*MANAGE.*Nothing was moved"):
+            promotion.promote(version, "mine")
+        for path in ("api", "ajax-api"):
+            order = {"name": model, "alias": "champion", "version": version}
+            answer = requests.post(
+                f"{server}/{path}/2.0/mlflow/registered-models/alias",
+                json=order,
+                auth=("trainer", "trainer-password"),
+                headers={"Content-Type": "application/json"},
+                timeout=60,
+            )
+            assert answer.status_code == 403
+        with pytest.raises(MlflowException, match="403"):
+            MlflowClient().set_registered_model_tag(model, "move.0001", "{}")
+        with pytest.raises(MlflowException, match="403"):
+            MlflowClient().delete_registered_model_tag(model, "move.0001")
+    assert registry.aliases() == {}
+    assert history.read().moves == []
+    with as_user("promoter"):
+        promotion.promote(version, "passed its gate")
+        assert registry.aliases()["champion"] == version
+    assert history.read().done[-1].by == "promoter"
+    with as_user("trainer"), pytest.raises(MlflowException, match="403"):
+        MlflowClient().delete_registered_model_alias(model, "champion")
 
 
 def test_wrong_credentials_are_one_message_and_move_nothing(
