@@ -1,7 +1,14 @@
 """The search beside the replaced system's: its grid of 108 candidates on 5 folds, in one run, side by side.
 
 Both see the training side of the same simulated E5. The grid's best score is the best of 108 on the folds that chose
-it; ours is the winner's on fresh repeated folds, which is the harder measure.
+it; ours is the winner's on fresh repeated folds, which is the harder measure. The grid runs a process per core, each
+with one thread; ours one process with a thread per core. Time is taken by the clock and as CPU seconds, which other
+jobs on the machine disturb less: both must keep the limit.
+
+Noise: the score's bar lies one standard error of the grid's folds (about 0.005) below it. The search's first trial is
+the grid's published winner, so that a correct build falls below only where ten fresh folds are harder than the grid's
+five by more than that; of 20 seeds, 19 ought to pass. The shares of time, of one run each, move by a tenth of
+themselves.
 """
 
 from __future__ import annotations
@@ -9,6 +16,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import psutil
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from benchmarks.utility import PUBLISHED_SIZE, e5
@@ -28,8 +36,24 @@ QUICK = {"max_depth": [2, 3], "learning_rate": [0.03], "n_estimators": [100]}
 TRIALS, SEED, SHARE_OF_TIME = 8, 7, 0.1
 
 
-def theirs(training: Training, grid: dict[str, list[float]]) -> tuple[float, float, float]:
-    """Best mean average precision, its standard error over the folds, and seconds; a process per core."""
+class Clock:
+    """Seconds by the clock, and CPU seconds of this process and those that it started, since it was made."""
+
+    def __init__(self) -> None:
+        self.began, self.spent = time.perf_counter(), self._cpu()
+
+    def read(self) -> tuple[float, float]:
+        """Both, up to now."""
+        return time.perf_counter() - self.began, self._cpu() - self.spent
+
+    def _cpu(self) -> float:
+        here = psutil.Process()
+        spent = [p.cpu_times() for p in (here, *here.children(recursive=True))]
+        return float(sum(s.user + s.system for s in spent))
+
+
+def theirs(training: Training, grid: dict[str, list[float]]) -> tuple[float, float]:
+    """Best mean average precision, and its standard error over the folds."""
     pipeline = training.unfitted({"class_weight": "balanced", "tree_method": "hist"}).set_params(
         model__n_jobs=1
     )
@@ -42,29 +66,29 @@ def theirs(training: Training, grid: dict[str, list[float]]) -> tuple[float, flo
         n_jobs=-1,
         refit=False,
     )
-    began = time.perf_counter()
     tried.fit(training.X, training.y)
-    seconds, found = time.perf_counter() - began, tried.cv_results_
-    spread = found["std_test_score"][tried.best_index_]
-    return tried.best_score_, spread / np.sqrt(training.folds - 1), seconds
+    spread = tried.cv_results_["std_test_score"][tried.best_index_]
+    return tried.best_score_, spread / np.sqrt(training.folds - 1)
 
 
 def run(quick: bool) -> None:
     """Print both, and whether ours reaches theirs less one standard error in a tenth of the time."""
     training = e5(1_500 if quick else PUBLISHED_SIZE, SEED)
-    began = time.perf_counter()
+    clock = Clock()
     found = search(training, load_search().of(ModelKind.XGBOOST), 2 if quick else TRIALS)
-    seconds = time.perf_counter() - began
-    score, error, grid_seconds = theirs(training, QUICK if quick else GRID)
+    took = clock.read()
     low, high = fold_interval(found.fold_scores, training.repeats)
     ours = float(np.mean(found.fold_scores))
     print(
         f"{len(training.y)} customers. Ours, {len(found.trials)} trials and {len(found.fold_scores)} fresh folds: "
-        f"average precision {ours:.4f} ({low:.4f} to {high:.4f}) in {seconds:.0f} s"
+        f"average precision {ours:.4f} ({low:.4f} to {high:.4f}) in {took[0]:.0f} s, {took[1]:.0f} CPU s",
+        flush=True,
     )
-    print(f"GridSearchCV: {score:.4f}, standard error {error:.4f}, in {grid_seconds:.0f} s")
+    clock = Clock()
+    score, error = theirs(training, QUICK if quick else GRID)
+    grid = clock.read()
+    print(f"GridSearchCV: {score:.4f}, standard error {error:.4f}, in {grid[0]:.0f} s, {grid[1]:.0f} CPU s")
     print(f"average precision: {'kept' if ours >= score - error else 'MISSED'}, at least {score - error:.4f}")
-    share = seconds / grid_seconds
-    print(
-        f"time: {'kept' if share <= SHARE_OF_TIME else 'MISSED'}, {share:.3f} of theirs, limit {SHARE_OF_TIME}"
-    )
+    for what, a, b in zip(("time", "CPU time"), took, grid, strict=True):
+        verdict = "kept" if a / b <= SHARE_OF_TIME else "MISSED"
+        print(f"{what}: {verdict}, {a / b:.3f} of theirs, limit {SHARE_OF_TIME}")
