@@ -1,4 +1,9 @@
-"""How near the holdout's average precision comes to what the true probabilities reach: E5, XGBoost, five seeds."""
+"""How near the holdout's average precision comes to what the true probabilities reach: E5, XGBoost, five seeds.
+
+Noise: a holdout has about 400 churners of 4,000 customers; both scores are of the same ones, and their ratio moves by
+about 0.01 from seed to seed, so the mean of five by about 0.005. A build whose ratio is 0.965, as cross-validation says
+of this one, passes 0.95 nearly always, and reaches 0.97 about one time in six.
+"""
 
 from __future__ import annotations
 

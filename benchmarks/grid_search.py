@@ -13,13 +13,11 @@ themselves.
 
 from __future__ import annotations
 
-import os
-import time
-
 import numpy as np
 from joblib.externals.loky import get_reusable_executor
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
+from benchmarks.clock import Clock
 from benchmarks.utility import PUBLISHED_SIZE, e5
 from spanishgas.evaluation.metrics import fold_interval
 from spanishgas.training.experiment import ModelKind, load_search
@@ -35,21 +33,6 @@ GRID = {
 }
 QUICK = {"max_depth": [2, 3], "learning_rate": [0.03], "n_estimators": [100]}
 TRIALS, SEED, SHARE_OF_TIME = 8, 7, 0.1
-
-
-class Clock:
-    """Seconds by the clock, and CPU seconds of this process and those of its own that ended, since it was made."""
-
-    def __init__(self) -> None:
-        self.began, self.spent = time.perf_counter(), self._cpu()
-
-    def read(self) -> tuple[float, float]:
-        """Both, up to now."""
-        return time.perf_counter() - self.began, self._cpu() - self.spent
-
-    def _cpu(self) -> float:
-        spent = os.times()
-        return spent.user + spent.system + spent.children_user + spent.children_system
 
 
 def theirs(training: Training, grid: dict[str, list[float]]) -> tuple[float, float]:
