@@ -1,14 +1,18 @@
-"""Drift: the newest scored gold against the champion's own training table, by Evidently.
+"""Drift: the newest scored gold against the champion's own training table.
 
-The reference is the table that the champion was trained on, found by its recorded digest, never the first batch
-scored. Predictions are compared on the holdout side alone: on its training rows the model is too sure of itself.
+    training table, by its recorded digest --+-- ordinary change (ordinary.py) --> alarm, with its reasons (alarm.py)
+    gold that was scored last ---------------+-- attributions of the champion ---> the first page (page.py)
+                                             +-- Evidently (reports.py) ---------> the full reports behind it
+
+The reference is never a batch scored, so it changes when and only when the alias does. Predictions are compared on the
+holdout side alone: on its training rows the model is too sure of itself.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +20,30 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from spanishgas import code
-from spanishgas.errors import DataError, UsageError
-from spanishgas.lake import Lake
+from spanishgas.errors import UsageError
+from spanishgas.evaluation.explanations import contributions
+from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.training.experiment import DriftLimits, as_data, load_policy
-from spanishgas.training.matrix import in_holdout, is_text, labelled
-from spanishgas.training.model import PROBABILITY
+from spanishgas.monitoring import ordinary, page, reports
+from spanishgas.monitoring.alarm import Judged, judge
+from spanishgas.monitoring.bins import shares
+from spanishgas.training.experiment import Policy, as_data, load_policy
+from spanishgas.training.matrix import in_holdout, labelled
+from spanishgas.training.model import PROBABILITY, ChurnModel
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot as Evaluated
+
+ID = "customer_id"
+EXPLAINED = 2_000
+"""Customers whose attributions weigh the inputs."""
+PAGE = "drift.html"
+FULL = {
+    "the model's inputs": "drift-inputs.html",
+    "the predictions": "drift-predictions.html",
+    "data quality": "drift-quality.html",
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +60,10 @@ class Drift:
     reasons: Sequence[str]
     """Sentences, the weightiest first."""
     share: float
+    """Of the model's inputs: those whose effect size, as Evidently measures it, reaches the policy's."""
     drifted: Mapping[str, float]
     prediction: float
+    """Effect size of the predicted probability, in standard deviations."""
 
 
 def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
@@ -64,7 +84,8 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
         code.digest("monitoring", "training"),
     )
     if known := runs.find({"stage": "drift", "fingerprint": fingerprint}):
-        return _found(known[0].info.run_id)
+        found = runs.artifact(known[0].info.run_id, "drift.json")
+        return _drift(known[0].info.run_id, found)
     title = f"drift as of {gold.manifest.as_of} against {reference.manifest.as_of}"
     with runs.stage(
         "drift", title, params={"version": version.version}, tags={"fingerprint": fingerprint}
@@ -72,15 +93,7 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
         run.read(reference, "reference")
         run.read(gold, "current")
         model = registry.load(str(version.version)).model
-        rows = labelled(reference.pandas())
-        unseen = in_holdout(rows["customer_id"], policy.holdout)
-        inputs = compare(rows, gold.pandas(), model.kinds, policy.drift.min_effect)
-        before = model.predict(rows[unseen])[[PROBABILITY]]
-        predictions = compare(
-            before, scores.pandas([PROBABILITY]), {PROBABILITY: "numeric"}, policy.drift.min_effect
-        )
-        reports = {"inputs": inputs, "predictions": predictions}
-        return _log(run, reports, policy.drift, gold.manifest.as_of, str(version.version))
+        return _report(run, str(version.version), model, (reference, gold, scores), policy)
 
 
 def _date(text: str | None) -> date | None:
@@ -90,102 +103,115 @@ def _date(text: str | None) -> date | None:
         raise UsageError(f"current must be a date such as 2025-03-31, but got '{text}'") from None
 
 
-def compare(
-    reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str], min_effect: float
-) -> Evaluated:
-    """Evidently's drift report over the columns of `kinds`: effect sizes, not p-values, decide.
-
-    Numbers: Wasserstein distance in standard deviations of the reference; categories: Jensen-Shannon distance.
-    """
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.presets import DataDriftPreset
-
-    texts = [c for c, kind in kinds.items() if is_text(kind)]
-    numbers = [c for c in kinds if c not in texts and reference[c].notna().any() and current[c].notna().any()]
-    definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
-
-    def typed(frame: pd.DataFrame) -> Dataset:
-        columns = frame[numbers].astype("float64").join(frame[texts].astype(object).fillna("missing"))
-        return Dataset.from_pandas(columns.reset_index(drop=True), data_definition=definition)
-
-    preset = DataDriftPreset(
-        num_method="wasserstein",
-        num_threshold=min_effect,
-        cat_method="jensenshannon",
-        cat_threshold=min_effect,
+def _report(
+    run: runs.StageRun,
+    version: str,
+    model: ChurnModel,
+    tables: tuple[Snapshot, Snapshot, Snapshot],
+    policy: Policy,
+) -> Drift:
+    reference, gold, scores = tables
+    rows, now = labelled(reference.pandas()).set_index(ID), gold.pandas().set_index(ID)
+    before, after = model.prepared(rows), model.prepared(now)
+    kinds = {f: model.kinds[f] for f in model.features}
+    usual = ordinary.read(policy.drift.ordinary or ordinary.SHIPPED)
+    customers, dates = (len(before), len(after)), (reference.manifest.as_of, gold.manifest.as_of)
+    divided = shares(before, after, kinds)
+    judged = judge(divided, customers, dates, usual, policy.drift)
+    unseen = in_holdout(rows.index.to_series(), policy.holdout)
+    predicted = {PROBABILITY: "numeric"}
+    scored = scores.pandas([ID, PROBABILITY]).set_index(ID)
+    evaluated = {
+        "inputs": reports.compare(before, after, kinds, policy.drift.min_effect),
+        "predictions": reports.compare(
+            model.predict(rows[unseen]), scored, predicted, policy.drift.min_effect
+        ),
+        "quality": reports.summarise(before, after, kinds),
+    }
+    found = _summary(run.run_id, version, dates[1], judged, evaluated, policy)
+    explained = reports.sampled(now, EXPLAINED)
+    weighed = page.weighed(judged.effects, contributions(model, explained).abs().mean())
+    shown = page.Shown(
+        version,
+        dates,
+        customers,
+        usual.source,
+        policy.drift.false_alarm_rate,
+        moved_by(found.prediction),
+        FULL,
+        f"{reports.MOST_ROWS:,} customers of each" if max(customers) > reports.MOST_ROWS else "",
     )
-    return Report([preset]).run(current_data=typed(current), reference_data=typed(reference))
-
-
-def effects(report: Evaluated) -> dict[str, float]:
-    """Effect size per column, read from an Evidently report."""
-    found = {}
-    for metric in report.dict()["metrics"]:
-        column = metric.get("config", {}).get("column")
-        if column is not None:
-            found[str(column)] = float(metric["value"])
-    if not found:
-        raise DataError(
-            "the drift report names no column: its format changed, or no column could be compared"
-        )
+    run.text(page.html(judged, weighed, page.quality(divided, before, after, kinds), shown), PAGE)
+    _log(run, found, weighed, evaluated)
     return found
 
 
-def _log(
-    run: runs.StageRun, reports: Mapping[str, Evaluated], limits: DriftLimits, as_of: date, version: str
+def _summary(
+    run_id: str,
+    version: str,
+    as_of: date,
+    judged: Judged,
+    evaluated: Mapping[str, Evaluated],
+    policy: Policy,
 ) -> Drift:
-    sizes = effects(reports["inputs"])
-    prediction = effects(reports["predictions"])[PROBABILITY]
-    drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= limits.min_effect}
-    share = len(drifted) / len(sizes)
-    statistic = max(share / limits.column_share, prediction / limits.min_effect)
-    alarm = statistic >= 1
-    metrics = {f"drift.feature.{c}": s for c, s in sizes.items()}
-    metrics |= {"drift.share": share, "drift.columns": len(drifted), "prediction_drift": prediction}
-    metrics |= {"drift.alarm": alarm, "drift.statistic": statistic, "drift.threshold": 1}
-    summary = {
-        "as_of": as_of.isoformat(),
-        "version": version,
-        "alarm": alarm,
-        "statistic": statistic,
-        "threshold": 1.0,
-        "share": share,
-        "drifted": drifted,
-        "prediction": prediction,
-    }
-    summary["reasons"] = [words(summary)]
-    run.log(
-        metrics=metrics,
-        params={"features": len(sizes)},
-        tags={"alarm": yes(alarm), "as_of": as_of, "version": version},
+    sizes = reports.effects(evaluated["inputs"])
+    prediction = reports.effects(evaluated["predictions"])[PROBABILITY]
+    least = policy.drift.min_effect
+    drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= least}
+    return Drift(
+        run_id,
+        as_of,
+        version,
+        judged.alarm,
+        judged.statistic,
+        judged.threshold,
+        [*judged.reasons, moved_by(prediction)],
+        len(drifted) / len(sizes),
+        drifted,
+        prediction,
     )
-    run.document(summary, "drift.json")
+
+
+def moved_by(prediction: float) -> str:
+    """The drift of the predictions in a sentence."""
+    return (
+        f"The predicted probability moved by {prediction:.2f} standard deviations, what time alone does included: no "
+        "part of the alarm."
+    )
+
+
+def _log(run: runs.StageRun, found: Drift, weighed: pd.DataFrame, evaluated: Mapping[str, Evaluated]) -> None:
+    metrics = {f"drift.feature.{c}": s for c, s in reports.effects(evaluated["inputs"]).items()}
+    metrics |= {f"drift.standardised.{c}": s for c, s in weighed["effect"].items()}
+    metrics |= {
+        "drift.alarm": found.alarm,
+        "drift.statistic": found.statistic,
+        "drift.threshold": found.threshold,
+        "drift.share": found.share,
+        "drift.columns": len(found.drifted),
+        "drift.weighted": float(weighed["matters"].sum()),
+        "prediction_drift": found.prediction,
+    }
+    tags = {"alarm": yes(found.alarm), "as_of": found.as_of, "version": found.version}
+    run.log(metrics=metrics, params={"features": len(weighed)}, tags=tags)
+    run.tables({"drift-features.json": weighed.reset_index()})
+    run.document(
+        {k: v for k, v in asdict(found).items() if k != "run_id"} | {"as_of": str(found.as_of)}, "drift.json"
+    )
     with tempfile.TemporaryDirectory() as folder:
-        for name, report in reports.items():
-            page = Path(folder) / f"drift-{name}.html"
-            report.save_html(str(page))
-            run.file(page)
+        for name, report in evaluated.items():
+            full = Path(folder) / f"drift-{name}.html"
+            report.save_html(str(full))
+            run.file(full)
             run.text(report.json(), f"drift-{name}.json")
-    run.describe(words(summary))
-    return _drift(run.run_id, summary)
+    run.describe(
+        "\n".join([f"**Alarm: {yes(found.alarm)}**", "", *(f"- {reason}" for reason in found.reasons)])
+    )
 
 
 def yes(alarm: bool) -> str:
     """As the tag and the command line say it."""
     return "yes" if alarm else "no"
-
-
-def words(found: Mapping[str, Any]) -> str:
-    """A drift report in a sentence or two."""
-    moved = ", ".join(f"{c} ({s:.2f})" for c, s in list(found["drifted"].items())[:5]) or "no column"
-    return (
-        f"{found['share']:.0%} of the model's inputs moved: {moved}. The predicted probability moved by "
-        f"{found['prediction']:.2f} standard deviations."
-    )
-
-
-def _found(run_id: str) -> Drift:
-    return _drift(run_id, runs.artifact(run_id, "drift.json"))
 
 
 def _drift(run_id: str, summary: Mapping[str, Any]) -> Drift:

@@ -275,14 +275,19 @@ class Windows(Strict):
 class DriftLimits(Strict):
     """From when on a column counts as moved, and how often an alarm may ring for nothing."""
 
-    column_share: float = Field(gt=0, le=1)
     false_alarm_rate: float = Field(gt=0, lt=1)
+    """Share of the reports without drift that may ring, over all features together."""
+    floor: float = Field(0.002, ge=0, lt=1)
+    """Share of customers whose move counts for one standard deviation, however many customers there are."""
+    ordinary: Path | None = None
+    """Folder of ordinary change learned on one's own tables; the shipped one is of the simulated utility."""
     windows: Windows = Windows(k=2, of=3)
     retrain: bool = True
     """Whether drift that is serious starts a retrain; else the command is named."""
     cooldown_days: int = Field(90, ge=0)
     """Between the as-of dates of two windows that a retrain is started for."""
     min_effect: float = Field(gt=0)
+    """From which effect size on Evidently's report and the share of inputs that moved count a column."""
 
 
 class Waiver(Strict):

@@ -38,7 +38,8 @@ from spanishgas.lifecycle.experiments import run_experiment, run_ladder, trainin
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.reproduce import reproduce
 from spanishgas.lifecycle.standing import REFUSED, VERDICT
-from spanishgas.monitoring.drift import Drift, compare, drift, effects
+from spanishgas.monitoring.drift import Drift, drift
+from spanishgas.monitoring.reports import compare, effects
 from spanishgas.scoring.reasons import GENERIC
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
@@ -602,18 +603,23 @@ def test_no_offer_costs_and_brings_nothing(chain: Chain) -> None:
 
 
 def test_a_drift_report_is_pages_and_data(chain: Chain) -> None:
-    expected = {f"drift-{part}.{kind}" for part in ("inputs", "predictions") for kind in ("html", "json")}
-    assert expected | {"drift.json"} <= artifacts(chain.shifted.run_id)
+    parts = ("inputs", "predictions", "quality")
+    expected = {f"drift-{part}.{kind}" for part in parts for kind in ("html", "json")}
+    assert expected | {"drift.json", "drift.html", "drift-features.json"} <= artifacts(chain.shifted.run_id)
 
 
 def test_a_drift_run_carries_share_and_prediction_as_metrics(chain: Chain) -> None:
     metrics = MlflowClient().get_run(chain.shifted.run_id).data.metrics
     assert metrics["drift.share"] == pytest.approx(chain.shifted.share)
     assert metrics["prediction_drift"] == pytest.approx(chain.shifted.prediction)
+    assert (metrics["drift.alarm"], metrics["drift.statistic"]) == (1, pytest.approx(chain.shifted.statistic))
+    assert metrics["drift.standardised.sentiment_label"] > metrics["drift.threshold"]
+    assert 0 < metrics["drift.weighted"] <= 1
 
 
 def test_the_training_table_itself_has_not_drifted(chain: Chain) -> None:
     assert (chain.same.share, dict(chain.same.drifted)) == (0.0, {})
+    assert (chain.same.alarm, chain.same.statistic) == (False, 0.0)
 
 
 def test_a_frame_compared_with_itself_moves_in_no_column(chain: Chain) -> None:

@@ -10,7 +10,12 @@ import streamlit as st
 from spanishgas.dashboard import frame, tracking
 from spanishgas.training.experiment import load_policy
 
-REPORTS = {"the model's inputs": "drift-inputs.html", "the predictions": "drift-predictions.html"}
+REPORTS = {
+    "first page": "drift.html",
+    "the model's inputs": "drift-inputs.html",
+    "the predictions": "drift-predictions.html",
+    "data quality": "drift-quality.html",
+}
 
 
 def show() -> None:
@@ -31,7 +36,7 @@ def show() -> None:
         st.subheader("What moved")
         effects = tracking.effects(run)
         st.altair_chart(bars(effects.head(20)))
-        name = st.radio("Evidently's report on", ["none", *REPORTS], horizontal=True)
+        name = st.radio("Report on", ["none", *REPORTS], horizontal=True)
         if name in REPORTS:
             # As data it has an origin of its own: its scripts cannot reach into the dashboard.
             held = base64.b64encode(tracking.artefact(run, REPORTS[str(name)])).decode()

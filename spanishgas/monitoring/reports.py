@@ -1,0 +1,89 @@
+"""Evidently's reports on two tables: data drift by effect size, and a summary of the data's quality.
+
+Evidently holds a few copies of what it reads, so above MOST_ROWS a table is sampled by a hash of its row labels: the
+same customers each time, whatever their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from spanishgas.errors import DataError
+from spanishgas.training.matrix import is_text
+
+if TYPE_CHECKING:
+    from evidently import Dataset
+    from evidently.core.report import Snapshot as Evaluated
+
+MOST_ROWS = 50_000
+
+
+def compare(
+    reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str], min_effect: float
+) -> Evaluated:
+    """The drift report over the columns of `kinds`: effect sizes, not p-values, decide.
+
+    Numbers: Wasserstein distance in standard deviations of the reference; categories: Jensen-Shannon distance.
+    """
+    from evidently import Report
+    from evidently.presets import DataDriftPreset
+
+    preset = DataDriftPreset(
+        num_method="wasserstein",
+        num_threshold=min_effect,
+        cat_method="jensenshannon",
+        cat_threshold=min_effect,
+    )
+    before, now = _datasets(reference, current, kinds)
+    return Report([preset]).run(current_data=now, reference_data=before)
+
+
+def summarise(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str]) -> Evaluated:
+    """The data summary of the columns of `kinds`: counts, ranges, missing values, the commonest values."""
+    from evidently import Report
+    from evidently.presets import DataSummaryPreset
+
+    before, now = _datasets(reference, current, kinds)
+    return Report([DataSummaryPreset()]).run(current_data=now, reference_data=before)
+
+
+def sampled(frame: pd.DataFrame, most: int = MOST_ROWS) -> pd.DataFrame:
+    """`frame`, or the `most` rows of it whose labels hash lowest."""
+    if len(frame) <= most:
+        return frame
+    hashed = pd.util.hash_array(frame.index.to_numpy())
+    return frame.iloc[hashed.argsort(kind="stable")[:most]]
+
+
+def _datasets(
+    reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str]
+) -> tuple[Dataset, Dataset]:
+    from evidently import DataDefinition, Dataset
+
+    texts = [c for c, kind in kinds.items() if is_text(kind)]
+    numbers = [c for c in kinds if c not in texts and reference[c].notna().any() and current[c].notna().any()]
+    definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
+
+    def typed(frame: pd.DataFrame) -> Dataset:
+        rows = sampled(frame)
+        columns = rows[numbers].astype("float64").join(rows[texts].astype(object).fillna("missing"))
+        return Dataset.from_pandas(columns.reset_index(drop=True), data_definition=definition)
+
+    return typed(reference), typed(current)
+
+
+def effects(report: Evaluated) -> dict[str, float]:
+    """Effect size per column, read from a drift report."""
+    found = {}
+    for metric in report.dict()["metrics"]:
+        column = metric.get("config", {}).get("column")
+        if column is not None:
+            found[str(column)] = float(metric["value"])
+    if not found:
+        raise DataError(
+            "the drift report names no column: its format changed, or no column could be compared"
+        )
+    return found
