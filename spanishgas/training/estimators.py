@@ -1,8 +1,8 @@
 """The three estimators behind one interface: logistic regression, random forest and XGBoost.
 
-All give a margin (log odds) by `decision_function`, which is the scale that Platt's calibration is defined on. Three
-parameters are the project's own and mean the same everywhere: class_weight (none or balanced), categories (one_hot or
-native) and penalty (l2 or elasticnet).
+All give a margin (log odds) by `decision_function`, which is the scale that Platt's calibration is defined on. Four
+parameters are the project's own: class_weight (none or balanced), categories (one_hot or native), penalty (l2 or
+elasticnet), and limit, which says what ends a forest's trees (depth or leaves).
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def estimator(
                 given |= {"enable_categorical": True, "feature_types": list(types or [])}
             return BoostedTrees(**given, random_state=seed, n_jobs=jobs)
         case ModelKind.FOREST:
+            given.pop("limit", None)  # it is told by which of max_depth and max_leaf_nodes is given
             return Forest(**given, class_weight=weight, random_state=seed, n_jobs=jobs)
         case ModelKind.LOGISTIC:
             if given.pop("penalty", "l2") == "elasticnet":

@@ -33,8 +33,9 @@ Labels = NDArray[np.int64]
 
 
 def kinds(features: Sequence[str]) -> dict[str, str]:
-    known = set(load_tiers().features())
-    return {f: str(load_tiers().kind(f)) if f in known else "numeric" for f in features}
+    tiers = load_tiers()
+    known = set(tiers.features())
+    return {f: str(tiers.kind(f)) if f in known else "numeric" for f in features}
 
 
 def sides(frame: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -411,6 +411,21 @@ def test_a_margin_is_log_odds_of_the_estimators_probability(kind: ModelKind) -> 
     assert margin[inside] == pytest.approx(np.log(p[inside] / (1 - p[inside])), abs=1e-4)
 
 
+@pytest.mark.parametrize("limit", [{"max_depth": 2}, {"max_leaf_nodes": 5}])
+def test_a_forests_trees_end_at_their_depth_or_at_their_number_of_leaves(limit: dict[str, Value]) -> None:
+    training = training_of(ModelKind.FOREST)
+    params: dict[str, Value] = {
+        "n_estimators": 3,
+        "limit": "leaves" if "max_leaf_nodes" in limit else "depth",
+    }
+    trees = training.unfitted({**params, **limit}).fit(training.X, training.y)[-1].estimators_
+    if "max_depth" in limit:
+        assert max(tree.get_depth() for tree in trees) == 2
+    else:
+        assert max(tree.get_n_leaves() for tree in trees) == 5
+        assert max(tree.get_depth() for tree in trees) > 2
+
+
 def test_a_forest_of_one_mind_has_a_finite_margin_of_half_a_tree() -> None:
     X, y = np.array([[0.0], [1.0]] * 20), np.array([0, 1] * 20)
     margin = Forest(n_estimators=10, random_state=0).fit(X, y).decision_function(np.array([[0.0], [1.0]]))
