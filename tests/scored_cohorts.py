@@ -6,18 +6,23 @@ Labels are drawn from the model's own probabilities, so it is calibrated on ever
 from __future__ import annotations
 
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import skops.io
 from numpy.typing import NDArray
 
 from spanishgas.evaluation.value import NO_OFFER, best_offer
 from spanishgas.lake import Lake, Snapshot
+from spanishgas.training.artefact import FILE
+from spanishgas.training.calibration import fit_final
 from spanishgas.training.experiment import ModelKind, load_policy
-from spanishgas.training.matrix import in_holdout
-from spanishgas.training.model import PROBABILITY
-from tests.churn_models import artefact_of, churn_model
+from spanishgas.training.fitting import Training
+from spanishgas.training.matrix import in_holdout, labelled, matrix
+from spanishgas.training.model import PROBABILITY, ChurnModel
+from tests.churn_models import churn_model
 from tests.dashboard_lake import publish
 from tests.gold_frames import gold_frame, publish_gold
 from tests.versions import add_version
@@ -42,10 +47,24 @@ def reference(lake: Lake, as_of: date = DAY) -> Snapshot:
     return publish_gold(lake, frame, as_of)
 
 
-def version_of(kind: ModelKind, trained: Snapshot, folder: Path) -> str:
+def version_of(model: ChurnModel, trained: Snapshot, folder: Path) -> str:
     """A version with a model; gives its number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    skops.io.dump(model, folder / FILE)
     tags = {"data.digest": trained.manifest.digest, "data.as_of": trained.manifest.as_of.isoformat()}
-    return add_version(0.75, artefact_of(kind, folder).as_uri(), **tags)
+    return add_version(0.75, folder.as_uri(), **tags)
+
+
+@cache
+def poor_model() -> ChurnModel:
+    """A model that sees nothing of why these customers leave."""
+    gold = labelled(gold_frame(400, seed=3))
+    kinds = dict.fromkeys(("std_margin", "tenure_months"), "numeric")
+    y = gold["churn"].to_numpy(dtype="int64")
+    training = Training(
+        matrix(gold, list(kinds), kinds), y, list(kinds), kinds, ModelKind.LOGISTIC, folds=3, seed=1
+    )
+    return fit_final(training, {"C": 1.0, "max_iter": 1000}, 0.3, load_policy())
 
 
 def score(lake: Lake, number: str, as_of: date = LATER) -> pd.DataFrame:

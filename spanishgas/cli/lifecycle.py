@@ -79,8 +79,9 @@ def history(
     from spanishgas.progress import show
 
     tracked()
-    record = moves.read()
-    typer.echo(moves.as_json(record)) if as_json else show(moves.as_markdown(record))
+    record, probation = moves.read(), moves.probations()
+    told = moves.as_json if as_json else moves.as_markdown
+    (typer.echo if as_json else show)(told(record, probation))
 
 
 def reconcile(

@@ -81,6 +81,6 @@ def outcomes(
     known, day, home = path(file) or path(labels), given(as_of), Lake(lake)
     when = day_of(day, "--as_of") if day else None
     found = measured(known, when, lake=home) if known else estimate(when, lake=home)
-    for line in found.findings:
+    for line in [*found.findings, *found.probation]:
         typer.echo(line)
     typer.echo(f"outcomes of version {found.version} as of {found.as_of} in run {found.run_id}")

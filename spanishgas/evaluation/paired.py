@@ -14,7 +14,7 @@ RESAMPLES, BATCH, LEVEL = 1000, 100, 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better (positive) or worse one model is than another, with its 95 % interval."""
+    """How much better (positive) or worse one model is than another, with its interval (95 % unless said)."""
 
     value: float
     low: float
@@ -29,19 +29,29 @@ class Predictions:
     value: Array
 
 
-def differences(y: Labels, ours: Predictions, theirs: Predictions, seed: int) -> dict[str, Difference]:
+def differences(
+    y: Labels,
+    ours: Predictions,
+    theirs: Predictions,
+    seed: int,
+    *,
+    counts: Array | None = None,
+    level: float = LEVEL,
+) -> dict[str, Difference]:
     """Ours less theirs: `average_precision`, and `value_eur` summed over the customers.
 
-    Percentile bootstrap over customers within classes; each draw judges both models on the same customers.
+    Percentile bootstrap over customers within classes; each draw judges both models on the same customers. `counts` is
+    how many customers each of them stands for (1 if None), `level` that of the intervals.
     """
     rng = np.random.default_rng(seed)
     by = {"average_precision": list[Array](), "value_eur": list[Array]()}
     for draws in [None, *[BATCH] * (RESAMPLES // BATCH)]:
         weights = np.ones((1, len(y))) if draws is None else _draw(y, draws, rng)
+        weights = weights if counts is None else weights * counts
         ranked = [average_precisions(weights * y, weights, p.probability) for p in (ours, theirs)]
         by["average_precision"].append(ranked[0] - ranked[1])
         by["value_eur"].append(weights @ (ours.value - theirs.value))
-    return {name: _difference(np.concatenate(found)) for name, found in by.items()}
+    return {name: _difference(np.concatenate(found), level) for name, found in by.items()}
 
 
 def _draw(y: Labels, draws: int, rng: np.random.Generator) -> Array:
@@ -53,9 +63,9 @@ def _draw(y: Labels, draws: int, rng: np.random.Generator) -> Array:
     return weights
 
 
-def _difference(found: Array) -> Difference:
+def _difference(found: Array, level: float) -> Difference:
     """The first entry is the customers as they are, the others are draws."""
-    low, high = np.percentile(found[1:], [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    low, high = np.percentile(found[1:], [50 * (1 - level), 50 * (1 + level)])
     return Difference(float(found[0]), float(low), float(high))
 
 

@@ -7,7 +7,7 @@ elsewhere (in the UI, by another client) leaves no trace in MLflow: it is writte
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -15,7 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel, ConfigDict
 
+from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle.standing import PROBATION
 from spanishgas.settings import settings
 
 PREFIX = "move."
@@ -112,6 +114,12 @@ class Record(BaseModel):
             at=now(),
         )
 
+    @property
+    def arrival(self) -> Move | None:
+        """The move that made the champion what it is, unless it came back by a rollback."""
+        moves = [m for m in self.done if m.how is not How.CONFIRMED]
+        return moves[-1] if moves and moves[-1].how is not How.ROLLED_BACK and moves[-1].version else None
+
     def before(self, version: str, usable: Collection[str]) -> str | None:
         """The champion before `version` became it, passing over those not `usable`; None if the record names none."""
         seen = {version}
@@ -155,26 +163,42 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def as_json(record: Record) -> str:
+def probations() -> dict[str, str]:
+    """How versions that were champion fare on probation, in words, by number."""
+    return {str(v.version): v.tags[PROBATION] for v in registry.versions() if PROBATION in v.tags}
+
+
+def as_json(record: Record, probation: Mapping[str, str] | None = None) -> str:
     """The history as JSON, oldest first, with a move that nobody has written down yet."""
-    return json.dumps([m.model_dump(mode="json") for m in _all(record)], indent=1)
+    told = _told(record, probation or {})
+    return json.dumps([m.model_dump(mode="json") | told.get(m.number, {}) for m in _all(record)], indent=1)
 
 
-def as_markdown(record: Record) -> str:
+def as_markdown(record: Record, probation: Mapping[str, str] | None = None) -> str:
     """The history as a table, oldest first, with a move that nobody has written down yet."""
     lines = [
         "| move | when (UTC) | what | champion | replaced | by | why | verdict |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    told = _told(record, probation or {})
     for m in _all(record):
         what = m.how if m.state is State.DONE else f"{m.how} ({m.state})"
-        why = m.reason + (f" [override: {m.override}]" if m.override else "")
+        beside = ({"override": m.override} if m.override else {}) | told.get(m.number, {})
+        why = m.reason + "".join(f" [{name}: {words}]" for name, words in beside.items())
         when = m.at.removesuffix("+00:00").replace("T", " ")
         cells = [m.number, when, what, m.version or "none", m.replaced or "none", m.by, why]
         lines.append(
             f"| {' | '.join(str(c).replace('|', '/') for c in cells)} | {(m.verdict or 'none')[:12]} |"
         )
     return "\n".join(lines) if record.moves or record.unseen else "No champion was ever named."
+
+
+def _told(record: Record, probation: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    """By number of a move: the newest that made a version champion tells how it fares."""
+    arrivals = {
+        m.version: m.number for m in _all(record) if m.how in (How.PROMOTED, How.ELSEWHERE) and m.version
+    }
+    return {number: {PROBATION: probation[v]} for v, number in arrivals.items() if v in probation}
 
 
 def _all(record: Record) -> list[Move]:

@@ -62,14 +62,21 @@ def promote(which: str, reason: str, override: str | None = None) -> ModelVersio
     return registry.resolve(number)
 
 
-def rollback(reason: str) -> Move:
-    """Make the champion before this one champion again, and mark this one; TrackingError where none is on record."""
+def rollback(reason: str, *, of: str | None = None) -> Move:
+    """Make the champion before this one champion again, and mark this one; TrackingError where none is on record.
+
+    With `of`, only if that version is champion still.
+    """
     _said(reason)
     registry.resolve(Alias.CHAMPION)
     with _turn() as own:
         record = settle()
         bad = record.champion
-        back = record.before(bad, _usable()) if bad else None
+        back = way_back(record)
+        if of not in (None, bad):
+            raise TrackingError(
+                f"version {of} is no longer champion, version {bad} is: nothing was rolled back"
+            )
         if bad is None or back is None:
             raise TrackingError(
                 "there is no previous champion to roll back to: the history names none before version "
@@ -87,6 +94,11 @@ def rollback(reason: str) -> Move:
         )
         _carry_out(own, move, f"back to version {back}")
     return move
+
+
+def way_back(record: Record) -> str | None:
+    """Where a rollback would go."""
+    return record.before(record.champion, _usable()) if record.champion else None
 
 
 def approve(which: str, reason: str) -> ModelVersion:

@@ -13,6 +13,8 @@ from spanishgas.lifecycle import runs
 
 VERDICT, DIGEST, WORDS = "gate", "gate.digest", "gate.words"
 OVERRIDE, ROLLED_BACK, APPROVED = "gate.override", "rolled_back", "approved"
+PROBATION = "probation"
+"""How a champion fares beside the one before it, in words."""
 PASSED, REFUSED = "passed", "refused"
 
 

@@ -67,6 +67,8 @@ class Estimated:
     as_of: date
     version: str
     findings: Sequence[str]
+    probation: Sequence[str] = ()
+    """Nothing: without labels nobody is judged."""
 
 
 def estimate(as_of: date | None = None, *, lake: Lake) -> Estimated:

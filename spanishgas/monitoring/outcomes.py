@@ -9,7 +9,7 @@ The rows go to the lake; the run gets figures with intervals and a sentence per 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from spanishgas.monitoring.cohort import Cohort, Figures, Uplift
 from spanishgas.monitoring.concept import Concept, Scored, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.monitoring.labels import ID, LABEL, WHEN, known_only, read_labels
+from spanishgas.monitoring.probation import probation
 from spanishgas.training.experiment import Policy, as_data, load_policy
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
@@ -50,6 +51,8 @@ class Outcomes:
     findings: Sequence[str]
     concept_drift: bool | None
     """None where there were too few customers to test it."""
+    probation: Sequence[str] = ()
+    """What the labels say of a new champion beside the one before it, and what follows."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,7 @@ def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
 
     - The file is all that is known of that cohort: another one replaces it as the current `outcomes` table.
     - The same labels, tables, policy and code give the run that is there already.
+    - A champion on probation is judged by them too, and rolled back if the policy says so.
     - Raises what `read_labels` and `known_only` raise.
     """
     policy, labels, tables = load_policy(), read_labels(file), Tables.of(lake, as_of)
@@ -107,22 +111,29 @@ def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
     rows, strangers = known_only(labels, scored[ID], day)
     version = str(scored["model_version"].iloc[0])
     said = rows.sort_values(ID).astype(str).to_csv(index=False)
-    fingerprint = code.fingerprint("outcomes", said, tables.digests, as_data(policy), code.digest(*_PARTS))
-    current = lake.find("outcomes", day)
-    known = runs.find({"stage": "outcomes", "fingerprint": fingerprint})
-    if known and current and current.manifest.fingerprint == fingerprint:
-        return _found(known[0].info.run_id)
-    title = f"outcomes as of {day}: {len(rows):,} labels"
-    tags = {"fingerprint": fingerprint, "as_of": day, "version": version}
-    with runs.stage("outcomes", title, params={"version": version, "as_of": day}, tags=tags) as run:
-        run.read(tables.scores, "scores")
-        cohort = tables.cohort(rows, policy)
-        published = _publish(run, cohort, tables, fingerprint, lake)
-        found = _Study.of(cohort, registry.resolve(version), policy, lake)
-        coverage = sentences.coverage(labels, len(rows), len(strangers), tables.scores.manifest.rows)
-        summary = found.log(run, [*coverage, *found.sentences(day)])
-        run.log(tags={"outcomes": published.uri, "outcomes.digest": published.manifest.digest})
-    return _outcomes(run.run_id, summary)
+    rules = [
+        as_data(policy.holdout),
+        as_data(policy.offers),
+        policy.risk_tiers,
+        policy.drift.false_alarm_rate,
+    ]
+    fingerprint = code.fingerprint("outcomes", said, tables.digests, rules, code.digest(*_PARTS))
+    cohort = tables.cohort(rows, policy)
+    held, known = lake.find("outcomes", day), runs.find({"stage": "outcomes", "fingerprint": fingerprint})
+    if known and held and held.manifest.fingerprint == fingerprint:
+        found = _found(known[0].info.run_id)
+    else:
+        title = f"outcomes as of {day}: {len(rows):,} labels"
+        tags = {"fingerprint": fingerprint, "as_of": day, "version": version}
+        with runs.stage("outcomes", title, params={"version": version, "as_of": day}, tags=tags) as run:
+            run.read(tables.scores, "scores")
+            held = _publish(run, cohort, tables, fingerprint, lake)
+            study = _Study.of(cohort, registry.resolve(version), policy, lake)
+            coverage = sentences.coverage(labels, len(rows), len(strangers), tables.scores.manifest.rows)
+            summary = study.log(run, [*coverage, *study.sentences(day)])
+            run.log(tags={"outcomes": held.uri, "outcomes.digest": held.manifest.digest})
+        found = _outcomes(run.run_id, summary)
+    return replace(found, probation=probation(day, held, tables.gold, cohort, policy, lake))
 
 
 def _publish(run: runs.StageRun, cohort: Cohort, tables: Tables, fingerprint: str, lake: Lake) -> Snapshot:

@@ -23,6 +23,7 @@ from spanishgas.contracts import check
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import reconcile, registry, runs
+from spanishgas.lifecycle.seen import trained_on
 from spanishgas.scoring import transform
 from spanishgas.scoring.local import LocalTransform
 from spanishgas.scoring.payload import ID, inputs
@@ -32,8 +33,6 @@ from spanishgas.scoring.shards import Shards
 from spanishgas.scoring.transform import Progress, Task
 from spanishgas.settings import settings
 from spanishgas.training import artefact
-from spanishgas.training.experiment import load_policy
-from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 
 MARGIN = "avg_monthly_margin"
@@ -99,7 +98,7 @@ def score(
         run.read(gold, "scoring")
         task = _task(version, gold, given)
         reconciled = Reconciled(task.shards, [MARGIN])
-        writer = _Writer(version, gold, training_side(version, lake))
+        writer = _Writer(version, gold, trained_on(version, lake))
 
         def write(folder: Path) -> None:
             for answer, beside in reconciled.pairs(at_work.answers(task, progress)):
@@ -154,13 +153,6 @@ def _task(version: ModelVersion, gold: Snapshot, given: Transform) -> Task:
             "code": code.commit(),
         },
     )
-
-
-def training_side(version: ModelVersion, lake: Lake) -> set[str]:
-    """Ids of the customers on the training side of the version's own table."""
-    trained = lake.at(version.tags["data.digest"], "gold_master").pandas([ID, "churn"])
-    ids = trained[ID][trained["churn"].notna()]
-    return set(ids[~in_holdout(ids, load_policy().holdout)])
 
 
 class _Writer:

@@ -233,6 +233,25 @@ class Promotion(Strict):
     """Users of whom one must approve a version first; nobody need where it is empty."""
 
 
+class Remedy(StrEnum):
+    """What follows where a new champion turns out worse than the one before."""
+
+    PROPOSE = "propose"
+    ROLLBACK = "rollback"
+
+
+class Probation(Strict):
+    """How long a new champion is held against the one before it, by the labels of newer cohorts."""
+
+    cohorts: int = Field(3, ge=1)
+    """Cohorts of labels after which it has passed; each gets its share of the chance of error."""
+    days: int | None = Field(None, ge=1)
+    """Between its training's as-of date and a cohort's, beyond which that cohort no longer counts."""
+    action: Remedy = Remedy.PROPOSE
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """With which one that is as good as the one before stays, over all cohorts."""
+
+
 class Offer(Strict):
     """A retention offer: paid when taken; `uplift` is by how much it lowers the probability of churn."""
 
@@ -311,6 +330,7 @@ class Policy(Strict):
     risk_tiers: dict[str, float]
     gate: GateLimits
     promotion: Promotion = Promotion()
+    probation: Probation = Probation()
     offers: Offers
     drift: DriftLimits
     waivers: list[Waiver] = []

@@ -29,6 +29,7 @@ from spanishgas.monitoring.labels import known_only, read_labels
 from spanishgas.monitoring.outcomes import Outcomes, outcomes
 from spanishgas.training.experiment import ModelKind, load_policy
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
+from tests.churn_models import churn_model
 from tests.dashboard_lake import publish
 from tests.labels import customers
 from tests.scored_cohorts import LATER, drawn, reference, score, version_of, write_labels
@@ -323,7 +324,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with own_store(root), own_model("outcomes"):
         lake = Lake(root / "lake")
         trained = reference(lake)
-        version = version_of(ModelKind.LOGISTIC, trained, root / "model")
+        version = version_of(churn_model(ModelKind.LOGISTIC), trained, root / "model")
         scored = score(lake, version)
         y = drawn(scored[PROBABILITY].to_numpy(), 11)
         file = write_labels(scored, y, root / "labels.csv")

@@ -1,0 +1,208 @@
+"""Probation: a new champion beside the one before it, on customers that neither learned from, by newer labels.
+
+    labels of a cohort newer than its training -> both score the same gold rows -> paired intervals -> worse? -> policy
+
+A difference counts where the whole interval lies below zero, of average precision or of value. The policy's chance of
+error is shared between the cohorts and halved between the two, so a champion as good as the one before it stays with
+the policy's confidence (Bonferroni). Customers who got an offer are left out: offers follow the champion's scores, so
+their outcomes speak against it; controls stand for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+
+import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.tracking import MlflowClient
+from pydantic import BaseModel
+
+from spanishgas.errors import LakeError
+from spanishgas.evaluation.metrics import Array, Labels
+from spanishgas.evaluation.paired import Difference, differences
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle import promotion, registry, runs
+from spanishgas.lifecycle.evidence import predictions
+from spanishgas.lifecycle.seen import trained_on
+from spanishgas.lifecycle.standing import PROBATION
+from spanishgas.monitoring.cohort import Cohort
+from spanishgas.training.experiment import Policy, Probation, Remedy
+
+KEPT = "probation.cohorts"
+"""Tag of a version that holds its `Record`."""
+FEWEST = 10
+"""Churners, and stayers, from which two versions are compared."""
+SEED = 0
+NAMES = {"average_precision": "average precision", "value_eur": "value in EUR"}
+
+
+class Judgement(BaseModel):
+    """What one cohort's labels said."""
+
+    digest: str
+    """Of the cohort's outcomes table."""
+    move: int
+    """Number of the move that had made the version champion."""
+    worse: bool
+    words: str
+
+
+class Record(BaseModel):
+    """Judgements by as-of date."""
+
+    cohorts: dict[str, Judgement] = {}
+
+    def of(self, move: int) -> list[Judgement]:
+        """Those since a move."""
+        return [one for one in self.cohorts.values() if one.move == move]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A champion on probation, and the version before it."""
+
+    champion: ModelVersion
+    previous: str
+    move: int
+    record: Record
+    rules: Probation
+
+    @classmethod
+    def running(cls, policy: Policy) -> Trial | None:
+        """The trial of the champion; None where there is no way back from it, or it came back by a rollback."""
+        moves = promotion.seen()
+        previous, arrival = promotion.way_back(moves), moves.arrival
+        if previous is None or arrival is None or moves.champion is None:
+            return None
+        version = registry.resolve(moves.champion)
+        record = Record.model_validate_json(version.tags.get(KEPT, "{}"))
+        return cls(version, previous, arrival.number, record, policy.probation)
+
+    @property
+    def number(self) -> str:
+        """Of the champion."""
+        return str(self.champion.version)
+
+    @property
+    def worse(self) -> bool:
+        """Whether some cohort said that it is worse."""
+        return any(one.worse for one in self.record.of(self.move))
+
+    def takes(self, day: date, digest: str) -> bool:
+        """Whether a cohort is to be judged: newer than the training, in time, not judged with these labels yet."""
+        trained = self.champion.tags.get("data.as_of")
+        known = self.record.cohorts.get(day.isoformat())
+        if trained is None or self.worse or (known and (known.digest == digest or known.move != self.move)):
+            return False
+        age = (day - date.fromisoformat(trained)).days
+        room = known is not None or len(self.record.of(self.move)) < self.rules.cohorts
+        return room and 0 < age <= (self.rules.days or age)
+
+    @property
+    def level(self) -> float:
+        """Of the intervals of one cohort."""
+        return 1 - (1 - self.rules.confidence) / self.rules.cohorts
+
+    def judged(self, day: date, judgement: Judgement) -> Trial:
+        """With one more judgement, written to the version's tags."""
+        record = Record(cohorts=self.record.cohorts | {day.isoformat(): judgement})
+        trial = Trial(self.champion, self.previous, self.move, record, self.rules)
+        client, name = MlflowClient(), self.champion.name
+        client.set_model_version_tag(name, self.number, KEPT, record.model_dump_json())
+        client.set_model_version_tag(name, self.number, PROBATION, trial.words(judgement))
+        return trial
+
+    def words(self, last: Judgement) -> str:
+        """How far the probation is."""
+        count = len(self.record.of(self.move))
+        state = "worse" if self.worse else "passed" if count >= self.rules.cohorts else "on"
+        return f"{state}, {count} of {self.rules.cohorts} cohorts; {last.words}"
+
+
+def probation(
+    day: date, outcomes: Snapshot, gold: Snapshot, cohort: Cohort, policy: Policy, lake: Lake
+) -> list[str]:
+    """Judge the champion by one more cohort where its probation asks for it, and do what the policy says.
+
+    A sentence or two if there is something to tell. What was judged is not judged again; a rollback that a kill
+    prevented is made by the next call.
+    """
+    trial = Trial.running(policy)
+    if trial is None:
+        return []
+    told: list[str] = []
+    if trial.takes(day, outcomes.manifest.digest):
+        try:
+            trial, told = _judge(trial, day, outcomes, gold, cohort, policy, lake)
+        except LakeError as fault:
+            return [f"The probation of version {trial.number} cannot be judged: {fault}."]
+    return told + (_remedy(trial) if trial.worse else [])
+
+
+def _judge(
+    trial: Trial, day: date, outcomes: Snapshot, gold: Snapshot, cohort: Cohort, policy: Policy, lake: Lake
+) -> tuple[Trial, list[str]]:
+    before = registry.resolve(trial.previous)
+    seen = trained_on(trial.champion, lake) | trained_on(before, lake)
+    fresh = cohort.where(~cohort.rows["customer_id"].isin(seen))
+    fair = fresh.untreated
+    y = fair.rows["churn"].to_numpy(dtype="int64")
+    who = f"version {trial.number} and version {trial.previous}"
+    if min(y.sum(), len(y) - y.sum()) < FEWEST or not fresh.replaceable:
+        return trial, [
+            f"The probation of version {trial.number} waits: of the customers that neither {who} learned from and that "
+            f"got no offer, {int(y.sum()):,} of {len(y):,} left, too few or without controls to judge by."
+        ]
+    rows = gold.pandas().set_index("customer_id").loc[fair.rows["customer_id"]].reset_index()
+    found = _compare(trial, rows, y, fair.weights, policy)
+    worse = any(one.high < 0 for one in found.values())
+    listed = ", ".join(f"{NAMES[name]} {_words(one)}" for name, one in found.items())
+    judgement = Judgement(
+        digest=outcomes.manifest.digest,
+        move=trial.move,
+        worse=worse,
+        words=f"as of {day} against version {trial.previous}: {listed}",
+    )
+    _log(trial, day, judgement, found, len(y))
+    trial = trial.judged(day, judgement)
+    return trial, [f"Probation of version {trial.number}: {trial.words(judgement)}."]
+
+
+def _compare(
+    trial: Trial, rows: pd.DataFrame, y: Labels, counts: Array, policy: Policy
+) -> Mapping[str, Difference]:
+    ours, theirs = (
+        predictions(registry.load(number).model, rows, y, policy) for number in (trial.number, trial.previous)
+    )
+    return differences(y, ours, theirs, SEED, counts=counts, level=trial.level)
+
+
+def _words(one: Difference) -> str:
+    form = "+,.0f" if abs(one.value) >= 10 else "+.3f"
+    return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
+
+
+def _log(trial: Trial, day: date, judgement: Judgement, found: Mapping[str, Difference], rows: int) -> None:
+    title = f"probation of version {trial.number} as of {day}"
+    tags = {"as_of": day, "version": trial.number, "worse": "yes" if judgement.worse else "no"}
+    params = {"against": trial.previous, "level": trial.level}
+    with runs.stage("probation", title, params=params, tags=tags) as run:
+        metrics = {"probation.rows": float(rows)}
+        for name, one in found.items():
+            metrics |= {f"probation.{name}": one.value}
+            metrics |= {f"probation.{name}.low": one.low, f"probation.{name}.high": one.high}
+        run.log(metrics=metrics)
+        run.describe(judgement.words)
+
+
+def _remedy(trial: Trial) -> list[str]:
+    reason = next(one.words for one in trial.record.of(trial.move) if one.worse)
+    if trial.rules.action is Remedy.PROPOSE:
+        return [
+            f"Version {trial.number} is worse than the champion before it. To go back: "
+            f'spanishgas rollback --reason "probation, {reason}"'
+        ]
+    move = promotion.rollback(f"probation, {reason}", of=trial.number)
+    return [f"Rolled back to version {move.version}. To score with it: spanishgas score"]
