@@ -1,6 +1,7 @@
 """Concept drift: whether customers with the same score leave as often as they did on the champion's holdout.
 
-Inputs may move without it (the scores move along) and it may come without any input moving: only labels show it. The
+Inputs may move without it (the scores move along) and it may come without any input moving: only labels show it. A
+model that is carried to customers unlike those it learned from is wrong about them, and that is found as well. The
 reference is the holdout that the verdict was made on, however well the model was calibrated there.
 
     common     logit P(churn) = g(score)                     g: straight between quantiles of the reference's scores

@@ -149,7 +149,7 @@ def _judge(
     fresh = cohort.where(~cohort.rows["customer_id"].isin(seen))
     fair = fresh.untreated
     y = fair.rows["churn"].to_numpy(dtype="int64")
-    who = f"version {trial.number} and version {trial.previous}"
+    who = f"version {trial.number} nor version {trial.previous}"
     if min(y.sum(), len(y) - y.sum()) < FEWEST or not fresh.replaceable:
         return trial, [
             f"The probation of version {trial.number} waits: of the customers that neither {who} learned from and that "

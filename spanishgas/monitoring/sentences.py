@@ -95,7 +95,10 @@ def concept(found: Concept | None) -> list[str]:
             f"No concept drift: of customers without an offer, {beside} (p = {p:.2g} over {len(found.p)} tests)."
         ]
     where = ", ".join("all scores" if name == OVERALL else name for name in found.where)
-    return [f"Concept drift: label given score has changed ({where}); {beside} (p = {p:.2g})."]
+    return [
+        f"Concept drift: label given score has changed ({where}); {beside} (p = {p:.2g}). Either the reasons to leave "
+        "changed, or inputs moved to where the model had little to learn from: the drift report tells."
+    ]
 
 
 def calibration(table: pd.DataFrame) -> list[str]:

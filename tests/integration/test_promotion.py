@@ -447,7 +447,9 @@ def test_killed_between_any_two_calls_the_next_command_completes_it_or_nothing_h
         completed, untouched = completed + begun, untouched + (not begun)
         if begun:
             assert registry.resolve(str(wanted)).tags["champion.at"] == record.done[-1].at
-            assert record.aliases.get("previous") == (second if wanted == first else first) or verb == "rollback"
+            assert (
+                record.aliases.get("previous") == (second if wanted == first else first) or verb == "rollback"
+            )
             assert (ROLLED_BACK in registry.resolve(second).tags) == (verb == "rollback")
             assert (OVERRIDE in registry.resolve(second).tags) == (verb == "override")
             scorable("champion")
