@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from spanishgas.errors import DataError
@@ -16,6 +17,7 @@ from spanishgas.training.matrix import is_text
 
 if TYPE_CHECKING:
     from evidently import Dataset
+    from evidently.core.container import MetricContainer
     from evidently.core.report import Snapshot as Evaluated
 
 MOST_ROWS = 50_000
@@ -28,7 +30,6 @@ def compare(
 
     Numbers: Wasserstein distance in standard deviations of the reference; categories: Jensen-Shannon distance.
     """
-    from evidently import Report
     from evidently.presets import DataDriftPreset
 
     preset = DataDriftPreset(
@@ -37,17 +38,24 @@ def compare(
         cat_method="jensenshannon",
         cat_threshold=min_effect,
     )
-    before, now = _datasets(reference, current, kinds)
-    return Report([preset]).run(current_data=now, reference_data=before)
+    return _evaluated(preset, reference, current, kinds)
 
 
 def summarise(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str]) -> Evaluated:
     """The data summary of the columns of `kinds`: counts, ranges, missing values, the commonest values."""
-    from evidently import Report
     from evidently.presets import DataSummaryPreset
 
+    return _evaluated(DataSummaryPreset(), reference, current, kinds)
+
+
+def _evaluated(
+    preset: MetricContainer, reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str]
+) -> Evaluated:
+    from evidently import Report
+
     before, now = _datasets(reference, current, kinds)
-    return Report([DataSummaryPreset()]).run(current_data=now, reference_data=before)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a constant column is correlated with nothing
+        return Report([preset]).run(current_data=now, reference_data=before)
 
 
 def sampled(frame: pd.DataFrame, most: int = MOST_ROWS) -> pd.DataFrame:
