@@ -143,6 +143,7 @@ def _report(
     )
     run.text(page.html(judged, weighed, page.quality(divided, before, after, kinds), shown), PAGE)
     _log(run, found, weighed, evaluated)
+    run.log(metrics={"drift.rows": len(now)})
     return found
 
 

@@ -34,7 +34,7 @@ from spanishgas.lifecycle import compare as versions
 from spanishgas.lifecycle import evaluation, evidence, gate, history, promotion, registry, runs
 from spanishgas.lifecycle import reproduce as reproducing
 from spanishgas.lifecycle.evaluation import Evaluated
-from spanishgas.lifecycle.experiments import run_experiment, run_ladder, training_side, write_ladder
+from spanishgas.lifecycle.experiments import run_experiment, run_ladder, silent, training_side, write_ladder
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.reproduce import reproduce
 from spanishgas.lifecycle.standing import REFUSED, VERDICT
@@ -625,6 +625,22 @@ def test_the_training_table_itself_has_not_drifted(chain: Chain) -> None:
 def test_a_frame_compared_with_itself_moves_in_no_column(chain: Chain) -> None:
     frame, kinds = chain.gold.pandas(), chain.fitted[0].kinds
     assert set(effects(compare(frame, frame, kinds, 0.1)).values()) == {0.0}
+
+
+def test_watching_tells_of_the_alarm_once_and_one_window_alone_trains_nothing(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPANISHGAS_ALERT_FILE", str(tmp_path / "alerts.jsonl"))
+    said: list[str] = []
+    for _ in range(2):
+        found = pipeline.watched(None, "champion", lake=chain.lake, progress=silent, say=said.append)
+        assert found.run_id == chain.shifted.run_id
+    [line] = (tmp_path / "alerts.jsonl").read_text().splitlines()
+    assert json.loads(line)["moved"][0] == chain.shifted.reasons[0]
+    assert not re.search(r"C\d{5}", line)
+    run = MlflowClient().get_run(chain.shifted.run_id)
+    assert run.data.metrics["drift.rows"] == chain.later.manifest.rows
+    assert (said, run.data.tags.get("retrain")) == ([], None)
 
 
 def test_shifted_data_is_reported_as_drift(chain: Chain) -> None:

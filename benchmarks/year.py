@@ -1,0 +1,214 @@
+"""A year of a made-up utility, watched as policy.yaml says: what rings, what retrains, what labels show.
+
+    January to April      nothing changes but time
+    May to August         prices rise
+    September to December other customers leave than before, though all look the same: only labels can tell
+
+Each month the utility's extract is taken to gold, scored and watched, and the labels of two months ago come in. Each
+quarter's come as a labelled extract too, which a retrain can take. What it trains stays the challenger: a person would
+promote it, and ordinary change is on record for tables that begin where the first champion's does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from pathlib import Path
+from unittest import mock
+
+import mlflow
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from benchmarks import period_sums
+from spanishgas import pipeline
+from spanishgas.lake import Lake
+from spanishgas.lifecycle import promotion
+from spanishgas.lifecycle.data import etl
+from spanishgas.lifecycle.evaluation import evaluate
+from spanishgas.lifecycle.experiments import run_experiment, silent
+from spanishgas.lifecycle.registry import Alias
+from spanishgas.monitoring.estimate import estimate
+from spanishgas.monitoring.history import Window, as_markdown, windows
+from spanishgas.monitoring.loop import STARTED
+from spanishgas.monitoring.outcomes import outcomes
+from spanishgas.scoring.score import score
+from spanishgas.settings import PROJECT, settings
+from spanishgas.simulate import write_extract
+from spanishgas.training.experiment import ModelKind, load_policy
+
+BASE = date(2024, 12, 31)
+SHIFTS = ("none",) * 4 + ("prices",) * 4 + ("concept",) * 4
+LATE = 2
+"""Months until a month's labels are known."""
+SEED, TRIALS = 7, 4
+AUTOMATIC = "automatic: true"
+PICTURE = PROJECT / "docs" / "images" / "monitoring-year.png"
+NAMES = {"none": "nothing but time", "prices": "prices rise", "concept": "others leave"}
+
+
+def month_end(number: int) -> date:
+    """Last day of the month `number` (0 to 12) months after December 2024."""
+    return date(2025 + number // 12, number % 12 + 1, 1) - timedelta(days=1)
+
+
+class Utility:
+    """Extracts, and labels that are held back until they are known."""
+
+    def __init__(self, root: Path, customers: int, seed: int) -> None:
+        self.lake, self._labels = Lake(root / "lake"), root / "labels"
+        self._customers, self._seed = customers, seed
+        self._labels.mkdir()
+
+    def labels(self, as_of: date) -> Path:
+        """The file of a month's labels."""
+        return self._labels / f"{as_of}.csv"
+
+    def extract(self, as_of: date, shift: str) -> None:
+        """A month's extract without its labels, taken to gold."""
+        with period_sums.drawn(as_of):
+            write_extract(
+                Path(self.lake.raw(as_of)),
+                customers=self._customers,
+                seed=self._seed,
+                as_of=as_of,
+                labelled=True,
+                shift=shift,
+            )
+        shutil.move(Path(self.lake.raw(as_of)) / "churn_label.csv", self.labels(as_of))
+        self.gold(as_of)
+
+    def label(self, as_of: date) -> None:
+        """The same extract again with its labels."""
+        shutil.copy(self.labels(as_of), Path(self.lake.raw(as_of)) / "churn_label.csv")
+        self.gold(as_of)
+
+    def gold(self, as_of: date) -> None:
+        """The tables of an extract."""
+        etl(self.lake.raw(as_of), lake=self.lake, as_of=as_of)
+
+
+def play(root: Path, customers: int, seed: int = SEED, say: Callable[[str], None] = print) -> list[Window]:
+    """Play the year in a lake in `root` and the tracking store that is set; gives its windows, oldest first."""
+    utility = Utility(root, customers, seed)
+    utility.extract(BASE, "none")
+    utility.label(BASE)
+    run_id = run_experiment("E5", ModelKind.XGBOOST, trials=TRIALS, lake=utility.lake, seed=seed)
+    evaluate(run_id, lake=utility.lake)
+    promotion.promote(Alias.CHALLENGER, "the first", "the year is about watching it, whatever its gate says")
+    for number, shift in enumerate(SHIFTS, start=1):
+        _labels_come(utility, number - LATE)
+        as_of = month_end(number)
+        utility.extract(as_of, shift)
+        score(Alias.CHAMPION, lake=utility.lake)
+        estimate(as_of, lake=utility.lake)
+        found = pipeline.watched(None, Alias.CHAMPION, lake=utility.lake, progress=silent, say=say)
+        say(f"{as_of} {shift}: {found.statistic:.2f} of {found.threshold:.2f}, version {found.version}")
+    for number in range(len(SHIFTS) - LATE + 1, len(SHIFTS) + 1):
+        _labels_come(utility, number)
+    return windows()
+
+
+def _labels_come(utility: Utility, number: int) -> None:
+    if number < 1:
+        return
+    as_of = month_end(number)
+    outcomes(utility.labels(as_of), as_of, lake=utility.lake)
+    if number % 3 == 0:
+        utility.label(as_of)
+
+
+@contextmanager
+def by_hand(root: Path) -> Iterator[None]:
+    """The project's policy, but that no machine promotes."""
+    before = settings().experiments
+    shutil.copytree(before, root / "experiments")
+    policy = root / "experiments" / "policy.yaml"
+    text = policy.read_text()
+    assert text.count(AUTOMATIC) == 1
+    policy.write_text(text.replace(AUTOMATIC, "automatic: false"))
+    with mock.patch.dict(os.environ, {"SPANISHGAS_EXPERIMENTS": str(root / "experiments")}):
+        _read_again()
+        yield
+    _read_again()
+
+
+def _read_again() -> None:
+    for cached in (settings, load_policy):
+        cached.cache_clear()
+
+
+@contextmanager
+def own_store(root: Path) -> Iterator[None]:
+    """A tracking store, studies and alerts in `root`."""
+    here = Path.cwd()
+    os.chdir(root)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # as the command line does
+    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+    try:
+        yield
+    finally:
+        os.chdir(here)
+
+
+def picture(found: list[Window]) -> Figure:
+    """Drift, its alarms and retrains, and average precision estimated and measured, month by month."""
+    figure = Figure(figsize=(9, 8), layout="constrained")
+    top, middle, bottom = figure.subplots(3, 1, sharex=True)
+    months = [f"{w.as_of:%b}" for w in found]
+    _line(top, months, [_over(w) for w in found], "inputs: statistic over threshold")
+    top.axhline(1, color="grey", linestyle=":")
+    rang = [(m, _over(w)) for m, w in zip(months, found, strict=True) if w.alarm]
+    top.plot([m for m, _ in rang], [v for _, v in rang], "o", color="tab:red", label="alarm")
+    top.set_yscale("log")
+    _line(middle, months, [w.prediction for w in found], "predictions: moved by (sd)")
+    _line(bottom, months, [w.measured for w in found], "average precision, measured")
+    bottom.plot(
+        months, [_or_nan(w.estimated) for w in found], "s--", color="tab:orange", label="estimated, no labels"
+    )
+    for axis in (top, middle, bottom):
+        _phases(axis)
+        for place, w in enumerate(found):
+            if w.retrain in STARTED:
+                axis.axvline(place, color="tab:green", label="retrain")
+        axis.legend(loc="upper left", fontsize="small")
+    return figure
+
+
+def _over(w: Window) -> float:
+    return _or_nan(w.statistic) / _or_nan(w.threshold)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _line(axis: Axes, months: list[str], values: list[float | None], name: str) -> None:
+    axis.plot(months, [_or_nan(v) for v in values], "o-", color="tab:blue", label=name)
+
+
+def _phases(axis: Axes) -> None:
+    for begin, shade in ((0, "white"), (4, "tab:orange"), (8, "tab:purple")):
+        axis.axvspan(begin - 0.5, begin + 3.5, color=shade, alpha=0.08)
+        axis.text(
+            begin - 0.4, 0.02, NAMES[SHIFTS[begin]], transform=axis.get_xaxis_transform(), fontsize="small"
+        )
+
+
+def run(quick: bool) -> None:
+    """Play the year, print its history and draw the picture; a quick one leaves the documentation's as it is."""
+    customers = 1_500 if quick else 3_000
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        with own_store(root), by_hand(root):
+            found = play(root, customers)
+    place = Path(tempfile.gettempdir()) / PICTURE.name if quick else PICTURE
+    picture(found).savefig(place, dpi=80)
+    print(as_markdown(found))
+    print(f"{customers:,} customers, {time.perf_counter() - began:.0f} s; drawn to {place}")
