@@ -79,6 +79,7 @@ def drift(root: Path, share: float) -> None:
     page.write_text(f"<p>Evidently on {share}</p>")
     with runs.stage("drift", f"drift of {share}", params={"version": "1"}) as run:
         metrics = {"drift.share": share, "prediction_drift": share / 2}
+        metrics |= {"drift.statistic": 10 * share, "drift.threshold": 5.0}
         run.log(metrics={**metrics, "drift.feature.margin": share, "drift.feature.tenure": 0.01})
         run.log(tags={"alarm": "yes" if share > 0.5 else "no"})
         run.file(page)

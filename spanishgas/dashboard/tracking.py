@@ -196,7 +196,7 @@ def moves() -> pd.DataFrame:
 
 
 def drifts(experiment: str) -> pd.DataFrame:
-    """Every drift report, oldest first: started, title, version, share, prediction, alarm, run."""
+    """Drift reports, oldest first: started, title, version, share, prediction, alarm, statistic, threshold, run."""
     held = _search(experiment, "tags.stage = 'drift' and attributes.status = 'FINISHED'", 1000)
     if not held:
         raise NothingYet.of("no drift report yet", "spanishgas drift")
@@ -208,6 +208,8 @@ def drifts(experiment: str) -> pd.DataFrame:
             "share": run.data.metrics.get("drift.share"),
             "prediction": run.data.metrics.get("prediction_drift"),
             "alarm": run.data.tags.get("alarm") == "yes",
+            "statistic": run.data.metrics.get("drift.statistic"),
+            "threshold": run.data.metrics.get("drift.threshold"),
             "run": run.info.run_id,
         }
         for run in reversed(held)

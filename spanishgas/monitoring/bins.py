@@ -65,7 +65,10 @@ def _numbers(reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
         return {"any": (0.0, float((~np.isnan(after)).mean()), "a value at all")}
     was, now = (_near(marks, len(x)) for x in (before, after) for marks in [_rank(x[~np.isnan(x)], known)])
     at = np.quantile(known, np.linspace(0, 1, MARKS + 1), method="inverted_cdf")
-    return {f"mark {k}": (was[k], now[k], f"a value near {at[k]:.4g}") for k in range(MARKS + 1)}
+    ends = {0: " or below", MARKS: " or above"}
+    return {
+        f"mark {k}": (was[k], now[k], f"a value near{ends.get(k, '')} {at[k]:.4g}") for k in range(MARKS + 1)
+    }
 
 
 def _rank(values: Floats, known: Floats) -> Floats:

@@ -99,6 +99,7 @@ def test_drift_reports_stand_in_time_and_say_which_was_an_alarm(experiment: str)
     found = tracking.drifts(experiment)
     assert list(found["alarm"]) == [False, True]
     assert list(found["share"]) == [0.1, 0.6]
+    assert list(found["statistic"] > found["threshold"]) == [False, True]
     effects = tracking.effects(found["run"].iloc[-1])
     assert list(effects["column"]) == ["margin", "tenure"]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import altair as alt
+import pandas as pd
 import streamlit as st
 
 from spanishgas.dashboard import frame, tracking
@@ -33,6 +34,11 @@ def show() -> None:
         left.metric("Alarm", "yes" if one["alarm"] else "no")
         middle.metric("Inputs that moved", f"{one['share']:.0%}")
         right.metric("Predictions moved by", f"{one['prediction']:.2f} sd")
+        if pd.notna(one["statistic"]):
+            limit = f"the alarm rings above {one['threshold']:.1f}"
+            st.caption(
+                f"The farthest input moved {one['statistic']:.1f} times its ordinary variation; {limit}."
+            )
         st.subheader("What moved")
         effects = tracking.effects(run)
         st.altair_chart(bars(effects.head(20)))
