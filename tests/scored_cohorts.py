@@ -5,7 +5,7 @@ Labels are drawn from the model's own probabilities, so it is calibrated on ever
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -109,6 +109,9 @@ def treated(scored: pd.DataFrame, margin: NDArray[np.float64], share: float = 0.
 
 
 def write_labels(scored: pd.DataFrame, y: NDArray[np.int64], file: Path) -> Path:
-    """A labels file as a utility would hand it in."""
-    pd.DataFrame({"customer_id": scored["customer_id"], "churn": y}).to_csv(file, index=False)
+    """A labels file as a utility would hand it in: those who left with the day."""
+    left = scored["as_of"].map(lambda day: day + timedelta(60)).where(y == 1, None)
+    pd.DataFrame({"customer_id": scored["customer_id"], "churn": y, "label_date": left}).to_csv(
+        file, index=False
+    )
     return file

@@ -39,6 +39,7 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.reproduce import reproduce
 from spanishgas.lifecycle.standing import REFUSED, VERDICT
 from spanishgas.monitoring.drift import Drift, drift
+from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.monitoring.reports import compare, effects
 from spanishgas.scoring.reasons import GENERIC
 from spanishgas.scoring.recommend import recommend
@@ -805,3 +806,18 @@ def test_a_million_customers_are_scored_part_by_part_and_each_is_there_once(chai
     scored = scores.pandas(["customer_id", PROBABILITY])
     assert set(scored["customer_id"]) == {f"C{i}" for i in range(100_000, 100_000 + million)}
     assert scored[PROBABILITY].between(0, 1).all()
+
+
+def test_labels_of_the_later_table_are_held_against_the_scores_that_were_made_of_it(chain: Chain) -> None:
+    scored = chain.scores.pandas()
+    leaves = np.random.default_rng(8).random(len(scored)) < scored[PROBABILITY]
+    file = chain.root / "labels.csv"
+    pd.DataFrame({"customer_id": scored["customer_id"], "churn": leaves.astype(int)}).to_csv(
+        file, index=False
+    )
+    found = outcomes(file, lake=chain.lake)
+    metrics = MlflowClient().get_run(found.run_id).data.metrics
+    assert (found.as_of, found.probation) == (LATER, [])
+    assert metrics["outcomes.unseen"] == (~scored["in_training"]).sum()
+    assert metrics["estimated.average_precision.low"] < metrics["outcomes.average_precision"]
+    assert metrics["uplift.controls"] == (chain.lake.current("treatments").pandas()["arm"] == "control").sum()

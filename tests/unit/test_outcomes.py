@@ -379,6 +379,18 @@ def test_other_reasons_to_leave_are_concept_drift(watched: Watched) -> None:
     assert run_of(found).data.metrics["concept.drift"] == 1
 
 
+def test_offers_that_keep_customers_are_no_concept_drift(watched: Watched) -> None:
+    log = watched.lake.current("treatments").pandas()
+    offered = watched.scored["customer_id"].isin(log["customer_id"][log["arm"] == "offer"]).to_numpy()
+    kept = np.where(offered, 0, watched.y)
+    found = outcomes(write_labels(watched.scored, kept, watched.root / "kept.csv"), lake=watched.lake)
+    metrics = run_of(found).data.metrics
+    assert found.concept_drift is False
+    assert metrics["uplift.avoided.low"] > 0
+    assert any("fewer left than of" in line and "which may be chance" not in line for line in found.findings)
+    assert metrics["outcomes.average_precision.high"] < metrics["outcomes.untreated.average_precision"]
+
+
 def test_rows_go_to_the_lake_none_to_mlflow_and_erasing_reaches_them(
     watched: Watched, tmp_path: Path
 ) -> None:
@@ -386,6 +398,7 @@ def test_rows_go_to_the_lake_none_to_mlflow_and_erasing_reaches_them(
     table = watched.lake.current("outcomes").pandas()
     assert len(table) == len(watched.scored)
     assert table["churn"].sum() == watched.y.sum()
+    assert table["label_date"].notna().equals(table["churn"].eq(1))
     kept = [
         file for file in (watched.root / "mlruns").rglob("*") if file.is_file() and found.run_id in str(file)
     ]

@@ -164,6 +164,17 @@ def test_without_the_table_that_one_learned_from_nobody_is_judged(shop: Shop) ->
     assert PROBATION not in registry.resolve("2").tags
 
 
+def test_few_labels_judge_nobody_and_leave_room_for_the_rest(shop: Shop) -> None:
+    promoted(shop, good_model(), poor_model())
+    few = shop.root / "few.csv"
+    pd.read_csv(shop.file).head(60).to_csv(few, index=False)
+    told = outcomes(few, lake=shop.lake).probation
+    assert len(told) == 1
+    assert "neither version 2 nor version 1 learned from" in told[0]
+    assert PROBATION not in registry.resolve("2").tags
+    assert "worse, 1 of 3" in outcomes(shop.file, lake=shop.lake).probation[0]
+
+
 def trial(record: Record, **rules: object) -> Trial:
     tags = [ModelVersionTag("data.as_of", DAY.isoformat())]  # type: ignore[no-untyped-call]
     version = ModelVersion("m", "2", 0, tags=tags)
