@@ -97,7 +97,7 @@ def concept(found: Concept | None) -> list[str]:
     where = ", ".join("all scores" if name == OVERALL else name for name in found.where)
     return [
         f"Concept drift: label given score has changed ({where}); {beside} (p = {p:.2g}). Either the reasons to leave "
-        "changed, or inputs moved to where the model had little to learn from: the drift report tells."
+        "changed, or inputs moved to where the model had little to learn from: see the drift report."
     ]
 
 
