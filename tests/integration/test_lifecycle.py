@@ -537,6 +537,17 @@ def test_scores_hold_one_row_per_customer_of_the_newest_gold(chain: Chain) -> No
     assert set(scores["model_version"]) == {str(chain.evaluated.version.version)}
 
 
+def test_s24_a_customers_score_is_the_models_answer_for_that_customers_own_row(chain: Chain) -> None:
+    scores, rows = chain.scores.pandas().set_index("customer_id"), chain.later.pandas()
+    some = rows.sample(
+        50, random_state=0
+    )  # as the replaced system's test rows: in another order than the file's
+    answer = chain.fitted[0].predict(some)[PROBABILITY].to_numpy()
+    np.testing.assert_array_equal(scores.loc[some["customer_id"], PROBABILITY], answer)
+    faulty = rows["customer_id"].tail(50)  # it took the last ids of the file for them
+    assert not np.array_equal(scores.loc[faulty, PROBABILITY], answer)
+
+
 def test_in_training_marks_the_customers_that_the_model_learned_from(chain: Chain) -> None:
     scores = chain.scores.pandas()
     known = scores["customer_id"].isin(set(chain.gold.pandas()["customer_id"]))

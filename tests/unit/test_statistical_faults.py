@@ -4,7 +4,8 @@ S1 calibrator on training rows, S2 threshold of another scale, S4 choosing on th
 predictions, S9 a recall that only the choosing rows had, S10 a threshold of another model, S11 rungs that are one rung,
 S12 differences without an error, S28 training rows among those that judge. Elsewhere: S3 (one artefact holds the
 threshold) in test_training and test_lifecycle, S5 (E8 reads no sentiment) in test_training, S14 (one as-of date) in
-test_as_of_properties, S24 (predictions under their own ids) in test_lifecycle, S27 in test_evaluation.
+test_as_of_properties, S24 (predictions under their own ids) in test_lifecycle, S25 and S27 in
+test_evaluation_faults.
 """
 
 from __future__ import annotations
