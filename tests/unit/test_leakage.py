@@ -89,6 +89,7 @@ def test_clean_tables_raise_no_alarm() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # a second or so a table, on one core that does nothing else
 def test_of_hundreds_of_clean_tables_at_most_two_raise_an_alarm() -> None:
     assert len(false_alarms(300, 800)) <= 2
 
