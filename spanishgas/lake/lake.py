@@ -257,8 +257,10 @@ class Lake:
                 if name != MANIFEST or not (held := self._readable(key, self.store.read(listed.key))):
                     continue
                 home, _, snapshot = key.rpartition("/")
-                order = (number, held.manifest.as_of, -listed.modified, snapshot)
-                found.append((order, held, self._points_to(home, snapshot), listed.modified))
+                current = self._points_to(home, snapshot)
+                # S3 knows whole seconds: of several snapshots of one, the current one is the newest.
+                order = (number, held.manifest.as_of, -listed.modified, not current, snapshot)
+                found.append((order, held, current, listed.modified))
         return [(held, current, made) for _, held, current, made in sorted(found, key=lambda row: row[0])]
 
     def prunable(self, keep: int, older_than: float, protected: Collection[str] = ()) -> list[Snapshot]:

@@ -149,6 +149,11 @@ def test_score_and_drift_speak_of_every_customer_of_the_newest_extract(project: 
         assert rows["customer_id"].is_unique
     output = project.run("drift")
     assert "alarm: " in output
+    scored = lake.current("scores").pandas(["customer_id"])
+    labels = scored.assign(churn=[int(i % 10 == 0) for i in range(len(scored))])
+    labels.to_csv(project.folder / "labels.csv", index=False)
+    output = project.run("outcomes", labels=project.folder / "labels.csv")
+    assert "average precision" in output
 
 
 def test_retrain_runs_the_champions_experiment_and_asks_the_gate(project: Project) -> None:

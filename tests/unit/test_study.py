@@ -102,6 +102,7 @@ def test_a_finished_search_tries_nothing_more_and_finds_the_same(url: str, undis
     assert len(states(url)) == count
 
 
+@pytest.mark.slow  # two commands on PostgreSQL share one in tests/integration
 def test_two_searches_at_once_share_one_total(url: str) -> None:
     both = [begun(url, 0.1) for _ in range(2)]
     assert [p.wait(timeout=120) for p in both] == [0, 0]
