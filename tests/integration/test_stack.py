@@ -64,7 +64,9 @@ def test_an_upload_becomes_a_champion_scores_and_a_drift_report(stack: Stack, tm
     execution = _upload(stack, tmp_path / "raw", "2024-12-31")
     done = ended(execution, seconds=1500)
     assert done["status"] == "SUCCEEDED", (stack.folder / "jobs.log").read_text()[-4000:]
-    assert passed(execution)[-1] == "Succeeded", MlflowClient().get_model_version(MODEL, "1").tags["gate.words"]
+    assert passed(execution)[-1] == "Succeeded", (
+        MlflowClient().get_model_version(MODEL, "1").tags["gate.words"]
+    )
     assert MlflowClient().get_registered_model(MODEL).aliases["champion"] == "1"
     scores = Lake(f"s3://{stack.account.bucket}").current("scores")
     assert scores.manifest.rows == 600
