@@ -23,6 +23,7 @@ from scipy.stats import chisquare, ks_2samp, wasserstein_distance
 from benchmarks.ordinary import CUSTOMERS, LAGS, pairs
 from benchmarks.ordinary import SEED as LEARNED
 from benchmarks.pools import divided, month_end, pool
+from spanishgas.evaluation.simultaneous import critical, wilson
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary
 from spanishgas.monitoring.alarm import judge
@@ -147,16 +148,9 @@ class Count:
         """A line of the table: shares with their 95 % intervals."""
         cells = []
         for hits in self.rung.values():
-            low, high = wilson(hits, self.total)
+            low, high = wilson(hits, self.total, critical(1))
             cells.append(f"{hits / self.total:.1%} ({low:.1%} to {high:.1%})")
         return f"| {words} | {self.total} | " + " | ".join(cells) + " |"
-
-
-def wilson(hits: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927)."""
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    middle, spread = hits + z**2 / 2, z * np.sqrt(hits * (total - hits) / total + z**2 / 4)
-    return float(max(middle - spread, 0.0) / (total + z**2)), float((middle + spread) / (total + z**2))
 
 
 def half(table: pd.DataFrame, side: int) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from spanishgas.errors import ContractError
 from spanishgas.monitoring.settings import Alerting
-from spanishgas.monitoring.sinks import SECONDS, TRIES, plain
+from spanishgas.monitoring.sinks import aws, plain
 from spanishgas.settings import settings
 
 if TYPE_CHECKING:
@@ -33,17 +33,10 @@ def put(metrics: Mapping[str, float], dimensions: Mapping[str, str] | None = Non
     namespace = Alerting().cloudwatch
     if not namespace:
         return
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    patience = Config(
-        retries={"mode": "standard", "total_max_attempts": TRIES},
-        connect_timeout=SECONDS,
-        read_timeout=SECONDS,
-    )
     try:
-        client = boto3.client("cloudwatch", config=patience)
+        client = aws("cloudwatch")
         for batch in batches(data(metrics, {"Model": settings().registered_model, **(dimensions or {})})):
             client.put_metric_data(Namespace=namespace, MetricData=batch)
     except (BotoCoreError, ClientError) as fault:

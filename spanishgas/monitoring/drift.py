@@ -128,7 +128,8 @@ def _report(
         ),
         "quality": reports.summarise(before, after, kinds),
     }
-    found = _summary(run.run_id, version, dates[1], judged, evaluated, policy)
+    sizes = reports.effects(evaluated["inputs"])
+    found = _summary(run.run_id, version, dates[1], judged, sizes, evaluated["predictions"], policy)
     explained = reports.sampled(now, EXPLAINED)
     weighed = page.weighed(judged.effects, contributions(model, explained).abs().mean())
     shown = page.Shown(
@@ -142,8 +143,7 @@ def _report(
         f"{reports.MOST_ROWS:,} customers of each" if max(customers) > reports.MOST_ROWS else "",
     )
     run.text(page.html(judged, weighed, page.quality(divided, before, after, kinds), shown), PAGE)
-    _log(run, found, weighed, evaluated)
-    run.log(metrics={"drift.rows": len(now)})
+    _log(run, found, weighed, {"drift.rows": len(now), **_named("drift.feature", sizes)}, evaluated)
     return found
 
 
@@ -152,11 +152,11 @@ def _summary(
     version: str,
     as_of: date,
     judged: Judged,
-    evaluated: Mapping[str, Evaluated],
+    sizes: Mapping[str, float],
+    predictions: Evaluated,
     policy: Policy,
 ) -> Drift:
-    sizes = reports.effects(evaluated["inputs"])
-    prediction = reports.effects(evaluated["predictions"])[PROBABILITY]
+    prediction = reports.effects(predictions)[PROBABILITY]
     least = policy.drift.min_effect
     drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= least}
     return Drift(
@@ -181,10 +181,20 @@ def moved_by(prediction: float) -> str:
     )
 
 
-def _log(run: runs.StageRun, found: Drift, weighed: pd.DataFrame, evaluated: Mapping[str, Evaluated]) -> None:
-    metrics = {f"drift.feature.{c}": s for c, s in reports.effects(evaluated["inputs"]).items()}
-    metrics |= {f"drift.standardised.{c}": s for c, s in weighed["effect"].items()}
-    metrics |= {
+def _named(prefix: str, values: Mapping[Any, float]) -> dict[str, float]:
+    return {f"{prefix}.{name}": value for name, value in values.items()}
+
+
+def _log(
+    run: runs.StageRun,
+    found: Drift,
+    weighed: pd.DataFrame,
+    measured: Mapping[str, float],
+    evaluated: Mapping[str, Evaluated],
+) -> None:
+    metrics = {
+        **measured,
+        **_named("drift.standardised", weighed["effect"].to_dict()),
         "drift.alarm": found.alarm,
         "drift.statistic": found.statistic,
         "drift.threshold": found.threshold,

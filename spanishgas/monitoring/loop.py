@@ -28,6 +28,7 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.turns import turn
 from spanishgas.monitoring.drift import Drift
 from spanishgas.monitoring.history import RETRAIN, Window, windows
+from spanishgas.monitoring.sinks import region_of
 from spanishgas.settings import settings
 from spanishgas.training.experiment import DriftLimits, load_policy
 
@@ -186,9 +187,8 @@ def start_execution(machine: str, version: ModelVersion, window: Window) -> str:
         "experiment": version.tags["experiment"],
         "model": version.tags["model"],
     }
-    _, _, _, region, *_ = [*machine.split(":"), "", "", "", ""]
     try:
-        client = boto3.client("stepfunctions", region_name=region or None)
+        client = boto3.client("stepfunctions", region_name=region_of(machine))
         client.start_execution(stateMachineArn=machine, name=name, input=json.dumps(order))
     except ClientError as fault:
         if fault.response["Error"]["Code"] != "ExecutionAlreadyExists":

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import urllib3
 from urllib3.util import Retry, Timeout
@@ -89,6 +89,25 @@ class FileSink:
             raise Undelivered(f"{self.path} cannot be written ({fault.strerror})") from fault
 
 
+def aws(service: str, region: str | None = None) -> Any:
+    """A client that tries `TRIES` times and waits `SECONDS` each; BotoCoreError where no region is known."""
+    import boto3
+    from botocore.config import Config
+
+    patience = Config(
+        retries={"mode": "standard", "total_max_attempts": TRIES},
+        connect_timeout=SECONDS,
+        read_timeout=SECONDS,
+    )
+    return boto3.client(service, region_name=region, config=patience)
+
+
+def region_of(arn: str) -> str | None:
+    """The region that an ARN names; None where it names none."""
+    _, _, _, region, *_ = [*arn.split(":"), "", "", "", ""]
+    return region or None
+
+
 @dataclass(frozen=True)
 class SnsSink:
     """A message to a topic, by AWS's own credentials."""
@@ -98,18 +117,10 @@ class SnsSink:
 
     def send(self, alert: Alert) -> None:
         """Publish; boto3 tries again by itself."""
-        import boto3
-        from botocore.config import Config
         from botocore.exceptions import BotoCoreError, ClientError
 
-        _, _, _, region, *_ = [*self.topic.split(":"), "", "", "", ""]
-        patience = Config(
-            retries={"mode": "standard", "total_max_attempts": TRIES},
-            connect_timeout=SECONDS,
-            read_timeout=SECONDS,
-        )
         try:
-            client = boto3.client("sns", region_name=region or None, config=patience)
+            client = aws("sns", region_of(self.topic))
             client.publish(TopicArn=self.topic, Subject=alert.subject, Message=alert.text)
         except (BotoCoreError, ClientError) as fault:
             raise Undelivered(f"topic {self.topic} did not take it ({plain(str(fault))})") from fault
