@@ -9,6 +9,7 @@ LAKE       ?=# SPANISHGAS_LAKE, else lake
 EXPERIMENT ?=# SPANISHGAS_EXPERIMENT_NAME, else spanishgas
 PORT       ?= 5000
 JOBS       ?= 2
+PYTEST     ?=# more words for pytest, such as --cov
 UV_VERSION ?= 0.13.9
 
 BIN   := .venv/bin
@@ -60,7 +61,7 @@ stack: .venv/.synced ## the stack of AWS on this machine: PostgreSQL, moto, MLfl
 	@$(BIN)/python -m tests.stack
 
 test: .venv/.synced ## unit, integration and end-to-end tests but the slow, Spark, browser and dashboard ones (JOBS)
-	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15 -m "$(QUICK)"
+	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 15 -m "$(QUICK)" $(PYTEST)
 
 test-all: .venv/.all ## every test, with every extra
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 30

@@ -70,7 +70,7 @@ def see(address: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Opens a page of the dashboard over a lake."""
     from streamlit.testing.v1 import AppTest
 
-    def opened(page: str, lake: Path, state: Mapping[str, object] | None = None) -> AppTest:
+    def opened(page: str, lake: Path | str, state: Mapping[str, object] | None = None) -> AppTest:
         monkeypatch.setenv("SPANISHGAS_LAKE", str(lake))
         settings.cache_clear()
         app = AppTest.from_file(str(APP), default_timeout=60).run()
@@ -98,6 +98,22 @@ def test_a_page_over_a_full_lake_shows_no_failure(see: Open, full: Path, page: s
     assert not app.exception
     assert not app.error
     assert app.title[0].value.casefold() == page
+
+
+@pytest.mark.parametrize("page", OF_THE_LAKE)
+def test_a_page_over_a_lake_on_s3_shows_no_failure_and_names_a_bucket_that_is_not_there(
+    see: Open, bucket: str, page: str
+) -> None:
+    lake = f"s3://{bucket}/lake"
+    filled(Lake(lake))
+    app = see(page, lake, {"customer_id": "C00005"})
+    assert not app.exception
+    assert not app.error
+    assert not app.info
+    assert len(app.metric) >= 3
+    app = see(page, "s3://no-such-bucket/lake")
+    assert not app.exception
+    assert "there is no such bucket" in app.error[0].value
 
 
 @pytest.mark.parametrize("page", OF_THE_LAKE)

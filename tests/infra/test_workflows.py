@@ -70,6 +70,20 @@ def test_every_script_that_a_workflow_calls_is_there_and_none_is_idle() -> None:
     assert called == {script.name for script in SCRIPTS}
 
 
+def test_every_name_that_a_workflow_gives_to_make_is_used_by_its_target() -> None:
+    makefile = (PROJECT / "Makefile").read_text()
+    commands = [found for file in FILES for found in re.findall(r"run: make (\S+) (.*)", file.read_text())]
+    assert ("test", "PYTEST") in {
+        (target, name) for target, words in commands for name in re.findall(r"([A-Z]+)=", words)
+    }
+    for target, words in commands:
+        recipe = makefile.split(f"\n{target}: ")[1].split("\n\n")[0]
+        for name in set(re.findall(r"([A-Z]+)=", words)) - {
+            "PYTHON"
+        }:  # which every target's environment is built with
+            assert f"$({name})" in recipe, (target, name)
+
+
 def test_the_images_that_are_pushed_are_those_that_terraform_asks_for() -> None:
     asked = re.search(r"object\(\{ (job.*?) \}\)", (PROJECT / "infra/terraform/variables.tf").read_text())
     pushed = re.search(r"for target in (.*?);", (PROJECT / "infra/push_images.sh").read_text())

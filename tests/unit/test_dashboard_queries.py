@@ -248,6 +248,19 @@ def test_a_smaller_budget_is_kept_and_brings_less(found: Scored) -> None:
     assert less["customers"].sum() == everything["customers"].sum()
 
 
+def test_a_lake_on_s3_answers_as_one_in_a_folder_does(lake: Lake, bucket: str) -> None:
+    there = Lake(f"s3://{bucket}/lake")
+    filled(there)
+    filled(there, LATER, rows=20, seed=1)
+    assert campaign.trend(there).equals(campaign.trend(lake))
+    for day in (DAY, LATER):
+        near, far = scored(lake, day), scored(there, day)
+        assert campaign.as_csv(far, Filters(), ORDER) == campaign.as_csv(near, Filters(), ORDER)
+        assert customer.months(there, far, "C00005").equals(customer.months(lake, near, "C00005"))
+        assert customer.contacts(there, far, "C00001").equals(customer.contacts(lake, near, "C00001"))
+        assert offers.actions(far).equals(offers.actions(near))
+
+
 def test_a_part_that_is_gone_is_named(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake")
     filled(lake)
