@@ -25,7 +25,7 @@ BASE = date(2024, 12, 31)
 
 
 def month_end(lag: int) -> date:
-    """The last day of the month `lag` (0 to 12) months after December 2024."""
+    """The last day of the month `lag` (0 to 24) months after December 2024."""
     year, month = divmod(2024 * 12 + 11 + lag + 1, 12)
     return date(year, month + 1, 1) - timedelta(days=1)
 

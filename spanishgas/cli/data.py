@@ -37,7 +37,7 @@ def simulate(
     shift: Annotated[
         str,
         typer.Option(
-            help="Drift to add: none, prices, channels, province, concept; prices:0.5 is half of it."
+            help="Drift to add: none, prices, channels, province, concept; prices:0.5 is half of it, + joins several."
         ),
     ] = "none",
     report: Annotated[bool, typer.Option("--report", help="Compare it with the published figures.")] = False,

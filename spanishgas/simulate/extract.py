@@ -100,11 +100,16 @@ def _draw_block(
     energy = draw_energy(people, seed, cohort, number)
     prices = draw_prices(people, seed, cohort, number)
     keep = np.arange(BLOCK) + number * BLOCK < size
-    if cohort == 0 and as_of > BASE:  # churners of the base extract leave on their renewal date
+    for year in range(
+        BASE.year, as_of.year
+    ):  # those whom an extract of its end calls churners leave on renewal
+        then = BASE.replace(year=year)
+        at = population.aged(people, then)
         leaves = _outcome(
-            churn.probability(churn.facts(people, energy, prices, BASE)), seed, cohort, number, BASE
+            churn.probability(churn.facts(at, energy, prices, then)), seed, cohort, number, then
         )
-        keep &= ~(leaves & (population.days(people["renewal"], as_of) <= 0))
+        known = population.days(at["first"], then) <= 0
+        keep &= ~(leaves & known & (population.days(at["renewal"], as_of) <= 0))
     end = last_month(as_of) + 1
     prices = draw_prices(people, seed, cohort, number, raised=(slice(end - 3, end), shift.raised()))
     people = shift.moved(people, rng(seed, Stream.SHIFT, cohort, number).random(BLOCK))
@@ -151,7 +156,7 @@ def _check(out: Path, customers: int, seed: int, as_of: date, shift: str, truth:
         raise UsageError(f"seed must not be negative, but got {seed}: take 0 or any whole number above")
     if not BASE <= as_of <= LAST:
         raise UsageError(
-            f"as_of must lie between {BASE} and {LAST}, the simulated year, but got {as_of}: name a day of it"
+            f"as_of must lie between {BASE} and {LAST}, the simulated years, but got {as_of}: name a day of it"
         )
     Shift.of(shift)
     if out.exists():

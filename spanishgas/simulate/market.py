@@ -19,7 +19,7 @@ from spanishgas.simulate.population import (
     PROVINCES,
     Floats,
 )
-from spanishgas.simulate.streams import BLOCK, HORIZON, Stream, months, rng
+from spanishgas.simulate.streams import BLOCK, EARLY, HORIZON, Stream, drawn_months, months, rng
 
 ELEC_QUANTILES = {
     1e-5: 0.0004, 0.01: 0.0121, 0.05: 7.0, 0.25: 34.18, 0.50: 89.80, 0.75: 293.9, 0.90: 2_000.0, 0.95: 6_600.0,
@@ -86,14 +86,14 @@ SLOPE_QUANTILES = {
 """Log change of the peak price over a year: 63.8 % of customers pay more."""
 PRICE_NOISE = 0.013
 JUMP_SHARE, JUMP_LOG = 0.035, (0.25, 0.55)
-"""Customers whose price jumps once within the horizon, and by how much."""
+"""Customers whose price jumps once within the first EARLY months, and by how much; later ones jump as often."""
 TIER_RATIO = (1.0, 0.85, 0.68)
 CALM_PRICE, TIER_DAMPING = 0.149, 0.5
 """Standard and off-peak prices follow the peak price around CALM_PRICE with this elasticity: fitted to the margins."""
 ZERO_PRICE_RATE = 35 / 20_099
 """Customer-months with a price of 0, which means missing: the published rate of first prices."""
 GAP_SHARE = 0.0101
-"""Customers with a gap of one to five price rows within the horizon (203 of 241,188 rows are missing)."""
+"""Customers with a gap of one to five price rows within the first EARLY months (203 of 241,188 rows are missing)."""
 NO_PRICE_RATE = 2 / 20_099
 TINY_PRICE_RATE = 1 / 20_099
 PEAJE = 0.0535
@@ -110,19 +110,22 @@ class Energy:
 
 def draw_energy(people: pd.DataFrame, seed: int, cohort: int, block: int) -> Energy:
     """Monthly electricity (kWh, 3 decimals) and gas (m3, 4 decimals) of one block."""
-    g = rng(seed, Stream.ENERGY, cohort, block)
+    g, later = rng(seed, Stream.ENERGY, cohort, block), rng(seed, Stream.ENERGY, cohort, block, EARLY)
     annual = 12 * _quantile(ELEC_QUANTILES, _size_cdf(_score(people)))
     summer = g.random(BLOCK) < SUMMER_SHARE
     season = np.tile(np.where(summer[:, None], SUMMER, WINTER), (1, HORIZON // 12))
     small = people["size"].to_numpy() < EMPTY_SIZE
-    idle = (small & (g.random(BLOCK) < EMPTY_SHARE))[:, None] & (g.random((BLOCK, HORIZON)) < EMPTY_MONTHS)
-    weight = season * np.exp(0.06 * g.standard_normal((BLOCK, HORIZON))) * ~idle
+    empty = (small & (g.random(BLOCK) < EMPTY_SHARE))[:, None]
+    idle = empty & (drawn_months(g.random, later.random) < EMPTY_MONTHS)
+    weight = season * np.exp(0.06 * drawn_months(g.standard_normal, later.standard_normal)) * ~idle
     in_2024 = weight[:, :12].sum(axis=1, keepdims=True)
     weight = np.divide(weight, in_2024, out=np.zeros_like(weight), where=in_2024 > 0)
     elec = annual[:, None] * weight * people["electric"].to_numpy()[:, None]
     rank = norm.cdf(people["gas_size"].fillna(0.0).to_numpy())
-    heating = np.tile(HEATING, HORIZON // 12) * np.exp(0.12 * g.standard_normal((BLOCK, HORIZON)))
-    heating *= g.random((BLOCK, HORIZON)) >= IDLE_GAS_RATE
+    heating = np.tile(HEATING, HORIZON // 12) * np.exp(
+        0.12 * drawn_months(g.standard_normal, later.standard_normal)
+    )
+    heating *= drawn_months(g.random, later.random) >= IDLE_GAS_RATE
     gas = _quantile(GAS_QUANTILES, rank)[:, None] * heating * people["gas"].to_numpy()[:, None]
     return Energy(np.round(elec, 3), np.round(gas, 4))
 
@@ -156,7 +159,7 @@ def draw_prices(
     people: pd.DataFrame, seed: int, cohort: int, block: int, raised: tuple[slice, float] | None = None
 ) -> Prices:
     """Prices of one block as the file shows them, flaws included; `raised` is months and a factor on their prices."""
-    g = rng(seed, Stream.PRICES, cohort, block)
+    g, later = rng(seed, Stream.PRICES, cohort, block), rng(seed, Stream.PRICES, cohort, block, EARLY)
     n, shape = BLOCK, (BLOCK, HORIZON)
     score = _score(people)
     large = score > LARGE_SCORE
@@ -164,16 +167,25 @@ def draw_prices(
     level *= np.interp(score, *PRICE_BY_SCORE)
     slope = _quantile(SLOPE_QUANTILES, g.random(n), log=False)
     month = np.arange(HORIZON)
-    path = slope[:, None] * (month - 11) / 11 + PRICE_NOISE * g.standard_normal(shape)
-    jump = np.where(g.random(n) < JUMP_SHARE, g.uniform(*JUMP_LOG, n), 0.0)
-    path += jump[:, None] * (month >= g.integers(1, HORIZON, n)[:, None])
+    path = slope[:, None] * (month - 11) / 11 + PRICE_NOISE * drawn_months(
+        g.standard_normal, later.standard_normal
+    )
+    for stream, start, stop in ((g, 1, EARLY), (later, EARLY, HORIZON)):
+        share = JUMP_SHARE * (stop - start) / (EARLY - 1)
+        jump = np.where(stream.random(n) < share, stream.uniform(*JUMP_LOG, n), 0.0)
+        path += jump[:, None] * (month >= stream.integers(start, stop, n)[:, None])
     tier1 = level[:, None] * np.exp(path)
     if raised is not None:
         tier1[:, raised[0]] *= raised[1]
-    zero = g.random(shape) < ZERO_PRICE_RATE
-    gap = (g.random(n) < GAP_SHARE)[:, None]
-    start, length = g.integers(0, HORIZON, n)[:, None], np.minimum(g.geometric(0.45, n), 5)[:, None]
-    row = ~(gap & (month >= start) & (month < start + length))
+    zero = drawn_months(g.random, later.random) < ZERO_PRICE_RATE
+    row = np.ones(shape, dtype=bool)
+    for stream, start, stop in ((g, 0, EARLY), (later, EARLY, HORIZON)):
+        gap = (stream.random(n) < GAP_SHARE * (stop - start) / EARLY)[:, None]
+        first, length = (
+            stream.integers(start, stop, n)[:, None],
+            np.minimum(stream.geometric(0.45, n), 5)[:, None],
+        )
+        row &= ~(gap & (month >= first) & (month < first + length))
     tiny = g.random(n) < TINY_PRICE_RATE
     tier1[tiny, 0] = 0.0005
     tier1[g.random(n) < NO_PRICE_RATE] = np.nan

@@ -161,8 +161,12 @@ def draw_people(seed: int, cohort: int, block: int, customers: int) -> pd.DataFr
 def aged(people: pd.DataFrame, as_of: date) -> pd.DataFrame:
     """The same customers at `as_of`: a renewal more than 30 days past has become a contract for another year."""
     passed = days(people["renewal"], as_of) < -30
+    if not passed.any():
+        return people
     renewal = people["renewal"].where(~passed, people["renewal"] + pd.Timedelta(days=365))
-    return people.assign(renewal=renewal, start=people["start"].where(~passed, people["renewal"]))
+    return aged(
+        people.assign(renewal=renewal, start=people["start"].where(~passed, people["renewal"])), as_of
+    )
 
 
 def _renewal(u: Floats, v: Floats, tenure_months: Floats) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Changes of a later extract on top of ageing, each with a strength: `prices`, `prices:0.5`, `province:2`.
+"""Changes of a later extract on top of ageing, each with a strength: `prices`, `prices:0.5`, `prices+concept:2`.
 
 prices    prices of the last three months rise by 15 % x strength
 channels  40 % x strength of the sales force's customers come through a comparison site instead
@@ -9,6 +9,7 @@ concept   other reasons to churn: competition bites (1 + strength) times, loyalt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,35 +26,22 @@ STRONGEST = 2.0
 
 @dataclass(frozen=True)
 class Shift:
-    """A named change and its strength; 0 changes nothing."""
+    """Named changes, each with its strength; none changes nothing."""
 
-    name: str = "none"
-    strength: float = 1.0
+    strengths: Mapping[str, float]
 
     @classmethod
     def of(cls, words: str) -> Shift:
-        """`name` or `name:strength`; UsageError for another name, or a strength outside 0 to 2.
+        """`name` or `name:strength`, several joined by `+`; UsageError for another name, or a strength outside 0 to 2.
 
-        >>> Shift.of("prices"), Shift.of("concept:0.5")
-        (Shift(name='prices', strength=1.0), Shift(name='concept', strength=0.5))
+        >>> Shift.of("prices"), Shift.of("prices+concept:0.5")
+        (Shift(strengths={'prices': 1.0}), Shift(strengths={'prices': 1.0, 'concept': 0.5}))
         """
-        name, colon, given = words.partition(":")
-        if name not in NAMES:
-            raise UsageError.unknown("shift", name, NAMES)
-        try:
-            strength = float(given) if colon else 1.0
-        except ValueError:
-            strength = np.nan
-        if not 0 <= strength <= STRONGEST:
-            raise UsageError(
-                f"the strength of shift '{words}' must be a number from 0 to {STRONGEST:g}, but got '{given}': "
-                f"give {name}:0.5 for half of it"
-            )
-        return cls(name, strength)
+        return cls(dict(_part(part) for part in words.split("+")))
 
     def scale(self, name: str) -> float:
-        """The strength if the change is `name`, else 0."""
-        return self.strength if self.name == name else 0.0
+        """The strength of the change `name`, 0 without it."""
+        return self.strengths.get(name, 0.0)
 
     def raised(self) -> float:
         """Factor of the prices of the last three months."""
@@ -77,3 +65,19 @@ class Shift:
             tenure=tuple(c if c < -5 else max(1 - strength, 0.0) * c for c in base.tenure),
             trend=tuple((1 - 2 * strength) * c for c in base.trend),
         )
+
+
+def _part(words: str) -> tuple[str, float]:
+    name, colon, given = words.partition(":")
+    if name not in NAMES:
+        raise UsageError.unknown("shift", name, NAMES)
+    try:
+        strength = float(given) if colon else 1.0
+    except ValueError:
+        strength = np.nan
+    if not 0 <= strength <= STRONGEST:
+        raise UsageError(
+            f"the strength of shift '{words}' must be a number from 0 to {STRONGEST:g}, but got '{given}': "
+            f"give {name}:0.5 for half of it"
+        )
+    return name, strength

@@ -6,16 +6,22 @@ customers an extract has or when it is taken, except those that are meant to: OU
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date, timedelta
 from enum import IntEnum
 
 import numpy as np
+from numpy.typing import NDArray
+
+Draw = Callable[[tuple[int, int]], NDArray[np.float64]]
 
 BASE = date(2024, 12, 31)
 """As-of of the published data; customers known on this day are the base cohort."""
-HORIZON = 24
+HORIZON = 36
 """Months that are drawn for every customer, from 2024-01 on, whatever part of them an extract shows."""
-LAST = date(2025, 12, 31)
+EARLY = 24
+"""Months that one stream draws; the later ones come from a stream of their own and so leave these as they were."""
+LAST = date(2026, 12, 31)
 """End of the horizon, the latest as-of."""
 BLOCK = 100
 """Customers drawn together; 100 customers x 8,784 hours make one Parquet row group."""
@@ -40,6 +46,11 @@ def rng(seed: int, stream: Stream, *key: int) -> np.random.Generator:
     """The generator of one stream; equal keys give equal draws on every machine."""
     sequence = np.random.SeedSequence(entropy=seed, spawn_key=(int(stream), *key))
     return np.random.Generator(np.random.SFC64(sequence))
+
+
+def drawn_months(first: Draw, later: Draw) -> NDArray[np.float64]:
+    """Customers x HORIZON, of which one stream draws the first EARLY months and another the rest."""
+    return np.hstack([first((BLOCK, EARLY)), later((BLOCK, HORIZON - EARLY))])
 
 
 def last_month(as_of: date) -> int:

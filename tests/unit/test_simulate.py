@@ -26,6 +26,7 @@ from spanishgas.simulate.files import Block
 from spanishgas.simulate.hours import SHAPES, WEEKEND
 from spanishgas.simulate.market import province_costs
 from spanishgas.simulate.population import CHANNELS, newcomers
+from spanishgas.simulate.shifts import Shift
 from spanishgas.simulate.streams import window
 from spanishgas.simulate.texts import every_text, phrases
 
@@ -420,6 +421,14 @@ def test_the_shift_of_prices_raises_the_last_quarter_by_its_strength(shift: str,
     assert np.nanmedian(ratio, axis=0) == pytest.approx([1.0] * 12 + [factor] * 3, abs=1e-4)
 
 
+def test_joined_shifts_do_what_each_does_alone() -> None:
+    both, dear, other = (later_block(shift) for shift in ("prices+concept:0.25", "prices", "concept:0.25"))
+    assert np.array_equal(both.prices.tier1, dear.prices.tier1, equal_nan=True)
+    assert Shift.of("prices+concept:0.25").coefficients() == Shift.of("concept:0.25").coefficients()
+    assert not np.array_equal(both.before, dear.before)
+    assert not np.array_equal(both.before, other.before)
+
+
 def test_a_stronger_shift_moves_more_customers_and_the_same_ones_first() -> None:
     for name, column, code in (("channels", "channel", 2), ("province", "province", 52)):
         moved = [
@@ -455,6 +464,25 @@ def test_a_later_window_has_its_own_season(base: Path, later: Path) -> None:
         assert gas[[6, 7, 8]].max() < 0.02 * gas[[12, 1, 2]].min()
 
 
+def test_the_second_year_goes_on_like_the_first() -> None:
+    """The months of the first stay as they were, contracts go on for a year each, and churners of its end leave."""
+    first, end, second = (
+        list(draw_blocks(1_000, seed=5, as_of=day)) for day in (LATER, date(2025, 12, 31), date(2026, 6, 30))
+    )
+    for a, b in zip(first[:10], second[:10], strict=True):
+        assert np.array_equal(a.energy.elec, b.energy.elec)
+        assert np.array_equal(a.prices.tier1, b.prices.tier1, equal_nan=True)
+    left = np.concatenate([b.seen["renewal_days"][b.keep] for b in second])
+    assert (left >= -30).all()
+    assert (left <= 365).all()
+    stay = {i for b in second for i in b.people["customer_id"][b.keep]}
+    for cohort in (0, 1):
+        of_end = [b for b in end if b.cohort == cohort]
+        known = {i for b in of_end for i in b.people["customer_id"][b.keep]}
+        churners = {i for b in of_end for i in b.people["customer_id"][b.keep & b.churn]}
+        assert set() < known - stay < churners
+
+
 def test_electricity_follows_segment_season_and_hour(blocks: list[Block]) -> None:
     elec = np.vstack([block.energy.elec[:, window(BASE)] for block in blocks])
     third, fourth = elec[:, 6:9].mean(axis=1), elec[:, 9:].mean(axis=1)
@@ -487,10 +515,12 @@ def peak_memory(out: Path, customers: int) -> int:
         ({"customers": 0}, "customers must be at least 1, but got 0"),
         ({"seed": -1}, "seed must not be negative, but got -1"),
         ({"as_of": date(2024, 6, 30)}, "but got 2024-06-30"),
+        ({"as_of": date(2027, 1, 1)}, "but got 2027-01-01"),
         ({"shift": "price"}, "unknown shift 'price'.*Did you mean 'prices'"),
         ({"shift": "price:1"}, "unknown shift 'price'.*Did you mean 'prices'"),
         ({"shift": "prices:3"}, "must be a number from 0 to 2, but got '3'"),
         ({"shift": "prices:much"}, "must be a number from 0 to 2, but got 'much'"),
+        ({"shift": "prices+price"}, "unknown shift 'price'.*Did you mean 'prices'"),
         ({"shift": "prices:"}, "must be a number from 0 to 2, but got ''"),
     ],
 )
