@@ -11,6 +11,7 @@ Shares are of all customers, so a column's add up to 1.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,7 +50,8 @@ def shares(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, s
 
 def new_values(reference: pd.Series[Any], current: pd.Series[Any]) -> pd.Series[float]:
     """Share of customers by category that the reference has not, most first."""
-    return _counted(current, False).drop(reference.dropna().astype(str).unique(), errors="ignore")
+    known = _texts(reference)
+    return pd.Series({v: share for v, share in _texts(current).items() if v not in known}, dtype="float64")
 
 
 def _parts(kind: str, reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
@@ -88,12 +90,16 @@ def _near(rank: Floats, customers: int) -> list[float]:
 
 
 def _values(reference: pd.Series[Any], current: pd.Series[Any], flag: bool) -> Counts:
-    before, after = (_counted(s, flag) for s in (reference, current))
-    both = before.index.union(after.index, sort=False)
-    return {f"= {v}": (float(before.get(v, 0.0)), float(after.get(v, 0.0)), f"the value {v}") for v in both}
+    before, after = (_flags(s) if flag else _texts(s) for s in (reference, current))
+    return {f"= {v}": (before.get(v, 0.0), after.get(v, 0.0), f"the value {v}") for v in before | after}
 
 
-def _counted(column: pd.Series[Any], flag: bool) -> pd.Series[float]:
-    known = column.dropna()
-    texts = known.astype("int64").astype(str) if flag else known.astype(str)
-    return texts.value_counts() / len(column)
+def _flags(column: pd.Series[Any]) -> dict[str, float]:
+    values = column.to_numpy(dtype="float64", na_value=np.nan)
+    found, counts = np.unique(values[~np.isnan(values)].astype(int), return_counts=True)
+    return {str(v): float(n) / len(values) for v, n in zip(found, counts, strict=True)}
+
+
+def _texts(column: pd.Series[Any]) -> dict[str, float]:
+    counts = Counter(column.dropna().to_numpy(dtype=object)).most_common()
+    return {str(v): n / len(column) for v, n in counts}
