@@ -91,6 +91,7 @@ def _known(fault: Exception) -> SpanishGasError | None:
         return SpanishGasError(f"{fault}: check the path, its permissions and the space on the disk")
     if type(fault).__module__.startswith(("mlflow.", "sqlalchemy.")):
         return TrackingError(
-            f"the tracking server failed: {str(fault).splitlines()[0]}. Check MLFLOW_TRACKING_URI."
+            f"the tracking server failed: {str(fault).splitlines()[0]}. Check MLFLOW_TRACKING_URI, and the login if "
+            "it asks for one."
         )
     return None

@@ -119,13 +119,18 @@ def register(model_uri: str, tags: Mapping[str, str], description: str) -> Model
 
 
 def resolve(which: str) -> ModelVersion:
-    """The version behind an alias or a number; TrackingError that says what to run where there is none."""
+    """The version behind an alias or a number; TrackingError that says what to run where there is none.
+
+    What else the server may answer (no login, a fault of its own) stays MLflow's own exception.
+    """
     client, name = MlflowClient(), settings().registered_model
     try:
         if which.isdigit():
             return client.get_model_version(name, which)
         return client.get_model_version_by_alias(name, which)
     except MlflowException as fault:
+        if fault.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
         hint = "spanishgas promote" if which == Alias.CHAMPION else "spanishgas evaluate"
         raise TrackingError(
             f"{name} has no version '{which}' at {mlflow.get_tracking_uri()}: run `{hint}` first"

@@ -280,11 +280,11 @@ def child(
 
 
 def artifact(run_id: str, path: str) -> dict[str, Any]:
-    """A JSON artefact of a run; TrackingError where it has none."""
+    """A JSON artefact of a run; TrackingError where it has none that can be read."""
     try:
         content: dict[str, Any] = mlflow.artifacts.load_dict(f"runs:/{run_id}/{path}")
     except (MlflowException, OSError) as fault:
         raise TrackingError(
-            f"run {run_id} has no artefact {path}: is it a finished run of the right stage?"
+            f"run {run_id} has no artefact {path} that can be read ({fault}): is it a finished run of the right stage?"
         ) from fault
     return content

@@ -71,8 +71,9 @@ def _tampered(version: ModelVersion, recorded: str | None) -> str | None:
         return "says that its gate passed, but no run holds the verdict"
     try:
         found = runs.artifact(version.run_id, "verdict.json").get("verdict")
-    except TrackingError:
-        return f"says that its gate passed, but run {version.run_id} holds no verdict.json"
+    except TrackingError as fault:
+        why = fault.__cause__
+        return f"says that its gate passed, but run {version.run_id} holds no verdict.json that can be read ({why})"
     if digest_of(found) != recorded:
         return f"says that its gate passed, but the verdict of run {version.run_id} has another digest"
     return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
-from spanishgas.errors import UsageError
+from spanishgas.errors import DataError, UsageError
 from spanishgas.training.model import ChurnModel
 
 FILE = "model.skops"
@@ -26,20 +27,31 @@ TRUSTED = (
 def load(folder: Path, named: str) -> ChurnModel:
     """The model in `folder`; UsageError under the name `named` where there is none, or one that is not trusted.
 
-    MLflow reads the list of trusted types from the artefact itself, which an attacker would have written.
+    DataError where the file is damaged, as an upload that was cut off leaves it. MLflow reads the list of trusted types
+    from the artefact itself, which an attacker would have written.
     """
-    import skops.io
-
     file = folder / FILE
     if not file.exists():
         raise UsageError(f"{named} is not a skops artefact of this project: it has no {FILE}")
+    try:
+        model = _trusted(file, named)
+    except zipfile.BadZipFile as fault:
+        raise DataError(
+            f"{FILE} of {named} is damaged ({fault}), as an upload that was cut off leaves it. It was not loaded; use "
+            "another version."
+        ) from fault
+    if not isinstance(model, ChurnModel):
+        raise UsageError(f"{named} holds a {type(model).__name__}, no churn model of this project")
+    return model
+
+
+def _trusted(file: Path, named: str) -> object:
+    import skops.io
+
     unknown = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
     if unknown:
         raise UsageError(
             f"{named} holds types that are not trusted: {sorted(unknown)}. "
             "It was not loaded; register a version made by `spanishgas evaluate`."
         )
-    model = skops.io.load(file, trusted=list(TRUSTED))
-    if not isinstance(model, ChurnModel):
-        raise UsageError(f"{named} holds a {type(model).__name__}, no churn model of this project")
-    return model
+    return skops.io.load(file, trusted=list(TRUSTED))

@@ -24,7 +24,7 @@ from mlflow.tracking import MlflowClient
 from sklearn.metrics import average_precision_score
 
 from spanishgas import pipeline
-from spanishgas.errors import TrackingError, UsageError
+from spanishgas.errors import DataError, TrackingError, UsageError
 from spanishgas.evaluation import card
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.selection import Compared
@@ -525,6 +525,20 @@ def test_an_artefact_in_another_format_is_refused(model: str, tmp_path: Path) ->
     (tmp_path / "model.pkl").write_bytes(b"")
     with pytest.raises(UsageError, match="not a skops artefact"):
         registry.load(add_version(source=str(tmp_path)))
+
+
+def test_an_artefact_that_was_half_uploaded_is_not_loaded_and_the_gate_misses_its_comparison(
+    model: str, chain: Chain, tmp_path: Path
+) -> None:
+    skops.io.dump(chain.fitted[0], tmp_path / "model.skops")
+    whole = (tmp_path / "model.skops").read_bytes()
+    (tmp_path / "model.skops").write_bytes(whole[: len(whole) // 2])
+    promotion.promote(add_version(source=str(tmp_path)), "its artefact is half there")
+    with pytest.raises(DataError, match=r"model\.skops of version 1 .* is damaged"):
+        registry.load()
+    rows = held_out(chain)
+    y = rows["churn"].to_numpy(dtype="int64")
+    assert evidence.against_champion(chain.fitted[0], rows, y, load_policy(), SEED) == (False, None)
 
 
 # Scores and recommendations

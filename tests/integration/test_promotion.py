@@ -12,12 +12,18 @@ from pathlib import Path
 
 import mlflow
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
+from typer.testing import CliRunner
 
-from spanishgas import code
+from spanishgas import code, pipeline
+from spanishgas.cli import app
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, lineage, promotion, registry, runs, turns
+from spanishgas.lifecycle.evaluation import Evaluated
+from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.history import How, State
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.standing import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
@@ -87,6 +93,21 @@ def test_a_version_without_a_verdict_is_not_promoted(model: str) -> None:
         promotion.promote(str(version), "please")
 
 
+@pytest.mark.parametrize("code", [UNAUTHENTICATED, INTERNAL_ERROR])
+def test_a_server_that_refuses_is_not_taken_for_one_without_the_version(
+    model: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object) -> None:
+        raise MlflowException("said the server", error_code=code)
+
+    add_version()
+    for name in ("get_model_version", "get_model_version_by_alias"):
+        monkeypatch.setattr(MlflowClient, name, refuse)
+    for which in ("1", "champion"):
+        with pytest.raises(MlflowException, match="said the server"):
+            registry.resolve(which)
+
+
 @pytest.mark.parametrize("forged", [{"gate": "passed"}, {"gate": "passed", DIGEST: "0" * 32}])
 def test_a_passed_tag_without_its_verdict_is_not_believed(model: str, forged: dict[str, str]) -> None:
     version = add_version(0.65)
@@ -153,6 +174,54 @@ def test_where_the_policy_names_approvers_one_of_them_must_have_approved_of_this
     MlflowClient().set_model_version_tag(model, other, "approved", stale)
     with pytest.raises(TrackingError, match="there is none for its verdict"):
         promotion.promote(other, "good")
+
+
+def test_the_command_approves_and_says_of_what_and_by_whom(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = add_version()
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ana")
+    done = CliRunner().invoke(app, ["approve", version, "--reason", "seen"])
+    assert (done.exit_code, done.stdout) == (0, f"approved: version {version}, by ana\n")
+    given = json.loads(registry.resolve(version).tags["approved"])
+    assert (given["by"], given["reason"]) == ("ana", "seen")
+    assert given["verdict"] == registry.resolve(version).tags[DIGEST]
+
+
+# What a machine may promote
+
+
+def evaluated(version: str) -> Evaluated:
+    found = registry.resolve(version)
+    left = runs.artifact(str(found.run_id), "verdict.json")
+    return Evaluated(found, Verdict.model_validate(left["verdict"]), {})
+
+
+def test_a_machine_promotes_what_passed(model: str) -> None:
+    version = add_version()
+    pipeline.promote_if_passed(evaluated(version), "passed")
+    assert registry.aliases() == {"champion": version}
+
+
+@pytest.mark.parametrize(
+    ("value", "policy", "tags"),
+    [
+        (0.65, Promotion(), {}),
+        (0.75, Promotion(approvers=["ana"]), {}),
+        (0.75, Promotion(), {ROLLED_BACK: "it was bad"}),
+    ],
+    ids=["refused", "needs approval", "rolled back"],
+)
+def test_a_machine_never_touches_the_champion_where_gate_or_policy_refuse(
+    model: str, value: float, policy: Promotion, tags: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion = add_version()
+    promotion.promote(champion, "first")
+    before = history.read()
+    changed = load_policy().model_copy(update={"promotion": policy})
+    monkeypatch.setattr(pipeline, "load_policy", lambda: changed)
+    pipeline.promote_if_passed(evaluated(add_version(value, **tags)), "retrained")
+    assert history.read() == before
 
 
 # Rollback

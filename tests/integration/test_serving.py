@@ -125,11 +125,11 @@ class Stranger:
 
 
 def refusal_to_start(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int = 2
 ) -> str:
     monkeypatch.setenv("SM_MODEL_DIR", str(folder))
     monkeypatch.setenv("SPANISHGAS_SERVE_PORT", "0")
-    assert serving.main(["serve"]) == 2
+    assert serving.main(["serve"]) == code
     printed = capsys.readouterr()
     assert LISTENING not in printed.out
     return printed.err
@@ -148,6 +148,14 @@ def test_an_artefact_with_a_foreign_type_stops_it_before_it_listens(
 ) -> None:
     skops.io.dump(Stranger(), tmp_path / "model.skops")
     assert re.search("not trusted.*Stranger", refusal_to_start(tmp_path, monkeypatch, capsys))
+
+
+def test_a_damaged_artefact_stops_it_before_it_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    artefact = artefact_of(MODEL, tmp_path) / "model.skops"
+    artefact.write_bytes(artefact.read_bytes()[:-1])
+    assert "is damaged" in refusal_to_start(tmp_path, monkeypatch, capsys, code=1)
 
 
 def test_a_folder_without_a_model_stops_the_process_with_a_reason(tmp_path: Path) -> None:
