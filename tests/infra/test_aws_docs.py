@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
+import botocore.session
+import pytest
+import typer
+from botocore import xform_name
+from typer.core import TyperGroup
+
+from spanishgas.cli import app
 from tests.infra.terraform import ROOT, module
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -57,3 +68,98 @@ def test_what_is_kept_is_kept_as_long_as_the_page_says() -> None:
 
 def test_the_guide_leads_to_nothing_that_would_be_committed() -> None:
     assert "*.account.tfvars" in (PROJECT / ".gitignore").read_text()
+
+
+TOOLS = ("aws", "docker", "git", "spanishgas", "terraform")
+STUB = """#!/usr/bin/env bash
+{ printf '%s\\x1f' "$PWD" "${0##*/}" "$@"; printf '\\x1e'; } >> "$CALLS"
+case "$*" in
+  *get-caller-identity*) echo 111122223333 ;;
+  *describe-images*) echo "sha256:$(printf '1%.0s' $(seq 64))" ;;
+  *describe-services*) echo '{}' ;;
+  *"output -raw"*) echo "any-${*: -1}" ;;
+  *rev-parse*) printf 'c%.0s' $(seq 40) ;;
+esac
+env > "${CALLS%/*}/environment"
+"""
+
+
+@pytest.fixture(scope="module")
+def calls(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str, list[str]]]:
+    """Folder, tool and words of each call: the guide's commands run in order, by tools that only write down."""
+    root = tmp_path_factory.mktemp("guide")
+    here, tools = root / "spanishgas", root / "bin"
+    tools.mkdir()
+    shutil.copytree(PROJECT / "infra", here / "infra")
+    for name in TOOLS:
+        (tools / name).write_text(STUB)
+        (tools / name).chmod(0o755)
+    blocks = [block for block in GUIDE.split("```")[1::2] if not block.startswith("\nraw/")]
+    commands = [*blocks, *re.findall(r"`(aws [^`]+)`", GUIDE)]
+    assert len(commands) == 11
+    environment = {"PATH": f"{tools}:{os.environ['PATH']}", "CALLS": str(root / "calls"), "TMPDIR": str(root)}
+    subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands)], cwd=here, env=environment, check=True
+    )
+    assert re.search(
+        r'(?m)^TF_VAR_images=\{("\w+":"[\w./-]+@sha256:1{64}",?){4}\}$', (root / "environment").read_text()
+    )
+    made = [call.split("\x1f")[:-1] for call in (root / "calls").read_text().split("\x1e")[:-1]]
+    return [(Path(folder).relative_to(here), tool, words) for folder, tool, *words in made]
+
+
+def words_of(calls: list[tuple[Path, str, list[str]]], tool: str) -> list[list[str]]:
+    found = [words for _, name, words in calls if name == tool]
+    assert found
+    return found
+
+
+def test_every_command_for_aws_is_an_operation_with_options_that_it_knows(
+    calls: list[tuple[Path, str, list[str]]],
+) -> None:
+    session = botocore.session.get_session()
+    around = {"--query", "--output", "--cli-binary-format", "--max-items"}
+    for service, operation, *words in words_of(calls, "aws"):
+        if (service, operation) in {("s3", "cp"), ("logs", "tail"), ("ecr", "get-login-password")}:
+            continue  # the command line's own
+        model = session.get_service_model(service.removesuffix("api"))
+        known = {xform_name(name, "-"): name for name in model.operation_names}
+        shape = model.operation_model(known[operation]).input_shape
+        options = {f"--{xform_name(member, '-')}" for member in shape.members}
+        given = {word for word in words if word.startswith("--")}
+        assert given <= options | around, (service, operation)
+        needed = {f"--{xform_name(member, '-')}" for member in shape.required_members}
+        assert needed <= given, (service, operation)
+
+
+def test_every_command_for_terraform_finds_its_folder_files_and_targets(
+    calls: list[tuple[Path, str, list[str]]],
+) -> None:
+    assert {folder for folder, _, _ in calls} == {Path()}
+    in_order = []
+    for chdir, command, *words in words_of(calls, "terraform"):
+        assert chdir == "-chdir=infra/terraform"
+        in_order.append(command)
+        for file in values(words, "-var-file="):
+            assert (ROOT / file.replace("dev.account.tfvars", "account.tfvars.example")).exists(), file
+        for _, name, *resource in (target.split(".") for target in values(words, "-target=")):
+            assert name in module().named("module")
+            assert not resource or tuple(resource) in {
+                (type_, label) for type_, label, _ in module(name).typed()
+            }
+    assert in_order[:4] == ["init", "apply", "plan", "apply"]
+    assert set(in_order[4:]) == {"output"}
+
+
+def values(words: Sequence[str], option: str) -> list[str]:
+    return [word.removeprefix(option) for word in words if word.startswith(option)]
+
+
+def test_every_command_of_ours_is_a_verb_with_options_that_it_knows(
+    calls: list[tuple[Path, str, list[str]]],
+) -> None:
+    verbs = typer.main.get_command(app)
+    assert isinstance(verbs, TyperGroup)
+    for verb, *words in words_of(calls, "spanishgas"):
+        known = {word for option in verbs.commands[verb].params for word in option.opts}
+        assert {word for word in words if word.startswith("--")} <= known
