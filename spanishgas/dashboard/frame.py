@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import date
 
@@ -54,5 +55,5 @@ def day(when: date) -> str:
 
 
 def words(name: str) -> str:
-    """A value of a closed set as words: offer_small is `offer small`."""
-    return name.replace("_", " ")
+    """A value of a closed set as words: offer_small is `offer small`, 60_90_days `60 to 90 days`."""
+    return re.sub(r"(?<=\d)_(?=\d)", " to ", name).replace("_", " ")

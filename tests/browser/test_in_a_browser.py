@@ -1,4 +1,5 @@
-"""The dashboard as a person meets it: Debian's Chromium on a served dashboard, with nothing red on its console.
+"""The dashboard as a person meets it: Debian's Chromium on a served dashboard, over a small run of the
+whole chain, with nothing red on its console.
 
 SPANISHGAS_SCREENSHOTS=docs/images makes the pictures of the documentation.
 """
@@ -16,12 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import mlflow
+import pandas as pd
 import pytest
 
 from spanishgas.lake import Lake
-from tests import dashboard_runs
-from tests.dashboard_lake import LATER, filled
+from spanishgas.pipeline import LATER
+from tests.integration.test_lifecycle import cheap_search, lenient
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -41,22 +42,39 @@ PATIENCE = 60_000
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a dashboard over a full lake and a tracking store that runs wrote to."""
-    root, before = tmp_path_factory.mktemp("served"), mlflow.get_tracking_uri()
-    filled(Lake(root / "lake"))
-    filled(Lake(root / "lake"), LATER, rows=30, seed=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
-        dashboard_runs.filled(root)
-        mlflow.set_tracking_uri(before)
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the whole chain ran, for a few hundred customers: its lake and its tracking store."""
+    root = tmp_path_factory.mktemp("ran")
+    words = ["main", "--customers", "600", "--trials", "1", "--lake", "lake"]
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db",
+        "SPANISHGAS_STUDY_STORAGE": f"sqlite:///{root}/optuna.db",
+        "SPANISHGAS_EXPERIMENTS": str(lenient(cheap_search(root / "experiments"))),
+    }
+    subprocess.run([sys.executable, "-m", "spanishgas", *words], cwd=root, env=environment, check=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def offers(ran: Path) -> pd.DataFrame:
+    """What was recommended, the best offer first."""
+    return (
+        Lake(ran / "lake")
+        .current("recommendations")
+        .pandas()
+        .sort_values("expected_margin_impact", ascending=False)
+    )
+
+
+@pytest.fixture(scope="module")
+def served(ran: Path) -> Iterator[str]:
+    """Address of a dashboard over what the chain left."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "spanishgas", "dashboard", "--port", str(port), "--lake", "lake"]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{root}/mlflow.db"}
-    with subprocess.Popen(words, cwd=root, env=environment, stderr=subprocess.DEVNULL) as server:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{ran}/mlflow.db"}
+    with subprocess.Popen(words, cwd=ran, env=environment, stderr=subprocess.DEVNULL) as server:
         try:
             wait(f"http://127.0.0.1:{port}/_stcore/health")
             yield f"http://127.0.0.1:{port}"
@@ -132,31 +150,37 @@ def test_a_page_opened_by_its_address_shows_its_title_and_no_failure(
     picture(page, path or "overview")
 
 
-def test_a_filtered_campaign_is_taken_along_as_csv(served: str, page: Page) -> None:
+def test_a_filtered_campaign_is_taken_along_as_csv_and_excel(
+    served: str, offers: pd.DataFrame, page: Page
+) -> None:
     page.goto(f"{served}/customers")
     page.get_by_role("combobox", name="Risk tier").click()
     page.get_by_role("option", name="Critical").click()
     page.keyboard.press("Escape")
     settled(page)
-    with page.expect_download() as waiting:
-        page.get_by_role("button", name="Download CSV").click()
-    lines = Path(waiting.value.path()).read_text().splitlines()
-    assert waiting.value.suggested_filename == f"campaign-{LATER}.csv"
-    assert len(lines) > 1
-    assert all('"Critical"' in line for line in lines[1:])
+    critical = set(offers.loc[offers["risk_tier"] == "Critical", "customer_id"])
+    assert critical
+    for kind, ending, read in (("CSV", "csv", pd.read_csv), ("Excel", "xlsx", pd.read_excel)):
+        with page.expect_download() as waiting:
+            page.get_by_role("button", name=f"Download {kind}").click()
+        assert waiting.value.suggested_filename == f"campaign-{LATER}.{ending}"
+        assert set(read(waiting.value.path())["customer_id"]) == critical
 
 
-def test_a_customer_is_found_and_told_with_reasons(served: str, page: Page) -> None:
+def test_a_customer_is_found_and_told_with_reasons(served: str, offers: pd.DataFrame, page: Page) -> None:
     from playwright.sync_api import expect
 
+    best = offers.iloc[0]
     page.goto(f"{served}/customer")
     box = page.get_by_role("textbox", name="Customer id")
-    box.fill("C00003")
+    box.fill(best["customer_id"])
     box.press("Enter")
-    page.get_by_role("heading", name="C00003").wait_for()
-    page.get_by_text("sentiment of the last contact: negative").wait_for()
+    page.get_by_role("heading", name=best["customer_id"]).wait_for()
+    for reason in best["reason_codes"]:
+        page.get_by_role("listitem").filter(has_text=reason).wait_for()
     settled(page)
-    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(2)
+    # What moves the risk, usage, margin.
+    expect(page.get_by_test_id("stVegaLiteChart")).to_have_count(3)
     picture(page, "one-customer")
 
 
@@ -170,6 +194,6 @@ def test_a_row_that_is_marked_leads_to_its_customer(served: str, page: Page) -> 
 def test_evidentlys_report_is_shown_and_cannot_reach_into_the_dashboard(served: str, page: Page) -> None:
     page.goto(f"{served}/drift")
     page.get_by_text("the model's inputs").click()
-    report = page.frame_locator('[data-testid="stIFrame"]')
-    report.get_by_text("Evidently on 0.6").wait_for()
+    report = page.frame_locator('[data-testid="stIFrame"]').frame_locator("iframe")
+    report.get_by_text("months_to_renewal").first.wait_for()
     assert report.locator("body").evaluate("() => window.origin") == "null"

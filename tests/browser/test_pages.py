@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import socket
 import subprocess
@@ -114,6 +113,12 @@ def test_a_page_over_a_lake_on_s3_shows_no_failure_and_names_a_bucket_that_is_no
     app = see(page, "s3://no-such-bucket/lake")
     assert not app.exception
     assert "there is no such bucket" in app.error[0].value
+
+
+def test_a_name_of_a_closed_set_is_shown_as_words() -> None:
+    from spanishgas.dashboard import frame
+
+    assert [frame.words(name) for name in ("offer_small", "60_90_days")] == ["offer small", "60 to 90 days"]
 
 
 @pytest.mark.parametrize("page", OF_THE_LAKE)
@@ -313,8 +318,7 @@ def test_the_drift_page_tells_of_the_newest_alarm_what_moved_and_shows_evidently
     assert "moved 6.0 times its ordinary variation; the alarm rings above 5.0" in texts(app)
     app.radio[0].set_value("the model's inputs").run()
     assert not app.exception
-    page = base64.b64encode(b"<p>Evidently on 0.6</p>").decode()
-    assert page in str(app.get("iframe")[0].proto)
+    assert "&lt;p&gt;Evidently on 0.6&lt;/p&gt;" in app.get("iframe")[0].proto.srcdoc
     app.main.selectbox[0].select_index(1).run()
     assert metrics(app)["Alarm"] == "no"
 

@@ -93,6 +93,15 @@ def cheap_search(folder: Path) -> Path:
     return folder
 
 
+def lenient(experiments: Path) -> Path:
+    """The same with a gate that a few hundred customers and one trial can pass."""
+    file = experiments / "policy.yaml"
+    policy = yaml.safe_load(file.read_text())
+    policy["gate"] |= {"min_average_precision": 0.02, "max_calibration_error": 0.5}
+    file.write_text(yaml.safe_dump(policy, sort_keys=False))
+    return experiments
+
+
 def labelled_gold() -> pd.DataFrame:
     """Customers who leave for one plain reason: the sentiment of their contact."""
     frame = gold_frame(CUSTOMERS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import html
 
 import altair as alt
 import pandas as pd
@@ -44,9 +44,16 @@ def show() -> None:
         st.altair_chart(bars(effects.head(20)))
         name = st.radio("Report on", ["none", *REPORTS], horizontal=True)
         if name in REPORTS:
-            # As data it has an origin of its own: its scripts cannot reach into the dashboard.
-            held = base64.b64encode(tracking.artefact(run, REPORTS[str(name)])).decode()
-            st.iframe(f"data:text/html;charset=utf-8;base64,{held}", height=900)
+            st.iframe(apart(tracking.artefact(run, REPORTS[str(name)]).decode()), height=900)
+
+
+def apart(report: str) -> str:
+    """A page that holds a report in a frame of its own origin, from which its scripts cannot reach into the dashboard.
+
+    The report, of several megabytes, is the frame's attribute: browsers refuse addresses of that length.
+    """
+    style = "position: fixed; inset: 0; width: 100%; height: 100%; border: 0"
+    return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{html.escape(report)}"></iframe>'
 
 
 def trend(found: object) -> alt.Chart:
@@ -55,7 +62,7 @@ def trend(found: object) -> alt.Chart:
         alt.Chart(found)
         .mark_circle(size=80)
         .encode(
-            x=alt.X("started:T", title=None),
+            x=alt.X("started:T", title=None, axis=alt.Axis(format="%d %b %Y")),
             y=alt.Y("share:Q", title="share of inputs that moved", axis=alt.Axis(format="%")),
             color=alt.Color("alarm:N", title="alarm"),
             tooltip=[
@@ -74,7 +81,10 @@ def bars(effects: object) -> alt.LayerChart:
     base = (
         alt.Chart(effects)
         .mark_bar()
-        .encode(x=alt.X("effect:Q", title="effect size"), y=alt.Y("column:N", sort="-x", title=None))
+        .encode(
+            x=alt.X("effect:Q", title="effect size"),
+            y=alt.Y("column:N", sort="-x", title=None, axis=alt.Axis(labelLimit=280)),
+        )
     )
     limit = alt.Chart(alt.Data(values=[{"limit": load_policy().drift.min_effect}])).mark_rule(
         strokeDash=[4, 4]
