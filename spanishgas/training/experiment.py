@@ -109,7 +109,8 @@ class EarlyStopping(Strict):
     rounds: int = Field(ge=1)
     share: float = Field(gt=0, lt=1)
     fewest: int = Field(ge=1)
-    """Rows of the rarer class that must be set aside; with fewer the measure is noise, and `most_trees` are grown."""
+    """Rows of the rarer class that must be set aside; with fewer the measure is noise, and `unmeasured` are grown."""
+    unmeasured: int = Field(ge=1)
 
 
 class Space(Strict):
@@ -118,6 +119,8 @@ class Space(Strict):
     fixed: dict[str, Value] = {}
     early_stopping: EarlyStopping | None = None
     start: dict[str, Value]
+    also: list[dict[str, Value]] = []
+    """Tried after `start` and what the neighbouring experiment chose."""
     space: dict[str, Dimension]
 
     @model_validator(mode="after")
@@ -131,15 +134,14 @@ class Space(Strict):
         return self
 
     @model_validator(mode="after")
-    def _start_is_complete(self) -> Self:
-        names = self.names(self.start)
-        if self.start.keys() != set(names):
-            raise ValueError(
-                f"start and space name different parameters: {sorted(self.start.keys() ^ set(names))}"
-            )
-        for name, value in self.start.items():
-            if not self.space[name].admits(value):
-                raise ValueError(f"start.{name} is {value!r}, which the space cannot draw")
+    def _starts_are_complete(self) -> Self:
+        for where, start in [("start", self.start), *((f"also.{i}", s) for i, s in enumerate(self.also))]:
+            odd = start.keys() ^ set(self.names(start))
+            if odd:
+                raise ValueError(f"{where} and space name different parameters: {sorted(odd)}")
+            for name, value in start.items():
+                if not self.space[name].admits(value):
+                    raise ValueError(f"{where}.{name} is {value!r}, which the space cannot draw")
         return self
 
     def names(self, drawn: Mapping[str, Value]) -> list[str]:

@@ -97,7 +97,7 @@ def fit_predict(
     """Log odds of the fold's validation rows, and how many trees early stopping kept (None without it)."""
     inner = inner_split(fold.y, stopping.share, training.seed, stopping.fewest) if stopping else None
     if stopping is None or inner is None:
-        most = {TREES: stopping.most_trees} if stopping else {}
+        most = {TREES: stopping.unmeasured} if stopping else {}
         fitted = _estimator(training, {**params, **most}).fit(fold.X, fold.y)
         return fitted.decision_function(fold.X_valid), most.get(TREES)
     aside = Aside(fold.X[inner.valid], fold.y[inner.valid], stopping.rounds)

@@ -1,8 +1,10 @@
 """Choosing hyperparameters: Optuna over cross-validated average precision, on the training side alone.
 
-    published parameters -> a neighbour's best -> TPE -> best trial -> refitted on fresh folds, which alone are reported
+    published parameters -> a neighbour's best -> what the space lists -> TPE -> best trial -> refitted on fresh folds
 
-A trial that after some folds lies below the median of the others is pruned.
+Only the refit's scores are reported.
+
+A trial that after two folds or more lies below the median of the others on the same folds is pruned.
 """
 
 from __future__ import annotations
@@ -77,7 +79,7 @@ class Shared:
     patience: int | None = None
     """End early once this many trials in a row brought nothing better."""
     starts: tuple[Mapping[str, Value], ...] = ()
-    """Sets of hyperparameters to try after the published one and before any drawn ones."""
+    """Sets of hyperparameters to try right after the published one."""
 
     def __post_init__(self) -> None:
         for what, value in (("workers", self.workers), ("patience", self.patience)):
@@ -129,7 +131,7 @@ def search(
 def _open(training: Training, space: Space, shared: Shared) -> optuna.Study:
     from spanishgas.training import study as studies
 
-    starts = [space.start, *shared.starts]
+    starts = [space.start, *shared.starts, *space.also]
     return studies.open_study(shared.storage, shared.name, training.seed, starts)
 
 

@@ -221,3 +221,22 @@ def test_a_process_is_gone_only_once_it_has_ended() -> None:
     assert code.is_gone(f"{code.process().rpartition(':')[0]}:{number_of_nobody()}")
     assert not code.is_gone(f"elsewhere:{os.getpid()}")
     assert not code.is_gone("")
+
+
+def test_a_trial_below_the_median_on_the_same_folds_is_pruned_though_its_first_fold_was_lucky() -> None:
+    study = studies.open_study(None, "s", 1, [])
+
+    def pruned_at(*means: float) -> int | None:
+        trial = study.ask()
+        for step, mean in enumerate(means):
+            trial.report(mean, step)
+            if trial.should_prune():
+                study.tell(trial, state=TrialState.PRUNED)
+                return step
+        study.tell(trial, means[-1])
+        return None
+
+    assert pruned_at(0.5, 0.3, 0.4) is None  # nothing to be held against
+    assert pruned_at(0.2, 0.6, 0.6) is None  # one fold is too few to judge by
+    assert pruned_at(0.9, 0.44, 0.7) == 1  # the others' median there is 0.45
+    assert pruned_at(0.1, 0.46, 0.45) == 2  # and 0.5 here

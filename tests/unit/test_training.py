@@ -188,6 +188,13 @@ def rewrite(path: Path, old: str, new: str) -> None:
         ("search.yaml", "max_depth: 3", "max_depth: 3.5", load_search, "start.max_depth is 3.5"),
         (
             "search.yaml",
+            "max_depth: 6",
+            "max_depth: 60",
+            load_search,
+            "also.0.max_depth is 60, which the space",
+        ),
+        (
+            "search.yaml",
             "{penalty: elasticnet}",
             "{C: 1.0}",
             load_search,
@@ -200,7 +207,13 @@ def rewrite(path: Path, old: str, new: str) -> None:
             load_search,
             "low above 0 on a log scale",
         ),
-        ("search.yaml", "rounds: 40", "round: 40", load_search, "unknown key 'xgboost.early_stopping.round'"),
+        (
+            "search.yaml",
+            "rounds: 100",
+            "round: 100",
+            load_search,
+            "unknown key 'xgboost.early_stopping.round'",
+        ),
         ("policy.yaml", "rule: recall_floor", "rule: recal", load_policy, "threshold.rule"),
         ("policy.yaml", "repeats: 2", "repeats: 0", load_policy, "repeats"),
         ("E1.yaml", "below: E0", "below: E10", lambda: load_experiment("E1"), "'below' of E1.yaml"),
@@ -472,7 +485,7 @@ def test_the_first_trial_is_the_published_start_and_the_best_the_argmax() -> Non
     heard: list[Trial] = []
     chosen = search(training_of(ModelKind.XGBOOST, 200), SPACE, 4, heard.append)
     assert chosen.trials[0].params == SPACE.fixed | SPACE.start
-    assert chosen.best.score == max(t.score for t in chosen.trials)
+    assert chosen.best.score == max(t.score for t in chosen.trials if not t.pruned)
     assert heard == chosen.trials
     assert len(heard) == 4
 
@@ -481,7 +494,9 @@ def test_the_first_trial_is_the_published_start_and_the_best_the_argmax() -> Non
 def test_every_model_searches_its_own_space(kind: ModelKind) -> None:
     space = load_search().of(kind)
     few = {"n_estimators": 5} if kind is ModelKind.FOREST else {}
-    stopping = space.early_stopping and space.early_stopping.model_copy(update={"most_trees": 5})
+    stopping = space.early_stopping and space.early_stopping.model_copy(
+        update={"most_trees": 5, "unmeasured": 5}
+    )
     space = space.model_copy(update={"fixed": space.fixed | few, "early_stopping": stopping})
     chosen = search(training_of(kind, 150), space, 7)
     first = chosen.trials[0].params
@@ -491,6 +506,13 @@ def test_every_model_searches_its_own_space(kind: ModelKind) -> None:
         assert set(trial.params) - set(space.fixed) - {"n_estimators"} == set(drawn)
         assert space.admitted(trial.params) == {k: trial.params[k] for k in drawn}
     assert chosen.best.score > 0.2
+
+
+def test_after_the_published_start_come_the_neighbours_best_and_what_the_space_lists() -> None:
+    listed, neighbour = {"max_depth": 4, "learning_rate": 0.1}, {"max_depth": 2, "learning_rate": 0.4}
+    space = SPACE.model_copy(update={"also": [listed]})
+    chosen = search(training_of(ModelKind.XGBOOST, 200), space, 3, shared=Shared(starts=(neighbour,)))
+    assert [t.params for t in chosen.trials] == [SPACE.fixed | p for p in (SPACE.start, neighbour, listed)]
 
 
 @pytest.mark.parametrize("trials", [0, -3])
@@ -711,7 +733,7 @@ def test_an_inner_split_is_stratified_and_none_where_a_class_is_too_small() -> N
     assert inner_split(np.array([0] * 50 + [1] * 4), 0.2, 1) is None
 
 
-STOPPING = EarlyStopping(most_trees=60, rounds=5, share=0.2, fewest=1)
+STOPPING = EarlyStopping(most_trees=60, rounds=5, share=0.2, fewest=1, unmeasured=25)
 
 
 def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_score() -> None:
@@ -745,10 +767,10 @@ def test_of_the_numbers_of_trees_looked_at_the_one_that_ranks_the_rows_aside_bes
     assert trees == looks[int(np.argmax(scores))]
 
 
-def test_with_too_few_churners_aside_to_measure_by_all_trees_are_grown() -> None:
+def test_with_too_few_churners_aside_to_measure_by_a_set_number_of_trees_is_grown() -> None:
     training = training_of(ModelKind.XGBOOST, 200)
     fold = Folds(training, folds(training.y, 3, 1)).encoded(0, {})
-    measurable = STOPPING.model_copy(update={"most_trees": 25, "fewest": 100})
+    measurable = STOPPING.model_copy(update={"fewest": 100})
     margins, trees = fit_predict(training, {"max_depth": 2}, fold, measurable)
     unstopped, _ = fit_predict(training, {"max_depth": 2, "n_estimators": 25}, fold)
     assert trees == 25
@@ -817,12 +839,6 @@ def test_elasticnet_can_silence_features_where_l2_keeps_them() -> None:
     dense = estimator(ModelKind.LOGISTIC, {"penalty": "l2", "C": 0.05}, 0)
     zeros = [int((m.fit(fold.X, fold.y).coef_ == 0).sum()) for m in (sparse, dense)]
     assert zeros[0] > zeros[1] == 0
-
-
-def test_the_second_trial_takes_the_given_start_and_another_start_is_another_search() -> None:
-    training, start = training_of(ModelKind.XGBOOST, 150), {"max_depth": 2, "learning_rate": 0.4}
-    chosen = search(training, SPACE, 3, shared=Shared(starts=(start,)))
-    assert [t.params for t in chosen.trials[:2]] == [SPACE.fixed | SPACE.start, SPACE.fixed | start]
 
 
 def test_only_what_the_space_could_draw_is_taken_from_a_neighbour() -> None:
