@@ -62,14 +62,14 @@ def states(url: str) -> list[TrialState]:
     return [t.state for t in studies.open_study(url, "s", 1, []).get_trials()]
 
 
-def wait_for(url: str, state: TrialState, count: int) -> None:
+def wait_for(url: str, count: int, *wanted: TrialState) -> None:
     path = Path(url.removeprefix("sqlite:///"))
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        if path.exists() and states(url).count(state) >= count:
+        if path.exists() and sum(s in wanted for s in states(url)) >= count:
             return
         time.sleep(0.05)
-    raise AssertionError(f"never {count} trials {state.name}: {states(url)}")
+    raise AssertionError(f"never {count} trials {wanted}: {states(url)}")
 
 
 @pytest.fixture
@@ -77,8 +77,8 @@ def killed(url: str) -> str:
     """The database of a search that was killed with a trial running."""
     process = begun(url, 0.6)
     try:
-        wait_for(url, TrialState.COMPLETE, 2)
-        wait_for(url, TrialState.RUNNING, 1)
+        wait_for(url, 2, *studies.ENDED)
+        wait_for(url, 1, TrialState.RUNNING)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
