@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spanishgas import code
@@ -23,6 +25,7 @@ from spanishgas.lifecycle import registry, runs
 from spanishgas.scoring.budget import within_budget
 from spanishgas.scoring.campaign import page
 from spanishgas.scoring.intervals import Calibration
+from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
 from spanishgas.scoring.score import LOSS, MARGIN
 from spanishgas.training.experiment import Control, Holdout, Offers, Policy, as_data, load_policy
@@ -49,9 +52,10 @@ def recommend(*, lake: Lake) -> Snapshot:
         version = registry.resolve(str(scored["model_version"].iloc[0]))
         model = registry.load(str(version.version)).model
         gold = lake.at(scores.manifest.built_from["gold_master"], "gold_master")
-        customers = gold.pandas().set_index("customer_id").loc[scored["customer_id"]].reset_index()
+        customers = gold.pandas([ID, "segment", MARGIN, "months_to_renewal"])
+        customers = customers.set_index(ID).loc[scored[ID]].reset_index()
         began = time.perf_counter()
-        why = explained(model, customers, scored, policy)
+        why = explained(model, gold, scored, policy)
         seconds = time.perf_counter() - began
         calibration = Calibration.of(
             model, lake.at(version.tags["data.digest"], "gold_master"), policy.holdout
@@ -196,12 +200,14 @@ def timing(months_to_renewal: pd.Series, offers: Offers) -> list[str]:
     return [names[min(i, len(names) - 1)] for i in np.searchsorted(edges, days, side="left")]
 
 
-def explained(
-    model: ChurnModel, customers: pd.DataFrame, scored: pd.DataFrame, policy: Policy
-) -> list[list[str]]:
-    """Reasons from Medium tier up, in words; the stated generic one below."""
-    rows = at_risk(scored, policy)
+def explained(model: ChurnModel, gold: Snapshot, scored: pd.DataFrame, policy: Policy) -> list[list[str]]:
+    """Reasons from Medium tier up, in words; the stated generic one below. Inputs are read of the former alone."""
+    rows, table = at_risk(scored, policy), gold.dataset()
+    ids = scored.loc[rows, ID]
+    asked = pc.field(ID).isin(pa.array(ids, table.schema.field(ID).type))
+    customers = table.to_table(columns=[ID, *model.features], filter=asked).to_pandas()
+    told = reasons(model, customers.set_index(ID).loc[ids].reset_index())
     why = [[GENERIC]] * len(scored)
-    for position, found in zip(np.flatnonzero(rows), reasons(model, customers[rows]), strict=True):
+    for position, found in zip(np.flatnonzero(rows), told, strict=True):
         why[position] = found
     return why

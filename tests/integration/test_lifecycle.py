@@ -560,6 +560,12 @@ def test_scores_hold_one_row_per_customer_of_the_newest_gold(chain: Chain) -> No
     assert set(scores["model_version"]) == {str(chain.evaluated.version.version)}
 
 
+def test_the_account_of_what_came_back_stands_on_the_run(chain: Chain) -> None:
+    account = runs.artifact(str(chain.scores.manifest.run_id), "reconciled.json")
+    assert account["rows"] == sum(part["rows"] for part in account["parts"]) == CUSTOMERS
+    assert all(len(part["sha256"]) == 64 for part in account["parts"])
+
+
 def test_s24_a_customers_score_is_the_models_answer_for_that_customers_own_row(chain: Chain) -> None:
     scores, rows = chain.scores.pandas().set_index("customer_id"), chain.later.pandas()
     some = rows.sample(
@@ -812,7 +818,10 @@ def test_a_rollback_scores_again_with_the_version_gone_back_to_if_asked(chain: C
     promotion.promote(str(after), "a mistake", "to be regretted")
     score("champion", lake=chain.lake)
     assert set(chain.lake.current("scores").pandas(["model_version"])["model_version"]) == {str(after)}
+    bad = chain.lake.current("scores").uri
     words = pipeline.rollback("worse", lake=chain.lake, rescore=True)
+    assert f"snapshots were made with version {after}:" in words
+    assert f"scores as of {LATER}, current: {bad}" in words
     assert set(chain.lake.current("scores").pandas(["model_version"])["model_version"]) == {str(before)}
     assert f"scored again with version {before}: {CUSTOMERS:,} customers" in words
     assert chain.lake.current("recommendations").manifest.built_from["scores"] == (

@@ -19,7 +19,7 @@ from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import CleanUp, Transform
 from spanishgas.scoring.transform import Task, TransformError
 from spanishgas.training.experiment import ModelKind
-from tests.churn_models import churn_model, odd_gold, task_of
+from tests.churn_models import NATIVE, churn_model, odd_gold, task_of
 from tests.sagemaker_double import Instances, Plan, SageMakerDouble, sagemaker_double
 
 ROLE, IMAGE = (
@@ -80,13 +80,22 @@ def keys(prefix: str = "") -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("media", [Media.PARQUET, pytest.param(Media.CSV, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kind", "media"),
+    [
+        (ModelKind.XGBOOST, Media.PARQUET),
+        pytest.param(ModelKind.XGBOOST, Media.CSV, marks=pytest.mark.slow),
+        pytest.param(ModelKind.FOREST, Media.PARQUET, marks=pytest.mark.slow),
+        pytest.param(ModelKind.LOGISTIC, Media.PARQUET, marks=pytest.mark.slow),
+        pytest.param(NATIVE, Media.PARQUET, marks=pytest.mark.slow),
+    ],
+)
 def test_a_job_gives_the_numbers_of_this_process_and_leaves_the_archive_alone(
-    double: SageMakerDouble, tmp_path: Path, media: Media
+    double: SageMakerDouble, tmp_path: Path, kind: str, media: Media
 ) -> None:
-    task = task_of(ModelKind.XGBOOST, media, tmp_path, odd_gold(100), rows=40)
+    task = task_of(kind, media, tmp_path, odd_gold(100), rows=40)
     backend = Backend(media=media)
-    expected = spanishgas.score(odd_gold(100), churn_model(ModelKind.XGBOOST))
+    expected = spanishgas.score(odd_gold(100), churn_model(kind))
     pd.testing.assert_frame_equal(backend.scores(task), expected, check_exact=True, check_dtype=False)
     (job,) = double.jobs.values()
     assert job.transform_input["ContentType"] == media
@@ -96,6 +105,10 @@ def test_a_job_gives_the_numbers_of_this_process_and_leaves_the_archive_alone(
     (left,) = keys()
     assert left.startswith("a/models/")
     assert boto3.client("sagemaker").list_models()["Models"] == []
+
+    nobody = task_of(kind, media, tmp_path / "nobody", odd_gold(100)[:0], rows=40)
+    assert len(backend.scores(nobody)) == 0
+    assert nobody.shards.cut == [0]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from spanishgas.evaluation.paired import Difference, Predictions, calibration_by
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
 from spanishgas.lifecycle.gate import Against, Check, Evidence, Verdict, judge
+from spanishgas.settings import PROJECT
 from spanishgas.training.experiment import Policy, Waiver, load_policy
 from tests.gold_frames import gold_frame
 
@@ -177,6 +178,14 @@ def test_the_margin_of_value_is_a_share_of_what_the_champion_brought() -> None:
     against = replace(AGAINST, differences=AGAINST.differences | lowest)
     assert verdict(against=against).passed
     assert not verdict(against=replace(against, champion_value=899.0)).passed
+
+
+def test_the_margins_of_the_policy_are_those_that_the_printed_operating_curve_allows() -> None:
+    limits, text = load_policy().gate.champion, (PROJECT / "docs" / "lifecycle.md").read_text()
+    [(margin, shares)] = re.findall(r"^\| (\S+) \(policy\) \| (.+) \|$", text, re.M)
+    assert float(margin) == limits.average_precision_margin
+    assert [float(share.partition("%")[0]) >= 95 for share in shares.split(" | ")] == [True] * 4
+    assert f"value margin of {100 * limits.value_margin:g} %" in text
 
 
 def test_a_first_champion_is_held_against_chance_and_not_against_a_champion() -> None:

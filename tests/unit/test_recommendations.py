@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,15 +13,16 @@ from scipy.optimize import LinearConstraint, milp
 
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.features import load_tiers
+from spanishgas.lake import Lake
 from spanishgas.scoring.budget import within_budget
 from spanishgas.scoring.campaign import campaign_value, page, scaled
 from spanishgas.scoring.intervals import Calibration
-from spanishgas.scoring.reasons import NOTHING_RAISES, phrase, reason_codes, reasons
-from spanishgas.scoring.recommend import choose, recommendations, treatments
+from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
+from spanishgas.scoring.recommend import choose, explained, recommendations, treatments
 from spanishgas.training.experiment import Control, ModelKind, Offers, Policy, load_policy
 from spanishgas.training.model import TIER, risk_tier
 from tests.churn_models import churn_model, odd_gold
-from tests.gold_frames import gold_frame
+from tests.gold_frames import gold_frame, publish_gold
 
 DAY = date(2024, 12, 31)
 OFFERS = load_policy().offers
@@ -181,6 +183,22 @@ def test_every_customer_has_one_to_three_reasons(kind: ModelKind) -> None:
     assert all(1 <= len(why) <= 3 and all(why) for why in found)
 
 
+def test_each_customer_from_medium_up_has_their_own_reasons_and_the_others_the_generic_one(
+    tmp_path: Path,
+) -> None:
+    model, frame = churn_model(ModelKind.XGBOOST), odd_gold(60)
+    gold = publish_gold(Lake(tmp_path), frame, DAY)
+    order = np.random.default_rng(2).permutation(60)
+    table = pd.DataFrame(
+        {"customer_id": frame["customer_id"], TIER: np.where(np.arange(60) % 3 == 0, "Low", "High")}
+    )
+    found = explained(model, gold, table.iloc[order].reset_index(drop=True), load_policy())
+    own = reasons(model, frame)
+    assert found == [[GENERIC] if i % 3 == 0 else own[i] for i in order]
+    nobody = table.assign(**{TIER: "Low"})
+    assert explained(model, gold, nobody, load_policy()) == [[GENERIC]] * 60
+
+
 # --- intervals
 
 
@@ -239,6 +257,11 @@ def test_the_page_compares_the_campaign_with_the_other_ways() -> None:
     )
     assert everyone[0] == 800
     assert value > max(everyone[2], rule[2])
+    for name in ("uplift", "acceptance"):
+        less, as_assumed, more = numbers_of(html, name)
+        assert less < as_assumed == value < more
+    less, as_assumed, more = numbers_of(html, "cost of an offer")
+    assert less > as_assumed == value > more
     assert gold["customer_id"].iloc[0] not in html
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import Transform, read_settings
 from spanishgas.scoring.shards import Shards
 from spanishgas.scoring.transform import TransformError, estimate
+from spanishgas.settings import PROJECT
 from tests.churn_models import odd_gold
 
 DAY = date(2024, 12, 31)
@@ -157,6 +159,15 @@ def test_the_estimate_grows_with_rows_and_shrinks_with_instances() -> None:
     assert "about 13 minutes, 0.21 instance-hours, about 0.04" in estimate(20_000_000, 400, one)
     assert "about 8 minutes, 0.51 instance-hours, about 0.10" in estimate(20_000_000, 400, four)
     assert "SPANISHGAS_TRANSFORM_PRICE_PER_HOUR" in estimate(1, 1, Transform())
+
+
+def test_the_printed_costs_are_those_of_the_estimate() -> None:
+    text = (PROJECT / "docs" / "scoring.md").read_text()
+    rows = re.findall(r"^\| ([\d,]+) \| (\d+) \| (\d+) \| ([\d.]+) \|$", text, re.M)
+    assert {customers for customers, *_ in rows} == {"20,099", "20,000,000"}
+    for customers, instances, minutes, hours in rows:
+        words = estimate(int(customers.replace(",", "")), 1, Transform(instances=int(instances)))
+        assert f"about {minutes} minutes, {hours} instance-hours" in words
 
 
 @pytest.mark.parametrize(
