@@ -299,6 +299,20 @@ def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
         },
     )
     run.describe(f"{words}\n\nIts runs, to sort and compare: `tags.ladder = '{run.run_id}'`.")
+    runs.introduce(run.experiment_id, introduction())
+
+
+def introduction() -> str:
+    """What a newcomer to the experiment's page reads: what is asked, and where to look."""
+    asked = "\n".join(f"- {name}: {load_experiment(name).question}" for name in experiment_ids())
+    return (
+        "Which customers of an energy utility will leave, and what each group of features adds to knowing it:\n\n"
+        f"{asked}\n\n"
+        "To compare them: filter `tags.stage = 'experiment'`, chart view, `cv.average_precision`; higher is better, "
+        "and `.low` and `.high` are the ends of its 95 % interval. The run with `tags.stage = 'ladder'` says which is "
+        "chosen and why. What was chosen is judged on customers kept aside: `tags.stage = 'evaluate'`, and the "
+        f"registered model `{settings().registered_model}`."
+    )
 
 
 def ladder_words(compared: Sequence[Compared]) -> str:

@@ -26,7 +26,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
 
 from spanishgas import code
 from spanishgas.errors import TrackingError
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanishgas")
 PATIENCE_SECONDS = 5
+NOTE = MLFLOW_RUN_NOTE
+"""The tag that the UI shows as a description, of a run and of an experiment alike."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class StageRun:
 
     def describe(self, markdown: str) -> None:
         """The description that the UI shows on the run's page."""
-        MlflowClient().set_tag(self.run_id, "mlflow.note.content", markdown)
+        MlflowClient().set_tag(self.run_id, NOTE, markdown)
 
     def figure(self, figure: Figure, path: str, dpi: int = 80) -> None:
         """A picture as artefact."""
@@ -99,6 +101,13 @@ class StageRun:
     def file(self, path: Path, folder: str | None = None) -> None:
         """A local file as artefact."""
         mlflow.log_artifact(str(path), folder)
+
+
+def introduce(experiment_id: str, markdown: str) -> None:
+    """The description on the page of MLflow's experiment, where nobody has written one."""
+    client = MlflowClient()
+    if not client.get_experiment(experiment_id).tags.get(NOTE):
+        client.set_experiment_tag(experiment_id, NOTE, markdown)
 
 
 class LakeSource(DatasetSource):

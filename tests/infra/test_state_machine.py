@@ -80,6 +80,15 @@ def test_a_job_calls_a_verb_with_options_that_the_command_line_knows(name: str) 
     assert required <= given
 
 
+@pytest.mark.parametrize("name", [name for name, state in states().items() if state.get("Resource") == JOB])
+def test_a_job_is_limited_tagged_and_within_the_private_network(name: str) -> None:
+    given = states()[name]["Parameters"]
+    assert 0 < given["StoppingCondition"]["MaxRuntimeInSeconds"] < states()[name]["TimeoutSeconds"]
+    assert {tag["Key"] for tag in given["Tags"]} == {"project", "pipeline"}
+    assert given["NetworkConfig"] == {"VpcConfig.$": "$.settings.network"}
+    assert given["ProcessingResources"]["ClusterConfig"]["VolumeKmsKeyId"] == "${kms_key}"
+
+
 def test_only_the_state_before_it_leads_to_promotion_and_only_a_passed_gate_to_that() -> None:
     before = {
         target: {n for n, s in states().items() if target in following(s)}

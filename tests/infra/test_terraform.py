@@ -303,6 +303,13 @@ def test_a_job_may_do_what_its_code_does() -> None:
     assert not {"sagemaker:CreateEndpoint", "s3:PutBucketPolicy"} & may
 
 
+def test_a_job_starts_transform_jobs_on_the_instance_types_that_are_named_alone() -> None:
+    role = module("sagemaker").role("job_role")
+    (limited,) = [part for part in role.split("sid ") if '"sagemaker:CreateTransformJob"' in part]
+    assert 'variable = "sagemaker:InstanceTypes", values = var.instance_types' in limited
+    assert module().named("module")["sagemaker"]["instance_types"] == "${distinct(values(var.instances))}"
+
+
 def test_the_state_machine_may_do_what_its_tasks_do() -> None:
     needed = set()
     for task in (state for state in states().values() if state["Type"] == "Task"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -63,6 +64,62 @@ def test_a_script_is_sound_bash_that_stops_at_the_first_failure(script: Path) ->
     assert "set -euo pipefail" in script.read_text()
     done = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def stubbed(folder: Path, script: str, *words: str, **answers: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with an `aws` that gives the next of an operation's answers, and the last one ever after."""
+    for operation, given in answers.items():
+        (folder / operation).write_text(given)
+    aws = folder / "aws"
+    aws.write_text(
+        """#!/usr/bin/env bash
+        left="${0%/*}/$2"; [ -f "$left" ] || exit 0
+        head -1 "$left"; [ "$(wc -l < "$left")" = 1 ] || sed -i 1d "$left"
+        """
+    )
+    aws.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "EVERY": "0"}
+    command = ["bash", PROJECT / "infra" / script, *words]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("ended", "outcome", "code"), [("SUCCEEDED", "not promoted", 0), ("FAILED", "failed", 1)]
+)
+def test_a_retraining_is_waited_for_and_reported(tmp_path: Path, ended: str, outcome: str, code: int) -> None:
+    answers = {
+        "start-execution": "arn:1\n",
+        "describe-execution": f"RUNNING\nRUNNING\n{ended}\n",
+        "get-item": f"{outcome}\n",
+    }
+    done = stubbed(tmp_path, "retrain.sh", "arn", "table", "github/1", **answers)
+    assert (done.stdout, done.returncode) == (f"Retraining github/1: **{outcome}** (arn:1)\n", code)
+    assert (tmp_path / "describe-execution").read_text() == f"{ended}\n"
+    assert {"schedule", "workflow_dispatch"} == set(WORKFLOWS["retrain"][True])  # YAML reads `on` as a truth
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_upgrade_that_fails_fails_the_release(tmp_path: Path, code: int) -> None:
+    done = stubbed(tmp_path, "upgrade_database.sh", "spanishgas-dev", **{"describe-tasks": f"{code}\n"})
+    assert done.returncode == min(code, 1)
+    assert ("the upgrade ended with 3" in done.stderr) == (code == 3)
+
+
+def test_every_push_is_checked_for_all_that_is_promised() -> None:
+    steps = str(WORKFLOWS["ci"]["jobs"])
+    promised = (
+        "make lint",
+        "make test",
+        "--cov-report=xml",
+        "terraform fmt -check",
+        "terraform validate",
+        "checkov ",
+    )
+    promised += ("docker build --target", "pip-audit ", "--format cyclonedx1.5")
+    assert [words for words in promised if words not in steps] == []
+    built = set(WORKFLOWS["ci"]["jobs"]["images"]["strategy"]["matrix"]["target"])
+    assert built == {"project", "job", "serve", "tracking", "lambda"}
+    assert {"push", "pull_request"} == set(WORKFLOWS["ci"][True])
 
 
 def test_every_script_that_a_workflow_calls_is_there_and_none_is_idle() -> None:

@@ -46,7 +46,14 @@ from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
 from spanishgas.settings import PROJECT, settings
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.experiment import ModelKind, Promotion, load_experiment, load_policy, load_search
+from spanishgas.training.experiment import (
+    ModelKind,
+    Promotion,
+    experiment_ids,
+    load_experiment,
+    load_policy,
+    load_search,
+)
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 from tests.gold_frames import gold_frame, publish_gold
@@ -280,6 +287,21 @@ def test_out_of_fold_predictions_are_a_table_of_the_training_customers_in_the_la
 @pytest.mark.parametrize("stage", ["experiment", "trial", "ladder", "evaluate"])
 def test_every_run_says_in_words_what_it_shows(chain: Chain, stage: str) -> None:
     assert all("average" in run.data.tags["mlflow.note.content"].lower() for run in runs_of(stage))
+
+
+def test_the_experiments_page_says_what_each_rung_asks_unless_somebody_wrote_another_text(
+    chain: Chain,
+) -> None:
+    client, (ladder,) = MlflowClient(), runs_of("ladder")
+    where = ladder.info.experiment_id
+    words = client.get_experiment(where).tags["mlflow.note.content"]
+    assert all(f"{name}: {load_experiment(name).question}" in words for name in experiment_ids())
+    (asked,) = re.findall(r"filter `(.*?)`", words)
+    assert {run.info.run_id for run in client.search_runs([where], asked)} == {
+        run.info.run_id for run in runs_of("experiment")
+    }
+    runs.introduce(where, "another")
+    assert client.get_experiment(where).tags["mlflow.note.content"] == words
 
 
 def test_a_ladder_leaves_a_list_a_table_and_a_chart(chain: Chain) -> None:
