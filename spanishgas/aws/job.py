@@ -19,6 +19,8 @@ from typing import IO
 MESSAGE = Path("/opt/ml/output/message")
 """SageMaker gives the first 1,024 bytes of this file as ExitMessage, and fails a job whose file is not UTF-8."""
 LONGEST = 1024
+ERROR = "error: "
+"""How the command line's errors begin, which may have several lines."""
 VERB = (sys.executable, "-m", "spanishgas")
 
 
@@ -37,7 +39,7 @@ def main(words: Sequence[str], message: Path = MESSAGE, verb: Sequence[str] = VE
     # As by Ctrl-C: score stops its transform job then.
     terminate = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
     with process, ThreadPoolExecutor(2) as readers:
-        said, failed = readers.map(_last_line, (process.stdout, process.stderr), (sys.stdout, sys.stderr))
+        said, failed = readers.map(_last_words, (process.stdout, process.stderr), (sys.stdout, sys.stderr))
         code = process.wait()
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, interrupt)
@@ -57,13 +59,15 @@ def tracking_user() -> Mapping[str, str]:
     return {"MLFLOW_TRACKING_USERNAME": user["username"], "MLFLOW_TRACKING_PASSWORD": user["password"]}
 
 
-def _last_line(source: IO[str], log: IO[str]) -> str:
-    """The last line of `source` that is not empty; all of it goes to `log` as it comes."""
+def _last_words(source: IO[str], log: IO[str]) -> str:
+    """The last line of `source` that is not empty, or all lines of its error; everything goes to `log` as it comes."""
     last = ""
     for line in source:
         log.write(line)
         log.flush()
-        last = line.strip() or last
+        said = line.strip()
+        goes_on = last.startswith(ERROR) and not said.startswith(ERROR)
+        last = f"{last} {said}"[:LONGEST].rstrip() if goes_on else said or last
     return last
 
 

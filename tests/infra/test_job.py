@@ -32,6 +32,12 @@ def test_of_a_verb_that_fails_the_error_is_the_message_and_the_exit_code_stays(t
     assert (tmp_path / "message").read_text() == "error: the lake is empty"
 
 
+def test_an_error_of_several_lines_is_told_from_its_beginning(tmp_path: Path) -> None:
+    text = "step 1\\nerror: gold is there\\nerror: contracts.csv lacks columns\\n\\nRename them.\\n"
+    job.main([f"import sys; sys.stderr.write('{text}'); sys.exit(1)"], tmp_path / "message", VERB)
+    assert (tmp_path / "message").read_text() == "error: contracts.csv lacks columns Rename them."
+
+
 def test_a_message_is_one_line_of_utf_8_that_sagemaker_keeps_whole(tmp_path: Path) -> None:
     job.main(["print('\\x1b[31m' + 'ñ' * 2000)"], tmp_path / "message", VERB)
     written = (tmp_path / "message").read_bytes()
