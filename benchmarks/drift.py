@@ -72,6 +72,8 @@ def evidently_rule(before: pd.DataFrame, after: pd.DataFrame) -> bool:
 
 
 def _column(before: pd.Series, after: pd.Series, text: bool, rows: int) -> bool:
+    a: pd.Series
+    b: pd.Series
     if text:
         a, b = (s.astype(object).fillna("missing").astype(str) for s in (before, after))
     else:
@@ -83,7 +85,7 @@ def _column(before: pd.Series, after: pd.Series, text: bool, rows: int) -> bool:
             return bool(
                 jensenshannon(counts[0] / counts[0].sum(), counts[1] / counts[1].sum(), base=2) >= 0.1
             )
-        return bool(wasserstein_distance(a, b) / max(float(a.std(ddof=0)), 0.001) >= 0.1)
+        return bool(wasserstein_distance(a, b) / max(float(a.to_numpy(dtype=float).std()), 0.001) >= 0.1)
     if not (text or few):
         return bool(ks_2samp(a, b, method="asymp").pvalue <= 0.05)
     if counts.shape[1] > 2:
@@ -155,7 +157,10 @@ class Count:
 
 def half(table: pd.DataFrame, side: int) -> pd.DataFrame:
     """The customers of one side, for ever on it."""
-    return table[pd.util.hash_array(table["customer_id"].to_numpy(dtype=object)) % 2 == side]
+    kept: pd.DataFrame = table.loc[
+        pd.util.hash_array(table["customer_id"].to_numpy(dtype=object)) % 2 == side
+    ]
+    return kept
 
 
 def halves(lag: int, side: int, division: int) -> Iterator[Pair]:

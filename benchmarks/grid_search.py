@@ -24,14 +24,14 @@ from spanishgas.training.experiment import ModelKind, load_search
 from spanishgas.training.fitting import Training
 from spanishgas.training.search import search
 
-GRID = {
+GRID: dict[str, list[float]] = {
     "max_depth": [2, 3, 4],
     "learning_rate": [0.01, 0.02, 0.03],
     "n_estimators": [400, 600, 800],
     "subsample": [0.7, 0.8],
     "colsample_bytree": [0.7, 0.8],
 }
-QUICK = {"max_depth": [2, 3], "learning_rate": [0.03], "n_estimators": [100]}
+QUICK: dict[str, list[float]] = {"max_depth": [2, 3], "learning_rate": [0.03], "n_estimators": [100]}
 TRIALS, SEED, SHARE_OF_TIME = 8, 7, 0.1
 
 

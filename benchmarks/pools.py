@@ -69,5 +69,8 @@ def divided(
     newcomers = rng.permutation(after.loc[~after["customer_id"].isin(old), "customer_id"].to_numpy())
     dealt = np.concatenate([np.arange(len(old)) // size, np.arange(len(newcomers)) % groups])
     group = pd.Series(dealt, index=np.concatenate([old, newcomers]))
-    parts = [dict(tuple(table.groupby(group[table["customer_id"]].to_numpy()))) for table in (before, after)]
+    parts = [
+        {number: rows for (number,), rows in table.groupby([group[table["customer_id"]].to_numpy()])}
+        for table in (before, after)
+    ]
     yield from ((parts[0][g], parts[1][g]) for g in range(groups))

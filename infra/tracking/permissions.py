@@ -45,7 +45,7 @@ def authorize() -> Authorization | Response:
 def _moves_the_champion(request: Any) -> bool:
     path, given = request.path, request.get_json(silent=True) or {}
     if path.endswith("/mlflow/registered-models/alias"):
-        return request.method != "GET"
+        return bool(request.method != "GET")
     of_tags = path.endswith(("/mlflow/registered-models/set-tag", "/mlflow/registered-models/delete-tag"))
     key = given.get("key") or request.args.get("key") or ""
     return of_tags and str(key).startswith(MOVES)
