@@ -1,7 +1,8 @@
 """`python -m benchmarks.ordinary [FOLDER]`: what the shipped alarm knows of ordinary change, learned anew.
 
-One utility of 50,000 simulated customers at the end of December and of each of the twelve months after, divided into
-fifty utilities of 1,000, twice for each lag: 1,200 pairs of tables without drift. Twenty minutes of one core.
+One utility of 50,000 simulated customers at the ends of 21 months, December 2024 to August 2026. From each of the first
+twelve on, one to twelve months later, it is divided at random into utilities of 1,000 customers: some fifty pairs of
+tables without drift for each calendar month and lag. An hour of one core.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.pools import divided, pool
+from benchmarks.pools import divided, month_end, pool
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary
 from spanishgas.monitoring.bins import shares
 
-CUSTOMERS, SIZE, DIVISIONS, SEED = 50_000, 1_000, 2, 11
-LAGS = range(1, 13)
+CUSTOMERS, SIZE, SEED = 50_000, 1_000, 11
+STARTS, LAGS, LAST = range(12), range(1, 13), 20
+"""Months from December 2024 to the earlier table, from there to the later one, and to the latest that is drawn."""
 
 
 def kinds() -> dict[str, str]:
@@ -28,24 +30,21 @@ def kinds() -> dict[str, str]:
     return {name: tiers.kind(name) for name in tiers.features()}
 
 
-def pairs(seed: int, lag: int, size: int, division: int) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+def pairs(seed: int, start: int, lag: int, size: int) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Tables of small utilities `lag` months apart."""
-    rng = np.random.default_rng([seed, lag, size, division])
-    before = pool(CUSTOMERS, seed, 0)
-    yield from divided(before[before["churn"].notna()], pool(CUSTOMERS, seed, lag), size, rng)
+    rng = np.random.default_rng([seed, start, lag, size])
+    yield from divided(pool(CUSTOMERS, seed, start), pool(CUSTOMERS, seed, start + lag), size, rng)
 
 
 def learned() -> ordinary.Ordinary:
     """Ordinary change of the simulated utility."""
     changes = {
-        lag: [
-            [shares(a, b, kinds()) for a, b in pairs(SEED, lag, SIZE, division)]
-            for division in range(DIVISIONS)
-        ]
+        (month_end(start).month, lag): [shares(a, b, kinds()) for a, b in pairs(SEED, start, lag, SIZE)]
+        for start in STARTS
         for lag in LAGS
+        if start + lag <= LAST
     }
-    source = f"{CUSTOMERS // SIZE} simulated utilities of {SIZE:,} customers"
-    return ordinary.learn(changes, SIZE, month=12, source=source)
+    return ordinary.learn(changes, SIZE, source=f"simulated utilities of {SIZE:,} customers")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """A year of a made-up utility, watched as policy.yaml says: what rings, what retrains, what labels show.
 
-    January to April      nothing changes but time
-    May to August         prices rise
-    September to December other customers leave than before, though all look the same: only labels can tell
+    January to March      nothing changes but time
+    April to August       prices have risen
+    September to December they stay where they are, but customers no longer mind: only labels can tell
 
 Each month the utility's extract is taken to gold, scored and watched, and the labels of two months ago come in. Each
-quarter's come as a labelled extract too, which a retrain can take. What it trains stays the challenger: a person would
-promote it, and ordinary change is on record for tables that begin where the first champion's does.
+quarter's come as a labelled extract too, which a retrain can take. Whatever passes its gate is promoted; only the first
+champion is, whether it passes or not.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
+from itertools import groupby
 from pathlib import Path
-from unittest import mock
 
 import mlflow
 from matplotlib.axes import Axes
@@ -38,18 +38,18 @@ from spanishgas.monitoring.history import Window, as_markdown, windows
 from spanishgas.monitoring.loop import STARTED
 from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.scoring.score import score
-from spanishgas.settings import PROJECT, settings
+from spanishgas.settings import PROJECT
 from spanishgas.simulate import write_extract
-from spanishgas.training.experiment import ModelKind, load_policy
+from spanishgas.training.experiment import ModelKind
 
 BASE = date(2024, 12, 31)
-SHIFTS = ("none",) * 4 + ("prices",) * 4 + ("concept",) * 4
+QUIET, PRICES, CONCEPT = "none", "prices", "prices+concept:0.5"
+SHIFTS = (QUIET,) * 3 + (PRICES,) * 5 + (CONCEPT,) * 4
 LATE = 2
 """Months until a month's labels are known."""
-SEED, TRIALS = 7, 4
-AUTOMATIC = "automatic: true"
+CUSTOMERS, SEED, TRIALS = 6_000, 7, 4
 PICTURE = PROJECT / "docs" / "images" / "monitoring-year.png"
-NAMES = {"none": "nothing but time", "prices": "prices rise", "concept": "others leave"}
+NAMES = {QUIET: "nothing but time", PRICES: "dearer prices", CONCEPT: "nobody minds them any more"}
 
 
 def month_end(number: int) -> date:
@@ -93,7 +93,9 @@ class Utility:
         etl(self.lake.raw(as_of), lake=self.lake, as_of=as_of)
 
 
-def play(root: Path, customers: int, seed: int = SEED, say: Callable[[str], None] = print) -> list[Window]:
+def play(
+    root: Path, customers: int = CUSTOMERS, seed: int = SEED, say: Callable[[str], None] = print
+) -> list[Window]:
     """Play the year in a lake in `root` and the tracking store that is set; gives its windows, oldest first."""
     utility = Utility(root, customers, seed)
     utility.extract(BASE, "none")
@@ -124,26 +126,6 @@ def _labels_come(utility: Utility, number: int) -> None:
 
 
 @contextmanager
-def by_hand(root: Path) -> Iterator[None]:
-    """The project's policy, but that no machine promotes."""
-    before = settings().experiments
-    shutil.copytree(before, root / "experiments")
-    policy = root / "experiments" / "policy.yaml"
-    text = policy.read_text()
-    assert text.count(AUTOMATIC) == 1
-    policy.write_text(text.replace(AUTOMATIC, "automatic: false"))
-    with mock.patch.dict(os.environ, {"SPANISHGAS_EXPERIMENTS": str(root / "experiments")}):
-        _read_again()
-        yield
-    _read_again()
-
-
-def _read_again() -> None:
-    for cached in (settings, load_policy):
-        cached.cache_clear()
-
-
-@contextmanager
 def own_store(root: Path) -> Iterator[None]:
     """A tracking store, studies and alerts in `root`."""
     here = Path.cwd()
@@ -157,7 +139,10 @@ def own_store(root: Path) -> Iterator[None]:
 
 
 def picture(found: list[Window]) -> Figure:
-    """Drift, its alarms and retrains, and average precision estimated and measured, month by month."""
+    """Drift, its alarms and retrains, and average precision estimated and measured, month by month.
+
+    A retrain is marked at the window that set it off, a promotion before the first window of the new champion.
+    """
     figure = Figure(figsize=(9, 8), layout="constrained")
     top, middle, bottom = figure.subplots(3, 1, sharex=True)
     months = [f"{w.as_of:%b}" for w in found]
@@ -171,11 +156,15 @@ def picture(found: list[Window]) -> Figure:
     bottom.plot(
         months, [_or_nan(w.estimated) for w in found], "s--", color="tab:orange", label="estimated, no labels"
     )
+    told = [(m, _or_nan(w.measured)) for m, w in zip(months, found, strict=True) if w.concept]
+    bottom.plot(
+        [m for m, _ in told], [v for _, v in told], "o", color="tab:red", label="concept drift, by labels"
+    )
     for axis in (top, middle, bottom):
         _phases(axis)
-        for place, w in enumerate(found):
-            if w.retrain in STARTED:
-                axis.axvline(place, color="tab:green", label="retrain")
+        _marks(axis, [i for i, w in enumerate(found) if w.retrain in STARTED], "tab:green", "retrain")
+        new = [i - 0.5 for i in range(1, len(found)) if found[i].version != found[i - 1].version]
+        _marks(axis, new, "tab:brown", "new champion")
         axis.legend(loc="upper left", fontsize="small")
     return figure
 
@@ -192,21 +181,27 @@ def _line(axis: Axes, months: list[str], values: list[float | None], name: str) 
     axis.plot(months, [_or_nan(v) for v in values], "o-", color="tab:blue", label=name)
 
 
+def _marks(axis: Axes, places: list[float], color: str, name: str) -> None:
+    for number, place in enumerate(places):
+        axis.axvline(place, color=color, linestyle="--", label="_" * bool(number) + name)
+
+
 def _phases(axis: Axes) -> None:
-    for begin, shade in ((0, "white"), (4, "tab:orange"), (8, "tab:purple")):
-        axis.axvspan(begin - 0.5, begin + 3.5, color=shade, alpha=0.08)
-        axis.text(
-            begin - 0.4, 0.02, NAMES[SHIFTS[begin]], transform=axis.get_xaxis_transform(), fontsize="small"
-        )
+    begin = 0
+    for (shift, months), shade in zip(groupby(SHIFTS), ("white", "tab:orange", "tab:purple"), strict=True):
+        end = begin + len(list(months))
+        axis.axvspan(begin - 0.5, end - 0.5, color=shade, alpha=0.08)
+        axis.text(begin - 0.4, 0.02, NAMES[shift], transform=axis.get_xaxis_transform(), fontsize="small")
+        begin = end
 
 
 def run(quick: bool) -> None:
     """Play the year, print its history and draw the picture; a quick one leaves the documentation's as it is."""
-    customers = 1_500 if quick else 3_000
+    customers = 1_500 if quick else CUSTOMERS
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        with own_store(root), by_hand(root):
+        with own_store(root):
             found = play(root, customers)
     place = Path(tempfile.gettempdir()) / PICTURE.name if quick else PICTURE
     picture(found).savefig(place, dpi=80)

@@ -50,6 +50,11 @@ def months_between(earlier: date, later: date) -> int:
     return whole + (round(days) if abs(days) > 0.5 else 0)
 
 
+def month_of(day: date) -> int:
+    """Calendar month (1 to 12) whose end is nearest."""
+    return (months_between(date(day.year - 1, 12, 31), day) - 1) % 12 + 1
+
+
 def judge(
     shares: pd.DataFrame,
     customers: tuple[int, int],
@@ -58,8 +63,8 @@ def judge(
     limits: DriftLimits,
 ) -> Judged:
     """Hold `shares` of a reference and a later table, of so many customers at such dates, against ordinary change."""
-    lag = months_between(*dates)
-    taken = min(ordinary.lags, key=lambda known: abs(known - lag))
+    asked = month_of(dates[0]), months_between(*dates)
+    taken = ordinary.nearest(*asked)
     of_features = list(shares.index.unique("feature"))
     known = [f for f in of_features if f in ordinary.pairs.columns]
     if not known:
@@ -68,11 +73,12 @@ def judge(
             "own tables, and name its folder as drift.ordinary in policy.yaml"
         )
     limit = threshold(ordinary, known, limits.false_alarm_rate)
-    moments = ordinary.moments.loc[[taken]].droplevel("lag")
-    found = effects(shares.loc[known], customers, moments, ordinary, limits.floor, still=lag == 0)
+    found = effects(
+        shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=asked[1] == 0
+    )
     statistic = float(found["effect"].iloc[0])
     reasons = _moved(found, limit) if statistic > limit else [_still(found, limit)]
-    reasons += _doubts(lag, taken, dates[0], [f for f in of_features if f not in known], ordinary)
+    reasons += _doubts(asked, taken, [f for f in of_features if f not in known])
     return Judged(statistic > limit, statistic, limit, reasons, found)
 
 
@@ -93,7 +99,6 @@ def effects(
     customers: tuple[int, int],
     moments: pd.DataFrame,
     ordinary: Ordinary,
-    floor: float,
     *,
     still: bool,
 ) -> pd.DataFrame:
@@ -109,7 +114,9 @@ def effects(
     both["expected"] = both["expected"].fillna(0.0) * (not still)
     scale = ordinary.customers / size + 1 / ordinary.groups
     both["beyond"] = (both["after"] - both["before"] - both["expected"]).abs()
-    both["effect"] = both["beyond"] / deviation(spread.to_numpy(), middle.to_numpy(), scale, size, floor)
+    both["effect"] = both["beyond"] / deviation(
+        spread.to_numpy(), middle.to_numpy(), scale, size, ordinary.floor
+    )
     most = both.loc[both.groupby(level="feature", sort=False)["effect"].idxmax()].reset_index("bin")
     most["moved"] = both["beyond"].groupby(level="feature").sum() / 2
     columns = ["effect", "bin", "words", "before", "after", "expected", "moved"]
@@ -141,17 +148,17 @@ def _still(found: pd.DataFrame, limit: float) -> str:
     )
 
 
-def _doubts(lag: int, taken: int, start: date, unknown: Sequence[str], ordinary: Ordinary) -> list[str]:
-    lines = []
-    if lag not in (0, taken):
+def _doubts(asked: tuple[int, int], taken: tuple[int, int], unknown: Sequence[str]) -> list[str]:
+    (month, lag), lines = asked, []
+    if lag not in (0, taken[1]):
         lines.append(
-            f"No ordinary change is on record for {lag} months after training: that of {taken} months stands in, so "
-            "the false-alarm rate is not known."
+            f"No ordinary change is on record for {lag} months after training: that of {taken[1]} months stands in, so "
+            "time alone may ring the alarm."
         )
-    if ordinary.month not in (0, start.month):
+    if month != taken[0]:
         lines.append(
-            f"The training table is of month {start.month}, ordinary change is on record from month {ordinary.month} "
-            "on: what the season does may count as drift."
+            f"The training table is of month {month}, for which no ordinary change is on record: that from month "
+            f"{taken[0]} on stands in, so what the season does may count as drift."
         )
     if unknown:
         lines.append(f"Without a record, and so not judged: {', '.join(unknown)}.")

@@ -39,6 +39,8 @@ class Window:
     """What the loop did, in a word or two; empty where nothing was due."""
     process: str = ""
     """Which process retrains or retrained."""
+    concept: bool | None = None
+    """Whether labels showed concept drift; None before they came, or where it could not be tested."""
 
 
 def windows() -> list[Window]:
@@ -71,6 +73,7 @@ def _window(run: Run, outcome: Mapping[str, float], earlier: Window | None) -> W
         # A report made again does not undo what an earlier one of its window set off.
         tags.get(RETRAIN) or (earlier.retrain if earlier else ""),
         tags.get(f"{RETRAIN}.process") or (earlier.process if earlier else ""),
+        None if (drifted := outcome.get("concept.drift")) is None else bool(drifted),
     )
 
 
@@ -107,6 +110,7 @@ def _cells(w: Window) -> dict[str, str]:
         "predictions moved": _number(w.prediction, ".2f"),
         "estimated AP": _number(w.estimated, ".3f"),
         "measured AP": _number(w.measured, ".3f"),
+        "concept drift": {None: "", True: "yes", False: "no"}[w.concept],
         "retrain": w.retrain,
     }
 

@@ -2,12 +2,13 @@
 
 Customers age, renewals come nearer, seasons turn, a few customers leave and others come. None of it is a reason for
 an alarm, and none of it shows in resamples of one date: it is learned from pairs of tables of the same utility, some
-months apart, in which nothing else happened. Per lag in months, feature and bin:
+months apart, in which nothing else happened. Per calendar month of the earlier table, lag in months, feature and bin:
 
     expected   mean change of the bin's share of customers
     spread     its standard deviation between utilities of `customers` customers
 
-and for each pair how far each of its features moved, in standard deviations, by what the *other* pairs of that lag say.
+and for each pair how far each of its features moved, in standard deviations, by what the *other* pairs of that month
+and lag say. The floor under a standard deviation is part of the record: pairs and reports are judged by the same one.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ SHIPPED = Path(__file__).parent / "ordinary_change"
 """Learned on simulated utilities by `python -m benchmarks ordinary`."""
 RARE = 0.01
 """Bins of a smaller share of customers are counts of a few: their spread is that of two samples of strangers."""
+FLOOR = 0.002
+"""Share of customers: a change of a bin by so little counts for one standard deviation, however many there are."""
+DECIMALS = 2
+"""Of the pairs' effects as kept."""
 MOMENTS, PAIRS = "moments.parquet", "pairs.parquet"
+KEY = ["month", "lag"]
 
 
 @dataclass(frozen=True)
@@ -37,101 +43,110 @@ class Ordinary:
     """What pairs without drift have taught."""
 
     moments: pd.DataFrame
-    """expected and spread by (lag, feature, bin)."""
+    """expected and spread by (month, lag, feature, bin)."""
     pairs: pd.DataFrame
-    """The largest standardised effect: a row per pair, a column per feature, indexed by lag."""
+    """The largest standardised effect: a row per pair, a column per feature, indexed by (month, lag)."""
     customers: float
     """In each table of a pair."""
     groups: float
     """Independent pairs behind each expected change."""
-    month: int
-    """Calendar month (1 to 12) of the earlier tables; 0 if they were taken in any."""
+    floor: float
+    """Share of customers, see FLOOR."""
     source: str
     """Whose tables they were, in words."""
 
     @property
-    def lags(self) -> list[int]:
-        """Months between the two tables of a pair."""
+    def starts(self) -> list[tuple[int, int]]:
+        """Calendar month of the earlier table and months between the two, of all pairs on record."""
         return sorted(set(self.pairs.index))
+
+    def nearest(self, month: int, lag: int) -> tuple[int, int]:
+        """What is on record for tables `lag` months after one of calendar month `month`, or stands in for it.
+
+        The month that is nearest in the round of the year, and of its lags the nearest.
+        """
+        return min(
+            self.starts, key=lambda at: (min((at[0] - month) % 12, (month - at[0]) % 12), abs(at[1] - lag))
+        )
 
     def write(self, folder: Path) -> None:
         """Two Parquet files, which `read` takes."""
         folder.mkdir(parents=True, exist_ok=True)
-        about = {name: str(getattr(self, name)) for name in ("customers", "groups", "month", "source")}
+        about = {name: str(getattr(self, name)) for name in ("customers", "groups", "floor", "source")}
         for name, table in ((MOMENTS, self.moments), (PAIRS, self.pairs)):
             held = pa.Table.from_pandas(table.astype("float32").reset_index(), preserve_index=False)
             pq.write_table(held.replace_schema_metadata(about), folder / name, compression="zstd")
 
 
 def read(folder: Path) -> Ordinary:
-    """What `write` left in `folder`; UsageError where there is nothing."""
+    """What `write` left in `folder`; UsageError where there is nothing, or the record of an earlier version."""
     try:
         moments, pairs = (pq.read_table(folder / name) for name in (MOMENTS, PAIRS))
-    except FileNotFoundError:
+        about = {k.decode(): v.decode() for k, v in moments.schema.metadata.items()}
+        return Ordinary(
+            moments.to_pandas(ignore_metadata=True).set_index([*KEY, "feature", "bin"]).astype("float64"),
+            pairs.to_pandas(ignore_metadata=True).set_index(KEY).astype("float64"),
+            float(about["customers"]),
+            float(about["groups"]),
+            float(about["floor"]),
+            about["source"],
+        )
+    except (FileNotFoundError, KeyError):
         raise UsageError(
-            f"drift.ordinary names {folder}, which has no {MOMENTS} and {PAIRS}: write them with "
+            f"drift.ordinary names {folder}, which has no {MOMENTS} and {PAIRS} of this version: write them with "
             "spanishgas.monitoring.ordinary.learn, or remove the key to take the shipped ones"
         ) from None
-    about = {k.decode(): v.decode() for k, v in moments.schema.metadata.items()}
-    return Ordinary(
-        moments.to_pandas(ignore_metadata=True).set_index(["lag", "feature", "bin"]).astype("float64"),
-        pairs.to_pandas(ignore_metadata=True).set_index("lag").astype("float64"),
-        float(about["customers"]),
-        float(about["groups"]),
-        int(about["month"]),
-        about["source"],
-    )
 
 
 def learn(
-    changes: Mapping[int, Sequence[Sequence[pd.DataFrame]]], customers: float, *, month: int, source: str
+    changes: Mapping[tuple[int, int], Sequence[pd.DataFrame]],
+    customers: float,
+    *,
+    source: str,
+    floor: float = FLOOR,
 ) -> Ordinary:
-    """From `shares` of pairs of tables: per lag, lists of pairs of which none share a customer.
+    """From `shares` of pairs of tables, by the calendar month of the earlier table and the months between the two.
 
-    Several lists of one lag may be several ways to divide the same customers. Raises DataError where a list has
-    fewer than three pairs, which have no spread that leaves one out.
+    No customer stands in two pairs of one list. Raises DataError where a list has fewer than three pairs, which have
+    no spread that leaves one out.
     """
     moments, pairs = {}, {}
-    for lag, divisions in changes.items():
-        tables = [_of_pairs(division, "moved") for division in divisions]
-        if min(len(table) for table in tables) < 3:
-            raise DataError(f"ordinary change needs at least 3 pairs of tables {lag} months apart")
-        moments[lag] = pd.DataFrame(
-            {
-                "expected": pd.concat(tables).fillna(0.0).mean(),
-                "spread": np.sqrt(
-                    pd.concat([t.var(ddof=1) for t in tables], axis=1).fillna(0.0).mean(axis=1)
-                ),
-            }
-        )
-        pairs[lag] = pd.concat(
-            [_left_out(t, _of_pairs(d, "middle"), customers) for t, d in zip(tables, divisions, strict=True)]
-        )
+    for (month, lag), tables in changes.items():
+        if len(tables) < 3:
+            raise DataError(
+                f"ordinary change needs at least 3 pairs of tables {lag} months apart from month {month} on, but got "
+                f"{len(tables)}"
+            )
+        moved, middle = _of_pairs(tables)
+        moments[month, lag] = pd.DataFrame({"expected": moved.mean(), "spread": moved.std(ddof=1)})
+        pairs[month, lag] = _left_out(moved, middle, customers, floor)
     return Ordinary(
-        pd.concat(moments, names=["lag"]),
-        pd.concat(pairs, names=["lag"]).droplevel(1),
+        pd.concat(moments, names=KEY).sort_index(),
+        pd.concat(pairs, names=KEY).droplevel(2),
         customers,
-        float(np.mean([len(divisions[0]) for divisions in changes.values()])),
-        month,
+        float(np.mean([len(tables) for tables in changes.values()])),
+        floor,
         source,
     )
 
 
-def _of_pairs(division: Sequence[pd.DataFrame], what: str) -> pd.DataFrame:
-    """Change of share, or its middle: a row per pair, a column per (feature, bin), 0 where a pair has no such bin."""
-    held = [c["after"] - c["before"] if what == "moved" else (c["after"] + c["before"]) / 2 for c in division]
-    return pd.concat(held, axis=1).fillna(0.0).T.reset_index(drop=True)
+def _of_pairs(tables: Sequence[pd.DataFrame]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Change of share, and its middle: a row per pair, a column per (feature, bin), 0 where a pair has no such bin."""
+    before, after = (
+        pd.concat([t[when] for t in tables], axis=1).fillna(0.0).T.reset_index(drop=True)
+        for when in ("before", "after")
+    )
+    return after - before, (after + before) / 2
 
 
-def _left_out(moved: pd.DataFrame, middle: pd.DataFrame, customers: float) -> pd.DataFrame:
+def _left_out(moved: pd.DataFrame, middle: pd.DataFrame, customers: float, floor: float) -> pd.DataFrame:
     """Each pair's largest standardised effect per feature, by mean and variance of all others."""
     x, n = moved.to_numpy(), len(moved)
     mean, square = (x.sum(0) - x) / (n - 1), ((x**2).sum(0) - x**2) / (n - 1)
-    variance = np.maximum(square - mean**2, 0.0) * (n - 1) / (n - 2)
-    usual = deviation(np.sqrt(variance), middle[moved.columns].to_numpy(), 1 + 1 / (n - 1), customers, 0.0)
-    effect = np.abs(x - mean) / usual
-    by_bin = pd.DataFrame(effect, columns=moved.columns)
-    return by_bin.T.groupby(level="feature", sort=False).max().T
+    spread = np.sqrt(np.maximum(square - mean**2, 0.0) * (n - 1) / (n - 2))
+    usual = deviation(spread, middle.to_numpy(), 1 + 1 / (n - 1), customers, floor)
+    by_bin = pd.DataFrame(np.abs(x - mean) / usual, columns=moved.columns)
+    return by_bin.T.groupby(level="feature", sort=False).max().T.round(DECIMALS)
 
 
 def deviation(spread: Floats, middle: Floats, scale: float, customers: float, floor: float) -> Floats:

@@ -298,8 +298,6 @@ class DriftLimits(Strict):
 
     false_alarm_rate: float = Field(gt=0, lt=1)
     """Share of the reports without drift that may ring, over all features together."""
-    floor: float = Field(0.002, ge=0, lt=1)
-    """Share of customers whose move counts for one standard deviation, however many customers there are."""
     ordinary: Path | None = None
     """Folder of ordinary change learned on one's own tables; the shipped one is of the simulated utility."""
     windows: Windows = Windows(k=2, of=3)

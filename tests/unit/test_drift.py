@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from scipy.stats import ks_2samp
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary, page, reports
-from spanishgas.monitoring.alarm import Judged, judge, months_between, threshold
+from spanishgas.monitoring.alarm import Judged, judge, month_of, months_between, threshold
 from spanishgas.monitoring.bins import MISSING, shares
-from spanishgas.monitoring.ordinary import Ordinary, learn
+from spanishgas.monitoring.ordinary import FLOOR, Ordinary, learn
 from spanishgas.training.experiment import DriftLimits, Windows, load_policy
 
 KINDS = {"tenure": "numeric", "price": "numeric", "dual": "flag", "channel": "category", "mood": "category"}
@@ -54,8 +55,16 @@ def pairs(seed: int, count: int, customers: int = SIZE) -> list[tuple[pd.DataFra
 
 @pytest.fixture(scope="module")
 def usual() -> Ordinary:
-    changes = {3: [[shares(a, b, KINDS) for a, b in pairs(1, 100)]]}
-    return learn(changes, SIZE, month=12, source="made-up utilities")
+    return learned(12, 3)
+
+
+def learned(month: int, lag: int, floor: float = FLOOR) -> Ordinary:
+    return learn({(month, lag): hundred()}, SIZE, source="made-up utilities", floor=floor)
+
+
+@cache
+def hundred() -> list[pd.DataFrame]:
+    return [shares(a, b, KINDS) for a, b in pairs(1, 100)]
 
 
 def judged(usual: Ordinary, before: pd.DataFrame, after: pd.DataFrame, **given: Any) -> Judged:
@@ -164,7 +173,7 @@ def test_a_trifle_rings_at_no_number_of_customers(usual: Ordinary) -> None:
     before, after = pairs(7, 1, customers=200_000)[0]
     after.loc[after.index[:600], "channel"] = "stall"
     assert not judged(usual, before, after).alarm
-    assert judged(usual, before, after, limits=LIMITS.model_copy(update={"floor": 0.0})).alarm
+    assert judged(learned(12, 3, floor=0.0), before, after).alarm
 
 
 def test_customers_who_did_not_age_are_drift(usual: Ordinary) -> None:
@@ -188,7 +197,48 @@ def test_a_lag_without_a_record_takes_the_nearest_and_says_so(usual: Ordinary) -
 def test_a_training_table_of_another_season_says_so(usual: Ordinary) -> None:
     before, after = pairs(9, 1)[0]
     found = judged(usual, before, after, dates=(date(2025, 6, 30), date(2025, 9, 30)))
-    assert "The training table is of month 6" in found.reasons[-1]
+    assert "The training table is of month 6, for which no ordinary change is on record" in found.reasons[-1]
+
+
+def test_a_table_is_judged_by_what_the_season_does_from_its_own_month_on() -> None:
+    """A champion of another month's table would ring in every report if one month's record stood for all."""
+    rng = np.random.default_rng(12)
+
+    def season(before: pd.DataFrame, mood: str) -> pd.DataFrame:
+        return before.assign(mood=before["mood"].where(rng.random(len(before)) < 0.8, mood))
+
+    months = {12: "good", 3: "bad"}
+    tables = {m: [shares(a, season(a, mood), KINDS) for a, _ in pairs(1, 30)] for m, mood in months.items()}
+    seasonal = learn({(m, 3): of_month for m, of_month in tables.items()}, SIZE, source="two seasons")
+    before, _ = pairs(13, 1)[0]
+    march = (date(2025, 3, 31), date(2025, 6, 30))
+    assert not judged(seasonal, before, season(before, "good")).alarm
+    assert not judged(seasonal, before, season(before, "bad"), dates=march).alarm
+    assert judged(seasonal, before, season(before, "good"), dates=march).alarm
+
+
+def test_a_pair_is_judged_by_the_same_floor_as_a_report() -> None:
+    """Without it the pairs' effects were the larger, so that the threshold was too high and rang too rarely."""
+    with_floor, without = learned(12, 3, floor=0.05), learned(12, 3, floor=0.0)
+    assert (with_floor.pairs < without.pairs).all(axis=None)
+    before, after = pairs(9, 1)[0]
+    tables = [shares(before, after, KINDS), *hundred()]
+    [kept] = learn({(12, 3): tables}, SIZE, source="and one more", floor=0.05).pairs.head(1).to_numpy()
+    found = judged(with_floor, before, after).effects["effect"]
+    assert found[list(with_floor.pairs)].to_numpy() == pytest.approx(kept, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("asked", "taken"),
+    [((3, 3), (3, 3)), ((3, 9), (3, 6)), ((2, 6), (3, 6)), ((12, 6), (11, 1)), ((8, 2), (11, 1))],
+)
+def test_the_nearest_month_in_the_round_of_the_year_stands_in_then_the_nearest_lag(
+    usual: Ordinary, asked: tuple[int, int], taken: tuple[int, int]
+) -> None:
+    [pair] = usual.pairs.head(1).to_numpy()
+    held = pd.MultiIndex.from_tuples([(3, 3), (3, 6), (11, 1)], names=["month", "lag"])
+    some = replace(usual, pairs=pd.DataFrame([pair] * 3, index=held, columns=usual.pairs.columns))
+    assert some.nearest(*asked) == taken
 
 
 def test_an_input_without_a_record_is_named_as_not_judged(usual: Ordinary) -> None:
@@ -206,6 +256,7 @@ def test_an_input_without_a_record_is_named_as_not_judged(usual: Ordinary) -> No
 )
 def test_the_ends_of_months_are_whole_months_apart(later: str, months: int) -> None:
     assert months_between(date(2024, 12, 31), date.fromisoformat(later)) == months
+    assert month_of(date.fromisoformat(later)) == (months or 12)
 
 
 # Ordinary change
@@ -216,7 +267,7 @@ def test_ordinary_change_comes_back_from_its_folder_as_it_was(usual: Ordinary, t
     found = ordinary.read(tmp_path)
     pd.testing.assert_frame_equal(found.moments, usual.moments, rtol=1e-6)
     pd.testing.assert_frame_equal(found.pairs, usual.pairs, rtol=1e-6, check_names=False)
-    about = ("customers", "groups", "month", "source", "lags")
+    about = ("customers", "groups", "floor", "source", "starts")
     assert [getattr(found, name) for name in about] == [getattr(usual, name) for name in about]
 
 
@@ -225,18 +276,30 @@ def test_a_folder_without_ordinary_change_is_named(tmp_path: Path) -> None:
         ordinary.read(tmp_path)
 
 
+def test_a_record_of_an_earlier_version_is_refused_by_name(usual: Ordinary, tmp_path: Path) -> None:
+    replace(usual, pairs=usual.pairs.droplevel("month")).write(tmp_path)
+    with pytest.raises(UsageError, match=r"moments.parquet and pairs.parquet of this version"):
+        ordinary.read(tmp_path)
+
+
 def test_two_pairs_are_too_few_to_learn_from() -> None:
-    with pytest.raises(DataError, match="at least 3 pairs of tables 3 months apart"):
-        learn({3: [[shares(a, b, KINDS) for a, b in pairs(1, 2)]]}, SIZE, month=12, source="two")
+    with pytest.raises(
+        DataError, match="at least 3 pairs of tables 3 months apart from month 12 on, but got 2"
+    ):
+        learn({(12, 3): [shares(a, b, KINDS) for a, b in pairs(1, 2)]}, SIZE, source="two")
 
 
-def test_what_is_shipped_knows_every_feature_at_each_lag_of_a_year_and_the_policys_rate() -> None:
+def test_what_is_shipped_knows_every_feature_from_each_month_on_for_a_year_and_the_policys_rate() -> None:
     shipped, features = ordinary.read(ordinary.SHIPPED), load_tiers().features()
-    assert shipped.lags == list(range(1, 13))
+    longest = pd.Series(dict(shipped.starts))
+    assert sorted(longest.index) == list(range(1, 13))
+    assert longest.min() >= 9
+    assert len(shipped.starts) == longest.sum()
+    assert shipped.floor == FLOOR
     assert sorted(shipped.pairs.columns) == sorted(features)
     assert set(shipped.moments.index.unique("feature")) == set(features)
     assert 3 < threshold(shipped, features, load_policy().drift.false_alarm_rate) < 8
-    assert sum(f.stat().st_size for f in ordinary.SHIPPED.iterdir()) < 1_000_000
+    assert sum(f.stat().st_size for f in ordinary.SHIPPED.iterdir()) < 3_000_000
 
 
 def test_windows_of_more_alarms_than_reports_are_refused() -> None:
