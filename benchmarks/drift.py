@@ -199,7 +199,8 @@ def _learned(side: int, starts: Sequence[int], lags: Sequence[int]) -> Ordinary:
 def fresh(start: int, size: int, shift: str = "none") -> Iterator[Pair]:
     """Utilities of the fresh seed, and what becomes of them in LAG months."""
     before, after = pool(LARGE, SEED, start), pool(LARGE, SEED, start + LAG, shift)
-    yield from divided(before, after, size, np.random.default_rng([SEED, start, size]))
+    # in March a few have left
+    yield from divided(before, after, min(size, len(before)), np.random.default_rng([SEED, start, size]))
 
 
 def by_shipped(start: int, size: int, shift: str = "none") -> Count:
