@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import boto3
 import mlflow
 import pytest
+import requests
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -49,6 +54,32 @@ def _upload(stack: Stack, raw: Path, as_of: str) -> str:
     return f"{stack.account.machine.replace(':stateMachine:', ':execution:')}:{name}"
 
 
+def test_make_stack_prints_what_to_export_serves_and_ends_with_all_its_data() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.stack"], cwd=PROJECT, stdout=subprocess.PIPE, text=True
+    ) as run:
+        assert run.stdout is not None
+        said = ""
+        while "Ctrl-C" not in said and (line := run.stdout.readline()):
+            said += line
+        given = dict(re.findall(r"(?m)^export (\w+)=(.*)$", said))
+        listing = f"{given['MLFLOW_TRACKING_URI']}/api/2.0/mlflow/experiments/search?max_results=1"
+        user = given["MLFLOW_TRACKING_USERNAME"], given["MLFLOW_TRACKING_PASSWORD"]
+        assert requests.get(listing, timeout=30).status_code == 401
+        assert requests.get(listing, auth=user, timeout=30).status_code == 200
+        bucket = given["SPANISHGAS_LAKE"].removeprefix("s3://")
+        assert requests.head(f"{given['AWS_ENDPOINT_URL']}/{bucket}", timeout=30).ok
+        (folder,) = re.findall(r"Logs of the jobs and the server: (.*)", said)
+        assert (Path(folder) / "tracking.log").exists()
+        run.send_signal(signal.SIGTERM)
+        assert "The stack is gone" in run.stdout.read()
+    assert run.returncode == 0
+    assert not Path(folder).exists()
+    for address in (listing, given["AWS_ENDPOINT_URL"]):
+        with pytest.raises(requests.ConnectionError):
+            requests.get(address, timeout=5)
+
+
 def test_an_upload_becomes_a_champion_scores_and_a_drift_report(stack: Stack, tmp_path: Path) -> None:
     """The replaced system's end-to-end tests ran on a schema that did not exist, with a dummy classifier."""
     write_extract(tmp_path / "raw", customers=600, seed=7, as_of=date(2024, 12, 31), labelled=True)
@@ -73,6 +104,21 @@ def test_an_upload_becomes_a_champion_scores_and_a_drift_report(stack: Stack, tm
     assert "s3://artefacts" not in log
     assert stack.user["password"] not in log
     assert stack.user["password"] not in (stack.folder / "tracking.log").read_text()
+
+
+def test_an_upload_that_cannot_be_built_is_written_down_and_told(stack: Stack, tmp_path: Path) -> None:
+    write_extract(tmp_path / "raw", customers=50, seed=7, as_of=date(2025, 6, 30), labelled=True)
+    (tmp_path / "raw" / "customer_contracts.csv").write_text("customer_id\n")
+    stack.account.messages()
+    execution = _upload(stack, tmp_path / "raw", "2025-06-30")
+    done = ended(execution, seconds=600)
+    assert done["status"] == "FAILED"
+    row = stack.account.row(json.loads(done["input"])["id"])
+    assert row["status"] == "failed"
+    ((subject, text),) = stack.account.messages()
+    assert subject == "SpanishGas: a run failed"
+    assert "customer_contracts" in row["failure"]
+    assert "customer_contracts" in text
 
 
 def test_nobody_reads_the_server_without_a_login(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
