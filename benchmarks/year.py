@@ -2,7 +2,7 @@
 
     January to March      nothing changes but time
     April to August       prices have risen
-    September to December they stay where they are, but customers no longer mind: only labels can tell
+    September to December they stay where they are, but customers no longer mind: labels can tell
 
 Each month the utility's extract is taken to gold, scored and watched, and the labels of two months ago come in. Each
 quarter's come as a labelled extract too, which a retrain can take. Whatever passes its gate is promoted; only the first
@@ -165,7 +165,7 @@ def picture(found: list[Window]) -> Figure:
         _marks(axis, [i for i, w in enumerate(found) if w.retrain in STARTED], "tab:green", "retrain")
         new = [i - 0.5 for i in range(1, len(found)) if found[i].version != found[i - 1].version]
         _marks(axis, new, "tab:brown", "new champion")
-        axis.legend(loc="upper left", fontsize="small")
+        axis.legend(loc="best", fontsize="small")
     return figure
 
 
