@@ -155,6 +155,8 @@ def pass_through(root: Path, patch: pytest.MonkeyPatch) -> Chain:
     ladder = run_ladder(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED)
     again = run_ladder(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED, reuse=True)
     evaluated = evaluation.evaluate(None, lake=lake)
+    # As a kill right after the version was registered leaves it.
+    MlflowClient().delete_registered_model_alias(settings().registered_model, "challenger")
     twice = evaluation.evaluate(None, lake=lake)
     promotion.promote("challenger", "first")
     score("champion", lake=lake)
@@ -437,6 +439,7 @@ def test_an_evaluated_version_is_the_challenger(chain: Chain) -> None:
 def test_evaluating_twice_registers_one_version_and_opens_the_holdout_once(chain: Chain) -> None:
     assert chain.twice.version.version == chain.evaluated.version.version
     assert chain.twice.verdict == chain.evaluated.verdict
+    assert registry.aliases()["challenger"] == str(chain.evaluated.version.version)
     model = MlflowClient().get_registered_model("spanishgas-churn")
     assert model.tags["holdout_openings"] == "1"
     assert len(MlflowClient().search_model_versions("name = 'spanishgas-churn'")) == 1

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,29 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from spanishgas import cli
+from spanishgas import cli, pipeline
 from spanishgas.cli import app
-from spanishgas.errors import TrackingError
+from spanishgas.errors import DataError, TrackingError
 from spanishgas.lifecycle import history, promotion, registry, runs, turns
+from spanishgas.lifecycle.compare import compare
+from spanishgas.lifecycle.experiments import silent
 from spanishgas.lifecycle.history import How
+from spanishgas.lifecycle.lineage import lineage
 from spanishgas.lifecycle.reconcile import scorable
+from spanishgas.lifecycle.reproduce import reproduce
+from spanishgas.scoring.score import score
 from spanishgas.settings import settings
 from tests import postgres, tracking_server
+from tests.gold_frames import publish_gold
+from tests.integration.test_lifecycle import (
+    CUSTOMERS,
+    SEED,
+    TRIALS,
+    cheap_search,
+    forget,
+    later_gold,
+    pass_through,
+)
 from tests.s3_proxy import Answer, proxy
 from tests.tracking_server import ADMIN, PASSWORD
 from tests.versions import add_version
@@ -276,3 +292,44 @@ def test_the_server_keeps_its_artefacts_on_s3_and_its_records_in_postgresql(
             "SELECT alias, version FROM registered_model_aliases WHERE name = %s", (model,)
         ).fetchall()
     assert rows == [("champion", int(version))]
+
+
+@pytest.mark.timeout(2400)
+def test_the_whole_lifecycle_runs_on_the_server(
+    model: str, s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SPANISHGAS_EXPERIMENTS", str(cheap_search(tmp_path / "experiments")))
+    forget()
+    try:
+        lake = pass_through(tmp_path, monkeypatch).lake
+        again = pipeline.retrain(TRIALS, lake=lake, seed=SEED + 1, progress=silent)
+        second = str(again.version.version)
+        assert "champion.average_precision.difference" in {c.name for c in again.verdict.checks}
+        promotion.promote(second, "next", override="a rehearsal")
+        assert compare("1", second, lake).customers == CUSTOMERS
+        assert pipeline.reconcile(lake=lake).startswith(
+            f"champion: version {second}, {CUSTOMERS:,} customers"
+        )
+        words = pipeline.rollback("worse", lake=lake, rescore=True)
+        assert f"scored again with version 1: {CUSTOMERS:,} customers" in words
+        assert lineage(lake.current("scores").uri, lake).broken == []
+        assert reproduce("champion", lake).equal
+        moves = [(m.how, m.version, m.replaced) for m in history.read().done]
+        assert moves == [
+            (How.PROMOTED, "1", None),
+            (How.PROMOTED, second, "1"),
+            (How.ROLLED_BACK, "1", second),
+        ]
+
+        newer = publish_gold(lake, later_gold(), date(2025, 6, 30)).manifest.as_of
+        logged = str(registry.resolve("1").source).removeprefix("models:/")
+        s3, key = stored(s3_server, logged, "model.skops")
+        whole = s3.get_object(Bucket="lifecycle-server", Key=key)["Body"].read()
+        s3.put_object(Bucket="lifecycle-server", Key=key, Body=whole[: len(whole) // 2])
+        with pytest.raises(DataError, match="is damaged"):
+            score("champion", lake=lake)
+        assert lake.find("scores", newer) is None
+    finally:
+        monkeypatch.delenv("SPANISHGAS_EXPERIMENTS")
+        forget()

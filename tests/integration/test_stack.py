@@ -19,13 +19,14 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from spanishgas.lake import Lake
+from spanishgas.lifecycle import runs
 from spanishgas.settings import PROJECT, settings
 from spanishgas.simulate.extract import write_extract
 from tests.infra.conftest import ended, passed
 from tests.integration.test_lifecycle import cheap_search, lenient
 from tests.stack import SERVER, Stack, running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 MODEL = "spanishgas-churn"
 
 
@@ -104,6 +105,27 @@ def test_an_upload_becomes_a_champion_scores_and_a_drift_report(stack: Stack, tm
     assert "s3://artefacts" not in log
     assert stack.user["password"] not in log
     assert stack.user["password"] not in (stack.folder / "tracking.log").read_text()
+
+
+def test_a_later_upload_with_other_prices_is_scored_and_the_alarm_is_mailed(
+    stack: Stack, tmp_path: Path
+) -> None:
+    write_extract(
+        tmp_path / "raw", customers=600, seed=7, as_of=date(2025, 3, 31), labelled=False, shift="prices"
+    )
+    stack.account.messages()
+    execution = _upload(stack, tmp_path / "raw", "2025-03-31")
+    done = ended(execution, seconds=1500)
+    assert done["status"] == "SUCCEEDED", (stack.folder / "jobs.log").read_text()[-4000:]
+    assert "Train" not in passed(execution)
+    scores = Lake(f"s3://{stack.account.bucket}").current("scores").manifest
+    assert scores.as_of == date(2025, 3, 31)
+    ((subject, text),) = stack.account.messages()
+    assert subject == "SpanishGas: the customers have drifted"
+    assert "raw/2025-03-31/" in text
+    assert stack.account.row("latest")["run"].startswith("raw/2025-03-31/")
+    windows = runs.find({"stage": "drift", "as_of": "2025-03-31"})
+    assert [run.data.metrics["drift.alarm"] for run in windows] == [1.0]
 
 
 def test_an_upload_that_cannot_be_built_is_written_down_and_told(stack: Stack, tmp_path: Path) -> None:
