@@ -113,6 +113,7 @@ def test_a_later_upload_with_other_prices_is_scored_and_the_alarm_is_mailed(
     write_extract(
         tmp_path / "raw", customers=600, seed=7, as_of=date(2025, 3, 31), labelled=False, shift="prices"
     )
+    (tmp_path / "raw" / "_unlabelled").touch()
     stack.account.messages()
     execution = _upload(stack, tmp_path / "raw", "2025-03-31")
     done = ended(execution, seconds=1500)
