@@ -45,7 +45,9 @@ def main() -> None:
     chosen = parser.parse_args()
     if unknown := [name for name in chosen.names if name not in BENCHMARKS]:
         parser.error(f"no benchmark '{unknown[0]}': there are {', '.join(BENCHMARKS)}")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+    # As the command line does.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in chosen.names or BENCHMARKS:
         importlib.import_module(BENCHMARKS[name][0]).run(chosen.quick)
 

@@ -7,11 +7,8 @@ left in `ladder/` where the command runs.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
-
-import mlflow
 
 from benchmarks.clock import Clock
 from benchmarks.utility import AS_OF, PUBLISHED_SIZE, drawn
@@ -19,6 +16,7 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.experiments import run_ladder, write_ladder
 from spanishgas.training.experiment import experiment_ids
+from tests.tracked import own_store
 
 SEED, TRIALS, TRACKING = 7, 8, 0.05
 LIMITS = {("xgboost", "logistic"): 20 * 60, ("xgboost", "logistic", "forest"): 45 * 60}
@@ -28,9 +26,7 @@ def run(quick: bool) -> None:
     """Print the ladder and its seconds against the limits."""
     gold = drawn(1_500 if quick else PUBLISHED_SIZE, SEED).gold
     here = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # the tracking store and the studies
-        mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
+    with tempfile.TemporaryDirectory() as folder, own_store(Path(folder)):  # studies too
         lake = Lake(Path(folder) / "lake")
         lake.publish(
             "gold_master",
@@ -42,19 +38,16 @@ def run(quick: bool) -> None:
         )
         ids, trials = (["E0", "E5"], 2) if quick else (experiment_ids(), TRIALS)
         clock = Clock()
-        try:
-            for models, limit in LIMITS.items():
-                compared = run_ladder(ids, models, trials=trials, lake=lake, seed=SEED, reuse=True)
-                seconds, cpu = clock.read()
-                print(
-                    f"{', '.join(models)} on {len(gold)} customers, {trials} trials: {seconds:.0f} s, {cpu:.0f} CPU s; "
-                    f"{'kept' if seconds <= limit else 'MISSED'}, at most {limit} s",
-                    flush=True,
-                )
-                print(write_ladder(compared, here / "ladder")[0].read_text(encoding="utf-8"))
-                _print_tracking()
-        finally:
-            os.chdir(here)
+        for models, limit in LIMITS.items():
+            compared = run_ladder(ids, models, trials=trials, lake=lake, seed=SEED, reuse=True)
+            seconds, cpu = clock.read()
+            print(
+                f"{', '.join(models)} on {len(gold)} customers, {trials} trials: {seconds:.0f} s, {cpu:.0f} CPU s; "
+                f"{'kept' if seconds <= limit else 'MISSED'}, at most {limit} s",
+                flush=True,
+            )
+            print(write_ladder(compared, here / "ladder")[0].read_text(encoding="utf-8"))
+            _print_tracking()
 
 
 def _print_tracking() -> None:

@@ -11,17 +11,14 @@ champion is, whether it passes or not.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import date, timedelta
 from itertools import groupby
 from pathlib import Path
 
-import mlflow
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -41,6 +38,7 @@ from spanishgas.scoring.score import score
 from spanishgas.settings import PROJECT
 from spanishgas.simulate import write_extract
 from spanishgas.training.experiment import ModelKind
+from tests.tracked import own_store
 
 BASE = date(2024, 12, 31)
 QUIET, PRICES, CONCEPT = "none", "prices", "prices+concept:0.5"
@@ -123,19 +121,6 @@ def _labels_come(utility: Utility, number: int) -> None:
     outcomes(utility.labels(as_of), as_of, lake=utility.lake)
     if number % 3 == 0:
         utility.label(as_of)
-
-
-@contextmanager
-def own_store(root: Path) -> Iterator[None]:
-    """A tracking store, studies and alerts in `root`."""
-    here = Path.cwd()
-    os.chdir(root)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # as the command line does
-    mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
-    try:
-        yield
-    finally:
-        os.chdir(here)
 
 
 def picture(found: list[Window]) -> Figure:

@@ -71,9 +71,8 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
     gold = lake.at(chosen["gold"], "gold_master")
     made_from = fingerprint(chosen, policy)
     if known := registry.find({"fingerprint": made_from}):
-        if int(registry.aliases().get(Alias.CHALLENGER, 0)) < int(
-            known.version
-        ):  # killed before it was named
+        named = registry.aliases().get(Alias.CHALLENGER, "0")
+        if int(named) < int(known.version):  # killed between registering and naming it
             registry.point(Alias.CHALLENGER, str(known.version))
         left = runs.artifact(known.run_id or "", "verdict.json")
         return Evaluated(known, Verdict.model_validate(left["verdict"]), left["metrics"])

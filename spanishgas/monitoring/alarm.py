@@ -63,8 +63,8 @@ def judge(
     limits: DriftLimits,
 ) -> Judged:
     """Hold `shares` of a reference and a later table, of so many customers at such dates, against ordinary change."""
-    asked = month_of(dates[0]), months_between(*dates)
-    taken = ordinary.nearest(*asked)
+    month, lag = month_of(dates[0]), months_between(*dates)
+    taken = ordinary.nearest(month, lag)
     of_features = list(shares.index.unique("feature"))
     known = [f for f in of_features if f in ordinary.pairs.columns]
     if not known:
@@ -73,12 +73,10 @@ def judge(
             "own tables, and name its folder as drift.ordinary in policy.yaml"
         )
     limit = threshold(ordinary, known, limits.false_alarm_rate)
-    found = effects(
-        shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=asked[1] == 0
-    )
+    found = effects(shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=lag == 0)
     statistic = float(found["effect"].iloc[0])
     reasons = _moved(found, limit) if statistic > limit else [_still(found, limit)]
-    reasons += _doubts(asked, taken, [f for f in of_features if f not in known])
+    reasons += _doubts((month, lag), taken, [f for f in of_features if f not in known])
     return Judged(statistic > limit, statistic, limit, reasons, found)
 
 

@@ -101,5 +101,5 @@ def _flags(column: pd.Series[Any]) -> dict[str, float]:
 
 
 def _texts(column: pd.Series[Any]) -> dict[str, float]:
-    counts = Counter(column.dropna().to_numpy(dtype=object)).most_common()
-    return {str(v): n / len(column) for v, n in counts}
+    counts = Counter(map(str, column.dropna().to_numpy(dtype=object))).most_common()
+    return {v: n / len(column) for v, n in counts}

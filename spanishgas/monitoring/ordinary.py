@@ -27,7 +27,7 @@ from spanishgas.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]
 SHIPPED = Path(__file__).parent / "ordinary_change"
-"""Learned on simulated utilities by `python -m benchmarks ordinary`."""
+"""Learned on simulated utilities by `python -m benchmarks.ordinary`."""
 RARE = 0.01
 """Bins of a smaller share of customers are counts of a few: their spread is that of two samples of strangers."""
 FLOOR = 0.002

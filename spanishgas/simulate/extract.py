@@ -100,9 +100,8 @@ def _draw_block(
     energy = draw_energy(people, seed, cohort, number)
     prices = draw_prices(people, seed, cohort, number)
     keep = np.arange(BLOCK) + number * BLOCK < size
-    for year in range(
-        BASE.year, as_of.year
-    ):  # those whom an extract of its end calls churners leave on renewal
+    # Those whom the extract of a year's end calls churners leave on their next renewal.
+    for year in range(BASE.year, as_of.year):
         then = BASE.replace(year=year)
         at = population.aged(people, then)
         leaves = _outcome(

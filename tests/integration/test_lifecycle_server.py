@@ -211,9 +211,8 @@ def test_errors_of_the_server_at_any_write_leave_no_half_promotion(
     model: str, server: str, lost: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From the n-th write on the server says 500; the next command, with the server well again, completes the move."""
-    monkeypatch.setattr(
-        turns, "LEASE_SECONDS", 2.0
-    )  # a claim whose answer was lost stands, for this process lives on
+    # A claim whose answer was lost stands, for this process lives on.
+    monkeypatch.setattr(turns, "LEASE_SECONDS", 2.0)
     first, second = add_version(), add_version()
     began = finished = 0
     for n in range(0, 40, 2):
