@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from spanishgas.training.folds import fold_error
+
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 RESAMPLES = 500
@@ -116,16 +118,6 @@ def average_precisions(hits: NDArray[Any], rows: NDArray[Any], score: Array) -> 
     with np.errstate(invalid="ignore"):
         mean: Array = (found * precision).sum(axis=1) / so_far[:, -1]
     return mean
-
-
-def fold_error(scores: Sequence[float], repeats: int = 1) -> float:
-    """Standard error of a mean over `repeats` times k folds, corrected for the training rows that they share.
-
-    sd * sqrt(1/(repeats k) + test rows / training rows), Nadeau & Bengio 2003, and Bouckaert & Frank 2004 for repeats;
-    without the second term it is far too small.
-    """
-    count = len(scores)
-    return float(np.std(scores, ddof=1) * np.sqrt(1 / count + 1 / (count / repeats - 1)))
 
 
 def fold_interval(scores: Sequence[float], repeats: int = 1, level: float = 0.95) -> tuple[float, float]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spanishgas.evaluation.metrics import fold_error, fold_interval
+from spanishgas.evaluation.metrics import fold_interval
+from spanishgas.training.folds import fold_error
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +99,7 @@ def fit_final(
 ) -> ChurnModel:
     """The object that is shipped: fitted on the whole training side, calibrated out of fold, with its threshold."""
     return ChurnModel(
-        fit_calibrated(training, params, curve),
+        fit_calibrated(training, training.unfitted(params), curve),
         features=list(training.features),
         kinds=dict(training.kinds),
         threshold=threshold,
@@ -106,10 +107,10 @@ def fit_final(
     )
 
 
-def fit_calibrated(training: Training, params: Mapping[str, Value], curve: Curve) -> CalibratedClassifierCV:
-    """The pipeline fitted on every row, its curve on predictions across the first fresh folds."""
+def fit_calibrated(training: Training, unfitted: Any, curve: Curve) -> CalibratedClassifierCV:
+    """The classifier fitted on every row, its curve on predictions across the first fresh folds."""
     parts = [(f.train, f.valid) for f in fresh_folds(training.y, training.folds, training.seed)]
-    found = CalibratedClassifierCV(training.unfitted(params), method=str(curve), cv=parts, ensemble=False)
+    found = CalibratedClassifierCV(unfitted, method=str(curve), cv=parts, ensemble=False)
     found.fit(training.X, training.y)
     found.cv = None  # the folds are row numbers of the training data: they end here
     return found

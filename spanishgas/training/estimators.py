@@ -1,8 +1,9 @@
 """The three estimators behind one interface: logistic regression, random forest and XGBoost.
 
-All give a margin (log odds) by `decision_function`, which is the scale that Platt's calibration is defined on. Four
+All give a margin (log odds) by `decision_function`, which is the scale that Platt's calibration is defined on. Five
 parameters are the project's own: class_weight (none or balanced), categories (one_hot or native), penalty (l2 or
-elasticnet), and limit, which says what ends a forest's trees (depth or leaves).
+elasticnet), limit, which says what ends a forest's trees (depth or leaves), and splits (best; random makes a forest
+extremely randomised trees).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from xgboost import DMatrix, XGBClassifier
@@ -41,24 +42,32 @@ class BoostedTrees(XGBClassifier):
         return np.asarray(found, dtype="float64")
 
 
-class Forest(RandomForestClassifier):  # type: ignore[misc]
-    """A random forest, with the log odds of its vote as the decision function (votes clipped to half a tree)."""
+class _Votes:
+    """Trees that vote, with the log odds of their vote as the decision function (votes clipped to half a tree)."""
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Votes, shape (rows, 2); one thread, since several add them up in an order that changes the last digit."""
-        jobs = self.get_params(deep=False)["n_jobs"]
+        jobs = self.get_params(deep=False)["n_jobs"]  # type: ignore[attr-defined]
         try:
-            votes: NDArray[np.float64] = super(Forest, self.set_params(n_jobs=1)).predict_proba(X)
+            votes: NDArray[np.float64] = super(_Votes, self.set_params(n_jobs=1)).predict_proba(X)  # type: ignore[attr-defined,misc]
         finally:
-            self.set_params(n_jobs=jobs)
+            self.set_params(n_jobs=jobs)  # type: ignore[attr-defined]
         return votes
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Log odds of churn, shape (rows,)."""
-        edge = 0.5 / self.n_estimators
+        edge = 0.5 / self.n_estimators  # type: ignore[attr-defined]
         vote = np.clip(self.predict_proba(X)[:, 1], edge, 1 - edge)
         odds: NDArray[np.float64] = np.log(vote / (1 - vote))
         return odds
+
+
+class Forest(_Votes, RandomForestClassifier):  # type: ignore[misc]
+    """A random forest."""
+
+
+class RandomisedTrees(_Votes, ExtraTreesClassifier):  # type: ignore[misc]
+    """Extremely randomised trees (Geurts, Ernst & Wehenkel 2006)."""
 
 
 class Linear(LogisticRegression):  # type: ignore[misc]
@@ -105,7 +114,8 @@ def estimator(
             return BoostedTrees(**given, random_state=seed, n_jobs=jobs)
         case ModelKind.FOREST:
             given.pop("limit", None)  # it is told by which of max_depth and max_leaf_nodes is given
-            return Forest(**given, class_weight=weight, random_state=seed, n_jobs=jobs)
+            trees = RandomisedTrees if given.pop("splits", "best") == "random" else Forest
+            return trees(**given, class_weight=weight, random_state=seed, n_jobs=jobs)
         case ModelKind.LOGISTIC:
             if given.pop("penalty", "l2") == "elasticnet":
                 given |= {"solver": "saga", "tol": ELASTIC_TOLERANCE}

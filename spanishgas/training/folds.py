@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,3 +38,13 @@ def inner_split(y: NDArray[np.int64], share: float, seed: int, fewest: int = 1) 
         return None
     train, valid = train_test_split(np.arange(len(y)), test_size=share, stratify=y, random_state=seed % 2**32)
     return Fold(np.sort(train), np.sort(valid))
+
+
+def fold_error(scores: Sequence[float], repeats: int = 1) -> float:
+    """Standard error of a mean over `repeats` times k folds, corrected for the training rows that they share.
+
+    sd * sqrt(1/(repeats k) + test rows / training rows), Nadeau & Bengio 2003, and Bouckaert & Frank 2004 for repeats;
+    without the second term it is far too small.
+    """
+    count = len(scores)
+    return float(np.std(scores, ddof=1) * np.sqrt(1 / count + 1 / (count / repeats - 1)))

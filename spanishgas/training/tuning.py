@@ -1,6 +1,7 @@
 """`tune`: a table and labels in, a fitted and calibrated classifier out, with nothing prepared beforehand.
 
-    table -> roles of its columns -> search on folds -> best parameters on fresh folds -> calibrated out of fold
+    table -> roles of its columns -> search on folds -> best parameters on fresh folds -> a second opinion, where it
+    pays -> calibrated out of fold
 
 Numbers, truth values, dates, categories and texts may be missing anywhere. It is a scikit-learn classifier: it can be
 cloned, cross-validated and put into a pipeline.
@@ -17,6 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from spanishgas.errors import DataError, UsageError
+from spanishgas.training.blend import Opinion, blended, second_opinion
 from spanishgas.training.calibration import calibrated, fit_calibrated
 from spanishgas.training.experiment import ModelKind, load_policy, load_search
 from spanishgas.training.fitting import Training
@@ -33,18 +35,27 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     After `fit`:
     - `classes_`: the two labels, sorted; the second is the positive one unless `positive` names the other
     - `best_params_`, `trials_` (a row per trial), `cv_scores_` (average precision per fold that no search saw)
+    - `second_weight_`: how much extremely randomised trees count beside the tuned model; 0 where they were not kept
     - `threshold_`: where `predict` cuts the calibrated probability: the highest precision at which recall's lower bound
       meets the policy's floor
     """
 
     def __init__(
-        self, model: str = "xgboost", *, trials: int = 25, folds: int = 5, seed: int = 0, positive: Any = None
+        self,
+        model: str = "xgboost",
+        *,
+        trials: int = 25,
+        folds: int = 5,
+        seed: int = 0,
+        positive: Any = None,
+        second: bool = True,
     ) -> None:
         self.model = model
         self.trials = trials
         self.folds = folds
         self.seed = seed
         self.positive = positive
+        self.second = second
 
     def fit(self, X: Any, y: Any) -> Self:
         """Search, calibrate, choose the threshold; DataError or UsageError says what is wrong with X, y or options."""
@@ -66,14 +77,19 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         training = Training(self._prepared(table), labels, names, kinds, kind, self.folds, self.seed)
         found = search(training, load_search().of(kind), self.trials)
         self.best_params_ = dict(found.best.params)
-        self.cv_scores_ = np.array(found.fold_scores)
+        opinion = Opinion(0.0, found.fold_scores, found.margins)
+        if self.second and kind is ModelKind.XGBOOST:
+            opinion = second_opinion(training, found.margins, found.fold_scores)
+        self.second_weight_ = opinion.weight
+        self.cv_scores_ = np.array(opinion.fold_scores)
         self.trials_ = pd.DataFrame(
             [{"score": t.score, "pruned": t.pruned, "seconds": t.seconds, **t.params} for t in found.trials]
         )
-        chosen = calibrated(found.margins, labels, self.folds, self.seed)
+        chosen = calibrated(opinion.margins, labels, self.folds, self.seed)
         floor = load_policy().threshold
         self.threshold_ = recall_floor(chosen.probability, labels, floor.min_recall, floor.confidence)
-        self.calibrated_ = fit_calibrated(training, self.best_params_, chosen.curve)
+        unfitted = blended(training, self.best_params_, opinion.weight)
+        self.calibrated_ = fit_calibrated(training, unfitted, chosen.curve)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
@@ -128,6 +144,7 @@ def tune(
     seed: int = 0,
     *,
     positive: Any = None,
+    second: bool = True,
 ) -> TunedClassifier:
     """A classifier tuned by `trials` trials on `folds` folds, fitted on all of `X` and calibrated out of fold.
 
@@ -139,6 +156,7 @@ def tune(
         folds: folds of the cross-validation; every label is needed that often.
         seed: the same seed gives the same classifier.
         positive: the label whose probability is tuned for; by default the one that sorts last.
+        second: beside xgboost, whether extremely randomised trees may be added where fresh folds say that they pay.
 
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame({"age": rng.integers(18, 90, 200), "plan": rng.choice(["basic", "full"], 200)})
@@ -147,7 +165,8 @@ def tune(
     >>> list(tuned.classes_), tuned.predict_proba(X).shape, len(tuned.cv_scores_)
     ([np.str_('left'), np.str_('stayed')], (200, 2), 5)
     """
-    return TunedClassifier(model, trials=trials, folds=folds, seed=seed, positive=positive).fit(X, y)
+    unfitted = TunedClassifier(model, trials=trials, folds=folds, seed=seed, positive=positive, second=second)
+    return unfitted.fit(X, y)
 
 
 def _table(X: Any) -> pd.DataFrame:

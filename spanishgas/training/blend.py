@@ -1,0 +1,96 @@
+"""A second opinion beside boosted trees, for `tune`: extremely randomised trees, where they pay.
+
+Their splits lie at random places (Geurts, Ernst & Wehenkel 2006), so a sum of them is smoother than boosted trees: on
+tables whose numbers work together they see what boosting cuts in pieces, on others they add noise. What is added is
+their log odds, times a weight that the fresh folds choose: zero, unless another is better by more than one paired
+standard error, corrected for the rows that folds share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.metrics import average_precision_score
+
+from spanishgas.training.experiment import ModelKind, Value
+from spanishgas.training.fitting import Training, refit
+from spanishgas.training.folds import fold_error, fresh_folds
+
+Array = NDArray[np.float64]
+
+WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+SECOND: Mapping[str, Value] = {
+    "splits": "random",
+    "n_estimators": 300,
+    "max_features": 0.6,
+    "min_samples_leaf": 2,
+}
+
+
+class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Two classifiers whose log odds are added: the first's, and `weight` times the second's."""
+
+    def __init__(self, first: Any, second: Any, weight: float) -> None:
+        self.first = first
+        self.second = second
+        self.weight = weight
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit both on the same rows."""
+        self.first_ = clone(self.first).fit(X, y)
+        self.second_ = clone(self.second).fit(X, y)
+        self.classes_ = self.first_.classes_
+        return self
+
+    def decision_function(self, X: Any) -> Array:
+        """Log odds of the second class, shape (rows,)."""
+        odds: Array = self.first_.decision_function(X) + self.weight * self.second_.decision_function(X)
+        return odds
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likelier class of each row."""
+        likelier: NDArray[Any] = self.classes_[(self.decision_function(X) > 0).astype("int64")]
+        return likelier
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """How much the second trees count, and what both together reach on the fresh folds."""
+
+    weight: float
+    fold_scores: list[float]
+    """Average precision per fresh fold; where the weight is not zero, with the weight that the other folds choose."""
+    margins: Array = field(repr=False)
+    """Out-of-fold log odds, one per training row."""
+
+
+def second_opinion(training: Training, margins: Array, fold_scores: Sequence[float]) -> Opinion:
+    """Ask extremely randomised trees on the folds that gave `margins`, the first repeat's of `refit`."""
+    _, other = refit(_second(training), SECOND)
+    blends = [margins + weight * other for weight in WEIGHTS]
+    parts = fresh_folds(training.y, training.folds, training.seed)
+    scores = np.array(
+        [[average_precision_score(training.y[p.valid], b[p.valid]) for b in blends] for p in parts]
+    )
+    best = int(scores.mean(axis=0).argmax())
+    gain = scores[:, best] - scores[:, 0]
+    if gain.mean() <= fold_error(gain.tolist()):
+        return Opinion(0.0, list(fold_scores), margins)
+    by_others = [int((scores.sum(axis=0) - row).argmax()) for row in scores]
+    honest = scores[np.arange(len(scores)), by_others]
+    return Opinion(WEIGHTS[best], honest.tolist(), blends[best])
+
+
+def blended(training: Training, params: Mapping[str, Value], weight: float) -> Any:
+    """The unfitted estimator: the tuned one alone where the second counts for nothing."""
+    first = training.unfitted(params)
+    return Blend(first, _second(training).unfitted(SECOND), weight) if weight else first
+
+
+def _second(training: Training) -> Training:
+    return replace(training, model=ModelKind.FOREST, repeats=1)
