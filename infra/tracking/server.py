@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -25,6 +26,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 DATABASE = "mlflow"
 REFRESH_SECONDS = 60.0
+UPGRADE_SECONDS, LOOK_SECONDS = 600.0, 5.0
+"""How long a server waits for the task that upgrades its database, and how often it looks."""
 
 
 def main(command: str) -> int:
@@ -35,8 +38,11 @@ def main(command: str) -> int:
 
 
 def serve(folder: Path) -> int:
-    """Run MLflow's server until it ends or is told to."""
+    """Run MLflow's server until it ends or is told to; a release starts it before the database is upgraded."""
     url = database(folder)
+    if not upgraded(url):
+        print("the database's tables are older than this MLflow: run the task `upgrade`", file=sys.stderr)
+        return 1
     settings = folder / "auth.ini"
     settings.write_text(
         "[mlflow]\ndefault_permission = READ\nadmin_username = admin\nauth_cache_ttl_seconds = 60\n"
@@ -80,6 +86,28 @@ def serve(folder: Path) -> int:
             return process.wait(timeout=REFRESH_SECONDS)
         except subprocess.TimeoutExpired:
             refresh(folder)
+
+
+def upgraded(url: str) -> bool:
+    """Whether the tables are what this MLflow wants, after waiting for that; MLflow's server would end at once.
+
+    An empty database, and one of a later MLflow, is left to the server.
+    """
+    import mlflow.store.db_migrations
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from sqlalchemy import NullPool, create_engine
+
+    known = ScriptDirectory(mlflow.store.db_migrations.__path__[0])
+    older = {script.revision for script in known.walk_revisions()} - set(known.get_heads())
+    until, engine = time.monotonic() + UPGRADE_SECONDS, create_engine(url, poolclass=NullPool)
+    while True:
+        with engine.connect() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        if found not in older or time.monotonic() > until:
+            return found not in older
+        print(f"waiting for the database's upgrade: its tables are of {found}", flush=True)
+        time.sleep(LOOK_SECONDS)
 
 
 def refresh(folder: Path) -> None:

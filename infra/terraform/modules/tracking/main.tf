@@ -236,7 +236,7 @@ resource "aws_ecs_service" "this" {
   task_definition                   = aws_ecs_task_definition.this["server"].arn
   desired_count                     = 1
   launch_type                       = "FARGATE"
-  health_check_grace_period_seconds = 120
+  health_check_grace_period_seconds = 900 # a release's server waits up to 600 s for the database's upgrade
   depends_on                        = [aws_lb_listener.tls]
   network_configuration {
     subnets          = var.subnet_ids
