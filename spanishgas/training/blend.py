@@ -30,6 +30,8 @@ SECOND: Mapping[str, Value] = {
     "max_features": 0.6,
     "min_samples_leaf": 2,
 }
+MOST_ROWS = 20_000
+"""That a tree of the second opinion grows on, drawn anew for each, so that large tables do not wait for it."""
 
 
 class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -71,7 +73,7 @@ class Opinion:
 
 def second_opinion(training: Training, margins: Array, fold_scores: Sequence[float]) -> Opinion:
     """Ask extremely randomised trees on the folds that gave `margins`, the first repeat's of `refit`."""
-    _, other = refit(_second(training), SECOND)
+    _, other = refit(_second(training), _settings(training))
     blends = [margins + weight * other for weight in WEIGHTS]
     parts = fresh_folds(training.y, training.folds, training.seed)
     scores = np.array(
@@ -89,7 +91,12 @@ def second_opinion(training: Training, margins: Array, fold_scores: Sequence[flo
 def blended(training: Training, params: Mapping[str, Value], weight: float) -> Any:
     """The unfitted estimator: the tuned one alone where the second counts for nothing."""
     first = training.unfitted(params)
-    return Blend(first, _second(training).unfitted(SECOND), weight) if weight else first
+    return Blend(first, _second(training).unfitted(_settings(training)), weight) if weight else first
+
+
+def _settings(training: Training) -> dict[str, Value]:
+    drawn = len(training.y) >= 2 * MOST_ROWS  # the training side of a fold is half of that or more
+    return {**SECOND, "bootstrap": True, "max_samples": MOST_ROWS} if drawn else dict(SECOND)
 
 
 def _second(training: Training) -> Training:

@@ -8,8 +8,8 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score
 
-from spanishgas.training import TunedClassifier, tune
-from spanishgas.training.blend import SECOND, WEIGHTS, second_opinion
+from spanishgas.training import TunedClassifier, blend, tune
+from spanishgas.training.blend import SECOND, WEIGHTS, blended, second_opinion
 from spanishgas.training.experiment import ModelKind
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import fresh_folds
@@ -86,6 +86,20 @@ def test_a_folds_score_is_that_of_the_weight_which_the_other_folds_choose() -> N
     for fold, score in enumerate(opinion.fold_scores):
         others = np.delete(table, fold, axis=1).mean(axis=1)
         assert score == table[others.argmax(), fold]
+
+
+def test_on_a_large_table_each_tree_grows_on_a_draw_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = together(200)
+    kinds = dict.fromkeys(X.columns, "numeric")
+    training = Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=2, seed=0)
+    whole = blended(training, {}, 1.0).second[-1]
+    monkeypatch.setattr(blend, "MOST_ROWS", 100)
+    drawn = blended(training, {}, 1.0).second[-1]
+    assert (whole.bootstrap, drawn.bootstrap, drawn.max_samples) == (False, True, 100)
+    weak = np.random.default_rng(0).normal(size=200) + y
+    opinion = second_opinion(training, weak, by_fold(training, weak))
+    assert np.isfinite(opinion.margins).all()
+    assert len(opinion.fold_scores) == 2
 
 
 def test_it_stands_beside_boosted_trees_alone() -> None:
