@@ -84,7 +84,7 @@ conda.yaml: .venv/.synced ## write conda.yaml from uv.lock
 dev: .venv/.all ## every extra and tool in .venv; inside git also the pre-commit hook
 	@if git rev-parse --git-dir >/dev/null 2>&1; then $(BIN)/pre-commit install; fi
 
-bench: .venv/.synced ## the project beside its peers and limits, in one table
+bench: .venv/.all ## the project beside its peers and limits, in one table at the end (hours)
 	$(BIN)/python -m benchmarks
 
 docs: .venv/.synced ## the documentation as a site, in site/

@@ -1,10 +1,22 @@
-"""`python -m benchmarks [NAME ...] [--quick]`: the named benchmarks in turn, or every one."""
+"""`python -m benchmarks [NAME ...] [--quick]`: the named benchmarks in turn, or every one.
+
+What each measures against its limits is repeated in one table at the end; one that fails does not stop the others.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from typing import TextIO
+
+VERDICT = re.compile(r"\b(kept|MISSED)\b")
 
 BENCHMARKS = {
     "bayes": (
@@ -48,8 +60,47 @@ def main() -> None:
     # As the command line does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    for name in chosen.names or BENCHMARKS:
-        importlib.import_module(BENCHMARKS[name][0]).run(chosen.quick)
+    names, said, failed = chosen.names or list(BENCHMARKS), dict[str, list[str]](), list[str]()
+    for name in names:
+        with redirect_stdout(Heard(sys.stdout)) as heard:
+            try:
+                importlib.import_module(BENCHMARKS[name][0]).run(chosen.quick)
+            except Exception:
+                traceback.print_exc()
+                failed.append(name)
+        said[name] = heard.verdicts()
+    print(verdicts(said, failed))
+    sys.exit(1 if failed else 0)
+
+
+class Heard(io.TextIOBase):
+    """Hands on what is printed, and remembers it."""
+
+    def __init__(self, to: TextIO) -> None:
+        self._to, self._text = to, io.StringIO()
+
+    def write(self, text: str) -> int:
+        """Print and remember."""
+        self._text.write(text)
+        return self._to.write(text)
+
+    def flush(self) -> None:
+        """Print at once."""
+        self._to.flush()
+
+    def verdicts(self) -> list[str]:
+        """The lines that hold a figure against its limit."""
+        lines = self._text.getvalue().splitlines()
+        return [line.strip() for line in lines if VERDICT.search(line)]
+
+
+def verdicts(said: Mapping[str, Sequence[str]], failed: Sequence[str]) -> str:
+    """A table with a row per figure that has a limit, and one per benchmark that failed."""
+    rows = [
+        f"| {name} | {line.strip('| ').replace('|', ',')} |" for name, lines in said.items() for line in lines
+    ]
+    rows += [f"| {name} | FAILED, see above |" for name in failed]
+    return "\n".join(["", "| benchmark | figure, and whether its limit was kept |", "|---|---|", *rows])
 
 
 if __name__ == "__main__":

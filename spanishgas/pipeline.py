@@ -45,6 +45,8 @@ class Found:
     evaluated: Evaluated
     champion: str | None
     tiers: dict[str, int] | None
+    unseen: dict[str, int]
+    """Tiers of the scored customers whom the model did not train on: the others' scores are flattered."""
     offers: int
     expected_loss: float
     drift: Drift | None
@@ -102,18 +104,23 @@ def act(ladder: list[Compared], evaluated: Evaluated, *, lake: Lake) -> Found:
     """Score, recommend and watch with whatever `champion` points to."""
     champion = registry.aliases().get(Alias.CHAMPION)
     if champion is None:
-        return Found(ladder, evaluated, None, None, 0, 0.0, None)
+        return Found(ladder, evaluated, None, None, {}, 0, 0.0, None)
     scores = score(Alias.CHAMPION, lake=lake).pandas()
     actions = recommend(lake=lake).pandas(["action"])["action"]
     return Found(
         ladder,
         evaluated,
         champion,
-        {str(k): int(v) for k, v in scores[TIER].value_counts().items()},
+        _counts(scores[TIER]),
+        _counts(scores[TIER][~scores["in_training"]]),
         int((actions != NO_OFFER).sum()),
         float(scores["expected_monthly_loss"].sum()),
         drift(None, lake=lake),
     )
+
+
+def _counts(tiers: pd.Series) -> dict[str, int]:
+    return {str(k): int(v) for k, v in tiers.value_counts().items()}
 
 
 def watched(
@@ -250,12 +257,15 @@ def summary(found: Found) -> str:
 def _acted(found: Found) -> list[str]:
     if found.champion is None or found.tiers is None or found.drift is None:
         return ["## Not promoted", "There is no champion, so nothing was scored."]
-    at_risk = {tier: found.tiers.get(tier, 0) for tier in ("Medium", "High", "Critical")}
+    tiers = ("Medium", "High", "Critical")
+    at_risk = {tier: found.tiers.get(tier, 0) for tier in tiers}
+    unseen = sum(found.unseen.get(tier, 0) for tier in tiers)
     counts = ", ".join(f"{count:,} {tier}" for tier, count in at_risk.items())
     return [
         f"## Customers, scored by champion version {found.champion}",
         f"{sum(at_risk.values()):,} of {sum(found.tiers.values()):,} at risk ({counts}); expected loss "
-        f"{found.expected_loss:,.0f} EUR of margin a month; an offer pays for {found.offers:,}.",
+        f"{found.expected_loss:,.0f} EUR of margin a month; an offer pays for {found.offers:,}. Of the "
+        f"{sum(found.unseen.values()):,} whom the model did not train on, {unseen:,} are at risk.",
         "",
         "## Drift",
         f"Alarm: {yes(found.drift.alarm)}.",

@@ -64,7 +64,10 @@ def ladder(
     seed: Seed = 7,
     workers: Workers = 1,
 ) -> None:
-    """Run every experiment with every model on the same folds and say which one is chosen."""
+    """Run every experiment with every model on the same folds and say which one is chosen.
+
+    What has run to its end on the same data with the same code and parameters is not run again.
+    """
     from spanishgas.evaluation.card import as_markdown
     from spanishgas.lifecycle.experiments import ladder_table, run_ladder, sentence
     from spanishgas.progress import show
@@ -78,6 +81,7 @@ def ladder(
         lake=Lake(lake),
         seed=seed,
         workers=workers,
+        reuse=True,
         progress=progress(),
     )
     show(f"{as_markdown(ladder_table(compared))}\n\n{sentence(compared)}")

@@ -23,6 +23,8 @@ from spanishgas.evaluation.slices import Slice
 from spanishgas.training.experiment import Experiment, Policy
 
 SHOWN_FEATURES = 15
+BESIDE = ("E5", "E8")
+"""With the texts of contacts and without: each card tells their figures."""
 METRICS = (
     *("average_precision", "roc_auc", "brier", "log_loss", "ece", "precision", "recall"),
     *("lift_05", "lift_10", "lift_20", "value_eur"),
@@ -80,6 +82,7 @@ def markdown(found: Evaluation, verdict: str) -> str:
         leakage_table=as_markdown(leakage.table(found.findings)),
         waivers=[w for w in found.policy.waivers if not w.features or set(w.features) & set(found.features)],
         beside=found.beside,
+        not_beside=[name for name in BESIDE if name not in found.beside],
         beside_table=as_markdown(_beside(found.beside)),
         tiers_table=as_markdown(found.importance.tiers),
         importance_table=as_markdown(found.importance.features.head(SHOWN_FEATURES)),

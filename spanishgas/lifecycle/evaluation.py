@@ -18,7 +18,7 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from spanishgas import code
-from spanishgas.errors import LakeError
+from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
 from spanishgas.evaluation.importance import importance
 from spanishgas.evaluation.metrics import Array, Labels, bootstrap, decisions, ranking, with_intervals
@@ -27,7 +27,7 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import gate, registry, runs
 from spanishgas.lifecycle.evidence import gather
-from spanishgas.lifecycle.experiments import SOURCES, chosen_run, training_side
+from spanishgas.lifecycle.experiments import HOLDOUT, SOURCES, chosen_run, training_side
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.outcome import CHOSEN
 from spanishgas.lifecycle.registry import Alias
@@ -49,7 +49,6 @@ SENSITIVITY = (
 )
 SHUFFLED_FOLDS = 2
 """Enough to see whether the procedure learns from shuffled labels."""
-BESIDE = ("E5", "E8")
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,16 @@ class Evaluated:
 def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
     """Register the experiment of `run_id` (the one that the selection rule picks if None) and judge it.
 
-    The same run, policy and code give the version that is there already; the holdout is not opened again for it.
+    The same run, policy and code give the version that is there already; the holdout is not opened again for it. A run
+    that set other customers aside than the policy does now is refused: it may have chosen by those held out now.
     """
     run_id = run_id or chosen_run(lake)
     chosen, policy = runs.artifact(run_id, CHOSEN), load_policy()
+    if chosen["holdout"] != str(policy.holdout):
+        raise UsageError(
+            f"run {run_id} set other customers aside ({chosen['holdout']!r}) than experiments/policy.yaml does now "
+            f"({str(policy.holdout)!r}), and may have chosen by those held out now: run the experiment again"
+        )
     gold = lake.at(chosen["gold"], "gold_master")
     made_from = fingerprint(chosen, policy)
     if known := registry.find({"fingerprint": made_from}):
@@ -225,16 +230,22 @@ def _study(
         ),
         slices=slices.measure(opened.y, opened.probability, opened.flag, slices.groups(opened.rows), seed),
         importance=importance(model, opened.rows, training, params, load_tiers()),
-        beside=_beside(gold, chosen["model"]),
+        beside=_beside(gold, chosen),
     )
 
 
-def _beside(gold: Snapshot, model: str) -> dict[str, tuple[float, float, float]]:
-    """Cross-validated average precision of the newest E5 and E8 on the same table with the same model."""
-    found = {}
-    for name in BESIDE:
-        tags = {"stage": "experiment", "gold": gold.manifest.digest, "model": model, "experiment": name}
-        for known in runs.find(tags)[:1]:
+def _beside(gold: Snapshot, chosen: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
+    """Cross-validated average precision of the newest E5 and E8 on the same rows with the same model and seed."""
+    found: dict[str, tuple[float, float, float]] = {}
+    same = {"seed": str(chosen["seed"]), HOLDOUT: chosen["holdout"]}
+    for name in card.BESIDE:
+        tags = {
+            "stage": "experiment",
+            "gold": gold.manifest.digest,
+            "model": chosen["model"],
+            "experiment": name,
+        }
+        for known in [run for run in runs.find(tags) if same.items() <= run.data.params.items()][:1]:
             metrics = known.data.metrics
             value, low, high = (metrics[f"cv.average_precision{end}"] for end in ("", ".low", ".high"))
             found[name] = (value, low, high)

@@ -21,7 +21,7 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import outcome, runs
 from spanishgas.lifecycle.outcome import CHOSEN
 from spanishgas.lifecycle.runs import StageRun
-from spanishgas.lifecycle.trials import STUDY, TrialRuns
+from spanishgas.lifecycle.trials import STUDY, TrialRuns, lives
 from spanishgas.settings import settings
 from spanishgas.training.experiment import (
     Experiment,
@@ -40,7 +40,7 @@ from spanishgas.training.matrix import in_holdout, labelled, matrix
 from spanishgas.training.search import Shared, Trial, search
 
 log = logging.getLogger("spanishgas")
-START, FRESH_FOLDS = "warm_start", "fresh_folds"
+START, FRESH_FOLDS, HOLDOUT = "warm_start", "fresh_folds", "holdout"
 SOURCES = ("training", "features", "evaluation")
 PROTOCOL = (
     "Every search used the same folds. The scores are of the winners refitted on fresh repeated folds that no search "
@@ -113,7 +113,7 @@ def run_experiment(
     if trials < 1:
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
     gold = training_gold(lake)
-    start = start or _neighbours_best(name, model, gold, seed, trials)
+    start = start or _neighbours_best(name, model, gold, policy, seed, trials)
     searched = code.fingerprint(
         "search",
         gold.manifest.digest,
@@ -145,6 +145,7 @@ def run_experiment(
         "seed": seed,
         "features": len(training.features),
         FRESH_FOLDS: f"{policy.repeats} x {policy.folds}",
+        HOLDOUT: policy.holdout,
     }
     with runs.stage("experiment", title, tags=tags, params=params) as run:
         run.read(gold, "training")
@@ -200,19 +201,25 @@ class Start:
 def start_from(run_id: str, named: str = "those of run {run}") -> Start:
     """The parameters that a finished experiment run chose, where its search space still admits them.
 
-    `named` says in the start's source whose they are: {run}, {experiment} and {trial} stand for the run's own.
+    None of a run that set other customers aside: it may have chosen by customers who are held out now. `named` says in
+    the start's source whose they are: {run}, {experiment} and {trial} stand for the run's own.
     """
     chosen = runs.artifact(run_id, CHOSEN)
+    if chosen["holdout"] != str(load_policy().holdout):
+        return Start()
     params = load_search().of(ModelKind.of(chosen["model"])).admitted(chosen["params"])
     whose = named.format(run=run_id, experiment=chosen["experiment"], trial=chosen["trial"])
     return Start(f"published, then {whose}", params) if params else Start()
 
 
-def _neighbours_best(name: str, model: ModelKind, gold: Snapshot, seed: int, trials: int) -> Start:
+def _neighbours_best(
+    name: str, model: ModelKind, gold: Snapshot, policy: Policy, seed: int, trials: int
+) -> Start:
+    same = {"seed": str(seed), "trials": str(trials), HOLDOUT: str(policy.holdout)}
     for lower in below(name)[:1]:
         tags = {"stage": "experiment", "experiment": lower, "model": str(model), "gold": gold.manifest.digest}
         for run in runs.find(tags):
-            if (run.data.params["seed"], run.data.params["trials"]) == (str(seed), str(trials)):
+            if same.items() <= run.data.params.items():
                 return start_from(run.info.run_id, "{experiment} trial {trial}")
     return Start()
 
@@ -283,9 +290,12 @@ def _log_ladder(run: StageRun, compared: Sequence[Compared]) -> None:
     winner = next(c.rung for c in compared if c.chosen)
     run.document({"runs": [c.rung.run_id for c in compared], "chosen": winner.run_id}, "ladder.json")
     for c in compared:
-        of = StageRun(c.rung.run_id, run.experiment_id)
+        of, above = StageRun(c.rung.run_id, run.experiment_id), runs.parent(c.rung.run_id)
         figures = {"ladder.behind": c.behind, "ladder.standard_error": c.standard_error}
-        of.log(metrics=figures, tags={"ladder": run.run_id, "chosen": str(c.chosen).lower()})
+        tags = {"ladder": run.run_id, "chosen": str(c.chosen).lower()}
+        if above and not lives(above):  # a ladder that was killed after this rung
+            tags[runs.PARENT] = run.run_id
+        of.log(metrics=figures, tags=tags)
     words = ladder_words(compared)
     run.text(words, "ladder.md")
     run.tables({"ladder_table.json": ladder_table(compared)})
@@ -396,12 +406,20 @@ def rung(run_id: str) -> Rung:
 def chosen_run(lake: Lake) -> str:
     """The run that the selection rule picks among the newest finished run of each experiment and model.
 
-    Only runs on the newest labelled gold table, with the newest run's seed and fresh folds, can be compared.
+    Only runs on the newest labelled gold table with the policy's holdout, and with the newest run's seed and fresh
+    folds, can be compared.
     """
-    gold = training_gold(lake).manifest.digest
-    finished = runs.find({"stage": "experiment", "gold": gold})
+    gold, held_out = training_gold(lake).manifest.digest, str(load_policy().holdout)
+    finished = [
+        run
+        for run in runs.find({"stage": "experiment", "gold": gold})
+        if run.data.params.get(HOLDOUT) == held_out
+    ]
     if not finished:
-        raise TrackingError("no finished experiment on the newest gold table: run `spanishgas ladder` first")
+        raise TrackingError(
+            f"no finished experiment on the newest gold table with the holdout {held_out!r}: "
+            "run `spanishgas ladder` first"
+        )
     newest: dict[tuple[str, str], Run] = {}
     for run in finished:
         if all(run.data.params.get(k) == finished[0].data.params.get(k) for k in ("seed", FRESH_FOLDS)):

@@ -75,6 +75,7 @@ def keep(
             "repeats": training.repeats,
             "seed": training.seed,
             "gold": gold.manifest.digest,
+            "holdout": str(policy.holdout),
             "as_of": gold.manifest.as_of.isoformat(),
         },
         CHOSEN,

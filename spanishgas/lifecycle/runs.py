@@ -26,7 +26,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_RUN_NOTE
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
 
 from spanishgas import code
 from spanishgas.errors import TrackingError
@@ -38,9 +38,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger("spanishgas")
-PATIENCE_SECONDS = 5
+PATIENCE_SECONDS, PAGE = 5, 1000
 NOTE = MLFLOW_RUN_NOTE
 """The tag that the UI shows as a description, of a run and of an experiment alike."""
+PARENT = MLFLOW_PARENT_RUN_ID
 
 
 @dataclass(frozen=True)
@@ -237,17 +238,31 @@ def find(tags: Mapping[str, str], *, finished: bool = True) -> list[Run]:
     home = here.info.experiment_id if here else experiment_id()
     terms = [f"tags.`{k}` = '{v}'" for k, v in tags.items()]
     text = " and ".join([*(["attributes.status = 'FINISHED'"] if finished else []), *terms])
-    return list(
-        MlflowClient().search_runs([home], text, order_by=["attributes.start_time DESC"], max_results=1000)
-    )
+    return _pages([home], text)
+
+
+def _pages(experiments: list[str], text: str) -> list[Run]:
+    """All that match, newest first: a search has more trials than a page has rows."""
+    client, newest = MlflowClient(), ["attributes.start_time DESC"]
+    found = page = client.search_runs(experiments, text, order_by=newest, max_results=PAGE)
+    while page.token:
+        page = client.search_runs(experiments, text, order_by=newest, max_results=PAGE, page_token=page.token)
+        found += page
+    return list(found)
 
 
 def end_killed() -> None:
     """End the runs whose process was on this machine and is no more: their status would be RUNNING for ever."""
     client = MlflowClient()
-    for run in client.search_runs([experiment_id()], "attributes.status = 'RUNNING'", max_results=1000):
+    for run in _pages([experiment_id()], "attributes.status = 'RUNNING'"):
         if code.is_gone(run.data.tags.get("process", "")):
             client.set_terminated(run.info.run_id, "KILLED")
+
+
+def parent(run_id: str) -> str | None:
+    """The run that a run stands under, if any."""
+    above: str | None = MlflowClient().get_run(run_id).data.tags.get(PARENT)
+    return above
 
 
 def status(run_id: str) -> str:
@@ -281,7 +296,7 @@ def child(
             parent.experiment_id,
             start_time=end - int(1000 * seconds),
             run_name=title,
-            tags={"mlflow.parentRunId": parent.run_id, "process": code.process(), **tags},
+            tags={PARENT: parent.run_id, "process": code.process(), **tags},
         )
         known = run.info.run_id
     StageRun(known, parent.experiment_id).log(metrics=metrics, params=params, series=series)

@@ -38,18 +38,18 @@ class TrialRuns:
             self.known[key] = first
             for run in others:
                 client.delete_run(run.info.run_id)
-        parents = {run.data.tags["mlflow.parentRunId"] for run in self.known.values()}
-        gone = {p for p in parents if not _lives(p)}
+        parents = {run.data.tags[runs.PARENT] for run in self.known.values()}
+        gone = {p for p in parents if not lives(p)}
         for run in self.known.values():
-            if run.data.tags["mlflow.parentRunId"] in gone:
-                client.set_tag(run.info.run_id, "mlflow.parentRunId", self.parent.run_id)
+            if run.data.tags[runs.PARENT] in gone:
+                client.set_tag(run.info.run_id, runs.PARENT, self.parent.run_id)
 
     def record(self, trial: Trial, start: str = "") -> None:
         """Write `trial`, and the `start` it took, unless it is written already or its own command is about to."""
         known = self.known.get(str(trial.key))
         if known is not None and known.info.status == "FINISHED":
             return
-        if trial.owner != self.parent.run_id and _lives(trial.owner, but_finished=True):
+        if trial.owner != self.parent.run_id and lives(trial.owner, but_finished=True):
             return
         state = "pruned" if trial.pruned else "completed"
         words = f"Average precision {trial.score:.4f} on the search's folds, {state} after {len(trial.scores)} of them."
@@ -74,7 +74,7 @@ class TrialRuns:
         )
 
 
-def _lives(run_id: str, *, but_finished: bool = False) -> bool:
+def lives(run_id: str, *, but_finished: bool = False) -> bool:
     """Whether a run is there and was not killed; with `but_finished`, whether it may still write."""
     status = runs.status(run_id)
     return status in LIVING and not (but_finished and status == "FINISHED")

@@ -2,18 +2,18 @@
 
 Their splits lie at random places (Geurts, Ernst & Wehenkel 2006), so a sum of them is smoother than boosted trees: on
 tables whose numbers work together they see what boosting cuts in pieces, on others they add noise. What is added is
-their log odds, times a weight that the fresh folds choose: zero, unless another is better by more than one paired
-standard error, corrected for the rows that folds share.
+their log odds, times a weight that the fresh folds choose: zero, unless another is better beyond chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import average_precision_score
 
@@ -23,7 +23,7 @@ from spanishgas.training.folds import fold_error, fresh_folds
 
 Array = NDArray[np.float64]
 
-WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+WEIGHTS, LEVEL = (0.0, 0.5, 1.0, 2.0, 4.0), 0.95
 SECOND: Mapping[str, Value] = {
     "splits": "random",
     "n_estimators": 300,
@@ -66,12 +66,12 @@ class Opinion:
 
     weight: float
     fold_scores: list[float]
-    """Average precision per fresh fold; where the weight is not zero, with the weight that the other folds choose."""
+    """Average precision per fresh fold, each with the weight that the other folds choose."""
     margins: Array = field(repr=False)
     """Out-of-fold log odds, one per training row."""
 
 
-def second_opinion(training: Training, margins: Array, fold_scores: Sequence[float]) -> Opinion:
+def second_opinion(training: Training, margins: Array) -> Opinion:
     """Ask extremely randomised trees on the folds that gave `margins`, the first repeat's of `refit`."""
     _, other = refit(_second(training), _settings(training))
     blends = [margins + weight * other for weight in WEIGHTS]
@@ -79,13 +79,21 @@ def second_opinion(training: Training, margins: Array, fold_scores: Sequence[flo
     scores = np.array(
         [[average_precision_score(training.y[p.valid], b[p.valid]) for b in blends] for p in parts]
     )
+    best = _chosen(scores)
+    honest = [float(row[_chosen(np.delete(scores, fold, axis=0))]) for fold, row in enumerate(scores)]
+    return Opinion(WEIGHTS[best], honest, blends[best])
+
+
+def _chosen(scores: Array) -> int:
+    """Which weight the folds, a row each, call best: the first, zero, unless the gain's one-sided interval excludes it.
+
+    Student's, with the error corrected for the rows that folds share. Two folds cannot say.
+    """
     best = int(scores.mean(axis=0).argmax())
-    gain = scores[:, best] - scores[:, 0]
-    if gain.mean() <= fold_error(gain.tolist()):
-        return Opinion(0.0, list(fold_scores), margins)
-    by_others = [int((scores.sum(axis=0) - row).argmax()) for row in scores]
-    honest = scores[np.arange(len(scores)), by_others]
-    return Opinion(WEIGHTS[best], honest.tolist(), blends[best])
+    gain = (scores[:, best] - scores[:, 0]).tolist()
+    if len(gain) < 3:
+        return 0
+    return best if np.mean(gain) > stats.t.ppf(LEVEL, len(gain) - 1) * fold_error(gain) else 0
 
 
 def blended(training: Training, params: Mapping[str, Value], weight: float) -> Any:

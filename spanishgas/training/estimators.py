@@ -102,7 +102,7 @@ def estimator(
     weight = given.pop("class_weight", "none")
     weight = None if weight == "none" else weight
     native = given.pop("categories", "one_hot") == NATIVE
-    jobs = settings().threads or -1
+    jobs, state = settings().threads or -1, seed % 2**32
     match model:
         case ModelKind.XGBOOST:
             if weight:
@@ -111,15 +111,15 @@ def estimator(
                 given.setdefault("max_depth", 0)
             if native:
                 given |= {"enable_categorical": True, "feature_types": list(types or [])}
-            return BoostedTrees(**given, random_state=seed, n_jobs=jobs)
+            return BoostedTrees(**given, random_state=state, n_jobs=jobs)
         case ModelKind.FOREST:
             given.pop("limit", None)  # it is told by which of max_depth and max_leaf_nodes is given
             trees = RandomisedTrees if given.pop("splits", "best") == "random" else Forest
-            return trees(**given, class_weight=weight, random_state=seed, n_jobs=jobs)
+            return trees(**given, class_weight=weight, random_state=state, n_jobs=jobs)
         case ModelKind.LOGISTIC:
             if given.pop("penalty", "l2") == "elasticnet":
                 given |= {"solver": "saga", "tol": ELASTIC_TOLERANCE}
-            return Linear(**given, class_weight=weight, random_state=seed)
+            return Linear(**given, class_weight=weight, random_state=state)
 
 
 def column_types(features: Sequence[str], kinds: Mapping[str, str]) -> list[str]:

@@ -175,6 +175,10 @@ class Holdout(Strict):
     share: float = Field(gt=0, lt=1)
     salt: str
 
+    def __str__(self) -> str:
+        """Short enough for a run's parameter; two that differ set other customers aside."""
+        return f"{self.share:g} by {self.salt}"
+
 
 class Retention(Strict):
     """What a contact is worth: assumptions, not measurements."""

@@ -27,6 +27,15 @@ from spanishgas.training.threshold import recall_floor
 
 NUMERIC, CATEGORY = "numeric", "category"
 RARE, MOST = "(rare)", 30
+ROLES = {
+    **dict.fromkeys(("integer", "floating", "mixed-integer-float", "decimal"), NUMERIC),
+    **dict.fromkeys(("date", "datetime", "datetime64"), "date"),
+    **dict.fromkeys(("timedelta", "timedelta64"), "duration"),
+    "period": "period",
+}
+"""What a column of Python objects is, by the kind that pandas infers; anything else is a category."""
+LARGEST = float(np.finfo("float32").max)
+"""XGBoost and forests hold no larger number."""
 
 
 class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -69,7 +78,7 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 f"positive is {target!r}, but the labels are {list(self.classes_)}: name one of them"
             )
         self.positive_ = int(np.flatnonzero(self.classes_ == target)[0])
-        labels = (np.asarray(y) == target).astype("int64")
+        labels = (np.asarray(y).ravel() == target).astype("int64")
         self.feature_names_in_ = np.array([str(c) for c in table.columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self._learn_columns(table)
@@ -79,7 +88,7 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.best_params_ = dict(found.best.params)
         opinion = Opinion(0.0, found.fold_scores, found.margins)
         if self.second and kind is ModelKind.XGBOOST:
-            opinion = second_opinion(training, found.margins, found.fold_scores)
+            opinion = second_opinion(training, found.margins)
         self.second_weight_ = opinion.weight
         self.cv_scores_ = np.array(opinion.fold_scores)
         self.trials_ = pd.DataFrame(
@@ -197,7 +206,12 @@ def _classes(y: Any, rows: int, count: int) -> NDArray[Any]:
             f"y has only {counts.min()} rows of {counts.index[-1]}, fewer than the {count} folds: "
             "give more of them, or fewer folds"
         )
-    classes: NDArray[Any] = np.unique(np.asarray(y).ravel())
+    try:
+        classes: NDArray[Any] = np.unique(np.asarray(y).ravel())
+    except TypeError as fault:
+        raise DataError(
+            f"the labels {counts.index.tolist()} are of two types, so neither sorts first: give both as texts"
+        ) from fault
     return classes
 
 
@@ -213,14 +227,9 @@ def _role(column: pd.Series) -> str:
     if isinstance(column.dtype, pd.CategoricalDtype):
         return CATEGORY
     present = column.dropna()
-    if len(present) and pd.api.types.infer_dtype(present) in (
-        "integer",
-        "floating",
-        "mixed-integer-float",
-        "decimal",
-    ):
-        return NUMERIC
-    return CATEGORY
+    if isinstance(column.dtype, pd.PeriodDtype):
+        return "period"
+    return ROLES.get(pd.api.types.infer_dtype(present), CATEGORY) if len(present) else CATEGORY
 
 
 def _kind(role: str) -> str:
@@ -234,17 +243,19 @@ def _texts(column: pd.Series) -> pd.Series:
 
 
 def _numbers(column: pd.Series, name: str, role: str) -> pd.Series:
-    """Float64, with infinities as missing: no model here can hold them; dates and durations in days."""
+    """Float64, with what float32 cannot hold as missing, infinities too; dates and durations in days."""
     try:
-        if role == "date":
+        if role == "period":
+            column = pd.Series(pd.PeriodIndex(column).to_timestamp(), index=column.index)
+        if role in ("date", "period"):
             moment = pd.to_datetime(column, utc=True)
             return (moment - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
         if role == "duration":
             return pd.to_timedelta(column) / pd.Timedelta(days=1)
         number = pd.to_numeric(column, errors="raise").astype("float64")
     except (TypeError, ValueError) as fault:
-        words = "dates" if role == "date" else "numbers"
+        words = "numbers" if role == NUMERIC else f"{role}s"
         raise DataError(
             f"column {name!r} held {words} when the model was fitted, but now: {fault}"
         ) from fault
-    return number.where(np.isfinite(number), np.nan)
+    return number.where(number.abs() <= LARGEST, np.nan)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -27,8 +28,11 @@ TOTAL = 40
 NAMES = {"experiment": "E0", "model": "logistic", "study": "E0 logistic"}
 
 
-def started(folder: Path) -> subprocess.Popen[bytes]:
-    words = ["experiment", "--id", "E0", "--model", "logistic", "--trials", str(TOTAL), "--seed", "3"]
+EXPERIMENT = ("experiment", "--id", "E0", "--model", "logistic", "--trials", str(TOTAL), "--seed", "3")
+LADDER = ("ladder", "--ids", "E0,E1", "--models", "logistic", "--trials", "12", "--seed", "3")
+
+
+def started(folder: Path, words: Sequence[str] = EXPERIMENT) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "spanishgas", *words],
         cwd=folder,
@@ -81,6 +85,27 @@ def test_a_killed_command_goes_on_to_the_same_total_without_orphans_or_doubles(c
     assert sorted(int(c.data.tags["trial"]) for c in continued.children) == list(range(TOTAL))
 
 
+@pytest.mark.slow
+def test_a_killed_ladder_goes_on_from_the_rung_it_was_at(tracking: Path) -> None:
+    publish_gold(Lake(tracking / "lake"), gold_frame(600), date(2024, 12, 31))
+    mlflow.search_experiments()
+    first = started(tracking, LADDER)
+    wait_for_children(14, first)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    (done,) = runs.find({"stage": "experiment"})
+    assert started(tracking, LADDER).wait(timeout=300) == 0
+    (ladder,) = runs.find({"stage": "ladder"})
+    rungs = {run.data.tags["experiment"]: run for run in runs.find({"stage": "experiment"})}
+    assert rungs["E0"].info.run_id == done.info.run_id
+    assert {runs.parent(run.info.run_id) for run in rungs.values()} == {ladder.info.run_id}
+    assert len(runs.find({"stage": "experiment"})) == 2
+    for run in rungs.values():
+        below = [c for c in children() if runs.parent(c.info.run_id) == run.info.run_id]
+        assert sorted(int(c.data.tags["trial"]) for c in below) == list(range(12))
+    assert len(children()) == 24
+
+
 def parent(status: str | None = None) -> runs.StageRun:
     run = MlflowClient().create_run(runs.experiment_id(), tags={"stage": "experiment"})
     if status:
@@ -130,6 +155,15 @@ def test_a_living_commands_trials_and_children_are_left_to_it(tracking: Path) ->
     mine.record(trial(1, other.run_id))
     (run,) = children()
     assert run.data.tags["mlflow.parentRunId"] == other.run_id
+
+
+def test_more_trials_than_a_page_of_the_store_holds_are_all_found(
+    tracking: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "PAGE", 2)
+    now = parent()
+    left = {half_written(now, key) for key in range(5)}
+    assert {run.info.run_id for run in children()} == left
 
 
 def test_only_runs_of_processes_that_ended_are_ended_as_killed(tracking: Path) -> None:

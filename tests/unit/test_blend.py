@@ -9,7 +9,7 @@ from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score
 
 from spanishgas.training import TunedClassifier, blend, tune
-from spanishgas.training.blend import SECOND, WEIGHTS, blended, second_opinion
+from spanishgas.training.blend import SECOND, WEIGHTS, _chosen, blended, second_opinion
 from spanishgas.training.experiment import ModelKind
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import fresh_folds
@@ -25,15 +25,15 @@ def together(rows: int) -> tuple[pd.DataFrame, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def both() -> tuple[TunedClassifier, TunedClassifier]:
-    X, y = together(3_000)
-    return tuple(tune(X[:1_000], y[:1_000], trials=1, folds=4, second=second) for second in (True, False))
+    X, y = together(3_600)
+    return tuple(tune(X[:1_600], y[:1_600], trials=1, second=second) for second in (True, False))
 
 
 def test_it_is_kept_where_numbers_work_together_and_ranks_new_rows_better(
     both: tuple[TunedClassifier, TunedClassifier],
 ) -> None:
-    X, y = together(3_000)
-    scores = [average_precision_score(y[1_000:], m.predict_proba(X[1_000:])[:, 1]) for m in both]
+    X, y = together(3_600)
+    scores = [average_precision_score(y[1_600:], m.predict_proba(X[1_600:])[:, 1]) for m in both]
     assert both[0].second_weight_ in WEIGHTS[1:]
     assert both[1].second_weight_ == 0
     assert both[0].best_params_ == both[1].best_params_
@@ -42,10 +42,10 @@ def test_it_is_kept_where_numbers_work_together_and_ranks_new_rows_better(
 
 
 def test_its_probabilities_are_calibrated_like_any(both: tuple[TunedClassifier, TunedClassifier]) -> None:
-    X, y = together(3_000)
-    probability = both[0].predict_proba(X[1_000:])[:, 1]
-    assert probability.mean() == pytest.approx(y[1_000:].mean(), abs=0.03)
-    assert np.mean((probability - y[1_000:]) ** 2) < 0.6 * y.mean() * (1 - y.mean())
+    X, y = together(3_600)
+    probability = both[0].predict_proba(X[1_600:])[:, 1]
+    assert probability.mean() == pytest.approx(y[1_600:].mean(), abs=0.03)
+    assert np.mean((probability - y[1_600:]) ** 2) < 0.6 * y.mean() * (1 - y.mean())
 
 
 def of_noise(seed: int, rows: int = 1_000) -> tuple[Training, np.ndarray]:
@@ -66,7 +66,7 @@ def by_fold(training: Training, margins: np.ndarray) -> list[float]:
 def test_it_is_dropped_where_it_only_adds_noise() -> None:
     for seed in range(3):
         training, margins = of_noise(seed)
-        opinion = second_opinion(training, margins, by_fold(training, margins))
+        opinion = second_opinion(training, margins)
         assert opinion.weight == 0
         assert opinion.fold_scores == by_fold(training, margins)
         assert (opinion.margins == margins).all()
@@ -77,15 +77,47 @@ def test_a_folds_score_is_that_of_the_weight_which_the_other_folds_choose() -> N
     kinds = dict.fromkeys(X.columns, "numeric")
     training = Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=5, seed=0)
     weak = np.random.default_rng(0).normal(size=240) + y
-    opinion = second_opinion(training, weak, by_fold(training, weak))
+    opinion = second_opinion(training, weak)
     second = Training(X, y, list(X.columns), kinds, ModelKind.FOREST, folds=5, seed=0)
     _, other = refit(second, SECOND)
     table = np.array([by_fold(training, weak + w * other) for w in WEIGHTS])
-    assert opinion.weight == WEIGHTS[table.mean(axis=1).argmax()] > 0
+    assert opinion.weight == WEIGHTS[_chosen(table.T)] > 0
     assert (opinion.margins == weak + opinion.weight * other).all()
     for fold, score in enumerate(opinion.fold_scores):
-        others = np.delete(table, fold, axis=1).mean(axis=1)
-        assert score == table[others.argmax(), fold]
+        assert score == table[_chosen(np.delete(table, fold, axis=1).T), fold]
+
+
+@pytest.mark.parametrize("folds", [3, 5, 10])
+def test_weights_that_bring_nothing_are_seldom_kept_and_do_not_flatter(folds: int) -> None:
+    rng, kept, flattery = np.random.default_rng(folds), [], []
+    for _ in range(2_000):
+        step = rng.normal(size=(folds, 4))  # alike for all weights, on average nothing
+        table = np.column_stack([np.zeros(folds), 0.6 * step + 0.8 * step.mean(axis=1, keepdims=True)])
+        kept.append(_chosen(table) > 0)
+        nested = [row[_chosen(np.delete(table, fold, axis=0))] for fold, row in enumerate(table)]
+        flattery.append(np.mean(nested))
+    assert np.mean(kept) < 0.08
+    assert abs(np.mean(flattery)) < 0.02
+
+
+def test_a_clear_gain_is_kept_and_two_folds_cannot_say() -> None:
+    gains = np.array([[0.0, 0.010, 0.012], [0.0, 0.009, 0.014], [0.0, 0.011, 0.013], [0.0, 0.012, 0.015]])
+    assert _chosen(gains) == 2
+    assert _chosen(gains[:2]) == 0
+
+
+def test_with_a_second_opinion_the_same_seed_gives_the_same_classifier_row_by_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blend, "_chosen", lambda scores: 2)
+    X, y = together(200)
+    X = X.mask(np.random.default_rng(0).random(X.shape) < 0.1).assign(city=np.where(X["x0"] > 0, "a", "b"))
+    one, two = (tune(X, y, trials=1, folds=2, seed=2**40) for _ in range(2))
+    assert one.second_weight_ == WEIGHTS[2]
+    assert (one.predict_proba(X) == two.predict_proba(X)).all()
+    fresh = X.assign(city="Atlantis")
+    by_row = np.concatenate([one.predict_proba(fresh.iloc[[i]]) for i in range(5)])
+    assert by_row == pytest.approx(one.predict_proba(fresh)[:5], abs=1e-12)
 
 
 def test_on_a_large_table_each_tree_grows_on_a_draw_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +129,7 @@ def test_on_a_large_table_each_tree_grows_on_a_draw_of_its_rows(monkeypatch: pyt
     drawn = blended(training, {}, 1.0).second[-1]
     assert (whole.bootstrap, drawn.bootstrap, drawn.max_samples) == (False, True, 100)
     weak = np.random.default_rng(0).normal(size=200) + y
-    opinion = second_opinion(training, weak, by_fold(training, weak))
+    opinion = second_opinion(training, weak)
     assert np.isfinite(opinion.margins).all()
     assert len(opinion.fold_scores) == 2
 

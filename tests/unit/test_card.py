@@ -120,7 +120,11 @@ def test_a_waiver_for_columns_that_the_model_does_not_read_is_left_out() -> None
 def test_e5_stands_beside_e8_with_a_word_on_which_to_trust(text: str) -> None:
     assert "| E8 | 0.6600 | 0.6000 to 0.7200 |" in text
     assert "Which to trust when" in text
-    assert "Which to trust" not in card.markdown(evaluation(beside={}), "")
+    assert "was not run" not in text
+    alone = card.markdown(evaluation(beside={"E5": (0.75, 0.70, 0.80)}), "")
+    assert "E8 was not run on this table with this protocol: `spanishgas experiment --id E8" in alone
+    assert "E5 was not run" not in alone
+    assert "Which to trust" in card.markdown(evaluation(beside={}), "")
 
 
 def test_texts_conditioned_on_the_outcome_are_counted_from_the_rows() -> None:

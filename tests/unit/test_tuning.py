@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ def people(rows: int = 150, seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
             "code": [f"id{i}" for i in range(rows)],
             "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, rows), unit="D"),
             "wait": pd.to_timedelta(rng.integers(0, 9, rows), unit="h"),
+            "born": [date(1950, 1, 1) + timedelta(days=int(d)) for d in rng.integers(0, 9_000, rows)],
+            "paid": pd.Series([timedelta(days=int(d)) for d in rng.integers(0, 9, rows)], dtype=object),
+            "month": pd.PeriodIndex(["2024-01", "2024-07"] * (rows // 2), freq="M"),
             "mixed": rng.choice(np.array([1, "x", None], dtype=object), rows),
             "empty": np.full(rows, np.nan),
             "void": pd.Series([None] * rows, dtype=object),
@@ -39,9 +43,9 @@ def people(rows: int = 150, seed: int = 0) -> tuple[pd.DataFrame, pd.Series]:
     )
     odds = (table["age"] - 50) / 8 + 2.0 * (table["city"] == "Vigo")
     y = pd.Series(np.where(rng.random(rows) < 1 / (1 + np.exp(-odds)), "yes", "no"))
-    for name in ("age", "whole", "vip", "plan", "city", "since"):
+    for name in ("age", "whole", "vip", "plan", "city", "since", "born", "paid", "month"):
         table.loc[rng.random(rows) < 0.1, name] = None
-    table.loc[0, "age"] = np.inf
+    table.loc[0, "age"], table.loc[1, "age"] = np.inf, 1e300
     return table, y
 
 
@@ -69,7 +73,14 @@ def test_the_report_is_in_the_attributes() -> None:
     assert len(found.trials_) == 2
     assert set(found.best_params_) <= set(found.trials_.columns)
     assert list(found.feature_names_in_) == list(people()[0].columns)
-    assert found.n_features_in_ == 13
+    assert found.n_features_in_ == 16
+    assert {n: r for n, r in found.roles_.items() if r not in ("numeric", "category")} == {
+        "since": "date",
+        "wait": "duration",
+        "born": "date",
+        "paid": "duration",
+        "month": "period",
+    }
     cut = found.predict_proba(people()[0])[:, 1] >= found.threshold_
     assert (found.predict(people()[0]) == np.where(cut, "yes", "no")).all()
 
@@ -107,6 +118,7 @@ def test_an_array_without_names_a_wide_table_and_an_odd_index_are_tables_too() -
     wide = rng.normal(size=(60, 150))
     y = (wide[:, 0] > 0).astype(int)
     assert tune(wide, y, model="logistic", trials=1, folds=2).predict_proba(wide).shape == (60, 2)
+    assert len(tune(wide, pd.DataFrame(y), "logistic", 1, 2, seed=2**40).predict(wide)) == 60
     odd = pd.DataFrame(wide[:, :2], index=rng.permutation(60) * 3)
     assert len(tune(odd, pd.Series(y, index=odd.index), "logistic", 1, 2).predict(odd)) == 60
 
@@ -129,6 +141,7 @@ def test_a_text_that_names_each_row_does_not_widen_the_model() -> None:
     [
         ([[1.0]] * 10, [1] * 10, r"two kinds of label, but has 1: \[1\]"),
         ([[1.0]] * 9, [0, 1, 2] * 3, "two kinds of label, but has 3"),
+        ([[1.0]] * 10, np.array(["a", 1] * 5, dtype=object), "of two types"),
         ([[1.0]] * 10, [0.0, 1.0] * 4 + [np.nan] * 2, "2 missing labels"),
         ([[1.0]] * 10, [0, 1], "X has 10 rows, but y has 2 labels"),
         ([[1.0]] * 10, [0] * 9 + [1], "only 1 rows of 1, fewer than the 5 folds"),
