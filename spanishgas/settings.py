@@ -43,6 +43,11 @@ class Settings(BaseSettings):
     threads: int | None = None
     """Threads for DuckDB and the estimators; all cores if unset."""
 
+    @property
+    def cores(self) -> int:
+        """How many threads a computation takes: `threads`, else all cores."""
+        return self.threads or os.cpu_count() or 1
+
 
 @cache
 def settings() -> Settings:

@@ -6,7 +6,6 @@ spark    a Spark session, this machine's or the cluster's (engine_spark.py)
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -83,7 +82,7 @@ class DuckEngine:
     @contextmanager
     def streaming(self) -> Iterator[None]:
         """All threads, no order: for passes over the hours, whose sums are of integers."""
-        self.con.raw_sql(f"SET threads = {threads()}")
+        self.con.raw_sql(f"SET threads = {settings().cores}")
         self.con.raw_sql("SET preserve_insertion_order = false")
         try:
             yield
@@ -112,8 +111,3 @@ def duckdb() -> Iterator[DuckEngine]:
             yield DuckEngine(con)
         finally:
             con.disconnect()
-
-
-def threads() -> int:
-    """How many threads a pass over the hours takes: SPANISHGAS_THREADS, else all cores."""
-    return settings().threads or os.cpu_count() or 1

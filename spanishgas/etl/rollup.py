@@ -24,9 +24,10 @@ import pandas as pd
 
 from spanishgas.contracts.tables import LARGEST_READING, PERIODS
 from spanishgas.etl import calendar, ordered
-from spanishgas.etl.engine import DuckEngine, threads
+from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.hours import READINGS, is_parquet, parts_of
 from spanishgas.etl.source import HOURS, Source
+from spanishgas.settings import settings
 
 UNIT = 1e12
 KWH_PER_M3 = 11.0
@@ -77,7 +78,7 @@ def _in_order(
     """What `_first_pass` gives, if the hours stand in order."""
     if source is None or not is_parquet(source):
         return None
-    found = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, threads())
+    found = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
     if found is None:
         return None
     runs, broken = ibis.memtable(found.table), ibis.memtable(found.broken)

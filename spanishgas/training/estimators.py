@@ -92,8 +92,9 @@ def estimator(
     *,
     balance: float = 1.0,
     types: Sequence[str] | None = None,
+    threads: int | None = None,
 ) -> Any:
-    """The unfitted estimator.
+    """The unfitted estimator, which takes `threads` (those of the settings if None) and gives the same with any number.
 
     `balance` is rows of class 0 per row of class 1, which `class_weight: balanced` makes up for in XGBoost; `types` are
     XGBoost's types of the encoded columns, needed where categories are native.
@@ -102,7 +103,7 @@ def estimator(
     weight = given.pop("class_weight", "none")
     weight = None if weight == "none" else weight
     native = given.pop("categories", "one_hot") == NATIVE
-    jobs, state = settings().threads or -1, seed % 2**32
+    jobs, state = threads or settings().threads or -1, seed % 2**32
     match model:
         case ModelKind.XGBOOST:
             if weight:

@@ -7,9 +7,10 @@ fold's training rows, never on the rows that score it; a refit then takes that n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
 
+from spanishgas.settings import settings
 from spanishgas.training.estimators import column_types, estimator, is_native, pipeline
 from spanishgas.training.experiment import EarlyStopping, ModelKind, Value
 from spanishgas.training.folds import Fold, fresh_folds, inner_split
@@ -71,6 +73,8 @@ class Folds:
 
     training: Training
     parts: Sequence[Fold]
+    kept: bool = True
+    """Whether an encoded fold stays in memory for the next trial."""
     _encoded: dict[tuple[int, bool], Encoded] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
@@ -79,9 +83,12 @@ class Folds:
     def encoded(self, number: int, params: Mapping[str, Value]) -> Encoded:
         """Fold `number` as `params` want it."""
         native = is_native(params)
-        if (number, native) not in self._encoded:
-            self._encoded[number, native] = self._encode(self.parts[number], native)
-        return self._encoded[number, native]
+        if (number, native) in self._encoded:
+            return self._encoded[number, native]
+        fold = self._encode(self.parts[number], native)
+        if self.kept:
+            self._encoded[number, native] = fold
+        return fold
 
     def _encode(self, fold: Fold, native: bool) -> Encoded:
         what = self.training
@@ -91,24 +98,64 @@ class Folds:
         return Encoded(X, what.y[fold.train], X_valid, what.y[fold.valid])
 
 
+class FoldFit(NamedTuple):
+    """What fitting on one fold's training rows gave."""
+
+    score: float
+    """Average precision of the fold's validation rows."""
+    margins: Array
+    """Their log odds."""
+    trees: int | None
+    """How many trees early stopping kept."""
+
+
+def fold_by_fold(
+    parts: Folds, params: Mapping[str, Value], stopping: EarlyStopping | None = None
+) -> Generator[FoldFit]:
+    """`fit_predict` of every fold, in order; whoever wants no more of them closes the generator.
+
+    As many folds are fitted at once as there are threads: a table of customers is too small for threads within a fit
+    to pay. The results are the same bits either way.
+    """
+    width = min(len(parts), settings().cores)
+    threads = max(1, settings().cores // width)
+
+    def fit(number: int) -> FoldFit:
+        fold = parts.encoded(number, params)
+        margins, trees = fit_predict(parts.training, params, fold, stopping, threads)
+        return FoldFit(fold.average_precision(margins), margins, trees)
+
+    if width == 1:
+        yield from map(fit, range(len(parts)))
+        return
+    with ThreadPoolExecutor(width) as pool:
+        for first in range(0, len(parts), width):
+            yield from pool.map(fit, range(first, min(first + width, len(parts))))
+
+
 def fit_predict(
-    training: Training, params: Mapping[str, Value], fold: Encoded, stopping: EarlyStopping | None = None
+    training: Training,
+    params: Mapping[str, Value],
+    fold: Encoded,
+    stopping: EarlyStopping | None = None,
+    threads: int | None = None,
 ) -> tuple[Array, int | None]:
     """Log odds of the fold's validation rows, and how many trees early stopping kept (None without it)."""
     inner = inner_split(fold.y, stopping.share, training.seed, stopping.fewest) if stopping else None
     if stopping is None or inner is None:
         most = {TREES: stopping.unmeasured} if stopping else {}
-        fitted = _estimator(training, {**params, **most}).fit(fold.X, fold.y)
+        fitted = _estimator(training, {**params, **most}, threads).fit(fold.X, fold.y)
         return fitted.decision_function(fold.X_valid), most.get(TREES)
     aside = Aside(fold.X[inner.valid], fold.y[inner.valid], stopping.rounds)
-    fitted = _estimator(training, {**params, TREES: stopping.most_trees}).set_params(callbacks=[aside])
+    growing = _estimator(training, {**params, TREES: stopping.most_trees}, threads)
+    fitted = growing.set_params(callbacks=[aside])
     fitted.fit(fold.X[inner.train], fold.y[inner.train])
     return fitted.decision_function(fold.X_valid), aside.trees
 
 
-def _estimator(training: Training, params: Mapping[str, Value]) -> Any:
-    types = column_types(training.features, training.kinds)
-    return estimator(training.model, params, training.seed, balance=training.balance, types=types)
+def _estimator(training: Training, params: Mapping[str, Value], threads: int | None) -> Any:
+    types, balance = column_types(training.features, training.kinds), training.balance
+    return estimator(training.model, params, training.seed, balance=balance, types=types, threads=threads)
 
 
 def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float], Array]:
@@ -118,10 +165,9 @@ def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float],
     threshold stand on: several of one row would pass for more customers than there are.
     """
     margins, scores = np.empty(len(training.y)), []
-    for number, part in enumerate(fresh_folds(training.y, training.folds, training.seed, training.repeats)):
-        fold = Folds(training, [part]).encoded(0, params)
-        found, _ = fit_predict(training, params, fold)
-        scores.append(fold.average_precision(found))
+    parts = fresh_folds(training.y, training.folds, training.seed, training.repeats)
+    for number, found in enumerate(fold_by_fold(Folds(training, parts, kept=False), params)):
+        scores.append(found.score)
         if number < training.folds:
-            margins[part.valid] = found
+            margins[parts[number].valid] = found.margins
     return scores, margins

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.settings import settings
 from spanishgas.training.experiment import Dimension, Space, Value
-from spanishgas.training.fitting import TREES, Folds, Training, fit_predict, refit
+from spanishgas.training.fitting import TREES, Folds, Training, fold_by_fold, refit
 from spanishgas.training.folds import folds
 
 if TYPE_CHECKING:
@@ -178,14 +179,13 @@ def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna
 
     began, scores, trees, pruned = time.perf_counter(), list[float](), list[int](), False
     params = {**space.fixed, **drawn}
-    for step in range(len(parts)):
-        fold = parts.encoded(step, params)
-        margins, grown = fit_predict(parts.training, params, fold, space.early_stopping)
-        scores.append(fold.average_precision(margins))
-        trees += [grown] if grown else []
-        trial.report(float(np.mean(scores)), step)
-        if pruned := len(scores) < len(parts) and trial.should_prune():
-            break
+    with closing(fold_by_fold(parts, params, space.early_stopping)) as fitted:
+        for step, found in enumerate(fitted):
+            scores.append(found.score)
+            trees += [found.trees] if found.trees else []
+            trial.report(float(np.mean(scores)), step)
+            if pruned := len(scores) < len(parts) and trial.should_prune():
+                break
     learned = {TREES: int(np.median(trees))} if trees else {}
     kept = {SCORES: scores, SECONDS: time.perf_counter() - began, OWNER: owner, GROWN: learned}
     for name, value in kept.items():
@@ -201,7 +201,7 @@ def _work_together(
     """Start the workers and wait for them; each stops by itself when this process is no more."""
     from spanishgas.training import study as studies
 
-    threads = settings().threads or max(1, (os.cpu_count() or 1) // shared.workers)
+    threads = settings().threads or max(1, settings().cores // shared.workers)
     start = multiprocessing.get_context("spawn").Process
     words = (training, space, trials, shared, threads, os.getpid())
     crew = [start(target=_worker, args=words) for _ in range(shared.workers)]

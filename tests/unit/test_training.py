@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -41,7 +42,7 @@ from spanishgas.training.experiment import (
     load_policy,
     load_search,
 )
-from spanishgas.training.fitting import Folds, Training, fit_predict, refit
+from spanishgas.training.fitting import Folds, Training, fit_predict, fold_by_fold, refit
 from spanishgas.training.folds import FRESH, folds, fresh_folds, inner_split
 from spanishgas.training.matrix import encoded_sources, in_holdout, labelled, matrix, preprocessor
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel, risk_tier
@@ -775,6 +776,55 @@ def test_with_too_few_churners_aside_to_measure_by_a_set_number_of_trees_is_grow
     unstopped, _ = fit_predict(training, {"max_depth": 2, "n_estimators": 25}, fold)
     assert trees == 25
     assert (margins == unstopped).all()
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets how many threads a fit takes."""
+
+    def take(count: int) -> None:
+        patch.setenv("SPANISHGAS_THREADS", str(count))
+        settings.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        yield take
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize("model", list(ModelKind))
+def test_folds_fitted_side_by_side_give_the_same_bits(
+    model: ModelKind, threads: Callable[[int], None]
+) -> None:
+    training = replace(training_of(model, 300), repeats=2)
+    space = load_search().of(model)
+    fixed = {"n_estimators": 20} if model is ModelKind.FOREST else space.fixed
+    space = space.model_copy(update={"fixed": fixed, "early_stopping": space.early_stopping and STOPPING})
+    found = []
+    for count in (1, 2, 8):
+        threads(count)
+        chosen = search(training, space, 3)
+        tried = [(t.params, t.scores, t.pruned) for t in chosen.trials]
+        found.append((tried, chosen.fold_scores, chosen.margins.tolist()))
+    assert found[0] == found[1] == found[2]
+
+
+def test_no_more_folds_are_begun_than_there_are_threads_and_none_after_the_caller_stops(
+    monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+) -> None:
+    training, begun = training_of(ModelKind.LOGISTIC, 100), list[int]()
+    parts = Folds(training, fresh_folds(training.y, 5, 0))
+    encoded = Folds.encoded
+
+    def count(self: Folds, number: int, params: dict[str, Value]) -> object:
+        begun.append(number)
+        return encoded(self, number, params)
+
+    monkeypatch.setattr(Folds, "encoded", count)
+    threads(2)
+    with closing(fold_by_fold(parts, SMALL[ModelKind.LOGISTIC])) as fitted:
+        for _ in range(2):
+            next(fitted)
+    assert sorted(begun) == [0, 1]
 
 
 def test_the_best_trial_names_the_median_number_of_trees_and_the_refit_takes_it() -> None:
