@@ -141,5 +141,5 @@ module "deploy" {
   cluster_arn     = module.tracking.cluster_arn
   service_arn     = module.tracking.service_arn
   table_arn       = module.trigger.table_arn
-  passed_roles    = [module.tracking.task_role_arn, module.tracking.execution_role_arn, module.sagemaker.job_role_arn, module.pipeline.role_arn]
+  passed_roles    = [module.tracking.task_role_arn, module.tracking.execution_role_arn, module.pipeline.role_arn]
 }

@@ -54,14 +54,13 @@ variable "alert_email" {
 }
 
 variable "github_repository" {
-  description = "owner/name whose workflows may deploy."
+  description = "The repository whose workflows may deploy, as in the subject of GitHub's tokens: owner/name, or owner@id/name@id where it was made, renamed or transferred since July 2026."
   type        = string
 }
 
 variable "create_github_provider" {
   description = "Whether this environment creates the account's one GitHub OIDC provider; true in one environment of an account."
   type        = bool
-  default     = true
 }
 
 variable "database" {

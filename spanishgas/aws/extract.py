@@ -39,7 +39,10 @@ class Listed:
 
 @dataclass(frozen=True)
 class Complete:
-    """A complete extract: `train` where it has labels, else `score`; equal digests mean equal content."""
+    """A complete extract: `train` where it has labels, else `score`; equal digests mean equal content.
+
+    S3 gives an object under a KMS key a new ETag with every upload, so the same bytes sent again are another digest.
+    """
 
     mode: str
     digest: str

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-LATEST = "latest"
-"""The row that the state machine writes when a run ended well."""
+LATEST, COUNTING = "latest", "counting"
+"""The row that the state machine writes when a run ended well, and the one that says since when that is waited for."""
 
 
 class Manifest:
@@ -59,11 +59,13 @@ class Manifest:
             {key: {"S": value} for key, value in values.items()},
         )
 
-    def days_since_latest(self) -> float | None:
-        """Days since a run last ended well; None where none did."""
+    def days_since_latest(self) -> float:
+        """Days since a run last ended well; where none did, since this was first asked."""
         found = self._read(LATEST)
         if not found:
-            return None
+            since = {":at": {"S": _now()}, ":waiting": {"S": "waiting"}}
+            self._update(COUNTING, "SET #status = :waiting, ended = :at", "attribute_not_exists(id)", since)
+            found = self._read(COUNTING)
         ended = datetime.fromisoformat(found["ended"]["S"].replace("Z", "+00:00"))
         return (datetime.now(UTC) - ended).total_seconds() / 86_400
 

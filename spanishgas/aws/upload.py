@@ -90,8 +90,6 @@ def _ended(detail: Mapping[str, Any]) -> None:
 
 def _count_days() -> dict[str, Any]:
     days = _manifest().days_since_latest()
-    if days is None:
-        return {}
     metric = {
         "MetricName": "DaysSinceLastRun",
         "Value": days,

@@ -99,6 +99,7 @@ class SageMaker:
                 model_name=job.name,
                 primary_container=container,
                 execution_role_arn=self._given.role,
+                enable_network_isolation=True,  # customer rows and a model's file are inside: no way out
                 tags=tags,
                 session=self._session,
                 region=self._region,

@@ -342,6 +342,10 @@ def test_failure_drift_and_silence_are_mailed() -> None:
     silent = re.search(r"silent .*above = (\d+), missing = \"(\w+)\"", text)
     assert silent is not None
     assert silent.groups() == ("8", "breaching")
+    # Without any task of the server there is no unhealthy one either: what counts is that one is healthy.
+    server = re.search(r"metric = \"(\w+Count)\".*below = (\d+), missing = \"(\w+)\"", text)
+    assert server is not None
+    assert server.groups() == ("HealthyHostCount", "1", "breaching")
     assert module("alerts").one("aws_sns_topic_subscription")["protocol"] == "email"
     assert module("alerts").one("aws_cloudwatch_metric_alarm")["alarm_actions"] == [
         "${aws_sns_topic.this.arn}"
@@ -381,6 +385,31 @@ def test_only_this_repositorys_environments_may_deploy_and_they_never_read_the_l
     }  # fmt: skip
     everything = set().union(*actions.values())
     assert not [a for a in everything if a.startswith(("iam:Create", "iam:Put", "iam:Attach"))]
+
+
+def test_a_release_may_do_what_terraform_does_for_one_and_hands_roles_to_their_services_alone() -> None:
+    deploy = module("deploy")
+    statements = {label: body["statement"] for _, label, body in deploy.typed("data") if "statement" in body}
+    by_id = {s["sid"]: s for found in statements.values() for s in found if "sid" in s}
+    assert module().named("provider")["aws"]["default_tags"]  # so whatever is registered is tagged
+    assert by_id["RollOutTasks"]["actions"] == ["ecs:RegisterTaskDefinition", "ecs:DeregisterTaskDefinition"]
+    assert by_id["TagTasks"]["actions"] == ["ecs:TagResource"]
+    assert "states:UpdateStateMachine" in by_id["RollOutMachine"]["actions"]
+    assert by_id["CheckDefinition"]["actions"] == ["states:ValidateStateMachineDefinition"]
+    (handed,) = by_id["HandOverRoles"]["condition"]
+    assert handed["variable"] == "iam:PassedToService"
+    assert "sagemaker.amazonaws.com" not in handed["values"]
+    (given,) = [body for label, body in module().named("module").items() if label == "deploy"]
+    assert not [role for role in given["passed_roles"] if "job_role" in role]
+
+
+def test_one_environment_of_an_account_makes_the_provider_of_githubs_identities() -> None:
+    makers = [
+        path.stem
+        for path in sorted((ROOT / "environments").glob("*.tfvars"))
+        if "create_github_provider = true" in path.read_text()
+    ]
+    assert makers == ["dev"]
 
 
 def test_the_definition_is_given_exactly_the_values_that_it_names() -> None:

@@ -103,6 +103,16 @@ def test_a_repeated_event_starts_nothing_and_a_refreshed_file_starts_a_run(lake:
     assert upload.handler(lake.put(SEVEN[0], "any")) == {}  # the content that ran first, back again
 
 
+def test_files_that_are_replaced_between_labels_taken_away_and_put_back_start_one_run(lake: Upload) -> None:
+    upload.handler([lake.put(name) for name in SEVEN][-1])
+    labels = next(name for name in SEVEN if name.startswith("churn_label"))
+    boto3.client("s3").delete_object(Bucket=lake.account.bucket, Key=lake.prefix + labels)
+    others = [name for name in SEVEN if name != labels]
+    assert [upload.handler(lake.put(name, "next year's")) for name in others] == [{}] * 6
+    assert upload.handler(lake.put(labels, "next year's"))
+    assert len(lake.executions()) == 2
+
+
 def test_a_failed_run_can_be_tried_again_with_the_same_content(lake: Upload, jobs: Jobs) -> None:
     """In the replaced system a failed run stayed `started` for ever and blocked every other try."""
     jobs.said["etl"] = JobFailed("error: no space left")
@@ -185,7 +195,10 @@ def test_keys_are_decoded_as_s3_encodes_them() -> None:
 
 def test_days_since_the_last_good_run_are_counted(lake: Upload) -> None:
     boto3.client("dynamodb").delete_item(TableName=lake.account.table, Key={"id": {"S": "latest"}})
-    assert upload.handler({"count_days": True}) == {}
+    assert upload.handler({"count_days": True})["days"] == pytest.approx(0, abs=0.01)
+    long_ago = {"id": {"S": "counting"}, "ended": {"S": "2026-01-01T00:00:00.000Z"}}
+    boto3.client("dynamodb").put_item(TableName=lake.account.table, Item=long_ago)
+    assert upload.handler({"count_days": True})["days"] > 300  # none ever ended well
     row = {"id": {"S": "latest"}, "ended": {"S": "2026-01-01T00:00:00.000Z"}}
     boto3.client("dynamodb").put_item(TableName=lake.account.table, Item=row)
     assert upload.handler({"count_days": True})["days"] > 300

@@ -50,6 +50,24 @@ def test_no_workflow_holds_a_key_or_puts_what_a_person_typed_into_a_script(file:
             assert "${{ github" not in step.get("run", "")
 
 
+def test_a_tests_job_brings_the_python_that_it_asks_make_for() -> None:
+    job = WORKFLOWS["ci"]["jobs"]["test"]
+    (setup,) = [s for s in job["steps"] if s.get("uses", "").startswith("actions/setup-python@")]
+    assert setup["with"]["python-version"] == "${{ matrix.python }}"
+    runs = [s["run"] for s in job["steps"] if "run" in s]
+    assert runs
+    assert all("PYTHON=python${{ matrix.python }}" in run for run in runs)
+
+
+def test_a_plan_is_applied_by_the_provider_that_made_it_and_is_never_shown_in_public() -> None:
+    steps = WORKFLOWS["deploy"]["jobs"]["plan"]["steps"]
+    (kept,) = [s["with"] for s in steps if "upload-artifact" in s.get("uses", "")]
+    assert "infra/terraform/.terraform.lock.hcl" in kept["path"]
+    assert kept["include-hidden-files"] is True
+    assert steps[0]["if"] == "${{ !github.event.repository.private }}"
+    assert steps[0]["run"].endswith("exit 1")
+
+
 def test_what_is_applied_is_the_plan_that_was_shown_to_who_approves() -> None:
     plan, apply = WORKFLOWS["deploy"]["jobs"]["plan"], WORKFLOWS["deploy"]["jobs"]["apply"]
     assert apply["needs"] == "plan"

@@ -123,6 +123,9 @@ def test_the_archive_is_made_once_and_the_job_carries_version_and_lineage(
     assert keys("a/models/") == [archive]
     assert boto3.client("s3").head_object(Bucket="scoring", Key=archive)["LastModified"] == first
     one, other = double.jobs.values()
+    (model, *_) = boto3.client("sagemaker").list_models()["Models"]
+    isolated = boto3.client("sagemaker").describe_model(ModelName=model["ModelName"])
+    assert isolated["EnableNetworkIsolation"]  # it holds customer rows, and needs no network
     assert one.transform_job_name != other.transform_job_name
     tags = {tag["Key"]: tag["Value"] for tag in one.tags}
     assert tags == {"spanishgas:model_version": "1", "spanishgas:gold_digest": task.gold_digest}

@@ -152,6 +152,11 @@ def test_mlflows_uv_sync_installs_from_pyproject_and_lock_alone(pyproject: dict[
     assert "default-groups" not in pyproject["tool"].get("uv", {})
 
 
+def test_its_types_are_there_for_who_imports_it(pyproject: dict[str, Any]) -> None:
+    assert "Typing :: Typed" in pyproject["project"]["classifiers"]
+    assert (PROJECT / "spanishgas" / "py.typed").is_file()
+
+
 def test_the_licence_is_the_one_that_the_metadata_names(pyproject: dict[str, Any]) -> None:
     text = (PROJECT / "LICENSE").read_text()
 

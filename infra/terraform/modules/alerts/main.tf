@@ -23,7 +23,7 @@ locals {
     drift     = { namespace = "SpanishGas", metric = "Drift", dimensions = local.ours, statistic = "Maximum", period = 300, above = 0, missing = "notBreaching", what = "The scored customers differ from those the champion was trained on" }
     silent    = { namespace = "SpanishGas", metric = "DaysSinceLastRun", dimensions = local.ours, statistic = "Maximum", period = local.day, above = 8, missing = "breaching", what = "No good run in eight days" }
     upload    = { namespace = "AWS/Lambda", metric = "Errors", dimensions = { FunctionName = var.function_name }, statistic = "Sum", period = 300, above = 0, missing = "notBreaching", what = "The upload function failed" }
-    tracking  = { namespace = "AWS/ApplicationELB", metric = "UnHealthyHostCount", dimensions = { LoadBalancer = var.load_balancer.balancer, TargetGroup = var.load_balancer.targets }, statistic = "Minimum", period = 300, above = 0, missing = "notBreaching", what = "The tracking server does not answer" }
+    tracking  = { namespace = "AWS/ApplicationELB", metric = "HealthyHostCount", dimensions = { LoadBalancer = var.load_balancer.balancer, TargetGroup = var.load_balancer.targets }, statistic = "Maximum", period = 300, below = 1, missing = "breaching", what = "The tracking server does not answer" }
     database  = { namespace = "AWS/RDS", metric = "CPUUtilization", dimensions = { DBInstanceIdentifier = var.database_id }, statistic = "Average", period = 1800, above = 90, missing = "breaching", what = "The database is busy or gone" }
   }
 }
@@ -86,8 +86,8 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   statistic           = each.value.statistic
   period              = each.value.period
   evaluation_periods  = 1
-  comparison_operator = "GreaterThanThreshold"
-  threshold           = each.value.above
+  comparison_operator = can(each.value.below) ? "LessThanThreshold" : "GreaterThanThreshold"
+  threshold           = try(each.value.below, each.value.above)
   treat_missing_data  = each.value.missing
   alarm_actions       = [aws_sns_topic.this.arn]
 }

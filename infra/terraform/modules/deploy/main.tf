@@ -1,6 +1,7 @@
 # What GitHub's workflows may do here, without a stored key, by a role per job: `plan` pushes images and shows a plan,
 # `deploy` rolls out a release once somebody approved, `retrain` starts a run. None may create a resource or change a
-# role: an administrator applies what changes the infrastructure itself. None may read the lake.
+# role: an administrator applies what changes the infrastructure itself. None may read the lake itself; but who rolls
+# out code decides what the roles that may will run.
 # Cost: none.
 
 variable "name" { type = string }
@@ -78,6 +79,11 @@ data "aws_iam_policy_document" "look" {
     actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
     resources = [var.kms_key_arn]
   }
+  statement {
+    sid       = "CheckDefinition" # a plan has a changed definition checked
+    actions   = ["states:ValidateStateMachineDefinition"]
+    resources = ["arn:aws:states:${local.here}:stateMachine:*"]
+  }
   # A plan reads every resource's settings (ReadOnlyAccess, below), but nothing that is about a customer.
   statement {
     sid       = "NeverReadTheLake"
@@ -127,6 +133,11 @@ data "aws_iam_policy_document" "deploy" {
     resources = ["*"]
   }
   statement {
+    sid       = "TagTasks" # Terraform registers each with tags
+    actions   = ["ecs:TagResource"]
+    resources = ["arn:aws:ecs:${local.here}:task-definition/${var.name}-*"]
+  }
+  statement {
     sid       = "RollOutServer"
     actions   = ["ecs:UpdateService"]
     resources = [var.service_arn]
@@ -150,6 +161,11 @@ data "aws_iam_policy_document" "deploy" {
     sid       = "HandOverRoles"
     actions   = ["iam:PassRole"]
     resources = concat(var.passed_roles, ["arn:aws:iam::${data.aws_caller_identity.here.account_id}:role/${var.name}-reconcile", "arn:aws:iam::${data.aws_caller_identity.here.account_id}:role/${var.name}-scheduler"])
+    condition {
+      test     = "StringEquals"
+      variable = "iam:PassedToService"
+      values   = ["ecs-tasks.amazonaws.com", "scheduler.amazonaws.com", "states.amazonaws.com"]
+    }
   }
 }
 

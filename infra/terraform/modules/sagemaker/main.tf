@@ -32,7 +32,7 @@ module "job_role" {
       sid        = "EncryptDisksOfTransformJobs"
       actions    = ["kms:CreateGrant"]
       resources  = [var.kms_key_arn]
-      conditions = [{ test = "StringEquals", variable = "kms:ViaService", values = ["sagemaker.${data.aws_region.here.region}.amazonaws.com"] }]
+      conditions = [{ test = "Bool", variable = "kms:GrantIsForAWSResource", values = ["true"] }]
     },
     { sid = "TrackingUser", actions = ["secretsmanager:GetSecretValue"], resources = [var.pipeline_secret_arn] },
     { sid = "RetrainOnDrift", actions = ["states:StartExecution"], resources = ["arn:aws:states:${data.aws_region.here.region}:${data.aws_caller_identity.here.account_id}:stateMachine:${var.name}"] },
@@ -76,7 +76,7 @@ module "transform_role" {
   statements = [
     { sid = "Parts", actions = ["s3:GetObject", "s3:PutObject"], resources = ["${var.bucket_arn}/${var.transform_prefix}/*"] },
     { sid = "ListParts", actions = ["s3:ListBucket"], resources = [var.bucket_arn], conditions = [{ test = "StringLike", variable = "s3:prefix", values = ["${var.transform_prefix}/*"] }] },
-    { sid = "Encrypt", actions = ["kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant", "kms:DescribeKey"], resources = [var.kms_key_arn] },
+    { sid = "Encrypt", actions = ["kms:Encrypt", "kms:Decrypt", "kms:GenerateDataKey", "kms:CreateGrant", "kms:DescribeKey"], resources = [var.kms_key_arn] },
     { sid = "LogInToRegistry", actions = ["ecr:GetAuthorizationToken"], resources = ["*"] },
     { sid = "Pull", actions = local.pull, resources = [var.repository_arns["serve"]] },
     { sid = "Log", actions = local.write, resources = ["arn:aws:logs:*:*:log-group:/aws/sagemaker/TransformJobs*"] },
