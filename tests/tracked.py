@@ -12,6 +12,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas.settings import settings
+from spanishgas.training.experiment import load_policy, load_search
 
 
 @contextmanager
@@ -41,3 +42,9 @@ def own_model(test: str) -> Iterator[str]:
         MlflowClient().create_registered_model(name)
         yield name
     settings.cache_clear()
+
+
+def forget() -> None:
+    """Settings and configuration are read once; a test with its own reads them again."""
+    for cached in (settings, load_policy, load_search):
+        cached.cache_clear()

@@ -57,7 +57,7 @@ from spanishgas.training.experiment import (
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 from tests.gold_frames import gold_frame, publish_gold
-from tests.tracked import own_model, own_store
+from tests.tracked import forget, own_model, own_store
 from tests.versions import add_version
 
 DAY, LATER = date(2024, 12, 31), date(2025, 3, 31)
@@ -82,12 +82,6 @@ class Chain:
     recommendations: Snapshot
     same: Drift
     shifted: Drift
-
-
-def forget() -> None:
-    """Settings and configuration are read once; a test with its own reads them again."""
-    for cached in (settings, load_policy, load_search):
-        cached.cache_clear()
 
 
 def cheap_search(folder: Path) -> Path:

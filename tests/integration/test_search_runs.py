@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,11 +19,16 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from spanishgas import code
+from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
+from spanishgas.lifecycle.evaluation import evaluate
+from spanishgas.lifecycle.experiments import chosen_run, run_experiment, start_from
 from spanishgas.lifecycle.trials import KEY, STUDY, TrialRuns
+from spanishgas.settings import PROJECT
 from spanishgas.training.search import Trial
 from tests.gold_frames import gold_frame, publish_gold
+from tests.tracked import forget
 
 TOTAL = 40
 NAMES = {"experiment": "E0", "model": "logistic", "study": "E0 logistic"}
@@ -177,3 +183,35 @@ def test_only_runs_of_processes_that_ended_are_ended_as_killed(tracking: Path) -
     ]
     runs.end_killed()
     assert [runs.status(i) for i in ids] == ["RUNNING", "KILLED", "RUNNING"]
+
+
+@pytest.fixture
+def policy(tracking: Path) -> Iterator[Path]:
+    """A policy of the test's own."""
+    own = Path(shutil.copytree(PROJECT / "experiments", tracking / "experiments"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPANISHGAS_EXPERIMENTS", str(own))
+        forget()
+        yield own / "policy.yaml"
+    forget()
+
+
+def test_a_run_that_set_other_customers_aside_chooses_nothing(tracking: Path, policy: Path) -> None:
+    """Its parameters may have been chosen by customers who are held out now, the fault S4 by another way."""
+    lake = Lake(tracking / "lake")
+    publish_gold(lake, gold_frame(400), date(2024, 12, 31))
+    before = run_experiment("E0", "logistic", trials=1, lake=lake, seed=3)
+    assert chosen_run(lake) == before
+    assert start_from(before).params
+    policy.write_text(policy.read_text().replace("spanishgas-holdout-1", "spanishgas-holdout-2"))
+    forget()
+    with pytest.raises(
+        TrackingError, match=r"holdout '0\.2 by spanishgas-holdout-2': run `spanishgas ladder`"
+    ):
+        chosen_run(lake)
+    with pytest.raises(UsageError, match=r"set other customers aside \('0\.2 by spanishgas-holdout-1'\)"):
+        evaluate(before, lake=lake)
+    assert start_from(before).params == {}
+    after = run_experiment("E0", "logistic", trials=1, lake=lake, seed=3)
+    assert chosen_run(lake) == after
+    assert runs.find({"stage": "experiment"})[0].data.tags["warm_start"] == "published"
