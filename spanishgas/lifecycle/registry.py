@@ -22,6 +22,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from spanishgas.errors import TrackingError
+from spanishgas.lifecycle.turns import turn
 from spanishgas.settings import settings
 from spanishgas.training import artefact
 from spanishgas.training.matrix import is_text
@@ -191,6 +192,7 @@ def count_opening() -> int:
     client, name = MlflowClient(), settings().registered_model
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="Churn of an energy utility's customers")
-    opened = int(client.get_registered_model(name).tags.get("holdout_openings", "0")) + 1
-    client.set_registered_model_tag(name, "holdout_openings", str(opened))
+    with turn(name):
+        opened = int(client.get_registered_model(name).tags.get("holdout_openings", "0")) + 1
+        client.set_registered_model_tag(name, "holdout_openings", str(opened))
     return opened

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -432,6 +433,17 @@ def test_who_overslept_the_lease_changes_nothing(model: str) -> None:
         MlflowClient().delete_registered_model_tag(model, own.key)
         with pytest.raises(TrackingError, match="nothing was changed: run it again"):
             own.check()
+
+
+def test_two_that_open_the_holdout_at_once_count_twice(model: str) -> None:
+    at_once = threading.Barrier(3)
+
+    def count(_: int) -> int:
+        at_once.wait()
+        return registry.count_opening()
+
+    with ThreadPoolExecutor(3) as pool:
+        assert sorted(pool.map(count, range(3))) == [1, 2, 3]
 
 
 # Kills
