@@ -3,7 +3,11 @@
 A repeat draws 1,500 rows to learn from and 2,000 to hold out, with a churn rate near 0.1 and five features, and fits a
 logistic regression, which is cheap. Its average precision on 200,000 fresh rows is what the intervals ought to hold:
 the bootstrap of the holdout, and Student's interval over 2 x 5 fresh folds of the training rows. The probabilities
-are those of the shipped object with boosted trees, against the true ones on 200,000 fresh rows.
+are those of the shipped object with boosted trees, against the true ones on 200,000 fresh rows, for ten seeds.
+
+Noise: of 1,000 repeats a share near 0.95 moves by 0.007, so that a build whose intervals hold the truth in 95 % stays
+within 0.93 to 0.97 in 99 runs of 100. The calibration error is that of the sample that the curve was learnt on: each
+seed has its own, and a correct build's mean keeps the limit.
 """
 
 from __future__ import annotations
@@ -64,7 +68,7 @@ def repeat(seed: int, X_fresh: Array, y_fresh: NDArray[np.int64]) -> dict[str, b
     }
 
 
-def calibration_error(rows: int, fresh: int, seed: int = 1) -> float:
+def calibration_error(rows: int, fresh: int, seed: int) -> float:
     """Mean gap of predicted and true probability over ten groups of equal size, for the shipped object."""
     rng = np.random.default_rng(seed)
     X, y = draw(rng, rows)
@@ -90,8 +94,10 @@ def run(quick: bool) -> None:
         print(
             f"{name}: 95 % intervals hold the truth in {share:.3f} of {repeats} repeats, +- {noise:.3f}; {verdict}"
         )
-    error = calibration_error(2_000 if quick else 16_000, fresh)
+    errors = [calibration_error(2_000 if quick else 16_000, fresh, s) for s in range(1, 3 if quick else 11)]
+    mean = float(np.mean(errors))
     print(
-        f"calibration error against the true probabilities on {fresh} fresh rows: {error:.4f}; "
-        f"{'kept' if error <= WITHIN else 'MISSED'}, at most {WITHIN}"
+        f"calibration error against the true probabilities on {fresh} fresh rows: mean {mean:.4f}, "
+        f"{min(errors):.4f} to {max(errors):.4f} over {len(errors)} seeds; "
+        f"{'kept' if mean <= WITHIN else 'MISSED'}, at most {WITHIN}"
     )

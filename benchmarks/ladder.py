@@ -1,7 +1,10 @@
 """How long the ladder takes, with tracking, searches and refits: XGBoost and logistic regression, then the forest.
 
 CPU seconds stand beside the clock's: where they alone are within a limit, one core keeps it, whoever else works on
-the machine. What writing the trials cost is given as a share of the searches' time. The ladder's table and chart are
+the machine. Noise: CPU seconds move by a twentieth from run to run, the clock by whatever else runs; on two cores
+without other work a correct build keeps both limits every time.
+
+What writing the trials cost is given as a share of the searches' time. The ladder's table and chart are
 left in `ladder/` where the command runs.
 """
 

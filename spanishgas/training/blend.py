@@ -85,15 +85,18 @@ def second_opinion(training: Training, margins: Array) -> Opinion:
 
 
 def _chosen(scores: Array) -> int:
-    """Which weight the folds, a row each, call best: the first, zero, unless the gain's one-sided interval excludes it.
+    """Which weight the folds, a row each, call best, of those whose gain over the first, zero, is beyond chance.
 
-    Student's, with the error corrected for the rows that folds share. Two folds cannot say.
+    That is where Student's one-sided interval excludes none, with the error corrected for the rows that folds share.
+    Two folds cannot say.
     """
-    best = int(scores.mean(axis=0).argmax())
-    gain = (scores[:, best] - scores[:, 0]).tolist()
-    if len(gain) < 3:
+    count = len(scores)
+    if count < 3:
         return 0
-    return best if np.mean(gain) > stats.t.ppf(LEVEL, len(gain) - 1) * fold_error(gain) else 0
+    gains = scores - scores[:, :1]
+    least = [g.mean() - stats.t.ppf(LEVEL, count - 1) * fold_error(g.tolist()) for g in gains.T]
+    beyond = np.array(least) > 0
+    return int(np.where(beyond, scores.mean(axis=0), -np.inf).argmax()) if beyond.any() else 0
 
 
 def blended(training: Training, params: Mapping[str, Value], weight: float) -> Any:

@@ -59,11 +59,14 @@ def test_s15_a_rate_of_one_in_five_is_not_called_a_finding() -> None:
 
 
 def test_s25_flags_are_counted_on_the_customers_that_they_are_compared_with() -> None:
-    y, p = customers(1000, 0)
-    flag = (p > 0.3).astype("int64")
-    counts = confusion(y, flag)
-    assert sum(counts.values()) == len(y)
-    assert counts["churners flagged"] / int(flag.sum()) == decisions(y, flag)["precision"]
+    y, p = customers(5000, 0)
+    flag, held = (p > 0.3).astype("int64"), np.arange(len(y)) % 5 == 0
+    counts = confusion(y[held], flag[held])
+    assert sum(counts.values()) == held.sum()
+    precision = decisions(y[held], flag[held])["precision"]
+    assert counts["churners flagged"] / int(flag[held].sum()) == precision
+    mixed = counts["churners flagged"] / int(flag.sum())  # found among some, over those flagged among all
+    assert mixed < precision / 3
 
 
 def test_s27_a_column_of_noise_that_trees_like_loses_nothing_when_it_is_shuffled() -> None:
