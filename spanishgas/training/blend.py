@@ -2,7 +2,8 @@
 
 Their splits lie at random places (Geurts, Ernst & Wehenkel 2006), so a sum of them is smoother than boosted trees: on
 tables whose numbers work together they see what boosting cuts in pieces, on others they add noise. What is added is
-their log odds, times a weight that the fresh folds choose: zero, unless another is better beyond chance.
+their log odds, times a weight that the fresh folds choose: zero, unless another is better by more than one paired
+standard error.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import average_precision_score
 
@@ -23,7 +23,7 @@ from spanishgas.training.folds import fold_error, fresh_folds
 
 Array = NDArray[np.float64]
 
-WEIGHTS, LEVEL = (0.0, 0.5, 1.0, 2.0, 4.0), 0.95
+WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
 SECOND: Mapping[str, Value] = {
     "splits": "random",
     "n_estimators": 300,
@@ -85,18 +85,14 @@ def second_opinion(training: Training, margins: Array) -> Opinion:
 
 
 def _chosen(scores: Array) -> int:
-    """Which weight the folds, a row each, call best, of those whose gain over the first, zero, is beyond chance.
+    """Which weight the folds, a row each, call best; the first, zero, where it is within one standard error of that.
 
-    That is where Student's one-sided interval excludes none, with the error corrected for the rows that folds share.
-    Two folds cannot say.
+    The rule by which rungs are chosen too, of paired scores and corrected for the rows that folds share. Two folds
+    cannot say.
     """
-    count = len(scores)
-    if count < 3:
-        return 0
-    gains = scores - scores[:, :1]
-    least = [g.mean() - stats.t.ppf(LEVEL, count - 1) * fold_error(g.tolist()) for g in gains.T]
-    beyond = np.array(least) > 0
-    return int(np.where(beyond, scores.mean(axis=0), -np.inf).argmax()) if beyond.any() else 0
+    best = int(scores.mean(axis=0).argmax())
+    gain = (scores[:, best] - scores[:, 0]).tolist()
+    return best if len(gain) > 2 and np.mean(gain) > fold_error(gain) else 0
 
 
 def blended(training: Training, params: Mapping[str, Value], weight: float) -> Any:

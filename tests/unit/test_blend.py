@@ -96,7 +96,7 @@ def test_weights_that_bring_nothing_are_seldom_kept_and_do_not_flatter(folds: in
         kept.append(_chosen(table) > 0)
         nested = [row[_chosen(np.delete(table, fold, axis=0))] for fold, row in enumerate(table)]
         flattery.append(np.mean(nested))
-    assert np.mean(kept) < 0.10
+    assert np.mean(kept) < 0.30
     assert abs(np.mean(flattery)) < 0.02
 
 
