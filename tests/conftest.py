@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from spanishgas.settings import settings
+from spanishgas.settings import PROJECT, settings
 from tests import postgres
-from tests.tracked import own_store
+from tests.tracked import forget, own_store
 
 # Tests run side by side: one thread each, in this process and in those they start.
 os.environ.update(OMP_NUM_THREADS="1", SPANISHGAS_THREADS="1")
@@ -24,6 +25,18 @@ def tracking(tmp_path: Path) -> Iterator[Path]:
     """A tracking store of the test's own (SQLite, artefacts beside it), and a work folder where it lies."""
     with own_store(tmp_path):
         yield tmp_path
+
+
+@pytest.fixture
+def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of experiments/ that the process reads, with every cache of it cleared before and after."""
+    folder = tmp_path / "experiments"
+    shutil.copytree(PROJECT / "experiments", folder)
+    with monkeypatch.context() as patch:
+        patch.setenv("SPANISHGAS_EXPERIMENTS", str(folder))
+        forget()
+        yield folder
+    forget()
 
 
 @pytest.fixture

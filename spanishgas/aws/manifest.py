@@ -64,8 +64,8 @@ class Manifest:
         found = self._read(LATEST)
         if not found:
             since = {":at": {"S": _now()}, ":waiting": {"S": "waiting"}}
-            self._update(COUNTING, "SET #status = :waiting, ended = :at", "attribute_not_exists(id)", since)
-            found = self._read(COUNTING)
+            change, first = "SET #status = :waiting, ended = :at", "attribute_not_exists(id)"
+            found = self._update(COUNTING, change, first, since) or self._read(COUNTING)
         ended = datetime.fromisoformat(found["ended"]["S"].replace("Z", "+00:00"))
         return (datetime.now(UTC) - ended).total_seconds() / 86_400
 

@@ -245,7 +245,7 @@ def _beside(gold: Snapshot, chosen: Mapping[str, Any]) -> dict[str, tuple[float,
             "model": chosen["model"],
             "experiment": name,
         }
-        for known in [run for run in runs.find(tags) if same.items() <= run.data.params.items()][:1]:
+        for known in runs.find(tags, same)[:1]:
             metrics = known.data.metrics
             value, low, high = (metrics[f"cv.average_precision{end}"] for end in ("", ".low", ".high"))
             found[name] = (value, low, high)

@@ -218,9 +218,8 @@ def _neighbours_best(
     same = {"seed": str(seed), "trials": str(trials), HOLDOUT: str(policy.holdout)}
     for lower in below(name)[:1]:
         tags = {"stage": "experiment", "experiment": lower, "model": str(model), "gold": gold.manifest.digest}
-        for run in runs.find(tags):
-            if same.items() <= run.data.params.items():
-                return start_from(run.info.run_id, "{experiment} trial {trial}")
+        for run in runs.find(tags, same)[:1]:
+            return start_from(run.info.run_id, "{experiment} trial {trial}")
     return Start()
 
 
@@ -410,11 +409,7 @@ def chosen_run(lake: Lake) -> str:
     folds, can be compared.
     """
     gold, held_out = training_gold(lake).manifest.digest, str(load_policy().holdout)
-    finished = [
-        run
-        for run in runs.find({"stage": "experiment", "gold": gold})
-        if run.data.params.get(HOLDOUT) == held_out
-    ]
+    finished = runs.find({"stage": "experiment", "gold": gold}, {HOLDOUT: held_out})
     if not finished:
         raise TrackingError(
             f"no finished experiment on the newest gold table with the holdout {held_out!r}: "

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import mlflow
@@ -232,13 +233,15 @@ def experiment_id() -> str:
     return found.experiment_id if found else str(mlflow.create_experiment(name))
 
 
-def find(tags: Mapping[str, str], *, finished: bool = True) -> list[Run]:
-    """Runs of the experiment that carry all `tags`, newest first; finished ones unless told otherwise."""
+def find(
+    tags: Mapping[str, str], params: Mapping[str, str] = MappingProxyType({}), *, finished: bool = True
+) -> list[Run]:
+    """Runs of the experiment that carry all `tags` and `params`, newest first; finished ones unless told otherwise."""
     here = mlflow.active_run()
     home = here.info.experiment_id if here else experiment_id()
     terms = [f"tags.`{k}` = '{v}'" for k, v in tags.items()]
     text = " and ".join([*(["attributes.status = 'FINISHED'"] if finished else []), *terms])
-    return _pages([home], text)
+    return [run for run in _pages([home], text) if params.items() <= run.data.params.items()]
 
 
 def _pages(experiments: list[str], text: str) -> list[Run]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,7 +24,6 @@ from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.evaluation import evaluate
 from spanishgas.lifecycle.experiments import chosen_run, run_experiment, start_from
 from spanishgas.lifecycle.trials import KEY, STUDY, TrialRuns
-from spanishgas.settings import PROJECT
 from spanishgas.training.search import Trial
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import forget
@@ -185,19 +183,9 @@ def test_only_runs_of_processes_that_ended_are_ended_as_killed(tracking: Path) -
     assert [runs.status(i) for i in ids] == ["RUNNING", "KILLED", "RUNNING"]
 
 
-@pytest.fixture
-def policy(tracking: Path) -> Iterator[Path]:
-    """A policy of the test's own."""
-    own = Path(shutil.copytree(PROJECT / "experiments", tracking / "experiments"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SPANISHGAS_EXPERIMENTS", str(own))
-        forget()
-        yield own / "policy.yaml"
-    forget()
-
-
-def test_a_run_that_set_other_customers_aside_chooses_nothing(tracking: Path, policy: Path) -> None:
+def test_a_run_that_set_other_customers_aside_chooses_nothing(tracking: Path, experiments: Path) -> None:
     """Its parameters may have been chosen by customers who are held out now, the fault S4 by another way."""
+    policy = experiments / "policy.yaml"
     lake = Lake(tracking / "lake")
     publish_gold(lake, gold_frame(400), date(2024, 12, 31))
     before = run_experiment("E0", "logistic", trials=1, lake=lake, seed=3)

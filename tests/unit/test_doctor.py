@@ -13,8 +13,8 @@ from spanishgas.doctor import Finding, State
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
-from spanishgas.training.experiment import load_policy
 from tests.gold_frames import gold_frame, publish_gold
+from tests.tracked import forget
 
 
 def states(findings: list[Finding], what: str) -> list[State]:
@@ -38,21 +38,11 @@ def test_another_python_and_a_package_out_of_its_range_are_faults() -> None:
     assert "pandas" not in found.words
 
 
-def test_a_policy_with_an_unknown_key_is_a_fault_that_names_it(
-    tracking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    experiments = tmp_path / "experiments"
-    experiments.mkdir()
-    for file in settings().experiments.glob("*.yaml"):
-        (experiments / file.name).write_text(file.read_text())
+def test_a_policy_with_an_unknown_key_is_a_fault_that_names_it(tracking: Path, experiments: Path) -> None:
     with (experiments / "policy.yaml").open("a") as policy:
         policy.write("tresholds: 1\n")
-    monkeypatch.setenv("SPANISHGAS_EXPERIMENTS", str(experiments))
-    for cached in (settings, load_policy):
-        cached.cache_clear()
-    (found,) = (f for f in doctor.examine(Lake(tmp_path / "lake")) if f.what == "configuration")
-    for cached in (settings, load_policy):
-        cached.cache_clear()
+    forget()
+    (found,) = (f for f in doctor.examine(Lake(tracking / "lake")) if f.what == "configuration")
     assert found.state is State.FAULT
     assert "tresholds" in found.words
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -23,7 +22,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
 from spanishgas.lifecycle.experiments import training_side
-from spanishgas.settings import PROJECT, settings
+from spanishgas.settings import settings
 from spanishgas.training.calibration import Curve, calibrated, cross_calibrated, fit_final
 from spanishgas.training.estimators import BoostedTrees, Forest, column_types, estimator
 from spanishgas.training.experiment import (
@@ -133,21 +132,6 @@ def test_no_rung_reads_the_label_or_the_margin_that_values_a_customer() -> None:
 
 def test_e8_reads_nothing_that_a_sentiment_model_wrote() -> None:
     assert not [f for f in load_experiment("E8").features(load_tiers(), linear=True) if "sentiment" in f]
-
-
-@pytest.fixture
-def experiments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of experiments/ that the process reads, with every cache of it cleared before and after."""
-    folder = tmp_path / "experiments"
-    shutil.copytree(PROJECT / "experiments", folder)
-    caches = (settings, load_policy, load_search)
-    with monkeypatch.context() as patch:
-        patch.setenv("SPANISHGAS_EXPERIMENTS", str(folder))
-        for cached in caches:
-            cached.cache_clear()
-        yield folder
-    for cached in caches:
-        cached.cache_clear()
 
 
 def rewrite(path: Path, old: str, new: str) -> None:
