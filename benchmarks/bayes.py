@@ -11,8 +11,9 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from benchmarks.utility import PUBLISHED_SIZE, drawn, e5
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.experiment import ModelKind, load_policy, load_search
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.search import search
 

@@ -19,13 +19,14 @@ from sklearn.metrics import average_precision_score
 from sklearn.model_selection import train_test_split
 
 from benchmarks import period_sums
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.search import ModelKind
 from spanishgas.etl import build
 from spanishgas.evaluation import likeness
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
 from spanishgas.training.estimators import pipeline
-from spanishgas.training.experiment import ModelKind, load_experiment
 from spanishgas.training.matrix import labelled, matrix
 
 AS_OF, CUSTOMERS, WITHIN = date(2024, 12, 31), 20_099, 0.05

@@ -25,13 +25,14 @@ from scipy.stats import chisquare, ks_2samp, wasserstein_distance
 from benchmarks.ordinary import CUSTOMERS, STARTS
 from benchmarks.ordinary import SEED as LEARNED
 from benchmarks.pools import divided, month_end, pool
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import load_policy
 from spanishgas.evaluation.simultaneous import critical, wilson
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary
 from spanishgas.monitoring.alarm import judge
 from spanishgas.monitoring.bins import shares
 from spanishgas.monitoring.ordinary import Ordinary, learn
-from spanishgas.training.experiment import load_experiment, load_policy
 from spanishgas.training.matrix import is_text
 
 SEED, SMALL, LARGE, LAG = 12, 1_000, 10_000, 3

@@ -15,11 +15,13 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 
 from benchmarks.utility import AS_OF, drawn
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.monitoring.concept import Scored, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.experiment import ModelKind, load_experiment, load_policy, load_search
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 

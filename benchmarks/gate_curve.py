@@ -18,6 +18,9 @@ import pandas as pd
 from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score
 
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.etl import build
 from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.evaluation.simultaneous import wilson
@@ -26,7 +29,6 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
 from spanishgas.training.estimators import pipeline
-from spanishgas.training.experiment import ModelKind, load_experiment, load_policy, load_search
 from spanishgas.training.matrix import labelled, matrix
 from spanishgas.training.threshold import choose_threshold
 

@@ -10,9 +10,11 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 
 from benchmarks.utility import drawn
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.experiment import ModelKind, load_experiment, load_policy, load_search
 from spanishgas.training.matrix import in_holdout
 
 

@@ -19,8 +19,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from benchmarks.clock import Clock
 from benchmarks.utility import PUBLISHED_SIZE, e5
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.evaluation.metrics import fold_interval
-from spanishgas.training.experiment import ModelKind, load_search
 from spanishgas.training.fitting import Training
 from spanishgas.training.search import search
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.evaluation.metrics import bootstrap, fold_interval
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.experiment import ModelKind, load_policy, load_search
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import fresh_folds
 

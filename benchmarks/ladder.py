@@ -15,10 +15,10 @@ from pathlib import Path
 
 from benchmarks.clock import Clock
 from benchmarks.utility import AS_OF, PUBLISHED_SIZE, drawn
+from spanishgas.config.experiment import experiment_ids
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.experiments import run_ladder, write_ladder
-from spanishgas.training.experiment import experiment_ids
 from tests.tracked import own_store
 
 SEED, TRIALS, TRACKING = 7, 8, 0.05

@@ -25,6 +25,8 @@ import pandas as pd
 import pyarrow as pa
 import skops.io
 
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.features import load_tiers
 from spanishgas.lifecycle import registry
 from spanishgas.scoring import payload
@@ -33,7 +35,6 @@ from spanishgas.scoring.process import serving_process
 from spanishgas.scoring.reasons import reasons
 from spanishgas.training import artefact
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.experiment import ModelKind, load_policy
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import labelled, matrix
 from spanishgas.training.model import ChurnModel

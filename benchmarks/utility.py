@@ -11,11 +11,13 @@ from typing import NamedTuple
 import pandas as pd
 
 from benchmarks import period_sums
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.etl import build
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.simulate import write_extract
-from spanishgas.training.experiment import ModelKind, load_experiment, load_policy
 from spanishgas.training.fitting import Training
 
 AS_OF, PUBLISHED_SIZE = date(2024, 12, 31), 20_099

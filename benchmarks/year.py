@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import period_sums
 from spanishgas import pipeline
+from spanishgas.config.search import ModelKind
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import promotion
 from spanishgas.lifecycle.data import etl
@@ -37,7 +38,6 @@ from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.scoring.score import score
 from spanishgas.settings import PROJECT
 from spanishgas.simulate import write_extract
-from spanishgas.training.experiment import ModelKind
 from tests.tracked import own_store
 
 BASE = date(2024, 12, 31)

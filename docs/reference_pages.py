@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,20 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from spanishgas.cli import app
-from spanishgas.contracts.dictionary import Tiers
+from spanishgas.config.experiment import Experiment
+from spanishgas.config.policy import Policy
+from spanishgas.config.search import Search
+from spanishgas.config.tiers import Tiers
 from spanishgas.features import load_tiers
 from spanishgas.monitoring.settings import Alerting
 from spanishgas.scoring.settings import Serving, Transform
 from spanishgas.settings import PROJECT, Settings
-from spanishgas.training import experiment
 
 FOLDER = Path(__file__).parent / "reference"
 FILES: dict[str, type[BaseModel]] = {
-    "E0.yaml ... E8.yaml": experiment.Experiment,
-    "search.yaml": experiment.Search,
-    "policy.yaml": experiment.Policy,
+    "E0.yaml ... E8.yaml": Experiment,
+    "search.yaml": Search,
+    "policy.yaml": Policy,
 }
 PYTHON = (
     "spanishgas.training.tuning.tune",
@@ -143,7 +146,7 @@ def kind(annotation: Any) -> str:
     return (
         annotation.__name__
         if isinstance(annotation, type) and not getattr(annotation, "__args__", ())
-        else (str(annotation).replace("spanishgas.training.experiment.", "").replace("typing.", ""))
+        else re.sub(r"(spanishgas\.config\.\w+|typing)\.", "", str(annotation))
     )
 
 

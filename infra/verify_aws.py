@@ -17,11 +17,11 @@ import boto3
 import pandas as pd
 
 import spanishgas
+from spanishgas.config.search import ModelKind
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
 from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import CleanUp, Transform, read_settings
 from spanishgas.scoring.transform import Task
-from spanishgas.training.experiment import ModelKind
 from tests.churn_models import churn_model, odd_gold, task_of
 
 CUSTOMERS, ROWS = 90, 40

@@ -104,7 +104,9 @@ def _lacking(requirement: Requirement) -> str | None:
 
 def configuration() -> Iterator[Finding]:
     """Whether experiments, search spaces and policy can be read; the error names file and key."""
-    from spanishgas.training.experiment import experiment_ids, load_experiment, load_policy, load_search
+    from spanishgas.config.experiment import experiment_ids, load_experiment
+    from spanishgas.config.policy import load_policy
+    from spanishgas.config.search import load_search
 
     ids = experiment_ids()
     for name in ids:

@@ -12,6 +12,9 @@ from datetime import date
 
 import pandas as pd
 
+from spanishgas.config.experiment import experiment_ids
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.evaluation.card import as_markdown
 from spanishgas.evaluation.selection import Compared
@@ -28,7 +31,6 @@ from spanishgas.monitoring import alerts, cloudwatch, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
-from spanishgas.training.experiment import ModelKind, experiment_ids, load_policy
 from spanishgas.training.model import TIER
 
 BASE, LATER = date(2024, 12, 31), date(2025, 3, 31)

@@ -10,6 +10,9 @@ import numpy as np
 import pandas as pd
 import skops.io
 
+from spanishgas.config.policy import load_policy
+from spanishgas.config.reading import Value
+from spanishgas.config.search import ModelKind
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.scoring import payload
@@ -19,7 +22,6 @@ from spanishgas.scoring.shards import Shards
 from spanishgas.scoring.transform import Task
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import Curve, fit_final
-from spanishgas.training.experiment import ModelKind, Value, load_policy
 from spanishgas.training.matrix import labelled, matrix
 from spanishgas.training.model import ChurnModel
 from spanishgas.training.search import Training

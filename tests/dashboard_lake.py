@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from spanishgas.config.policy import load_policy
 from spanishgas.contracts import check_pandas, contract
 from spanishgas.contracts.fields import Kind
 from spanishgas.contracts.tables import SENTIMENTS
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.training.experiment import load_policy
 from tests.gold_frames import gold_frame
 
 DAY, LATER = date(2024, 12, 31), date(2025, 3, 31)

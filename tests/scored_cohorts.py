@@ -14,11 +14,12 @@ import pandas as pd
 import skops.io
 from numpy.typing import NDArray
 
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.value import NO_OFFER, best_offer
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.experiment import ModelKind, load_policy
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import in_holdout, labelled, matrix
 from spanishgas.training.model import PROBABILITY, ChurnModel

@@ -11,8 +11,9 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import load_search
 from spanishgas.settings import settings
-from spanishgas.training.experiment import load_policy, load_search
 
 
 @contextmanager

@@ -68,10 +68,11 @@ def ladder(
 
     What has run to its end on the same data with the same code and parameters is not run again.
     """
+    from spanishgas.config.experiment import experiment_ids
+    from spanishgas.config.search import ModelKind
     from spanishgas.evaluation.card import as_markdown
     from spanishgas.lifecycle.experiments import ladder_table, run_ladder, sentence
     from spanishgas.progress import show
-    from spanishgas.training.experiment import ModelKind, experiment_ids
 
     tracked()
     compared = run_ladder(

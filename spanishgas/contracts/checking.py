@@ -14,8 +14,8 @@ import ibis.expr.types as ir
 import pandas as pd
 import pyarrow
 
+from spanishgas.config.tiers import read_tiers
 from spanishgas.contracts import tables
-from spanishgas.contracts.dictionary import read_tiers
 from spanishgas.contracts.fields import Field, Table
 from spanishgas.errors import ContractError, UsageError
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spanishgas.contracts.dictionary import Entry, Tiers
+from spanishgas.config.tiers import Entry, Tiers
 from spanishgas.contracts.fields import AMOUNT, DAY, FLAG, ID, MONTH, NUMBER, TEXT, Field, Kind, Table
 
 # A share of nulls that a sound extract stays far below; a join that went wrong, or a column not filled, does not.

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spanishgas.config.policy import Offers, Policy
 from spanishgas.contracts.tables import ACTIONS, RISK_TIERS
 from spanishgas.dashboard.tables import Scored, ask
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.scoring.budget import within_budget
 from spanishgas.scoring.campaign import campaign_value, everyone, tier_rule
-from spanishgas.training.experiment import Offers, Policy
 
 
 def actions(found: Scored) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from spanishgas.config.reading import UniqueKeys
 from spanishgas.contracts import contract
-from spanishgas.contracts.dictionary import UniqueKeys
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES
 

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from markdown_it import MarkdownIt
 
+from spanishgas.config.experiment import Experiment
+from spanishgas.config.policy import Policy
 from spanishgas.evaluation import leakage, slices
 from spanishgas.evaluation.importance import Importance
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.slices import Slice
-from spanishgas.training.experiment import Experiment, Policy
 
 SHOWN_FEATURES = 15
 BESIDE = ("E5", "E8")

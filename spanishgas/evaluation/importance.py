@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import average_precision_score
 
+from spanishgas.config.reading import Value
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.evaluation.metrics import fold_interval
 from spanishgas.features import Tiers
-from spanishgas.training.experiment import Value
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import FRESH, folds
 from spanishgas.training.model import ChurnModel

@@ -22,9 +22,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
+from spanishgas.config.policy import Waiver
+from spanishgas.config.reading import Value
+from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions
 from spanishgas.training.estimators import pipeline
-from spanishgas.training.experiment import ModelKind, Value, Waiver
 from spanishgas.training.matrix import is_text, matrix
 
 AGES = ("tenure_months", "last_interaction_days_ago", "months_since_last_change")

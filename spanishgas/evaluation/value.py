@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from spanishgas.training.experiment import Offer, Offers
+from spanishgas.config.policy import Offer, Offers
 
 Array = NDArray[np.float64]
 NO_OFFER = "no_offer"

@@ -1,6 +1,6 @@
 """The 64 features of gold: a module per tier, a function per feature, a row per feature in experiments/tiers.yaml."""
 
-from spanishgas.contracts.dictionary import Tiers
+from spanishgas.config.tiers import Tiers
 
 # Importing a tier registers its features.
 from spanishgas.features import behaviour, compound, lifecycle, market, risk, sentiment, strings

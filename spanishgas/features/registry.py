@@ -19,7 +19,7 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 
-from spanishgas.contracts.dictionary import Entry, Tiers, read_tiers
+from spanishgas.config.tiers import Entry, Tiers, read_tiers
 from spanishgas.errors import UsageError
 
 CustomerFunction = Callable[[ir.Table, date], ir.Value]

@@ -18,6 +18,10 @@ import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
 from spanishgas import code
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import Policy, load_policy
+from spanishgas.config.reading import as_data
+from spanishgas.config.search import ModelKind
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
 from spanishgas.evaluation.importance import importance
@@ -34,7 +38,6 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.standing import DIGEST, PASSED, REFUSED, VERDICT, WORDS, digest_of
 from spanishgas.training.calibration import Fitted, fit_chosen
-from spanishgas.training.experiment import ModelKind, Policy, as_data, load_experiment, load_policy
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.matrix import in_holdout, labelled
 from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel

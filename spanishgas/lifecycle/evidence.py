@@ -13,6 +13,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 
 from spanishgas import code
+from spanishgas.config.policy import Policy
 from spanishgas.contracts import check_pandas
 from spanishgas.errors import ContractError, SpanishGasError
 from spanishgas.evaluation.leakage import Finding
@@ -23,7 +24,6 @@ from spanishgas.evaluation.value import realised_value
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.gate import Against, Evidence
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.training.experiment import Policy
 from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
 
 TIMED = 1000

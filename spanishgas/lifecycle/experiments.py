@@ -12,6 +12,10 @@ import pandas as pd
 from mlflow.entities import Run
 
 from spanishgas import code
+from spanishgas.config.experiment import Experiment, below, experiment_ids, load_experiment
+from spanishgas.config.policy import Policy, load_policy
+from spanishgas.config.reading import Value, as_data
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.card import as_markdown
@@ -23,18 +27,6 @@ from spanishgas.lifecycle.outcome import CHOSEN
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.trials import STUDY, TrialRuns, lives
 from spanishgas.settings import settings
-from spanishgas.training.experiment import (
-    Experiment,
-    ModelKind,
-    Policy,
-    Value,
-    as_data,
-    below,
-    experiment_ids,
-    load_experiment,
-    load_policy,
-    load_search,
-)
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import in_holdout, labelled, matrix
 from spanishgas.training.search import Shared, Trial, search

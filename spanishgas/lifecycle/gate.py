@@ -14,10 +14,10 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from spanishgas.config.policy import GateLimits, Policy, Waiver
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.paired import Difference
 from spanishgas.evaluation.slices import Slice
-from spanishgas.training.experiment import GateLimits, Policy, Waiver
 
 CHANCE_TIMES = 2.0
 """A first champion's average precision must surely exceed the churn rate this many times."""

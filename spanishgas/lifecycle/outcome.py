@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from spanishgas import code
+from spanishgas.config.experiment import Experiment
+from spanishgas.config.policy import Policy
 from spanishgas.contracts.checking import check_pandas
 from spanishgas.evaluation import charts, search_charts
 from spanishgas.evaluation.metrics import (
@@ -25,7 +27,6 @@ from spanishgas.evaluation.metrics import (
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.training.calibration import Calibrated, calibrated
-from spanishgas.training.experiment import Experiment, Policy
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import fresh_folds
 from spanishgas.training.model import PROBABILITY

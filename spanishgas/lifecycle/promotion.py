@@ -17,6 +17,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from spanishgas.config.policy import load_policy
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.history import How, Move, Record, State
@@ -24,7 +25,6 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.standing import APPROVED, OVERRIDE, ROLLED_BACK, standing
 from spanishgas.lifecycle.turns import Turn, turn
 from spanishgas.settings import settings
-from spanishgas.training.experiment import load_policy
 
 
 def promote(which: str, reason: str, override: str | None = None) -> ModelVersion:

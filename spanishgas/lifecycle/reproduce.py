@@ -9,12 +9,14 @@ import numpy as np
 from mlflow.tracking import MlflowClient
 
 from spanishgas import code
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import evaluation, registry, runs
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.lifecycle.outcome import CHOSEN
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.experiment import ModelKind, load_experiment, load_policy
 from spanishgas.training.model import PROBABILITY
 
 

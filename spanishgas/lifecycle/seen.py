@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from mlflow.entities.model_registry import ModelVersion
 
+from spanishgas.config.policy import load_policy
 from spanishgas.lake import Lake
-from spanishgas.training.experiment import load_policy
 from spanishgas.training.matrix import in_holdout
 
 

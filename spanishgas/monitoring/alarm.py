@@ -20,9 +20,9 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
+from spanishgas.config.policy import DriftLimits
 from spanishgas.errors import DataError, UsageError
 from spanishgas.monitoring.ordinary import Ordinary, deviation
-from spanishgas.training.experiment import DriftLimits
 
 NAMED = 5
 

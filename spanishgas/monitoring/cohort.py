@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from spanishgas.config.policy import Offer, Offers
 from spanishgas.errors import UsageError
 from spanishgas.evaluation.metrics import Array
 from spanishgas.evaluation.simultaneous import critical, means, shares, wilson
 from spanishgas.evaluation.weighted import Judged, performance
-from spanishgas.training.experiment import Offer, Offers
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 Z = critical(1)

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from spanishgas import code
+from spanishgas.config.policy import Policy, load_policy
+from spanishgas.config.reading import as_data
 from spanishgas.errors import UsageError
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.lake import Lake, Snapshot
@@ -28,7 +30,6 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.monitoring import ordinary, page, reports
 from spanishgas.monitoring.alarm import Judged, judge
 from spanishgas.monitoring.bins import shares
-from spanishgas.training.experiment import Policy, as_data, load_policy
 from spanishgas.training.matrix import in_holdout, labelled
 from spanishgas.training.model import PROBABILITY, ChurnModel
 

@@ -20,6 +20,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from spanishgas import code
+from spanishgas.config.policy import DriftLimits, load_policy
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry
@@ -30,7 +31,6 @@ from spanishgas.monitoring.drift import Drift
 from spanishgas.monitoring.history import RETRAIN, Window, windows
 from spanishgas.monitoring.sinks import region_of
 from spanishgas.settings import settings
-from spanishgas.training.experiment import DriftLimits, load_policy
 
 
 class Step(StrEnum):

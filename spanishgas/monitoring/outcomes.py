@@ -20,6 +20,8 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
 from spanishgas import code
+from spanishgas.config.policy import Policy, load_policy
+from spanishgas.config.reading import as_data
 from spanishgas.contracts import check_pandas, contract
 from spanishgas.errors import LakeError
 from spanishgas.evaluation.metrics import with_intervals
@@ -33,7 +35,6 @@ from spanishgas.monitoring.concept import Concept, Scored, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.monitoring.labels import ID, LABEL, WHEN, known_only, read_labels
 from spanishgas.monitoring.probation import probation
-from spanishgas.training.experiment import Policy, as_data, load_policy
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 

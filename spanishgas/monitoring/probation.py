@@ -19,6 +19,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel
 
+from spanishgas.config.policy import Policy, Probation, Remedy
 from spanishgas.errors import LakeError
 from spanishgas.evaluation.metrics import Array, Labels
 from spanishgas.evaluation.paired import Difference, differences
@@ -28,7 +29,6 @@ from spanishgas.lifecycle.evidence import predictions
 from spanishgas.lifecycle.seen import trained_on
 from spanishgas.lifecycle.standing import PROBATION
 from spanishgas.monitoring.cohort import Cohort
-from spanishgas.training.experiment import Policy, Probation, Remedy
 
 KEPT = "probation.cohorts"
 """Tag of a version that holds its `Record`."""

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spanishgas.config.policy import Offers, Policy
 from spanishgas.evaluation.value import NO_OFFER, offer_value
-from spanishgas.training.experiment import Offers, Policy
 
 Array = NDArray[np.float64]
 TIER_RULE: Mapping[str, str] = {"Medium": "offer_small", "High": "offer_medium", "Critical": "offer_large"}

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spanishgas.config.policy import Holdout
 from spanishgas.lake import Snapshot
-from spanishgas.training.experiment import Holdout
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import ChurnModel
 

@@ -18,6 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spanishgas import code
+from spanishgas.config.policy import Control, Holdout, Offers, Policy, load_policy
+from spanishgas.config.reading import as_data
 from spanishgas.contracts import check_pandas
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.lake import Lake, Snapshot
@@ -28,7 +30,6 @@ from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
 from spanishgas.scoring.score import LOSS, MARGIN
-from spanishgas.training.experiment import Control, Holdout, Offers, Policy, as_data, load_policy
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.metrics import average_precision_score
 
-from spanishgas.training.experiment import ModelKind, Value
+from spanishgas.config.reading import Value
+from spanishgas.config.search import ModelKind
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import fold_error, fresh_folds
 

@@ -18,7 +18,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from spanishgas.training.experiment import Policy, Value
+from spanishgas.config.policy import Policy
+from spanishgas.config.reading import Value
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import folds, fresh_folds
 from spanishgas.training.model import ChurnModel

@@ -18,8 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from xgboost import DMatrix, XGBClassifier
 
+from spanishgas.config.reading import Value
+from spanishgas.config.search import ModelKind
 from spanishgas.settings import settings
-from spanishgas.training.experiment import ModelKind, Value
 from spanishgas.training.matrix import is_text, preprocessor
 
 NATIVE = "native"

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
 
+from spanishgas.config.reading import Value
+from spanishgas.config.search import EarlyStopping, ModelKind
 from spanishgas.settings import settings
 from spanishgas.training.estimators import column_types, estimator, is_native, pipeline
-from spanishgas.training.experiment import EarlyStopping, ModelKind, Value
 from spanishgas.training.folds import Fold, fresh_folds, inner_split
 from spanishgas.training.matrix import preprocessor
 from spanishgas.training.stopping import Aside

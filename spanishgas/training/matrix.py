@@ -20,8 +20,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
+from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError
-from spanishgas.training.experiment import Holdout
 
 NO_CONTACT_DAYS = 9999.0
 NO_CONTACT = "no_interaction"

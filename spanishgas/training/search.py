@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from spanishgas.config.reading import Value
+from spanishgas.config.search import Dimension, Space
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.settings import settings
-from spanishgas.training.experiment import Dimension, Space, Value
 from spanishgas.training.fitting import TREES, Folds, Training, fold_by_fold, refit
 from spanishgas.training.folds import folds
 

@@ -27,8 +27,8 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from spanishgas import code
+from spanishgas.config.reading import Value
 from spanishgas.errors import UsageError
-from spanishgas.training.experiment import Value
 
 RANK, WORKER = "rank", "worker"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)

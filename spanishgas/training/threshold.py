@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import precision_recall_curve
 
-from spanishgas.training.experiment import Retention, Threshold, ThresholdRule
+from spanishgas.config.policy import Retention, Threshold, ThresholdRule
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]

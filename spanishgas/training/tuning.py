@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, UsageError
 from spanishgas.training.blend import Opinion, blended, second_opinion
 from spanishgas.training.calibration import calibrated, fit_calibrated
-from spanishgas.training.experiment import ModelKind, load_policy, load_search
 from spanishgas.training.fitting import Training
 from spanishgas.training.search import search
 from spanishgas.training.threshold import recall_floor

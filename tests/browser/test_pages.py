@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
+from spanishgas.config.search import ModelKind
 from spanishgas.dashboard import customer, tables
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry, runs
 from spanishgas.settings import PROJECT, settings
-from spanishgas.training.experiment import ModelKind
 from tests import dashboard_runs
 from tests.churn_models import churn_model
 from tests.dashboard_lake import CUSTOMERS, DAY, LATER, filled

@@ -13,6 +13,8 @@ import pytest
 import skops.io
 from mlflow.tracking import MlflowClient
 
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
@@ -20,7 +22,6 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.monitoring.drift import Drift, drift
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.experiment import ModelKind, load_policy
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import labelled, matrix
 from spanishgas.training.model import PROBABILITY, ChurnModel

@@ -24,6 +24,9 @@ from mlflow.tracking import MlflowClient
 from sklearn.metrics import average_precision_score
 
 from spanishgas import pipeline
+from spanishgas.config.experiment import experiment_ids, load_experiment
+from spanishgas.config.policy import Promotion, load_policy
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, TrackingError, UsageError
 from spanishgas.evaluation import card
 from spanishgas.evaluation.metrics import ranking
@@ -46,14 +49,6 @@ from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
 from spanishgas.settings import PROJECT, settings
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.experiment import (
-    ModelKind,
-    Promotion,
-    experiment_ids,
-    load_experiment,
-    load_policy,
-    load_search,
-)
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 from tests.gold_frames import gold_frame, publish_gold

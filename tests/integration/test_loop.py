@@ -14,6 +14,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas import code
 from spanishgas.cli import scoring
+from spanishgas.config.policy import DriftLimits, Windows
 from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry, runs
@@ -22,7 +23,6 @@ from spanishgas.monitoring.drift import Drift
 from spanishgas.monitoring.history import Window
 from spanishgas.monitoring.loop import Step, decide
 from spanishgas.settings import settings
-from spanishgas.training.experiment import DriftLimits, Windows
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import own_model, own_store
 from tests.versions import add_version

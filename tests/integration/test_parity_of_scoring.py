@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 import spanishgas
+from spanishgas.config.search import ModelKind
 from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring import payload
 from spanishgas.scoring.local import LocalTransform
@@ -17,7 +18,6 @@ from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.serving import score_body
 from spanishgas.scoring.settings import Transform
 from spanishgas.scoring.transform import Task, TransformError
-from spanishgas.training.experiment import ModelKind
 from tests.churn_models import NATIVE, SMALL, artefact_of, churn_model, odd_gold, task_of
 
 CASES = [

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from spanishgas import code, pipeline
 from spanishgas.cli import app
+from spanishgas.config.policy import Policy, Promotion, load_policy
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, lineage, promotion, registry, runs, turns
@@ -28,7 +29,6 @@ from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.history import How, State
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.standing import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
-from spanishgas.training.experiment import Policy, Promotion, load_policy
 from tests.tracked import own_model, own_store
 from tests.versions import add_version
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import mlflow
 from optuna.trial import TrialState
 
+from spanishgas.config.search import ModelKind
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.training import study as studies
-from spanishgas.training.experiment import ModelKind
 from spanishgas.training.search import Shared, search
 from tests.gold_frames import gold_frame, publish_gold
 from tests.unit.test_study import SPACE, training_of

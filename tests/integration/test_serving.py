@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytest
 import skops.io
 
+from spanishgas.config.search import ModelKind
 from spanishgas.scoring import payload, serving
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.process import COMMAND, LISTENING, Endpoint, ServingError, serving_process
 from spanishgas.settings import PROJECT
-from spanishgas.training.experiment import ModelKind
 from tests.churn_models import artefact_of, churn_model, odd_gold
 
 MODEL = ModelKind.XGBOOST

@@ -12,13 +12,13 @@ import pytest
 
 import spanishgas
 from infra.verify_aws import verify
+from spanishgas.config.search import ModelKind
 from spanishgas.errors import UsageError
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import CleanUp, Transform
 from spanishgas.scoring.transform import Task, TransformError
-from spanishgas.training.experiment import ModelKind
 from tests.churn_models import NATIVE, churn_model, odd_gold, task_of
 from tests.sagemaker_double import Instances, Plan, SageMakerDouble, sagemaker_double
 

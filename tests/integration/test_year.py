@@ -11,10 +11,10 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from benchmarks import year
+from spanishgas.config.policy import load_policy
 from spanishgas.lifecycle import registry, runs
 from spanishgas.monitoring.history import Window
 from spanishgas.monitoring.loop import STARTED
-from spanishgas.training.experiment import load_policy
 from tests.tracked import own_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3_600)]  # the first test plays the year

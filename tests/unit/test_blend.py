@@ -8,9 +8,9 @@ import pytest
 from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score
 
+from spanishgas.config.search import ModelKind
 from spanishgas.training import TunedClassifier, blend, tune
 from spanishgas.training.blend import SECOND, WEIGHTS, _chosen, blended, second_opinion
-from spanishgas.training.experiment import ModelKind
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import fresh_folds
 

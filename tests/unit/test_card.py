@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import load_policy
 from spanishgas.evaluation import card
 from spanishgas.evaluation.card import METRICS, Evaluation
 from spanishgas.evaluation.importance import Importance
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.slices import Slice
 from spanishgas.features import load_tiers
-from spanishgas.training.experiment import load_experiment, load_policy
 from tests.gold_frames import gold_frame
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from spanishgas import contracts
-from spanishgas.contracts.dictionary import read_tiers
+from spanishgas.config.tiers import read_tiers
 from spanishgas.contracts.tables import ACTIONS, DERIVED, RAW, RISK_TIERS
 from spanishgas.errors import ContractError, UsageError
 from spanishgas.lake import LAYERS, RAW_FILES
@@ -128,7 +128,7 @@ def test_a_raw_table_may_have_columns_of_its_own() -> None:
         ("A: {title: t, features: {x: {kind: flag, words: w, definition: d, low: 1}}}", "A.features.x"),
         ("A: {title: t, features: {}, extra: 1}", "A.extra"),
         ("A: {title: t, features: {}}\nA: {title: u, features: {}}", "'A' stands twice"),
-        ("A: [", "not YAML that can be read"),
+        ("A: [", "is not YAML"),
     ],
 )
 def test_a_wrong_key_of_the_data_dictionary_is_named(tmp_path: Path, text: str, words: str) -> None:

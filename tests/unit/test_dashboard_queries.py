@@ -8,13 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from spanishgas.config.policy import load_policy
 from spanishgas.dashboard import campaign, customer, offers
 from spanishgas.dashboard.campaign import Filters
 from spanishgas.dashboard.tables import NothingYet, Scored, scored
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.scoring.recommend import choose
-from spanishgas.training.experiment import load_policy
 from tests.dashboard_lake import CUSTOMERS, DAY, FORMULA, LATER, filled
 
 ORDER = "churn probability"

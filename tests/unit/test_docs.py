@@ -14,9 +14,9 @@ import yaml
 from typer.core import TyperGroup
 
 from spanishgas.cli import app
+from spanishgas.config.experiment import Experiment, experiment_ids
 from spanishgas.features import load_tiers
 from spanishgas.settings import Settings
-from spanishgas.training.experiment import Experiment, experiment_ids
 
 PROJECT = Path(__file__).resolve().parents[2]
 

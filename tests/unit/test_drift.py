@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 from scipy.stats import ks_2samp
 
+from spanishgas.config.policy import DriftLimits, Windows, load_policy
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary, page, reports
 from spanishgas.monitoring.alarm import Judged, judge, month_of, months_between, threshold
 from spanishgas.monitoring.bins import MISSING, shares
 from spanishgas.monitoring.ordinary import FLOOR, Ordinary, learn
-from spanishgas.training.experiment import DriftLimits, Windows, load_policy
 
 KINDS = {"tenure": "numeric", "price": "numeric", "dual": "flag", "channel": "category", "mood": "category"}
 DATES = (date(2024, 12, 31), date(2025, 3, 31))
@@ -366,7 +366,7 @@ def test_a_sample_holds_the_same_customers_whatever_their_order() -> None:
 def test_reports_on_56_features_of_20_099_customers_take_less_than_a_minute_and_10_mb(tmp_path: Path) -> None:
     import time
 
-    from spanishgas.training.experiment import load_experiment
+    from spanishgas.config.experiment import load_experiment
     from tests.gold_frames import gold_frame
 
     tiers = load_tiers()

@@ -18,6 +18,9 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from spanishgas.config.policy import Offer, Offers, load_policy
+from spanishgas.config.reading import Value
+from spanishgas.config.search import ModelKind
 from spanishgas.evaluation import metrics
 from spanishgas.evaluation.charts import curves_chart, ladder_chart
 from spanishgas.evaluation.explanations import contributions
@@ -35,7 +38,6 @@ from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, realised_value
 from spanishgas.features import load_tiers
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.experiment import ModelKind, Offer, Offers, Value, load_policy
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import matrix
 from spanishgas.training.model import ChurnModel

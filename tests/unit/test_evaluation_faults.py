@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.search import ModelKind
 from spanishgas.evaluation import slices
 from spanishgas.evaluation.importance import permutation
 from spanishgas.evaluation.metrics import confusion, decisions
 from spanishgas.features import load_tiers
-from spanishgas.training.experiment import ModelKind, load_experiment
 from spanishgas.training.fitting import Training
 from tests.labels import customers
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
+from spanishgas.config.policy import Policy, Waiver, load_policy
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.metrics import expected_calibration_error
 from spanishgas.evaluation.paired import Difference, Predictions, calibration_by_chance, differences
@@ -19,7 +20,6 @@ from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
 from spanishgas.lifecycle.gate import Against, Check, Evidence, Verdict, judge
 from spanishgas.settings import PROJECT
-from spanishgas.training.experiment import Policy, Waiver, load_policy
 from tests.gold_frames import gold_frame
 
 METRICS = {

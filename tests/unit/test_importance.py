@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.importance import Importance, importance, permutation
 from spanishgas.features import load_tiers
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.experiment import ModelKind, load_policy
 from spanishgas.training.matrix import matrix
 from spanishgas.training.search import Training
 from tests.gold_frames import gold_frame

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from spanishgas.config.policy import Waiver, load_policy
 from spanishgas.evaluation import leakage
 from spanishgas.evaluation.leakage import Finding, OutOfFold
 from spanishgas.features import load_tiers
-from spanishgas.training.experiment import Waiver, load_policy
 from spanishgas.training.matrix import in_holdout
 from tests.gold_frames import gold_frame
 

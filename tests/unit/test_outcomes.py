@@ -17,6 +17,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
 from spanishgas.cli import app
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.errors import ContractError, DataError, UsageError
 from spanishgas.evaluation.metrics import decisions, ranking
 from spanishgas.evaluation.weighted import Judged, performance
@@ -27,7 +29,6 @@ from spanishgas.monitoring.concept import OVERALL, Scored, concept_drift
 from spanishgas.monitoring.estimate import Estimated, estimate, expected
 from spanishgas.monitoring.labels import known_only, read_labels
 from spanishgas.monitoring.outcomes import Outcomes, outcomes
-from spanishgas.training.experiment import ModelKind, load_policy
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
 from tests.churn_models import churn_model
 from tests.dashboard_lake import publish

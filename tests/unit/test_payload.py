@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spanishgas.config.search import ModelKind
 from spanishgas.scoring import payload
 from spanishgas.scoring.payload import Media, Refused
-from spanishgas.training.experiment import ModelKind
 from tests.churn_models import churn_model, odd_gold
 
 SECRET = "Sr. García"

@@ -15,6 +15,8 @@ from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
 from spanishgas.cli import app
+from spanishgas.config.policy import Probation, load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.errors import TrackingError
 from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.lake import Lake, Snapshot
@@ -24,7 +26,6 @@ from spanishgas.monitoring import outcomes as stage
 from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.monitoring.probation import Judgement, Record, Trial
 from spanishgas.settings import settings
-from spanishgas.training.experiment import ModelKind, Probation, load_policy
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import PROBABILITY, ChurnModel
 from tests.churn_models import churn_model

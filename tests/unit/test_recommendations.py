@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from scipy.optimize import LinearConstraint, milp
 
+from spanishgas.config.policy import Control, Offers, Policy, load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
@@ -19,7 +21,6 @@ from spanishgas.scoring.campaign import campaign_value, page, scaled
 from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
 from spanishgas.scoring.recommend import choose, explained, recommendations, treatments
-from spanishgas.training.experiment import Control, ModelKind, Offers, Policy, load_policy
 from spanishgas.training.model import TIER, risk_tier
 from tests.churn_models import churn_model, odd_gold
 from tests.gold_frames import gold_frame, publish_gold

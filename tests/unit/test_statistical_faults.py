@@ -21,10 +21,13 @@ from sklearn.calibration import _SigmoidCalibration
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
+from spanishgas.config.experiment import load_experiment
+from spanishgas.config.policy import load_policy
+from spanishgas.config.reading import Value
+from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.training.calibration import Fitted, fit_chosen
-from spanishgas.training.experiment import ModelKind, Value, load_experiment, load_policy
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import Fold, fold_error, folds, fresh_folds
 from spanishgas.training.matrix import in_holdout

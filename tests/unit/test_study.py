@@ -15,9 +15,9 @@ import pytest
 from optuna.trial import TrialState
 
 from spanishgas import code
+from spanishgas.config.search import ModelKind
 from spanishgas.errors import UsageError
 from spanishgas.training import study as studies
-from spanishgas.training.experiment import ModelKind
 from spanishgas.training.search import Chosen, Shared, Trial, search
 from tests.unit.test_training import SPACE, training_of
 

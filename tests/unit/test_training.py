@@ -19,28 +19,16 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import average_precision_score, brier_score_loss
 
+from spanishgas.config.experiment import below, experiment_ids, load_experiment
+from spanishgas.config.policy import Holdout, Retention, Threshold, ThresholdRule, load_policy
+from spanishgas.config.reading import Value
+from spanishgas.config.search import EarlyStopping, ModelKind, Search, Space, load_search
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.settings import settings
 from spanishgas.training.calibration import Curve, calibrated, cross_calibrated, fit_final
 from spanishgas.training.estimators import BoostedTrees, Forest, column_types, estimator
-from spanishgas.training.experiment import (
-    EarlyStopping,
-    Holdout,
-    ModelKind,
-    Retention,
-    Search,
-    Space,
-    Threshold,
-    ThresholdRule,
-    Value,
-    below,
-    experiment_ids,
-    load_experiment,
-    load_policy,
-    load_search,
-)
 from spanishgas.training.fitting import Folds, Training, fit_predict, fold_by_fold, refit
 from spanishgas.training.folds import FRESH, folds, fresh_folds, inner_split
 from spanishgas.training.matrix import encoded_sources, in_holdout, labelled, matrix, preprocessor

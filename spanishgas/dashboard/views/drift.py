@@ -8,8 +8,8 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
+from spanishgas.config.policy import load_policy
 from spanishgas.dashboard import frame, tracking
-from spanishgas.training.experiment import load_policy
 
 REPORTS = {
     "first page": "drift.html",

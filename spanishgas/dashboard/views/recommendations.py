@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import altair as alt
 import streamlit as st
 
+from spanishgas.config.policy import Policy, load_policy
 from spanishgas.contracts.tables import RISK_TIERS
 from spanishgas.dashboard import frame, offers, tables
 from spanishgas.dashboard.offers import AtRisk
 from spanishgas.evaluation.value import NO_OFFER
-from spanishgas.training.experiment import Policy, load_policy
 
 COLUMNS: Mapping[str, object] = {
     "customers": st.column_config.NumberColumn(format="localized"),

@@ -1,25 +1,22 @@
-"""experiments/tiers.yaml, the data dictionary: every feature's tier, kind, words for a reader, and definition."""
+"""The data dictionary, experiments/tiers.yaml: every feature's tier, kind, words for a reader, and definition."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, RootModel, model_validator
 
+from spanishgas.config.reading import Strict, read
 from spanishgas.errors import UsageError
 from spanishgas.settings import settings
 
 FeatureKind = Literal["numeric", "flag", "category", "cross"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Entry(_Strict):
+class Entry(Strict):
     """One feature."""
 
     kind: FeatureKind
@@ -44,21 +41,26 @@ class Entry(_Strict):
         return self
 
 
-class Tier(_Strict):
+class Tier(Strict):
     """Features that enter the ladder together."""
 
     title: str
     features: dict[str, Entry]
 
 
-class Tiers(_Strict):
+class Tiers(RootModel[dict[str, Tier]]):
     """The data dictionary.
 
     - `features` keeps the file's order; a feature stands in one tier only.
     - An unknown tier or feature raises `UsageError` that suggests the nearest name.
     """
 
-    tiers: dict[str, Tier]
+    model_config = ConfigDict(frozen=True)
+
+    @property
+    def tiers(self) -> dict[str, Tier]:
+        """Tiers by name, in the file's order."""
+        return self.root
 
     @model_validator(mode="after")
     def _each_feature_once(self) -> Tiers:
@@ -95,31 +97,11 @@ class Tiers(_Strict):
         raise UsageError.unknown("feature", feature, self.features())
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """YAML takes the last of two equal keys in silence; a dictionary of features must not."""
-
-
-def _unique_mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict[object, object]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
-        raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' stands twice", node.start_mark)
-    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
-
-
-UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
 def read_tiers(path: Path | None = None) -> Tiers:
-    """Read tiers.yaml strictly; `UsageError` names the key that is unknown, missing or wrong."""
-    path = path or settings().experiments / "tiers.yaml"
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys)
-        return Tiers.model_validate({"tiers": content})
-    except FileNotFoundError as fault:
-        raise UsageError(f"{path} is missing: it is part of the project, restore it") from fault
-    except yaml.YAMLError as fault:
-        raise UsageError(f"{path} is not YAML that can be read: {fault}") from fault
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        where = ".".join(str(part) for part in first["loc"] if part != "tiers")
-        raise UsageError(f"{path}: {where or 'the file'}: {first['msg']}") from fault
+    """The dictionary of tiers.yaml, or of the file at `path`."""
+    return _read(path or settings().experiments / "tiers.yaml")
+
+
+@cache
+def _read(path: Path) -> Tiers:
+    return read(path, Tiers)

@@ -1,0 +1,198 @@
+"""What is decided rather than learned: experiments/policy.yaml."""
+
+from __future__ import annotations
+
+from datetime import date
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from spanishgas.config.reading import Strict, read
+from spanishgas.settings import settings
+
+
+class Holdout(Strict):
+    """Which customers are set aside: a share of them, by a salted hash of the id."""
+
+    share: float = Field(gt=0, lt=1)
+    salt: str
+
+    def __str__(self) -> str:
+        """Short enough for a run's parameter; two that differ set other customers aside."""
+        return f"{self.share:g} by {self.salt}"
+
+
+class Retention(Strict):
+    """What a contact is worth: assumptions, not measurements."""
+
+    kept_customer_eur: float = Field(gt=0)
+    """Margin that a customer brings who would have left and was kept."""
+    contact_cost_eur: float = Field(ge=0)
+    acceptance: float = Field(gt=0, le=1)
+    """Share of contacted customers who take what is offered."""
+    uplift: float = Field(gt=0, le=1)
+    """By how much taking it lowers the probability of leaving."""
+
+
+class ThresholdRule(StrEnum):
+    """What the decision threshold is chosen for."""
+
+    RECALL_FLOOR = "recall_floor"
+    EXPECTED_VALUE = "expected_value"
+
+
+class Threshold(Strict):
+    """How the decision threshold is chosen, out of fold, on the calibrated scale."""
+
+    rule: ThresholdRule = ThresholdRule.RECALL_FLOOR
+    min_recall: float = Field(gt=0, le=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Of the lower bound of recall, which is what must reach the floor."""
+    retention: Retention
+
+
+class Margins(Strict):
+    """By how much a version may lie behind the champion at the lower end of the paired 95 % interval."""
+
+    average_precision_margin: float = Field(gt=0, le=1)
+    value_margin: float = Field(gt=0, le=1)
+    """As a share of what the champion's offers would have brought."""
+
+
+class GateLimits(Strict):
+    """What a version must reach on the holdout, and what its artefact may cost."""
+
+    min_average_precision: float = Field(ge=0, le=1)
+    max_calibration_error: float = Field(gt=0, le=1)
+    min_value_eur: float
+    max_worse_slices: int = Field(ge=0)
+    max_megabytes: float = Field(gt=0)
+    max_seconds_per_thousand: float = Field(gt=0)
+    clean_work_tree: bool
+    champion: Margins
+
+
+class Promotion(Strict):
+    """Who and what may move the champion."""
+
+    automatic: bool = True
+    """Whether main and retrain promote what passed its gate; else they leave a challenger."""
+    approvers: list[str] = []
+    """Users of whom one must approve a version first; nobody need where it is empty."""
+
+
+class Remedy(StrEnum):
+    """What follows where a new champion turns out worse than the one before."""
+
+    PROPOSE = "propose"
+    ROLLBACK = "rollback"
+
+
+class Probation(Strict):
+    """How long a new champion is held against the one before it, by the labels of newer cohorts."""
+
+    cohorts: int = Field(3, ge=1)
+    """Cohorts of labels after which it has passed; each gets its share of the chance of error."""
+    days: int | None = Field(None, ge=1)
+    """Between its training's as-of date and a cohort's, beyond which that cohort no longer counts."""
+    action: Remedy = Remedy.PROPOSE
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """With which one that is as good as the one before stays, over all cohorts."""
+
+
+class Offer(Strict):
+    """A retention offer: paid when taken; `uplift` is by how much it lowers the probability of churn."""
+
+    cost_eur: float = Field(ge=0)
+    acceptance: float = Field(ge=0, le=1)
+    uplift: float = Field(ge=0, le=1)
+
+
+class Control(Strict):
+    """Customers who get no offer though one was chosen for them, by a salted hash of the id: they measure uplift."""
+
+    share: float = Field(ge=0, lt=1)
+    salt: str
+
+
+class Offers(Strict):
+    """The menu of offers and the business case they are judged by."""
+
+    horizon_months: int = Field(gt=0)
+    max_share_of_margin: float = Field(gt=0, le=1)
+    total_budget_eur: float | None = Field(None, ge=0)
+    control: Control = Control(share=0.0, salt="")
+    menu: dict[str, Offer]
+    timing_days: dict[str, int]
+
+
+class Windows(Strict):
+    """How many of the last reports must have rung before anything is triggered."""
+
+    k: int = Field(ge=1)
+    of: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _k_of_n(self) -> Self:
+        if self.k > self.of:
+            raise ValueError(f"k must be at most of, but got {self.k} of {self.of}")
+        return self
+
+
+class DriftLimits(Strict):
+    """From when on a column counts as moved, and how often an alarm may ring for nothing."""
+
+    false_alarm_rate: float = Field(gt=0, lt=1)
+    """Share of the reports without drift that may ring, over all features together."""
+    ordinary: Path | None = None
+    """Folder of ordinary change learned on one's own tables; the shipped one is of the simulated utility."""
+    windows: Windows = Windows(k=2, of=3)
+    retrain: bool = True
+    """Whether drift that is serious starts a retrain; else the command is named."""
+    cooldown_days: int = Field(90, ge=0)
+    """Between the as-of dates of two windows that a retrain is started for."""
+    min_effect: float = Field(gt=0)
+    """From which effect size on Evidently's report and the share of inputs that moved count a column."""
+
+
+class Waiver(Strict):
+    """A known finding that the policy tolerates, with its reason and date; shown in every verdict."""
+
+    check: str
+    reason: str
+    date: date
+    features: list[str] = []
+    """Columns that the finding is about."""
+
+
+class Policy(Strict):
+    """Everything that is decided rather than learned."""
+
+    holdout: Holdout
+    folds: int = Field(ge=2)
+    repeats: int = Field(2, ge=1)
+    """How often a winner is refitted on `folds` fresh folds; only these are reported."""
+    threshold: Threshold
+    risk_tiers: dict[str, float]
+    gate: GateLimits
+    promotion: Promotion = Promotion()
+    probation: Probation = Probation()
+    offers: Offers
+    drift: DriftLimits
+    waivers: list[Waiver] = []
+
+    @model_validator(mode="after")
+    def _tiers_ascend_from_zero(self) -> Self:
+        edges = list(self.risk_tiers.values())
+        if not edges or edges[0] != 0 or edges != sorted(set(edges)) or edges[-1] >= 1:
+            raise ValueError(f"risk_tiers must start at 0 and ascend below 1, but got {edges}")
+        return self
+
+
+@cache
+def load_policy() -> Policy:
+    """The decisions of policy.yaml."""
+    return read(settings().experiments / "policy.yaml", Policy)
