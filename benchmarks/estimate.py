@@ -18,7 +18,7 @@ from benchmarks.utility import AS_OF, drawn
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
-from spanishgas.lifecycle.experiments import training_side
+from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.monitoring.concept import Scored, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.training.calibration import fit_chosen
@@ -38,7 +38,11 @@ def fitted(customers: int, seed: int, trees: int) -> ChurnModel:
     """The shipped object of one utility."""
     policy = load_policy()
     training = training_side(
-        drawn(customers, seed, *WHEN["same day"]).gold, load_experiment("E5"), ModelKind.XGBOOST, policy, seed
+        drawn(customers, seed, *WHEN["same day"]).gold,
+        kinds_of(load_experiment("E5"), ModelKind.XGBOOST),
+        ModelKind.XGBOOST,
+        policy,
+        seed,
     )
     space = load_search().of(ModelKind.XGBOOST)
     return fit_chosen(training, space.fixed | space.start | {"n_estimators": trees}, policy).model

@@ -16,9 +16,10 @@ from pathlib import Path
 from benchmarks.clock import Clock
 from benchmarks.utility import AS_OF, PUBLISHED_SIZE, drawn
 from spanishgas.config.experiment import experiment_ids
+from spanishgas.evaluation.ladder import write_ladder
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.experiments import run_ladder, write_ladder
+from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from tests.tracked import own_store
 
 SEED, TRIALS, TRACKING = 7, 8, 0.05
@@ -42,7 +43,7 @@ def run(quick: bool) -> None:
         ids, trials = (["E0", "E5"], 2) if quick else (experiment_ids(), TRIALS)
         clock = Clock()
         for models, limit in LIMITS.items():
-            compared = run_ladder(ids, models, trials=trials, lake=lake, seed=SEED, reuse=True)
+            compared = run_ladder(ladder_inputs(ids, models, trials=trials, lake=lake, seed=SEED, reuse=True))
             seconds, cpu = clock.read()
             print(
                 f"{', '.join(models)} on {len(gold)} customers, {trials} trials: {seconds:.0f} s, {cpu:.0f} CPU s; "

@@ -237,8 +237,10 @@ def run(quick: bool) -> None:
                 taken.append(way())
                 print(taken[-1], file=sys.stderr, flush=True)
     print(report(taken))
+    tiers = load_tiers()
+    words = {name: tiers.words(name) for name in tiers.features()}
     began = time.perf_counter()
-    explained = len(reasons(model, rows_of(2_000)))
+    explained = len(reasons(model, rows_of(2_000), words))
     print(f"\nReasons: {explained / (time.perf_counter() - began):,.0f} customers a second.")
 
 

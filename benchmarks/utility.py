@@ -15,6 +15,7 @@ from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.etl import build
+from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.simulate import write_extract
@@ -46,4 +47,10 @@ def drawn(customers: int, seed: int, as_of: date = AS_OF, shift: str = "none") -
 
 def e5(customers: int, seed: int, model: ModelKind = ModelKind.XGBOOST) -> Training:
     """The training side of the full feature set."""
-    return training_side(drawn(customers, seed).gold, load_experiment("E5"), model, load_policy(), seed)
+    return training_side(
+        drawn(customers, seed).gold,
+        load_experiment("E5").kinds(load_tiers(), linear=model.linear),
+        model,
+        load_policy(),
+        seed,
+    )

@@ -29,7 +29,7 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import promotion
 from spanishgas.lifecycle.data import etl
 from spanishgas.lifecycle.evaluation import evaluate
-from spanishgas.lifecycle.experiments import run_experiment, silent
+from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment, silent
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.monitoring.estimate import estimate
 from spanishgas.monitoring.history import Window, as_markdown, windows
@@ -98,7 +98,8 @@ def play(
     utility = Utility(root, customers, seed)
     utility.extract(BASE, "none")
     utility.label(BASE)
-    run_id = run_experiment("E5", ModelKind.XGBOOST, trials=TRIALS, lake=utility.lake, seed=seed)
+    inputs = experiment_inputs("E5", ModelKind.XGBOOST, trials=TRIALS, lake=utility.lake, seed=seed)
+    run_id = run_experiment(inputs)
     evaluate(run_id, lake=utility.lake)
     promotion.promote(Alias.CHALLENGER, "the first", "the year is about watching it, whatever its gate says")
     for number, shift in enumerate(SHIFTS, start=1):

@@ -17,16 +17,24 @@ from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.evaluation.card import as_markdown
+from spanishgas.evaluation.ladder import sentence
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Place
 from spanishgas.lifecycle import lineage, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
-from spanishgas.lifecycle.experiments import run_experiment, run_ladder, sentence, start_from
+from spanishgas.lifecycle.experiments import (
+    ExperimentInputs,
+    Start,
+    experiment_inputs,
+    run_experiment,
+    start_from,
+)
+from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.standing import ROLLED_BACK
+from spanishgas.lifecycle.version import ROLLED_BACK, Version
 from spanishgas.monitoring import alerts, cloudwatch, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
 from spanishgas.scoring.recommend import recommend
@@ -61,15 +69,8 @@ def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progre
         draw_if_empty(customers, seed, lake=lake, progress=progress)
         for raw in lake.raw_extracts():
             etl(raw, lake=lake, as_of=extract_date(raw))
-        ladder = run_ladder(
-            experiment_ids(),
-            [ModelKind.XGBOOST],
-            trials=trials,
-            lake=lake,
-            seed=seed,
-            reuse=True,
-            progress=progress,
-        )
+        rungs = {"trials": trials, "lake": lake, "seed": seed, "progress": progress}
+        ladder = run_ladder(ladder_inputs(experiment_ids(), [ModelKind.XGBOOST], reuse=True, **rungs))
         winner = next(c.rung for c in ladder if c.chosen)
         evaluated = evaluate(winner.run_id, lake=lake)
         promote_if_passed(evaluated, "best of the ladder, gate passed")
@@ -99,7 +100,7 @@ def promote_if_passed(evaluated: Evaluated, reason: str) -> None:
     policy = load_policy().promotion
     marked = ROLLED_BACK in evaluated.version.tags
     if evaluated.verdict.passed and policy.automatic and not policy.approvers and not marked:
-        promotion.promote(str(evaluated.version.version), reason)
+        promotion.promote(evaluated.version.number, reason)
 
 
 def act(ladder: list[Compared], evaluated: Evaluated, *, lake: Lake) -> Found:
@@ -132,9 +133,9 @@ def watched(
 
     def again(run_id: str) -> str:
         done = retrain(TRIALS, lake=lake, seed=SEED, progress=progress, triggered_by=run_id)
-        champion = registry.aliases().get(Alias.CHAMPION) == str(done.version.version)
+        champion = registry.aliases().get(Alias.CHAMPION) == done.version.number
         promoted = "promoted" if champion else "not promoted"
-        return f"retrained: version {done.version.version}, gate {done.verdict.words}, {promoted}"
+        return f"retrained: version {done.version.number}, gate {done.verdict.words}, {promoted}"
 
     found = drift(current, alias, lake=lake)
     alerts.send(found.run_id)
@@ -151,26 +152,24 @@ def retrain(
     It is promoted if its gate passed and the policy lets a machine promote; else it stays the challenger, with its
     verdict, and the champion is untouched.
     """
-    champion = registry.aliases().get(Alias.CHAMPION)
-    version = registry.resolve(champion) if champion else None
-    tags = version.tags if version else {"experiment": "E5", "model": ModelKind.XGBOOST}
-    start = start_from(registry.experiment_run(version)) if version else None
-    title = f"retrain {tags['experiment']} {tags['model']}"
+    version = registry.champion()
+    chosen = version.record.chosen if version else None
+    name, model = (chosen.experiment, str(chosen.model)) if chosen else ("E5", str(ModelKind.XGBOOST))
+    inputs = experiment_inputs(name, model, trials=trials, lake=lake, seed=seed, progress=progress)
     tagged = {"retrain.triggered_by": triggered_by}
-    with runs.stage("retrain", title, params={"trials": trials, "seed": seed}, tags=tagged):
-        run_id = run_experiment(
-            tags["experiment"],
-            tags["model"],
-            trials=trials,
-            lake=lake,
-            seed=seed,
-            start=start,
-            reuse=True,
-            progress=progress,
-        )
+    with runs.stage(
+        "retrain", f"retrain {name} {model}", params={"trials": trials, "seed": seed}, tags=tagged
+    ):
+        run_id = run_experiment(inputs, start=_start(version, inputs), reuse=True)
         evaluated = evaluate(run_id, lake=lake)
         promote_if_passed(evaluated, "retrained, gate passed")
     return evaluated
+
+
+def _start(version: Version | None, inputs: ExperimentInputs) -> Start | None:
+    if version is None:
+        return None
+    return start_from(version.record.of_run, inputs.space, inputs.protocol.holdout)
 
 
 def rollback(reason: str, *, lake: Lake, rescore: bool) -> str:
@@ -206,7 +205,7 @@ def reconcile(*, lake: Lake) -> str:
     found = drift(None, lake=lake)
     alerts.send(found.run_id)
     return (
-        f"champion: version {version.version}, {scores.manifest.rows:,} customers scored as of "
+        f"champion: version {version.number}, {scores.manifest.rows:,} customers scored as of "
         f"{scores.manifest.as_of}, drift alarm: {yes(found.alarm)}"
     )
 
@@ -246,7 +245,7 @@ def summary(found: Found) -> str:
         "",
         sentence(found.ladder),
         "",
-        f"## Version {version.version}",
+        f"## Version {version.number}",
         f"Holdout average precision {metrics['holdout.average_precision']:.3f} "
         f"({metrics['holdout.average_precision.low']:.3f} to {metrics['holdout.average_precision.high']:.3f}), "
         f"recall {metrics['holdout.recall']:.2f} at precision {metrics['holdout.precision']:.2f}. "

@@ -26,7 +26,7 @@ from spanishgas.training.model import PROBABILITY, ChurnModel
 from tests.churn_models import churn_model
 from tests.dashboard_lake import publish
 from tests.gold_frames import gold_frame, publish_gold
-from tests.versions import add_version
+from tests.versions import add_version, made_up_record
 
 DAY, LATER = date(2024, 12, 31), date(2025, 3, 31)
 CUSTOMERS, NEWCOMERS = 1200, 900
@@ -52,8 +52,9 @@ def version_of(model: ChurnModel, trained: Snapshot, folder: Path) -> str:
     """A version with a model; gives its number."""
     folder.mkdir(parents=True, exist_ok=True)
     skops.io.dump(model, folder / FILE)
-    tags = {"data.digest": trained.manifest.digest, "data.as_of": trained.manifest.as_of.isoformat()}
-    return add_version(0.75, folder.as_uri(), **tags)
+    manifest = trained.manifest
+    tags = {"data.digest": manifest.digest, "data.as_of": manifest.as_of.isoformat()}
+    return add_version(0.75, folder.as_uri(), made_up_record(manifest.digest, manifest.as_of), **tags)
 
 
 @cache

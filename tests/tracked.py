@@ -11,8 +11,6 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from spanishgas.config.policy import load_policy
-from spanishgas.config.search import load_search
 from spanishgas.settings import settings
 
 
@@ -46,6 +44,5 @@ def own_model(test: str) -> Iterator[str]:
 
 
 def forget() -> None:
-    """Settings and configuration are read once; a test with its own reads them again."""
-    for cached in (settings, load_policy, load_search):
-        cached.cache_clear()
+    """Settings are read once; a test with its own reads them again."""
+    settings.cache_clear()

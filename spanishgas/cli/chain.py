@@ -36,7 +36,7 @@ def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed =
 
     tracked()
     done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=progress())
-    typer.echo(f"version {done.version.version}, gate {done.verdict.words}")
+    typer.echo(f"version {done.version.number}, gate {done.verdict.words}")
     if not done.verdict.passed:
         typer.echo("not promoted")
 

@@ -39,10 +39,10 @@ def experiment(
 
     Killed, or started again elsewhere on the same study storage, the same command goes on to the same total.
     """
-    from spanishgas.lifecycle.experiments import run_experiment
+    from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment
 
     tracked()
-    run_id = run_experiment(
+    inputs = experiment_inputs(
         name,
         model,
         trials=trials,
@@ -53,6 +53,7 @@ def experiment(
         patience=patience or None,
         progress=progress(),
     )
+    run_id = run_experiment(inputs)
     typer.echo(f"run {run_id}")
 
 
@@ -71,18 +72,20 @@ def ladder(
     from spanishgas.config.experiment import experiment_ids
     from spanishgas.config.search import ModelKind
     from spanishgas.evaluation.card import as_markdown
-    from spanishgas.lifecycle.experiments import ladder_table, run_ladder, sentence
+    from spanishgas.evaluation.ladder import ladder_table, sentence
+    from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
     from spanishgas.progress import show
 
     tracked()
-    compared = run_ladder(
+    inputs = ladder_inputs(
         listed(ids) or experiment_ids(),
         listed(models) or list(ModelKind),
+        reuse=True,
         trials=trials,
         lake=Lake(lake),
         seed=seed,
         workers=workers,
-        reuse=True,
         progress=progress(),
     )
+    compared = run_ladder(inputs)
     show(f"{as_markdown(ladder_table(compared))}\n\n{sentence(compared)}")

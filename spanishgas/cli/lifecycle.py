@@ -25,7 +25,7 @@ def evaluate(
     tracked()
     done = evaluation.evaluate(given(of), lake=Lake(lake))
     show(done.verdict.table())
-    typer.echo(f"version {done.version.version}, gate {done.verdict.words}")
+    typer.echo(f"version {done.version.number}, gate {done.verdict.words}")
     if not done.verdict.passed:
         typer.echo("not promoted")
 
@@ -42,7 +42,7 @@ def promote(
     from spanishgas.lifecycle import promotion
 
     tracked()
-    typer.echo(f"champion: version {promotion.promote(version, reason, override or None).version}")
+    typer.echo(f"champion: version {promotion.promote(version, reason, override or None).number}")
 
 
 def approve(
@@ -54,7 +54,7 @@ def approve(
     from spanishgas.lifecycle import promotion
 
     tracked()
-    typer.echo(f"approved: version {promotion.approve(version, reason).version}, by {promotion.who()}")
+    typer.echo(f"approved: version {promotion.approve(version, reason).number}, by {promotion.who()}")
 
 
 def rollback(

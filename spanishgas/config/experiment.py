@@ -25,6 +25,10 @@ class Experiment(Strict):
         names = [f for f in tiers.features(self.tiers) if linear or tiers.kind(f) != "cross"]
         return [f for f in names if f not in self.without]
 
+    def kinds(self, tiers: Tiers, *, linear: bool) -> dict[str, str]:
+        """The rung's features with their kinds, in the dictionary's order."""
+        return {f: str(tiers.kind(f)) for f in self.features(tiers, linear=linear)}
+
 
 def experiment_ids() -> list[str]:
     """Ids of the experiments at hand, in order."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +22,15 @@ class Holdout(Strict):
     def __str__(self) -> str:
         """Short enough for a run's parameter; two that differ set other customers aside."""
         return f"{self.share:g} by {self.salt}"
+
+
+class Protocol(Strict):
+    """How experiments are searched and scored: who is held out, and on how many folds."""
+
+    holdout: Holdout
+    folds: int = Field(ge=2)
+    repeats: int = Field(2, ge=1)
+    """How often a winner is refitted on `folds` fresh folds; only these are reported."""
 
 
 class Retention(Strict):
@@ -142,11 +150,18 @@ class Windows(Strict):
         return self
 
 
-class DriftLimits(Strict):
+class AlarmLimits(Strict):
     """From when on a column counts as moved, and how often an alarm may ring for nothing."""
 
     false_alarm_rate: float = Field(gt=0, lt=1)
     """Share of the reports without drift that may ring, over all features together."""
+    min_effect: float = Field(gt=0)
+    """From which effect size on Evidently's report and the share of inputs that moved count a column."""
+
+
+class DriftLimits(AlarmLimits):
+    """By what drift is judged, and what follows from alarms."""
+
     ordinary: Path | None = None
     """Folder of ordinary change learned on one's own tables; the shipped one is of the simulated utility."""
     windows: Windows = Windows(k=2, of=3)
@@ -154,8 +169,6 @@ class DriftLimits(Strict):
     """Whether drift that is serious starts a retrain; else the command is named."""
     cooldown_days: int = Field(90, ge=0)
     """Between the as-of dates of two windows that a retrain is started for."""
-    min_effect: float = Field(gt=0)
-    """From which effect size on Evidently's report and the share of inputs that moved count a column."""
 
 
 class Waiver(Strict):
@@ -168,20 +181,13 @@ class Waiver(Strict):
     """Columns that the finding is about."""
 
 
-class Policy(Strict):
-    """Everything that is decided rather than learned."""
+class Judgement(Protocol):
+    """How a version is fitted and judged."""
 
-    holdout: Holdout
-    folds: int = Field(ge=2)
-    repeats: int = Field(2, ge=1)
-    """How often a winner is refitted on `folds` fresh folds; only these are reported."""
     threshold: Threshold
     risk_tiers: dict[str, float]
     gate: GateLimits
-    promotion: Promotion = Promotion()
-    probation: Probation = Probation()
     offers: Offers
-    drift: DriftLimits
     waivers: list[Waiver] = []
 
     @model_validator(mode="after")
@@ -192,7 +198,14 @@ class Policy(Strict):
         return self
 
 
-@cache
+class Policy(Judgement):
+    """Everything that is decided rather than learned."""
+
+    promotion: Promotion = Promotion()
+    probation: Probation = Probation()
+    drift: DriftLimits
+
+
 def load_policy() -> Policy:
     """The decisions of policy.yaml."""
     return read(settings().experiments / "policy.yaml", Policy)

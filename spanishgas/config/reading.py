@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,15 +11,21 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spanishgas.errors import UsageError
+from spanishgas.stages import outside
 
 Value = str | int | float
 M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S", bound="Strict")
 
 
 class Strict(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    def part(self, kind: type[S]) -> S:
+        """The part of these settings that `kind` names: a stage that is given it depends on no other."""
+        return kind(**{name: getattr(self, name) for name in kind.model_fields})
 
 
 class UniqueKeys(yaml.SafeLoader):
@@ -37,8 +44,10 @@ UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _uniq
 
 def read(path: Path, model: type[M]) -> M:
     """The file as `model`; `UsageError` that names the file and each key that is unknown, missing or wrong."""
+    outside(path.name)
     try:
-        return model.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys))
+        stat = path.stat()
+        return _read(path, stat.st_mtime_ns, stat.st_size, model)  # type: ignore[return-value]
     except FileNotFoundError:
         raise UsageError(
             f"{path} does not exist: restore it from the project, or set SPANISHGAS_EXPERIMENTS"
@@ -47,6 +56,12 @@ def read(path: Path, model: type[M]) -> M:
         raise UsageError(f"{path} is not YAML: {fault}") from fault
     except ValidationError as fault:
         raise UsageError("\n".join([f"{path} is not valid:", *_faults(fault, model)])) from fault
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, modified: int, size: int, model: type[BaseModel]) -> BaseModel:
+    """A file is read again when it has changed."""
+    return model.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys))
 
 
 def _faults(fault: ValidationError, model: type[BaseModel]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from functools import cache
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -137,7 +136,6 @@ class Search(Strict):
         return space
 
 
-@cache
 def load_search() -> Search:
     """The search spaces of search.yaml."""
     return read(settings().experiments / "search.yaml", Search)

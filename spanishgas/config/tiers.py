@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -85,6 +84,18 @@ class Tiers(RootModel[dict[str, Tier]]):
         """numeric, flag, category or cross."""
         return self.entry(feature).kind
 
+    def rules(self) -> Tiers:
+        """The dictionary without its texts: what computes depends on no wording."""
+        silent = {"words": "", "definition": ""}
+        return Tiers(
+            {
+                name: Tier(
+                    title="", features={f: e.model_copy(update=silent) for f, e in tier.features.items()}
+                )
+                for name, tier in self.tiers.items()
+            }
+        )
+
     def words(self, feature: str) -> str:
         """The feature as a retention agent reads it."""
         return self.entry(feature).words
@@ -99,9 +110,4 @@ class Tiers(RootModel[dict[str, Tier]]):
 
 def read_tiers(path: Path | None = None) -> Tiers:
     """The dictionary of tiers.yaml, or of the file at `path`."""
-    return _read(path or settings().experiments / "tiers.yaml")
-
-
-@cache
-def _read(path: Path) -> Tiers:
-    return read(path, Tiers)
+    return read(path or settings().experiments / "tiers.yaml", Tiers)

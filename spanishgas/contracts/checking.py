@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 import pandas as pd
 import pyarrow
 
-from spanishgas.config.tiers import read_tiers
+from spanishgas.config.tiers import Tiers, read_tiers
 from spanishgas.contracts import tables
 from spanishgas.contracts.fields import Field, Table
 from spanishgas.errors import ContractError, UsageError
@@ -25,33 +25,43 @@ FEW = 100
 """Fewer rows than this have no rate of nulls to speak of."""
 
 
-def contract(table: str) -> Table:
-    """The contract of a table by its name; `UsageError` for a name the design does not know."""
+def contract(table: str, tiers: Tiers | None = None) -> Table:
+    """The contract of a table by its name; `UsageError` for a name the design does not know.
+
+    Gold's follows from the data dictionary `tiers`, from tiers.yaml if none is passed.
+    """
     if table == "gold_master":
-        return tables.gold(read_tiers())
+        return tables.gold(tiers or read_tiers())
     known: Mapping[str, Table] = {**tables.RAW, **tables.DERIVED}
     if table not in known:
         raise UsageError.unknown("table", table, [*known, "gold_master"])
     return known[table]
 
 
-def check(table: str, data: ir.Table, *, named: str | None = None, way_out: str = WAY_OUT) -> ir.Table:
+def check(
+    table: str,
+    data: ir.Table,
+    *,
+    tiers: Tiers | None = None,
+    named: str | None = None,
+    way_out: str = WAY_OUT,
+) -> ir.Table:
     """Return `data` if it keeps the contract of `table`.
 
     Raises `ContractError` under the name `named` (the table's, if none) that lists every difference: columns missing or
     unexpected, types, and per column the number of rows outside what is allowed, with an example. Rows are looked at
     only where names and types are right.
     """
-    declared = contract(table)
+    declared = contract(table, tiers)
     faults = list(_shape(declared, data)) or list(_rows(declared, data))
     if faults:
         raise ContractError.broken(named or table, faults, way_out)
     return data
 
 
-def check_pandas(table: str, frame: pd.DataFrame) -> pd.DataFrame:
+def check_pandas(table: str, frame: pd.DataFrame, tiers: Tiers | None = None) -> pd.DataFrame:
     """`check` for a table held in memory; the index is not part of the table."""
-    check(table, ibis.memtable(pyarrow.Table.from_pandas(frame, preserve_index=False)))
+    check(table, ibis.memtable(pyarrow.Table.from_pandas(frame, preserve_index=False)), tiers=tiers)
     return frame
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -25,6 +24,7 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle.version import Version
 from spanishgas.settings import settings
 from spanishgas.training.model import ChurnModel
 
@@ -101,7 +101,7 @@ def quarantine(lake: Lake) -> pd.DataFrame:
     )
 
 
-def champion() -> ModelVersion:
+def champion() -> Version:
     """The version that scores; `NothingYet` without one."""
     if Alias.CHAMPION not in registry.aliases():
         raise NothingYet.of("no version is champion yet", "spanishgas promote --reason ...")
@@ -127,10 +127,9 @@ class Judged:
         return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
 
-def judged(version: ModelVersion) -> Judged:
+def judged(version: Version) -> Judged:
     """The verdict as its run holds it; TrackingError where it is missing."""
-    held = runs.artifact(version.run_id or "", "verdict.json")
-    return Judged(Verdict.model_validate(held["verdict"]), held["metrics"])
+    return Judged(Verdict.model_validate(version.verdict), version.metrics)
 
 
 def table(run_id: str, path: str) -> pd.DataFrame | None:
@@ -162,7 +161,7 @@ def model(version: str) -> ChurnModel:
 def _model(uri: str, version: str) -> ChurnModel:
     with runs.reported():
         runs.connect()
-        return registry.load(version).model
+        return registry.resolve(version).model
 
 
 def ladder(experiment: str) -> pd.DataFrame:

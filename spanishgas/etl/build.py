@@ -18,7 +18,7 @@ from pathlib import Path
 import ibis
 import ibis.expr.types as ir
 
-from spanishgas import code, contracts
+from spanishgas import contracts, provenance
 from spanishgas.etl import gold, raw, silver
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import DuckEngine, Engine, connect
@@ -30,6 +30,7 @@ from spanishgas.etl.source import HOURS, Source, open_source
 from spanishgas.features import Tiers, load_tiers
 from spanishgas.lake import RAW_FILES, Lake, Snapshot
 from spanishgas.settings import settings
+from spanishgas.stages import Stage
 
 _CUSTOMERS = ("raw/churn_label", "raw/customer_attributes")
 SOURCES: Mapping[str, tuple[str, ...]] = {
@@ -46,8 +47,6 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
 """What each table is built from, in the order in which they are published."""
 QUALITY = "_quality.json"
 """Note beside gold: the data-quality report of the build."""
-PARTS = ("etl", "features", "contracts")
-"""Parts of the package whose change is a reason to build again."""
 
 
 _log = logging.getLogger(__name__).info
@@ -86,51 +85,56 @@ def build(
     quality = quality or Quality()
     source = open_source(raw, mapping, lake.store.downloads)
     with connect(engine) as opened, lake.building(as_of):
-        stage = _Stage(source, lake, as_of, opened, run_id, progress, quality)
-        reused = stage.reused()
-        snapshots = reused or stage.publish(stage.compute())
+        this = _Build(etl_inputs(source, as_of, engine), lake, opened, run_id, progress, quality)
+        reused = this.reused()
+        snapshots = reused or this.publish(this.compute())
     seconds = time.monotonic() - started
     report = quality.report
     progress(f"etl: {_summary(report)} {'unchanged, reused' if reused else 'built'} in {seconds:.1f} s")
     return EtlReport(snapshots, reused is not None, report, seconds)
 
 
-class _Stage:
+@dataclass(frozen=True)
+class EtlInputs:
+    """What the tables of a build depend on."""
+
+    source: Source
+    as_of: date
+    engine: str
+    max_quarantined: float
+    tiers: Tiers
+    sentiment: SentimentModel
+
+
+ETL = Stage[EtlInputs]("etl", (__name__,))
+
+
+def etl_inputs(source: Source, as_of: date, engine: str) -> EtlInputs:
+    """The build as settings and the data dictionary have it now."""
+    return EtlInputs(source, as_of, engine, settings().max_quarantined, load_tiers().rules(), load_model())
+
+
+class _Build:
     """One build: its inputs, and the three things done with them."""
 
     def __init__(
         self,
-        source: Source,
+        inputs: EtlInputs,
         lake: Lake,
-        as_of: date,
         engine: Engine,
         run_id: str | None,
         progress: Callable[[str], None],
         quality: Quality,
     ) -> None:
-        self.source, self.lake, self.as_of, self.engine = source, lake, as_of, engine
+        self.inputs, self.lake, self.engine = inputs, lake, engine
         self.run_id, self.progress, self.quality = run_id, progress, quality
-        self.tiers: Tiers = load_tiers()
-        self.model: SentimentModel = load_model()
-        self.digests = source.digests()
-        inputs = [
-            engine.name,
-            settings().max_quarantined,
-            self.digests,
-            source.identity(),
-            as_of,
-            self.tiers.model_dump(),
-            self.model.identity,
-            code.digest(*PARTS),
-        ]
-        self.fingerprint = code.fingerprint("etl", *inputs)
+        self.source, self.as_of, self.digests = inputs.source, inputs.as_of, inputs.source.digests
+        self.key = ETL.key(inputs)
 
     def reused(self) -> dict[str, Snapshot] | None:
         """The current tables, if they and their report come whole from this fingerprint and from each other."""
-        found = {table: self.lake.find(table, self.as_of) for table in SOURCES}
-        whole = {
-            t: s for t, s in found.items() if s and s.manifest.fingerprint == self.fingerprint and s.whole
-        }
+        made = {table: self.lake.made(table, self.as_of, self.key) for table in SOURCES}
+        whole = {table: snapshot for table, snapshot in made.items() if snapshot}
         if len(whole) < len(SOURCES):
             return None
         digests = self.digests | {table: snapshot.manifest.digest for table, snapshot in whole.items()}
@@ -144,6 +148,10 @@ class _Stage:
 
     def compute(self) -> dict[str, ir.Table]:
         """The tables, held and checked."""
+        with ETL.working():
+            return self._compute()
+
+    def _compute(self) -> dict[str, ir.Table]:
         quality, engine, as_of = self.quality, self.engine, self.as_of
         small, known = raw.read(self.source, engine.reader, quality)
         small = {name: engine.take(f"raw_{name}", table) for name, table in small.items()}
@@ -152,11 +160,11 @@ class _Stage:
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)
-        customers = silver.customer(tables["bronze_customer"], self.model, engine, quality)
+        customers = silver.customer(tables["bronze_customer"], self.inputs.sentiment, engine, quality)
         tables["silver_customer"] = self._checked("silver_customer", customers)
         months = silver.customer_month(months, customers, engine, quality)
         tables["silver_customer_month"] = self._checked("silver_customer_month", months)
-        master = gold.master(customers, months, self.tiers, as_of, engine)
+        master = gold.master(customers, months, self.inputs.tiers, as_of, engine)
         tables["gold_master"] = self._checked("gold_master", master)
         apart = engine.take("set_apart", ibis.memtable(quality.quarantined(self.run_id)))
         tables["quarantine"] = self._checked("quarantine", engine.hold("quarantine", apart, by=apart.columns))
@@ -188,25 +196,25 @@ class _Stage:
                 self.as_of,
                 partial(self.engine.write, tables[table]),
                 built_from={source: digests[source] for source in sources if source in digests},
-                fingerprint=self.fingerprint,
-                code=code.identity(*PARTS),
+                fingerprint=self.key,
+                code=provenance.identity(ETL.source),
                 run_id=self.run_id,
             )
             digests[table] = snapshots[table].manifest.digest
-        note = json.dumps({"fingerprint": self.fingerprint, "quality": self.quality.report}, indent=1)
+        note = json.dumps({"fingerprint": self.key, "quality": self.quality.report}, indent=1)
         self.lake.write_note("gold_master", self.as_of, QUALITY, note)
         return snapshots
 
     def _checked(self, name: str, table: ir.Table) -> ir.Table:
         self.progress(f"etl: {name} computed")
-        return contracts.check(name, table)
+        return contracts.check(name, table, tiers=self.inputs.tiers)
 
     def _read_quality(self) -> Report | None:
         try:
             held = json.loads(self.lake.read_note("gold_master", self.as_of, QUALITY) or "{}")
         except ValueError:
             return None
-        return held["quality"] if held.get("fingerprint") == self.fingerprint else None
+        return held["quality"] if held.get("fingerprint") == self.key else None
 
 
 def _summary(quality: Report) -> str:

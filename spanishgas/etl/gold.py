@@ -23,5 +23,5 @@ def master(customers: ir.Table, months: ir.Table, tiers: Tiers, as_of: date, eng
     row = row.mutate(is_urban=row.is_urban.fill_null(0))
     for tier in tiers.tiers:  # a feature may stand on any before it: held by tier, no query nests 64 deep
         row = engine.hold(f"row_{tier}", add_features(row, tiers, tier, as_of))
-    row = row.select(*contracts.contract("gold_master").fields)
+    row = row.select(*contracts.contract("gold_master", tiers).fields)
     return engine.hold("gold_master", row, by=["customer_id"])

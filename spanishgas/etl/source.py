@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -54,11 +55,13 @@ class Source:
             raise ContractError.broken(self.file(table).name, ["the file is missing"], way_out)
         return self.found[table]
 
-    def identity(self) -> dict[str, object]:
-        """What a result depends on beside the files' bytes: their forms and the mapping."""
+    @property
+    def identity(self) -> list[object]:
+        """What a result depends on: the files' bytes, their forms and the mapping."""
         names = {table: file.name for table, file in sorted(self.found.items())}
-        return {"names": names, "mapping": {t: r.model_dump() for t, r in sorted(self.renamed.items())}}
+        return [self.digests, names, dict(sorted(self.renamed.items()))]
 
+    @cached_property
     def digests(self) -> dict[str, str]:
         """Digest of each raw file that is there, by `raw/<table>`."""
         return {f"raw/{table}": file_digest(file) for table, file in self.found.items()}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from functools import cache
 
@@ -17,11 +17,10 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from spanishgas.config.experiment import Experiment
-from spanishgas.config.policy import Policy
+from spanishgas.config.policy import Judgement
 from spanishgas.evaluation import leakage, slices
-from spanishgas.evaluation.importance import Importance
-from spanishgas.evaluation.leakage import Finding
-from spanishgas.evaluation.slices import Slice
+from spanishgas.evaluation.holdout import HoldoutResult
+from spanishgas.evaluation.study import Study
 
 SHOWN_FEATURES = 15
 BESIDE = ("E5", "E8")
@@ -33,63 +32,81 @@ METRICS = (
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What is known of a model once its holdout was opened."""
+class Subject:
+    """The model that a card is about, and the table that it was made from."""
 
     experiment: Experiment
     model: str
     features: Sequence[str]
-    as_of: date
-    digest: str
-    policy: Policy
     threshold: float
     cv: float
     """Average precision in cross-validation."""
+    as_of: date
+    digest: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of a model once its holdout was opened."""
+
+    subject: Subject
+    policy: Judgement
+    holdout: HoldoutResult
     openings: int
     metrics: Mapping[str, float]
     """`holdout.*` with `.low` and `.high`."""
-    trained: pd.DataFrame
-    held_out: pd.DataFrame
-    """Labelled rows of gold."""
-    findings: Sequence[Finding]
-    slices: Sequence[Slice]
-    importance: Importance
+    study: Study
     beside: Mapping[str, tuple[float, float, float]]
     """Cross-validated average precision with its interval of E5 and E8, as far as they were run."""
 
 
-def markdown(found: Evaluation, verdict: str) -> str:
+def markdown(evaluation: Evaluation, verdict: str) -> str:
     """The card as Markdown; `verdict` is the gate's, in words."""
-    judged = [s for s in found.slices if s.p_ranking is not None]
-    rows = pd.concat([found.trained, found.held_out], ignore_index=True)
+    subject, study, sides = evaluation.subject, evaluation.study, evaluation.holdout
+    judged = [s for s in study.slices if s.p_ranking is not None]
+    rows = pd.concat([sides.trained, sides.rows], ignore_index=True)
     return _template().render(
-        experiment=found.experiment,
-        model=found.model,
-        features=found.features,
-        as_of=found.as_of,
-        digest=found.digest,
-        policy=found.policy,
-        threshold=found.threshold,
-        cv=found.cv,
-        openings=found.openings,
+        **{field.name: getattr(subject, field.name) for field in fields(subject)},
+        policy=evaluation.policy,
+        openings=evaluation.openings,
         verdict=verdict,
-        sides=[_side("training", found.trained), _side("holdout", found.held_out)],
-        metrics_table=as_markdown(metrics_table(found.metrics)),
+        sides=[_side("training", sides.trained), _side("holdout", sides.rows)],
+        metrics_table=as_markdown(metrics_table(evaluation.metrics)),
         judged=len(judged),
-        unjudged=len(found.slices) - len(judged),
+        unjudged=len(study.slices) - len(judged),
         worse=[f"{s.dimension} {s.value} ({s.words})" for s in judged if s.worse],
-        by_province=any(s.dimension == "province" for s in found.slices),
+        by_province=any(s.dimension == "province" for s in study.slices),
         slices_table=as_markdown(slices.table(judged)),
-        leakage_table=as_markdown(leakage.table(found.findings)),
-        waivers=[w for w in found.policy.waivers if not w.features or set(w.features) & set(found.features)],
-        beside=found.beside,
-        not_beside=[name for name in BESIDE if name not in found.beside],
-        beside_table=as_markdown(_beside(found.beside)),
-        tiers_table=as_markdown(found.importance.tiers),
-        importance_table=as_markdown(found.importance.features.head(SHOWN_FEATURES)),
+        leakage_table=as_markdown(leakage.table(study.findings)),
+        waivers=[
+            w for w in evaluation.policy.waivers if not w.features or set(w.features) & set(subject.features)
+        ],
+        beside=evaluation.beside,
+        not_beside=[name for name in BESIDE if name not in evaluation.beside],
+        beside_table=as_markdown(_beside(evaluation.beside)),
+        tiers_table=as_markdown(study.importance.tiers),
+        importance_table=as_markdown(study.importance.features.head(SHOWN_FEATURES)),
         texts=_texts(rows),
         intent=_intent(rows),
-        redundant=_redundant(found.trained, found.features),
+        redundant=_redundant(sides.trained, subject.features),
+    )
+
+
+def short(evaluation: Evaluation, gate: str, checks: str, where: str) -> str:
+    """The version's description: what it is, what it reached, what was found, the verdict, and where the card is."""
+    subject, study = evaluation.subject, evaluation.study
+    worse = [f"{s.dimension} {s.value}" for s in study.slices if s.worse]
+    leaks = [f"{f.name} ({'declared' if f.declared else 'NOT declared'})" for f in study.findings if f.found]
+    return "\n\n".join(
+        [
+            f"**{subject.experiment.id} {subject.model}** on {len(subject.features)} features, trained as of "
+            f"{subject.as_of}: {subject.experiment.question} Gate: **{gate}**.",
+            "It ranks who carries the churn label; the source has no date of leaving, so it cannot say by when.",
+            as_markdown(metrics_table(evaluation.metrics)),
+            f"Leakage findings: {', '.join(leaks) or 'none'}. Slices worse than chance would allow: "
+            f"{', '.join(worse) or 'none'}. The whole card: `{where}`.",
+            checks,
+        ]
     )
 
 

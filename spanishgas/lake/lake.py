@@ -26,6 +26,7 @@ from spanishgas.lake.digests import content, named_by_content
 from spanishgas.lake.s3 import SCHEME, S3Store
 from spanishgas.lake.store import LocalStore, Place, Replaced, Store, Text
 from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot
+from spanishgas.stages import outside
 
 POINTER, MANIFEST = "_current.json", "_manifest.json"
 
@@ -99,6 +100,7 @@ class Lake:
 
     def find(self, table: str, as_of: date) -> Snapshot | None:
         """The current snapshot of `table` at `as_of`, or None where none was published."""
+        outside(f"the table {table}")
         home = self._home(table, as_of)
         try:
             pointer = self.store.read(f"{home}/{POINTER}")
@@ -109,6 +111,14 @@ class Lake:
         except ValueError as fault:
             where = self.store.uri(f"{home}/{POINTER}")
             raise LakeError(f"{where} cannot be read ({fault}): build {table} again") from fault
+
+    def made(self, table: str, as_of: date, key: str) -> Snapshot | None:
+        """The current snapshot of `table` at `as_of` if it was made under `key` and is whole, else None."""
+        try:
+            snapshot = self.find(table, as_of)
+        except LakeError:
+            return None
+        return snapshot if snapshot and snapshot.manifest.fingerprint == key and snapshot.whole else None
 
     def current(self, table: str, as_of: date | None = None) -> Snapshot:
         """The current snapshot of `table` at `as_of`, of the newest as-of date if none is named."""
@@ -122,12 +132,14 @@ class Lake:
 
     def dates(self, table: str) -> list[date]:
         """As-of dates under which `table` was published, oldest first."""
+        outside(f"the table {table}")
         pointers = re.compile(rf"as_of=(\d{{4}}-\d\d-\d\d)/{POINTER}")
         found = (pointers.fullmatch(listed.name) for listed in self.store.listing(self._table(table)))
         return sorted(date.fromisoformat(match[1]) for match in found if match)
 
     def at(self, digest: str, table: str) -> Snapshot:
         """The snapshot of `table` with this digest, current or not; LakeError if it is gone."""
+        outside(f"the table {table}")
         for listed in self.store.listing(self._table(table)):
             if listed.key.endswith(f"/{digest[:16]}/{MANIFEST}"):
                 try:

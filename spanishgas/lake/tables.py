@@ -80,6 +80,11 @@ class Snapshot:
     """Folder in the store."""
 
     @property
+    def identity(self) -> list[str]:
+        """What results that are made of it depend on."""
+        return [self.manifest.table, self.manifest.as_of.isoformat(), self.manifest.digest]
+
+    @property
     def uri(self) -> str:
         """Absolute URI of the folder of Parquet parts."""
         return self.store.uri(self.key)

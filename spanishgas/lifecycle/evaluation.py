@@ -1,7 +1,7 @@
 """From the chosen experiment to a registered version with a verdict: the one place that opens the holdout.
 
-chosen run -> fit, calibrate and choose the threshold out of fold -> holdout, once: metrics, leakage, slices
-           -> gate -> model card -> version @challenger
+chosen run -> candidate, fitted and calibrated out of fold -> holdout, opened once -> study: leakage, slices, importance
+           -> gate, beside the champion -> model card -> version @challenger
 """
 
 from __future__ import annotations
@@ -9,56 +9,94 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 
-from spanishgas import code
-from spanishgas.config.experiment import load_experiment
-from spanishgas.config.policy import Policy, load_policy
-from spanishgas.config.reading import as_data
-from spanishgas.config.search import ModelKind
+from spanishgas import provenance
+from spanishgas.config.experiment import Experiment, load_experiment
+from spanishgas.config.policy import Judgement, load_policy
+from spanishgas.config.tiers import Tiers
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
-from spanishgas.evaluation.importance import importance
-from spanishgas.evaluation.metrics import Array, Labels, bootstrap, decisions, ranking, with_intervals
-from spanishgas.evaluation.value import realised_value
+from spanishgas.evaluation.holdout import open_holdout
+from spanishgas.evaluation.metrics import decisions
+from spanishgas.evaluation.paired import calibration_by_chance
+from spanishgas.evaluation.study import Candidate, study
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import gate, registry, runs
-from spanishgas.lifecycle.evidence import gather
-from spanishgas.lifecycle.experiments import HOLDOUT, SOURCES, chosen_run, training_side
-from spanishgas.lifecycle.gate import Verdict
-from spanishgas.lifecycle.outcome import CHOSEN
+from spanishgas.lifecycle import evidence, gate, registry, runs
+from spanishgas.lifecycle.experiments import HOLDOUT, training_side
+from spanishgas.lifecycle.gate import Evidence, Verdict
+from spanishgas.lifecycle.ladder import chosen_run
+from spanishgas.lifecycle.records import ExperimentRecord, VersionRecord
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
-from spanishgas.lifecycle.standing import DIGEST, PASSED, REFUSED, VERDICT, WORDS, digest_of
+from spanishgas.lifecycle.stage import KEY, Work, through
+from spanishgas.lifecycle.version import (
+    DIGEST,
+    JUDGED,
+    PASSED,
+    REFUSED,
+    VERDICT,
+    WORDS,
+    Version,
+    sealed,
+)
+from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.calibration import Fitted, fit_chosen
-from spanishgas.training.fitting import Training, refit
-from spanishgas.training.matrix import in_holdout, labelled
-from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
 from spanishgas.training.threshold import sensitivity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+CANDIDATE_KEY = "candidate"
+"""Tag of a version: the key of its candidate, whoever was champion when it was judged."""
 SENSITIVITY = (
     "The threshold of greatest expected value under each assumption of policy.yaml halved, as it stands and doubled, "
     "with what it would have brought out of fold. The assumptions are not measured."
 )
-SHUFFLED_FOLDS = 2
-"""Enough to see whether the procedure learns from shuffled labels."""
+
+
+@dataclass(frozen=True)
+class CandidateInputs:
+    """What a candidate, and all of its verdict but the comparison with the champion, depends on."""
+
+    training: Snapshot
+    of_run: str
+    chosen: ExperimentRecord
+    experiment: Experiment
+    policy: Judgement
+    tiers: Tiers
+    dirty: bool
+    """Whether uncommitted code counts against it and runs here."""
+
+
+@dataclass(frozen=True)
+class EvaluateInputs:
+    """What an evaluation depends on."""
+
+    training: Snapshot
+    candidate: CandidateInputs
+    champion: Version | None
+    silver: Snapshot | None = unkeyed("follows from gold, which names it; without it provinces are no slices")
+    beside: Mapping[str, tuple[float, float, float]] = unkeyed(
+        "stands on the card for the reader: a later run of E8 is no reason to open the holdout again"
+    )
+
+
+CANDIDATE = Stage[CandidateInputs]("candidate", (__name__,))
+EVALUATE = Stage[EvaluateInputs]("evaluate", (__name__,))
 
 
 @dataclass(frozen=True)
 class Evaluated:
     """A registered version, its verdict, and its holdout metrics."""
 
-    version: ModelVersion
+    version: Version
     verdict: Verdict
     metrics: Mapping[str, float]
 
@@ -66,199 +104,193 @@ class Evaluated:
 def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
     """Register the experiment of `run_id` (the one that the selection rule picks if None) and judge it.
 
-    The same run, policy and code give the version that is there already; the holdout is not opened again for it. A run
-    that set other customers aside than the policy does now is refused: it may have chosen by those held out now.
+    - The same run, policy, champion and code give the version that is there already; the holdout is not opened again
+      for it. The champion itself is not judged against itself.
+    - A run that set other customers aside than the policy does now is refused: it may have chosen by those held out
+      now.
     """
-    run_id = run_id or chosen_run(lake)
-    chosen, policy = runs.artifact(run_id, CHOSEN), load_policy()
-    if chosen["holdout"] != str(policy.holdout):
+    inputs = evaluate_inputs(run_id or chosen_run(lake), lake)
+    chosen = inputs.candidate.chosen
+    return through(
+        EVALUATE,
+        inputs,
+        _evaluate,
+        title=f"evaluate {chosen.experiment} {chosen.model}",
+        recall=lambda key: _recalled(key, inputs),
+        params=_params(inputs.candidate),
+    )
+
+
+def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
+    """The evaluation of an experiment run as configuration, registry and lake have it now."""
+    chosen, policy = ExperimentRecord.read(run_id), load_policy()
+    if chosen.holdout != policy.holdout:
         raise UsageError(
-            f"run {run_id} set other customers aside ({chosen['holdout']!r}) than experiments/policy.yaml does now "
+            f"run {run_id} set other customers aside ({str(chosen.holdout)!r}) than experiments/policy.yaml does now "
             f"({str(policy.holdout)!r}), and may have chosen by those held out now: run the experiment again"
         )
-    gold = lake.at(chosen["gold"], "gold_master")
-    made_from = fingerprint(chosen, policy)
-    if known := registry.find({"fingerprint": made_from}):
-        named = registry.aliases().get(Alias.CHALLENGER, "0")
-        if int(named) < int(known.version):  # killed between registering and naming it
-            registry.point(Alias.CHALLENGER, str(known.version))
-        left = runs.artifact(known.run_id or "", "verdict.json")
-        return Evaluated(known, Verdict.model_validate(left["verdict"]), left["metrics"])
-    title = f"{chosen['experiment']} {chosen['model']}"
-    params = {
-        "experiment": chosen["experiment"],
-        "model": chosen["model"],
-        "of_run": run_id,
-        "seed": chosen["seed"],
+    gold = lake.at(chosen.gold, "gold_master")
+    candidate = CandidateInputs(
+        training=gold,
+        of_run=run_id,
+        chosen=chosen,
+        experiment=load_experiment(chosen.experiment),
+        policy=policy.part(Judgement),
+        tiers=load_tiers().rules(),
+        dirty=policy.gate.clean_work_tree and provenance.dirty(),
+    )
+    return EvaluateInputs(gold, candidate, registry.champion(), _silver(gold, lake), _beside(chosen))
+
+
+def _silver(gold: Snapshot, lake: Lake) -> Snapshot | None:
+    try:
+        return lake.at(gold.manifest.built_from.get("silver_customer", ""), "silver_customer")
+    except LakeError:
+        return None
+
+
+def _beside(chosen: ExperimentRecord) -> dict[str, tuple[float, float, float]]:
+    """Cross-validated average precision of the newest E5 and E8 on the same rows with the same model and seed."""
+    figures: dict[str, tuple[float, float, float]] = {}
+    same = {"seed": str(chosen.seed), HOLDOUT: str(chosen.holdout)}
+    for name in card.BESIDE:
+        tags = {"stage": "experiment", "gold": chosen.gold, "model": str(chosen.model), "experiment": name}
+        for run in runs.find(tags, same)[:1]:
+            value, low, high = (
+                run.data.metrics[f"cv.average_precision{end}"] for end in ("", ".low", ".high")
+            )
+            figures[name] = (value, low, high)
+    return figures
+
+
+def _recalled(key: str, inputs: EvaluateInputs) -> Evaluated | None:
+    """The champion if it is this candidate, else the version that was judged beside the same champion."""
+    candidate, champion = CANDIDATE.key(inputs.candidate), inputs.champion
+    if champion and champion.tags.get(CANDIDATE_KEY) == candidate:
+        return _evaluated(champion)
+    same = [v for v in registry.versions() if v.tags.get(KEY) == key]
+    if not same:
+        return None
+    if int(registry.aliases().get(Alias.CHALLENGER, "0")) < int(same[-1].number):
+        # Killed between registering and naming it.
+        registry.point(Alias.CHALLENGER, same[-1].number)
+    return _evaluated(same[-1])
+
+
+def _evaluated(version: Version) -> Evaluated:
+    return Evaluated(version, Verdict.model_validate(version.verdict), version.metrics)
+
+
+def _params(inputs: CandidateInputs) -> dict[str, object]:
+    chosen = inputs.chosen
+    return {
+        "experiment": chosen.experiment,
+        "model": chosen.model,
+        "of_run": inputs.of_run,
+        "seed": chosen.seed,
     }
-    with runs.stage("evaluate", f"evaluate {title}", params=params, tags={"fingerprint": made_from}) as run:
-        run.read(gold, "training")
-        experiment, kind = load_experiment(chosen["experiment"]), ModelKind.of(chosen["model"])
-        table = gold.pandas()
-        training = training_side(table, experiment, kind, policy, chosen["seed"])
-        fitted = fit_chosen(training, chosen["params"], policy)
-        model = fitted.model
-        _log_choices(run, fitted, training.y, policy)
-        info = registry.log_model(model, f"churn-{chosen['experiment']}-{chosen['model']}", params)
-        opened = _open_holdout(run, _with_province(table, gold, lake), model, policy)
-        metrics = opened.metrics(chosen["seed"])
-        mlflow.log_metrics(metrics, model_id=info.model_id, dataset=runs.dataset(gold))
-        found = _study(opened, metrics, gold, training, model, chosen, policy)
-        verdict = gate.judge(
-            gather(
-                model,
-                info.model_uri,
-                table,
-                opened.rows,
-                metrics,
-                found.findings,
-                found.slices,
-                policy,
-                chosen["seed"],
-            ),
-            policy,
-        )
-        run.document({"verdict": verdict.model_dump(mode="json"), "metrics": metrics}, "verdict.json")
-        _leave(run, found, opened, model, verdict)
-        version = _register(run, info.model_uri, chosen, gold, verdict, found, made_from)
+
+
+def _evaluate(run: Work, inputs: EvaluateInputs) -> Evaluated:
+    given = inputs.candidate
+    chosen, policy = given.chosen, given.policy
+    table = given.training.pandas()
+    training = training_side(table, chosen.kinds, chosen.model, policy, chosen.seed)
+    fitted = fit_chosen(training, chosen.params, policy)
+    candidate = Candidate(fitted.model, training, chosen.params)
+    _log_choices(run, fitted, training.y, policy)
+    info = registry.log_model(candidate.model, f"churn-{chosen.experiment}-{chosen.model}", _params(given))
+    openings = registry.count_opening()
+    run.log(tags={"holdout_opening": openings})
+    rows = _with_province(table, inputs.silver)
+    holdout = open_holdout(candidate.model, rows, policy.holdout, policy.offers)
+    metrics = holdout.metrics(chosen.seed)
+    mlflow.log_metrics(metrics, model_id=info.model_id, dataset=runs.dataset(given.training))
+    evaluation = card.Evaluation(
+        _subject(given, candidate),
+        policy,
+        holdout,
+        openings,
+        metrics,
+        study(candidate, holdout, chosen.as_of, policy.waivers, given.tiers),
+        inputs.beside,
+    )
+    verdict = gate.judge(_evidence(evaluation, candidate, info.model_uri, table, inputs), policy)
+    _leave(run, evaluation, verdict)
+    version = _register(run, info.model_uri, evaluation, verdict, inputs)
     return Evaluated(version, verdict, metrics)
 
 
-def fingerprint(chosen: Mapping[str, Any], policy: Policy) -> str:
-    """Digest of what makes a version: the chosen experiment, the policy and the code that fits and judges."""
-    return code.fingerprint("evaluate", chosen, as_data(policy), code.digest(*SOURCES, "lifecycle"))
-
-
-def _log_choices(run: StageRun, fitted: Fitted, y: np.ndarray[Any, Any], policy: Policy) -> None:
-    """How curve and threshold were chosen, all of it out of fold."""
-    found, threshold = fitted.chosen_on, fitted.model.threshold
-    out_of_fold = decisions(y, (found.probability >= threshold).astype("int64"))
-    run.log(
-        params={"threshold": threshold, "threshold.rule": policy.threshold.rule, "calibration": found.curve},
-        metrics={f"cv.{name}": value for name, value in out_of_fold.items()}
-        | {f"cv.brier.{curve}": score for curve, score in found.brier.items()},
+def _subject(inputs: CandidateInputs, candidate: Candidate) -> card.Subject:
+    chosen = inputs.chosen
+    return card.Subject(
+        inputs.experiment,
+        str(chosen.model),
+        list(chosen.kinds),
+        candidate.model.threshold,
+        float(np.mean(chosen.fold_scores)),
+        chosen.as_of,
+        chosen.gold,
     )
-    table = sensitivity(found.probability, y, policy.threshold.retention)
+
+
+def _log_choices(run: StageRun, fitted: Fitted, y: np.ndarray[Any, Any], policy: Judgement) -> None:
+    """How curve and threshold were chosen, all of it out of fold."""
+    chosen_on, threshold = fitted.chosen_on, fitted.model.threshold
+    out_of_fold = decisions(y, (chosen_on.probability >= threshold).astype("int64"))
+    run.log(
+        params={
+            "threshold": threshold,
+            "threshold.rule": policy.threshold.rule,
+            "calibration": chosen_on.curve,
+        },
+        metrics={f"cv.{name}": value for name, value in out_of_fold.items()}
+        | {f"cv.brier.{curve}": score for curve, score in chosen_on.brier.items()},
+    )
+    table = sensitivity(chosen_on.probability, y, policy.threshold.retention)
     run.text(f"{SENSITIVITY}\n\n{card.as_markdown(table)}\n", "threshold_sensitivity.md")
 
 
-@dataclass(frozen=True)
-class Opened:
-    """The holdout once it is open: its rows, those that trained, and what the model says of each held-out customer."""
-
-    trained: pd.DataFrame
-    rows: pd.DataFrame
-    y: Labels
-    probability: Array
-    flag: Labels
-    value: Array
-    """EUR per customer."""
-    openings: int
-
-    def metrics(self, seed: int) -> dict[str, float]:
-        """`holdout.*` with 95 % intervals."""
-
-        def measure(at: np.ndarray[Any, np.dtype[np.intp]]) -> dict[str, float]:
-            y, probability = self.y[at], self.probability[at]
-            figures = ranking(y, probability) | decisions(y, self.flag[at])
-            return figures | {"value_eur": float(self.value[at].sum())}
-
-        points = measure(np.arange(len(self.y)))
-        return with_intervals("holdout", points, bootstrap(measure, self.y, seed)) | {
-            "holdout.rows": float(len(self.y))
-        }
-
-
-def _open_holdout(run: StageRun, table: pd.DataFrame, model: ChurnModel, policy: Policy) -> Opened:
-    """The customers that nothing so far has seen, scored; the opening is counted first."""
-    rows = labelled(table)
-    held = in_holdout(rows["customer_id"], policy.holdout)
-    trained, rows = (rows[side].reset_index(drop=True) for side in (~held, held))
-    openings = registry.count_opening()
-    run.log(tags={"holdout_opening": openings})
-    y = rows["churn"].to_numpy(dtype="int64")
-    scored = model.predict(rows)
-    probability, flag = scored[PROBABILITY].to_numpy(), scored[FLAG].to_numpy()
-    value = realised_value(probability, flag, y, rows["avg_monthly_margin"].to_numpy(), policy.offers)
-    return Opened(trained, rows, y, probability, flag, value, openings)
-
-
-def _with_province(table: pd.DataFrame, gold: Snapshot, lake: Lake) -> pd.DataFrame:
+def _with_province(table: pd.DataFrame, silver: Snapshot | None) -> pd.DataFrame:
     """The gold table with each customer's province, which is no feature, where the silver table is still there."""
-    digest = gold.manifest.built_from.get("silver_customer")
     try:
-        silver = lake.at(digest or "", "silver_customer").pandas(["customer_id", "province_code"])
+        provinces = silver.pandas(["customer_id", "province_code"]) if silver else None
     except LakeError:
+        provinces = None
+    if provinces is None:
         return table
-    return table.merge(silver, on="customer_id", how="left", validate="1:1")
+    return table.merge(provinces, on="customer_id", how="left", validate="1:1")
 
 
-def _study(
-    opened: Opened,
-    metrics: Mapping[str, float],
-    gold: Snapshot,
-    training: Training,
-    model: ChurnModel,
-    chosen: Mapping[str, Any],
-    policy: Policy,
-) -> card.Evaluation:
-    """Everything else that is asked of a model: leakage, slices, importance, and E5 beside E8."""
-    seed, params = chosen["seed"], chosen["params"]
-
-    def out_of_fold(y: Labels) -> Array:
-        return refit(replace(training, y=y, folds=SHUFFLED_FOLDS, repeats=1), params)[1]
-
-    return card.Evaluation(
-        experiment=load_experiment(chosen["experiment"]),
-        model=chosen["model"],
-        features=list(training.features),
-        as_of=gold.manifest.as_of,
-        digest=gold.manifest.digest,
-        policy=policy,
-        threshold=model.threshold,
-        cv=float(np.mean(chosen["fold_scores"])),
-        openings=opened.openings,
-        metrics=metrics,
-        trained=opened.trained,
-        held_out=opened.rows,
-        findings=leakage.check(
-            opened.trained,
-            opened.rows,
-            list(training.features),
-            training.kinds,
-            as_of=gold.manifest.as_of,
-            waivers=policy.waivers,
-            out_of_fold=out_of_fold,
-            seed=seed,
-        ),
-        slices=slices.measure(opened.y, opened.probability, opened.flag, slices.groups(opened.rows), seed),
-        importance=importance(model, opened.rows, training, params, load_tiers()),
-        beside=_beside(gold, chosen),
+def _evidence(
+    evaluation: card.Evaluation,
+    candidate: Candidate,
+    model_uri: str,
+    table: pd.DataFrame,
+    inputs: EvaluateInputs,
+) -> Evidence:
+    model, holdout, seed = candidate.model, evaluation.holdout, candidate.training.seed
+    champion, offers = inputs.champion, evaluation.policy.offers
+    return Evidence(
+        metrics=evaluation.metrics,
+        churn_rate=float(holdout.y.mean()),
+        calibration_by_chance=calibration_by_chance(holdout.probability, seed),
+        contract_faults=evidence.contract_faults(table, inputs.candidate.tiers),
+        findings=evaluation.study.findings,
+        slices=evaluation.study.slices,
+        megabytes=evidence.megabytes(model_uri),
+        seconds_per_thousand=evidence.seconds_per_thousand(model, holdout.rows),
+        dirty=inputs.candidate.dirty,
+        first=champion is None,
+        against=evidence.against(champion, model, holdout.rows, holdout.y, offers, seed)
+        if champion
+        else None,
     )
 
 
-def _beside(gold: Snapshot, chosen: Mapping[str, Any]) -> dict[str, tuple[float, float, float]]:
-    """Cross-validated average precision of the newest E5 and E8 on the same rows with the same model and seed."""
-    found: dict[str, tuple[float, float, float]] = {}
-    same = {"seed": str(chosen["seed"]), HOLDOUT: chosen["holdout"]}
-    for name in card.BESIDE:
-        tags = {
-            "stage": "experiment",
-            "gold": gold.manifest.digest,
-            "model": chosen["model"],
-            "experiment": name,
-        }
-        for known in runs.find(tags, same)[:1]:
-            metrics = known.data.metrics
-            value, low, high = (metrics[f"cv.average_precision{end}"] for end in ("", ".low", ".high"))
-            found[name] = (value, low, high)
-    return found
-
-
-def _leave(
-    run: StageRun, found: card.Evaluation, opened: Opened, model: ChurnModel, verdict: Verdict
-) -> None:
+def _leave(run: StageRun, evaluation: card.Evaluation, verdict: Verdict) -> None:
     """What the run keeps: the card, its tables and its pictures."""
+    found, holdout, subject = evaluation.study, evaluation.holdout, evaluation.subject
     run.log(metrics={f"leakage.{f.name}": f.value for f in found.findings})
     run.tables(
         {
@@ -267,14 +299,14 @@ def _leave(
             "importance.json": found.importance.features,
         }
     )
-    title = f"{found.experiment.id} {found.model}"
+    title = f"{subject.experiment.id} {subject.model}"
     curves = charts.curves_chart(
-        opened.y, opened.probability, model.threshold, f"{title}, holdout of {len(opened.y):,} customers"
+        holdout.y, holdout.probability, subject.threshold, f"{title}, holdout of {len(holdout.y):,} customers"
     )
     bars = charts.importance_chart(found.importance.features, f"{title}: what it lives on")
     run.figure(curves, "holdout.png")
     run.figure(bars, "importance.png")
-    text = card.markdown(found, verdict.words)
+    text = card.markdown(evaluation, verdict.words)
     run.text(text, "model_card.md")
     run.text(card.html(text, f"{title}: model card", [_png(curves), _png(bars)]), "model_card.html")
 
@@ -286,47 +318,30 @@ def _png(figure: Figure) -> bytes:
 
 
 def _register(
-    run: StageRun,
-    model_uri: str,
-    chosen: Mapping[str, Any],
-    gold: Snapshot,
-    verdict: Verdict,
-    found: card.Evaluation,
-    fingerprint: str,
-) -> ModelVersion:
-    manifest = gold.manifest
+    run: Work, model_uri: str, evaluation: card.Evaluation, verdict: Verdict, inputs: EvaluateInputs
+) -> Version:
+    """Write the verdict and the record beside it, then the version that they seal."""
+    gold, chosen = inputs.training, inputs.candidate.chosen
+    judged = verdict.model_dump(mode="json")
+    made = inputs.candidate
+    record = VersionRecord(of_run=made.of_run, chosen=made.chosen, policy=made.policy).model_dump(mode="json")
+    run.document({"verdict": judged, "metrics": evaluation.metrics, "record": record}, JUDGED)
     tags = {
-        "fingerprint": fingerprint,
-        "experiment": chosen["experiment"],
-        "model": chosen["model"],
+        KEY: run.key,
+        CANDIDATE_KEY: CANDIDATE.key(inputs.candidate),
+        "experiment": chosen.experiment,
+        "model": str(chosen.model),
         "data.uri": gold.uri,
-        "data.digest": manifest.digest,
-        "data.as_of": manifest.as_of.isoformat(),
+        "data.digest": gold.manifest.digest,
+        "data.as_of": gold.manifest.as_of.isoformat(),
         VERDICT: PASSED if verdict.passed else REFUSED,
         WORDS: verdict.words,
-        DIGEST: digest_of(verdict.model_dump(mode="json")),
+        DIGEST: sealed(judged, record),
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
-    words = short_card(found, verdict, f"runs:/{run.run_id}/model_card.html")
+    words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")
     version = registry.register(model_uri, tags, words)
-    registry.point(Alias.CHALLENGER, str(version.version))
-    run.log(tags={"version": version.version, VERDICT: tags[VERDICT]})
+    registry.point(Alias.CHALLENGER, version.number)
+    run.log(tags={"version": version.number, VERDICT: tags[VERDICT]})
     run.describe(words)
     return version
-
-
-def short_card(found: card.Evaluation, verdict: Verdict, where: str) -> str:
-    """The version's description: what it is, what it reached, what was found, the verdict, and where the card is."""
-    worse = [f"{s.dimension} {s.value}" for s in found.slices if s.worse]
-    leaks = [f"{f.name} ({'declared' if f.declared else 'NOT declared'})" for f in found.findings if f.found]
-    return "\n\n".join(
-        [
-            f"**{found.experiment.id} {found.model}** on {len(found.features)} features, trained as of {found.as_of}: "
-            f"{found.experiment.question} Gate: **{PASSED if verdict.passed else REFUSED}**.",
-            "It ranks who carries the churn label; the source has no date of leaving, so it cannot say by when.",
-            card.as_markdown(card.metrics_table(found.metrics)),
-            f"Leakage findings: {', '.join(leaks) or 'none'}. Slices worse than chance would allow: "
-            f"{', '.join(worse) or 'none'}. The whole card: `{where}`.",
-            verdict.table(),
-        ]
-    )

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from spanishgas.config.policy import GateLimits, Policy, Waiver
+from spanishgas.config.policy import GateLimits, Judgement, Waiver
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.paired import Difference
 from spanishgas.evaluation.slices import Slice
@@ -126,7 +126,7 @@ class Evidence:
     against: Against | None = None
 
 
-def judge(evidence: Evidence, policy: Policy) -> Verdict:
+def judge(evidence: Evidence, policy: Judgement) -> Verdict:
     """The verdict on a version from its evidence; every check is there whether or not it could be computed."""
     limits = policy.gate
     checks = [
@@ -235,7 +235,7 @@ def _first(evidence: Evidence) -> Check:
     )
 
 
-def _against(evidence: Evidence, policy: Policy) -> list[Check]:
+def _against(evidence: Evidence, policy: Judgement) -> list[Check]:
     """Not surely worse is not enough: the interval's lower end must lie above the margin."""
     found, limits = evidence.against, policy.gate.champion
     out = "keep the champion, or gather more held-out customers if the interval is wide"

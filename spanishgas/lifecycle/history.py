@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.standing import PROBATION
+from spanishgas.lifecycle.version import PROBATION
 from spanishgas.settings import settings
 
 PREFIX = "move."
@@ -165,7 +165,7 @@ def now() -> str:
 
 def probations() -> dict[str, str]:
     """How versions that were champion fare on probation, in words, by number."""
-    return {str(v.version): v.tags[PROBATION] for v in registry.versions() if PROBATION in v.tags}
+    return {v.number: v.tags[PROBATION] for v in registry.versions() if PROBATION in v.tags}
 
 
 def as_json(record: Record, probation: Mapping[str, str] | None = None) -> str:

@@ -20,7 +20,7 @@ from spanishgas.etl.source import open_source
 from spanishgas.lake import LAYERS, Lake, Snapshot, content
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.standing import DIGEST, VERDICT, standing
+from spanishgas.lifecycle.version import VERDICT
 from spanishgas.settings import settings
 
 SHOWN = 12
@@ -48,7 +48,7 @@ def lineage(which: str, lake: Lake) -> Link:
     walk = _Walk(lake)
     if which in ("gold", "gold_master"):
         return walk.table(lake.current("gold_master"))
-    if which in set(Alias) or (which.isdigit() and which in {str(v.version) for v in registry.versions()}):
+    if which in set(Alias) or (which.isdigit() and which in {v.number for v in registry.versions()}):
         return walk.version(which)
     if held := _file(which, lake):
         return walk.table(held)
@@ -140,25 +140,28 @@ class _Walk:
             found = registry.resolve(which)
         except SpanishGasError as fault:
             return Link(f"version {which}", {}, [str(fault)])
-        tags, stands, run = found.tags, standing(found), _run(found.run_id)
+        tags, run = found.tags, _run(found.run_id)
+        try:
+            chosen = found.record.chosen
+        except SpanishGasError:
+            chosen = None
         facts = {
-            "experiment": f"{tags.get('experiment', '?')} {tags.get('model', '?')}",
-            "verdict": f"{tags.get(VERDICT, 'missing')}, {tags.get(DIGEST, 'no digest')[:SHOWN]}",
+            "experiment": f"{chosen.experiment} {chosen.model}" if chosen else "?",
+            "verdict": f"{tags.get(VERDICT, 'missing')}, {(found.digest or 'no digest')[:SHOWN]}",
             "code": _code(
                 {k[5:]: v for k, v in run.data.tags.items() if k.startswith("code.")} if run else {}
             ),
-            "run": str(found.run_id),
+            "run": found.run_id,
         }
-        if stands.override:
-            facts["override"] = stands.override
-        faults = [stands.fault] if stands.fault else []
+        if found.override:
+            facts["override"] = found.override
+        faults = [found.fault] if found.fault else []
         if run is None:
             faults.append(f"its run {found.run_id} is gone from the tracking server")
-        digest = tags.get("data.digest")
-        if not digest:
+        if chosen is None:
             faults.append("does not say which table it was trained on")
-        trained_on = [self.at("gold_master", digest)] if digest else []
-        return Link(f"version {found.version}", facts, faults, trained_on)
+        trained_on = [self.at("gold_master", chosen.gold)] if chosen else []
+        return Link(f"version {found.number}", facts, faults, trained_on)
 
 
 def _table_faults(snapshot: Snapshot) -> list[str]:
@@ -175,7 +178,7 @@ def _table_faults(snapshot: Snapshot) -> list[str]:
 
 def _digests(folder: str, lake: Lake) -> dict[str, str]:
     try:
-        return open_source(folder.removeprefix("file://"), None, lake.store.downloads).digests()
+        return open_source(folder.removeprefix("file://"), None, lake.store.downloads).digests
     except SpanishGasError:
         return {}
 

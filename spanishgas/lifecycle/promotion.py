@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
@@ -22,12 +21,12 @@ from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.history import How, Move, Record, State
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.standing import APPROVED, OVERRIDE, ROLLED_BACK, standing
 from spanishgas.lifecycle.turns import Turn, turn
+from spanishgas.lifecycle.version import APPROVED, OVERRIDE, ROLLED_BACK, Version
 from spanishgas.settings import settings
 
 
-def promote(which: str, reason: str, override: str | None = None) -> ModelVersion:
+def promote(which: str, reason: str, override: str | None = None) -> Version:
     """Make the version behind `which` champion; a version that is champion already stays so, untouched.
 
     Raises TrackingError for a version without a passed verdict, or one that was rolled back, unless `override` says
@@ -35,15 +34,15 @@ def promote(which: str, reason: str, override: str | None = None) -> ModelVersio
     """
     _said(reason)
     version = registry.resolve(which)
-    number = str(version.version)
+    number = version.number
     with _turn() as own:
         record = settle()
-        found = standing(registry.resolve(number))
-        if record.champion == number and found.cleared:
+        version = registry.resolve(number)
+        if record.champion == number and version.cleared:
             return version
-        if not found.cleared and not override:
+        if not version.cleared and not override:
             raise TrackingError(
-                f"version {number} is not promoted: it {found.fault}. Evaluate another one, or let it pass in your "
+                f"version {number} is not promoted: it {version.fault}. Evaluate another one, or let it pass in your "
                 'name with --override "why"'
             )
         move = Move(
@@ -54,9 +53,9 @@ def promote(which: str, reason: str, override: str | None = None) -> ModelVersio
             reason=reason[: history.LONGEST],
             by=who(),
             at=history.now(),
-            verdict=found.digest,
-            override=override if found.fault else None,
-            approved_by=_approval(found.version),
+            verdict=version.digest,
+            override=override if version.fault else None,
+            approved_by=_approval(version),
         )
         _carry_out(own, move, f"version {number} to champion")
     return registry.resolve(number)
@@ -90,7 +89,7 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
             reason=reason[: history.LONGEST],
             by=who(),
             at=history.now(),
-            verdict=standing(registry.resolve(back)).digest,
+            verdict=registry.resolve(back).digest,
         )
         _carry_out(own, move, f"back to version {back}")
     return move
@@ -101,15 +100,15 @@ def way_back(record: Record) -> str | None:
     return record.before(record.champion, _usable()) if record.champion else None
 
 
-def approve(which: str, reason: str) -> ModelVersion:
+def approve(which: str, reason: str) -> Version:
     """Record that this user approves of a version as its verdict stands now."""
     _said(reason)
     version = registry.resolve(which)
-    found, approvers = standing(version), load_policy().promotion.approvers
+    approvers = load_policy().promotion.approvers
     if approvers and who() not in approvers:
         raise TrackingError(f"{who()} is no approver: policy.yaml names {', '.join(approvers)}")
-    approval = {"by": who(), "at": history.now(), "reason": reason, "verdict": found.digest}
-    MlflowClient().set_model_version_tag(version.name, version.version, APPROVED, json.dumps(approval))
+    approval = {"by": who(), "at": history.now(), "reason": reason, "verdict": version.digest}
+    MlflowClient().set_model_version_tag(version.name, version.number, APPROVED, json.dumps(approval))
     return version
 
 
@@ -128,8 +127,7 @@ def settle() -> Record:
         record = history.read()
     if (move := record.unseen) is not None:
         if move.version:
-            digest = standing(registry.resolve(move.version)).digest
-            move = move.model_copy(update={"verdict": digest})
+            move = move.model_copy(update={"verdict": registry.resolve(move.version).digest})
         history.write(move)
         complete(move)
         record = history.read()
@@ -220,23 +218,23 @@ def _tags(move: Move) -> dict[str, str]:
 
 def _usable() -> set[str]:
     """Versions that a rollback may go back to: those still there and not marked, or let pass since."""
-    return {str(v.version) for v in registry.versions() if ROLLED_BACK not in v.tags or v.tags.get(OVERRIDE)}
+    return {v.number for v in registry.versions() if ROLLED_BACK not in v.tags or v.tags.get(OVERRIDE)}
 
 
 def _numbers() -> set[str]:
-    return {str(v.version) for v in registry.versions()}
+    return {v.number for v in registry.versions()}
 
 
-def _approval(version: ModelVersion) -> str | None:
+def _approval(version: Version) -> str | None:
     """Who approved of the version's verdict; TrackingError where the policy asks for somebody and nobody did."""
     approvers = load_policy().promotion.approvers
     given = json.loads(version.tags.get(APPROVED, "{}"))
-    by = given.get("by") if given.get("verdict") == standing(version).digest else None
+    by = given.get("by") if given.get("verdict") == version.digest else None
     if approvers and by not in approvers:
         raise TrackingError(
-            f"version {version.version} is not promoted: the policy asks for the approval of one of "
+            f"version {version.number} is not promoted: the policy asks for the approval of one of "
             f"{', '.join(approvers)}, and there is none for its verdict. One of them runs "
-            f"`spanishgas approve {version.version} --reason ...`"
+            f"`spanishgas approve {version.number} --reason ...`"
         )
     return by
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from mlflow.entities.model_registry import ModelVersion
-
 from spanishgas.lifecycle import promotion, registry
-from spanishgas.lifecycle.standing import standing
+from spanishgas.lifecycle.version import Version
 
 
-def scorable(which: str) -> ModelVersion:
+def scorable(which: str) -> Version:
     """The version behind `which`, if it may score: moves are settled first, and its verdict must have passed.
 
     Raises TrackingError that names the verdict and the ways out.
     """
     promotion.seen()
     version = registry.resolve(which)
-    standing(version).require()
+    version.require()
     return version

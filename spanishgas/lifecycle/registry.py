@@ -6,7 +6,6 @@ The alias `champion` is the only switch: whatever it points to is what scores.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
@@ -23,7 +21,9 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from spanishgas.errors import TrackingError
 from spanishgas.lifecycle.turns import turn
+from spanishgas.lifecycle.version import Version
 from spanishgas.settings import settings
+from spanishgas.stages import outside
 from spanishgas.training import artefact
 from spanishgas.training.matrix import is_text
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
@@ -48,19 +48,6 @@ class Alias(StrEnum):
     CHAMPION = "champion"
     CHALLENGER = "challenger"
     PREVIOUS = "previous"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A version and its model."""
-
-    version: ModelVersion
-    model: ChurnModel
-
-    @property
-    def number(self) -> str:
-        """The version's number, as tables name it."""
-        return str(self.version.version)
 
 
 def requirements() -> list[str]:
@@ -113,22 +100,23 @@ def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any
     )
 
 
-def register(model_uri: str, tags: Mapping[str, str], description: str) -> ModelVersion:
+def register(model_uri: str, tags: Mapping[str, str], description: str) -> Version:
     """A new version of the registered model from a logged model."""
-    version = mlflow.register_model(model_uri, settings().registered_model, tags=dict(tags))
-    return MlflowClient().update_model_version(version.name, version.version, description)
+    made = mlflow.register_model(model_uri, settings().registered_model, tags=dict(tags))
+    return Version(MlflowClient().update_model_version(made.name, made.version, description))
 
 
-def resolve(which: str) -> ModelVersion:
+def resolve(which: str) -> Version:
     """The version behind an alias or a number; TrackingError that says what to run where there is none.
 
     What else the server may answer (no login, a fault of its own) stays MLflow's own exception.
     """
+    outside(f"the version behind {which}")
     client, name = MlflowClient(), settings().registered_model
     try:
         if which.isdigit():
-            return client.get_model_version(name, which)
-        return client.get_model_version_by_alias(name, which)
+            return Version(client.get_model_version(name, which))
+        return Version(client.get_model_version_by_alias(name, which))
     except MlflowException as fault:
         if fault.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
@@ -138,37 +126,17 @@ def resolve(which: str) -> ModelVersion:
         ) from fault
 
 
-def versions() -> list[ModelVersion]:
-    """Every version of the registered model."""
-    return list(MlflowClient().search_model_versions(f"name = '{settings().registered_model}'"))
+def champion() -> Version | None:
+    """The version that `champion` points to, if any."""
+    number = aliases().get(Alias.CHAMPION)
+    return resolve(number) if number else None
 
 
-def find(tags: Mapping[str, str]) -> ModelVersion | None:
-    """The newest version that carries all `tags`, or None."""
-    fitting = [v for v in versions() if all(v.tags.get(k) == value for k, value in tags.items())]
-    return max(fitting, key=lambda v: int(v.version), default=None)
-
-
-def load(which: str = Alias.CHAMPION) -> Loaded:
-    """The version behind an alias or number, its artefact checked against our own list of trusted types first."""
-    version = resolve(which)
-    return Loaded(version, artefact.load(download(version), f"version {version.version} of {version.name}"))
-
-
-def download(version: ModelVersion) -> Path:
-    """A local folder with the version's artefact as MLflow keeps it."""
-    return Path(mlflow.artifacts.download_artifacts(f"models:/{version.name}/{version.version}"))
-
-
-def experiment_run(version: ModelVersion) -> str:
-    """Id of the experiment run that a version was fitted from; TrackingError where that is not on record."""
-    params = MlflowClient().get_run(str(version.run_id)).data.params
-    if "of_run" not in params:
-        raise TrackingError(
-            f"run {version.run_id} of version {version.version} does not say which experiment it was fitted from: "
-            "only versions made by `spanishgas evaluate` can be trained again"
-        )
-    return str(params["of_run"])
+def versions() -> list[Version]:
+    """Every version of the registered model, oldest first."""
+    outside("the versions of the registered model")
+    listed = MlflowClient().search_model_versions(f"name = '{settings().registered_model}'")
+    return sorted(map(Version, listed), key=lambda v: int(v.number))
 
 
 def point(alias: Alias, version: str) -> None:
@@ -178,6 +146,7 @@ def point(alias: Alias, version: str) -> None:
 
 def aliases() -> dict[str, str]:
     """Version number by alias (search_model_versions leaves aliases out); empty without a registered model."""
+    outside("the aliases of the registered model")
     try:
         known = MlflowClient().get_registered_model(settings().registered_model).aliases
         return {alias: str(version) for alias, version in known.items()}  # the SQL store gives integers

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from mlflow.tracking import MlflowClient
 
-from spanishgas import code
-from spanishgas.config.experiment import load_experiment
-from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas import provenance
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import evaluation, registry, runs
+from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.experiments import training_side
-from spanishgas.lifecycle.outcome import CHOSEN
 from spanishgas.training.calibration import fit_chosen
 from spanishgas.training.model import PROBABILITY
 
@@ -54,40 +51,31 @@ class Reproduced:
 
 
 def reproduce(which: str, lake: Lake) -> Reproduced:
-    """Fit the version behind `which` again and compare on its whole training table; nothing is logged.
+    """Fit the version behind `which` again, as its record says, and compare on its whole training table.
 
-    Raises LakeError where its table is gone, TrackingError where its parameters are.
+    Nothing is logged. Raises LakeError where its table is gone, TrackingError where its record is.
     """
-    loaded = registry.load(which)
-    run = MlflowClient().get_run(str(loaded.version.run_id))
-    chosen = runs.artifact(registry.experiment_run(loaded.version), CHOSEN)
-    gold = lake.at(loaded.version.tags["data.digest"], "gold_master")
-    experiment, kind = load_experiment(chosen["experiment"]), ModelKind.of(chosen["model"])
-    rows, policy = gold.pandas(), load_policy()
-    training = training_side(rows, experiment, kind, policy, chosen["seed"])
-    again = fit_chosen(training, chosen["params"], policy).model
-    then, now = loaded.model.predict(rows)[PROBABILITY], again.predict(rows)[PROBABILITY]
+    version = registry.resolve(which)
+    chosen, policy = version.record.chosen, version.record.policy
+    rows = version.training_table(lake).table.pandas()
+    training = training_side(rows, chosen.kinds, chosen.model, policy, chosen.seed)
+    again = fit_chosen(training, chosen.params, policy).model
+    then, now = version.model.predict(rows)[PROBABILITY], again.predict(rows)[PROBABILITY]
     return Reproduced(
-        version=loaded.number,
+        version=version.number,
         customers=len(rows),
         largest=float(np.abs(then.to_numpy() - now.to_numpy()).max()),
-        threshold=abs(loaded.model.threshold - again.threshold),
-        differs=_differences(run.data.tags, loaded.version.tags, chosen, registry.download(loaded.version)),
+        threshold=abs(version.model.threshold - again.threshold),
+        differs=list(_differences(MlflowClient().get_run(version.run_id).data.tags, version.folder)),
     )
 
 
-def _differences(
-    run: dict[str, str], version: dict[str, str], chosen: dict[str, object], folder: Path
-) -> list[str]:
-    found = []
-    if (then := run.get("code.commit")) != code.commit():
-        found.append(f"the code's commit was {then}, here it is {code.commit()}")
-    if (then := run.get("code.digest")) != code.digest():
-        found.append(f"the sources' digest was {then}, here it is {code.digest()}")
-    if "true" in (run.get("code.dirty"), str(code.dirty()).lower()):
-        found.append("a work tree with uncommitted changes made it, or runs here")
-    if version.get("fingerprint") != evaluation.fingerprint(chosen, load_policy()):
-        found.append("policy.yaml or the sources that fit and judge are not those that it was made with")
+def _differences(run: dict[str, str], folder: Path) -> Iterator[str]:
+    if (then := run.get("code.commit")) != provenance.commit():
+        yield f"the code's commit was {then}, here it is {provenance.commit()}"
+    if (then := run.get("code.digest")) != provenance.source_digest():
+        yield f"the sources' digest was {then}, here it is {provenance.source_digest()}"
+    if "true" in (run.get("code.dirty"), str(provenance.dirty()).lower()):
+        yield "a work tree with uncommitted changes made it, or runs here"
     pinned = set((folder / "requirements.txt").read_text().split())
-    found += [f"here is {name}" for name in registry.requirements() if name not in pinned]
-    return found
+    yield from (f"here is {name}" for name in registry.requirements() if name not in pinned)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-from mlflow.entities.model_registry import ModelVersion
-
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
+from spanishgas.lifecycle.version import Version
 
 
-def versions() -> list[ModelVersion]:
+def versions() -> list[Version]:
     """All registered versions; TrackingError where the store cannot be asked."""
     runs.connect()
     with runs.reported():
@@ -32,7 +31,7 @@ def prunable(lake: Lake, *, keep: int, days: int) -> list[Snapshot]:
 
 def trained_on(digests: Collection[str]) -> list[str]:
     """Numbers of the registered versions that were trained on one of these gold tables, oldest first."""
-    found = [int(v.version) for v in versions() if v.tags.get("data.digest") in digests]
+    found = [int(v.number) for v in versions() if v.tags.get("data.digest") in digests]
     return [str(number) for number in sorted(found)]
 
 

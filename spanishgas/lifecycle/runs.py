@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlflow
 from mlflow.data.dataset_source import DatasetSource
@@ -28,8 +28,9 @@ from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from pydantic import BaseModel, ValidationError
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Snapshot
 from spanishgas.settings import settings
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 log = logging.getLogger("spanishgas")
+M = TypeVar("M", bound=BaseModel)
 PATIENCE_SECONDS, PAGE = 5, 1000
 NOTE = MLFLOW_RUN_NOTE
 """The tag that the UI shows as a description, of a run and of an experiment alike."""
@@ -197,7 +199,7 @@ def stage(
     parent = mlflow.active_run()
     if parent is None:
         end_killed()
-    given = {"stage": name, "process": code.process(), **{k: str(v) for k, v in (tags or {}).items()}}
+    given = {"stage": name, "process": provenance.process(), **{k: str(v) for k, v in (tags or {}).items()}}
     if parent is None and "MLFLOW_RUN_ID" in os.environ:
         started = mlflow.start_run()
         MlflowClient().update_run(started.info.run_id, name=title)
@@ -212,7 +214,7 @@ def stage(
         params = {
             f"resolved.{k}" if k in taken and taken[k] != str(v) else k: v for k, v in (params or {}).items()
         }
-        identity = {f"code.{k}": v for k, v in code.identity().items()}
+        identity = {f"code.{k}": v for k, v in provenance.identity().items()}
         open_run.log(params=params, tags={**given, **identity})
         try:
             yield open_run
@@ -258,7 +260,7 @@ def end_killed() -> None:
     """End the runs whose process was on this machine and is no more: their status would be RUNNING for ever."""
     client = MlflowClient()
     for run in _pages([experiment_id()], "attributes.status = 'RUNNING'"):
-        if code.is_gone(run.data.tags.get("process", "")):
+        if provenance.is_gone(run.data.tags.get("process", "")):
             client.set_terminated(run.info.run_id, "KILLED")
 
 
@@ -299,7 +301,7 @@ def child(
             parent.experiment_id,
             start_time=end - int(1000 * seconds),
             run_name=title,
-            tags={PARENT: parent.run_id, "process": code.process(), **tags},
+            tags={PARENT: parent.run_id, "process": provenance.process(), **tags},
         )
         known = run.info.run_id
     StageRun(known, parent.experiment_id).log(metrics=metrics, params=params, series=series)
@@ -315,3 +317,14 @@ def artifact(run_id: str, path: str) -> dict[str, Any]:
             f"run {run_id} has no artefact {path} that can be read ({fault}): is it a finished run of the right stage?"
         ) from fault
     return content
+
+
+def record(kind: type[M], run_id: str, path: str) -> M:
+    """A JSON artefact of a run as `kind`; TrackingError where it has none, or one of another version of the project."""
+    try:
+        return kind.model_validate(artifact(run_id, path))
+    except ValidationError as fault:
+        raise TrackingError(
+            f"{path} of run {run_id} is not of this version of the project "
+            f"({fault.errors()[0]['msg']} at {fault.errors()[0]['loc']}): run that stage again"
+        ) from fault

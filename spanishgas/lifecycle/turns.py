@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from mlflow.tracking import MlflowClient
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.errors import TrackingError
 
 PREFIX = "turn."
@@ -76,7 +76,7 @@ def turn(model: str) -> Iterator[Turn]:
 
 
 def _claim(own: Turn, number: int) -> None:
-    MlflowClient().set_registered_model_tag(own.model, own.key, f"{number} {code.process()}")
+    MlflowClient().set_registered_model_tag(own.model, own.key, f"{number} {provenance.process()}")
 
 
 def _wait(own: Turn) -> None:
@@ -101,7 +101,7 @@ def _first(own: Turn) -> Claim:
     if own.key not in {c.key for c in queue}:
         raise TrackingError(f"this command's turn at {own.model} was given to another one: run it again")
     for claim in queue:
-        if claim.key == own.key or not code.is_gone(claim.process):
+        if claim.key == own.key or not provenance.is_gone(claim.process):
             return claim
         MlflowClient().delete_registered_model_tag(own.model, claim.key)
     raise AssertionError("the queue holds this command's own claim")

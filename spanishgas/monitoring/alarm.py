@@ -20,7 +20,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from spanishgas.config.policy import DriftLimits
+from spanishgas.config.policy import AlarmLimits
 from spanishgas.errors import DataError, UsageError
 from spanishgas.monitoring.ordinary import Ordinary, deviation
 
@@ -60,7 +60,7 @@ def judge(
     customers: tuple[int, int],
     dates: tuple[date, date],
     ordinary: Ordinary,
-    limits: DriftLimits,
+    limits: AlarmLimits,
 ) -> Judged:
     """Hold `shares` of a reference and a later table, of so many customers at such dates, against ordinary change."""
     month, lag = month_of(dates[0]), months_between(*dates)

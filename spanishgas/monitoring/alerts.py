@@ -18,7 +18,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.errors import TrackingError
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.history import now
@@ -82,7 +82,7 @@ def _claimed(sink: Sink, run_id: str) -> list[Run]:
     with turn(settings().registered_model):
         due = _due(sink, run_id)
         for run in due:
-            MlflowClient().set_tag(run.info.run_id, _mark(sink), f"{SENDING} {code.process()} {now()}")
+            MlflowClient().set_tag(run.info.run_id, _mark(sink), f"{SENDING} {provenance.process()} {now()}")
     return due
 
 
@@ -106,7 +106,7 @@ def _alive(mark: str) -> bool:
     if not mark.startswith(SENDING):
         return False
     _, process, since = mark.split(" ")
-    if process == code.process() or code.is_gone(process):
+    if process == provenance.process() or provenance.is_gone(process):
         return False
     return datetime.now(UTC) - datetime.fromisoformat(since) < CLAIM
 

@@ -19,19 +19,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spanishgas import code
-from spanishgas.config.policy import Policy, load_policy
-from spanishgas.config.reading import as_data
+from spanishgas.config.policy import AlarmLimits, load_policy
 from spanishgas.errors import UsageError
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle.stage import Work, earlier, through
+from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import ordinary, page, reports
 from spanishgas.monitoring.alarm import Judged, judge
 from spanishgas.monitoring.bins import shares
-from spanishgas.training.matrix import in_holdout, labelled
-from spanishgas.training.model import PROBABILITY, ChurnModel
+from spanishgas.monitoring.ordinary import Ordinary
+from spanishgas.stages import Stage
+from spanishgas.training.matrix import labelled
+from spanishgas.training.model import PROBABILITY
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot as Evaluated
@@ -67,34 +69,58 @@ class Drift:
     """Effect size of the predicted probability, in standard deviations."""
 
 
+@dataclass(frozen=True)
+class DriftInputs:
+    """What a drift report depends on."""
+
+    reference: Snapshot
+    current: Snapshot
+    scores: Snapshot
+    version: Version
+    training: TrainingTable
+    """The reference as it was divided for the version."""
+    limits: AlarmLimits
+    ordinary: Ordinary
+
+
+DRIFT = Stage[DriftInputs]("drift", (__name__,))
+
+
 def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
     """Report the drift of `current` (an as-of date; the newest scored one if None) and log it.
 
-    The same tables, champion and code give the report that is there already.
+    The same tables, champion, limits, ordinary change and code give the report that is there already.
     """
+    inputs = drift_inputs(current, alias, lake)
+    return through(
+        DRIFT,
+        inputs,
+        _report,
+        title=f"drift as of {inputs.current.manifest.as_of} against {inputs.reference.manifest.as_of}",
+        recall=_recalled,
+        params={"version": inputs.version.number},
+    )
+
+
+def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
+    """The report as lake, registry and configuration have it now."""
     version = registry.resolve(alias)
     scores = lake.current("scores", _date(current))
-    gold = lake.at(scores.manifest.built_from["gold_master"], "gold_master")
-    reference = lake.at(version.tags["data.digest"], "gold_master")
-    policy = load_policy()
-    fingerprint = code.fingerprint(
-        "drift",
-        [gold.manifest.digest, scores.manifest.digest, reference.manifest.digest],
-        version.version,
-        as_data(policy.drift),
-        code.digest("monitoring", "training"),
+    training, limits = version.training_table(lake), load_policy().drift
+    return DriftInputs(
+        reference=training.table,
+        current=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        scores=scores,
+        version=version,
+        training=training,
+        limits=limits.part(AlarmLimits),
+        ordinary=ordinary.read(limits.ordinary or ordinary.SHIPPED),
     )
-    if known := runs.find({"stage": "drift", "fingerprint": fingerprint}):
-        found = runs.artifact(known[0].info.run_id, "drift.json")
-        return _drift(known[0].info.run_id, found)
-    title = f"drift as of {gold.manifest.as_of} against {reference.manifest.as_of}"
-    with runs.stage(
-        "drift", title, params={"version": version.version}, tags={"fingerprint": fingerprint}
-    ) as run:
-        run.read(reference, "reference")
-        run.read(gold, "current")
-        model = registry.load(str(version.version)).model
-        return _report(run, str(version.version), model, (reference, gold, scores), policy)
+
+
+def _recalled(key: str) -> Drift | None:
+    run_id = earlier(DRIFT, key)
+    return _drift(run_id, runs.artifact(run_id, "drift.json")) if run_id else None
 
 
 def _date(text: str | None) -> date | None:
@@ -104,66 +130,53 @@ def _date(text: str | None) -> date | None:
         raise UsageError(f"current must be a date such as 2025-03-31, but got '{text}'") from None
 
 
-def _report(
-    run: runs.StageRun,
-    version: str,
-    model: ChurnModel,
-    tables: tuple[Snapshot, Snapshot, Snapshot],
-    policy: Policy,
-) -> Drift:
-    reference, gold, scores = tables
-    rows, now = labelled(reference.pandas()).set_index(ID), gold.pandas().set_index(ID)
+def _report(run: Work, inputs: DriftInputs) -> Drift:
+    model, usual, limits = inputs.version.model, inputs.ordinary, inputs.limits
+    rows = labelled(inputs.reference.pandas()).set_index(ID)
+    now = inputs.current.pandas().set_index(ID)
     before, after = model.prepared(rows), model.prepared(now)
     kinds = {f: model.kinds[f] for f in model.features}
-    usual = ordinary.read(policy.drift.ordinary or ordinary.SHIPPED)
-    customers, dates = (len(before), len(after)), (reference.manifest.as_of, gold.manifest.as_of)
+    customers = (len(before), len(after))
+    dates = (inputs.reference.manifest.as_of, inputs.current.manifest.as_of)
     divided = shares(before, after, kinds)
-    judged = judge(divided, customers, dates, usual, policy.drift)
-    unseen = in_holdout(rows.index.to_series(), policy.holdout)
+    judged = judge(divided, customers, dates, usual, limits)
     predicted = {PROBABILITY: "numeric"}
-    scored = scores.pandas([ID, PROBABILITY]).set_index(ID)
+    scored = inputs.scores.pandas([ID, PROBABILITY]).set_index(ID)
+    unseen = model.predict(inputs.training.held_out().set_index(ID))
     evaluated = {
-        "inputs": reports.compare(before, after, kinds, policy.drift.min_effect),
-        "predictions": reports.compare(
-            model.predict(rows[unseen]), scored, predicted, policy.drift.min_effect
-        ),
+        "inputs": reports.compare(before, after, kinds, limits.min_effect),
+        "predictions": reports.compare(unseen, scored, predicted, limits.min_effect),
         "quality": reports.summarise(before, after, kinds),
     }
     sizes = reports.effects(evaluated["inputs"])
-    found = _summary(run.run_id, version, dates[1], judged, sizes, evaluated["predictions"], policy)
+    summary = _summary(run.run_id, inputs, judged, sizes, evaluated["predictions"])
     explained = reports.sampled(now, EXPLAINED)
     weighed = page.weighed(judged.effects, contributions(model, explained).abs().mean())
     shown = page.Shown(
-        version,
+        inputs.version.number,
         dates,
         customers,
         usual.source,
-        policy.drift.false_alarm_rate,
-        moved_by(found.prediction),
+        limits.false_alarm_rate,
+        moved_by(summary.prediction),
         FULL,
         f"{reports.MOST_ROWS:,} customers of each" if max(customers) > reports.MOST_ROWS else "",
     )
     run.text(page.html(judged, weighed, page.quality(divided, before, after, kinds), shown), PAGE)
-    _log(run, found, weighed, {"drift.rows": len(now), **_named("drift.feature", sizes)}, evaluated)
-    return found
+    _log(run, summary, weighed, {"drift.rows": len(now), **_named("drift.feature", sizes)}, evaluated)
+    return summary
 
 
 def _summary(
-    run_id: str,
-    version: str,
-    as_of: date,
-    judged: Judged,
-    sizes: Mapping[str, float],
-    predictions: Evaluated,
-    policy: Policy,
+    run_id: str, inputs: DriftInputs, judged: Judged, sizes: Mapping[str, float], predictions: Evaluated
 ) -> Drift:
     prediction = reports.effects(predictions)[PROBABILITY]
-    least = policy.drift.min_effect
+    least = inputs.limits.min_effect
     drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= least}
     return Drift(
         run_id,
-        as_of,
-        version,
+        inputs.current.manifest.as_of,
+        inputs.version.number,
         judged.alarm,
         judged.statistic,
         judged.threshold,

@@ -14,15 +14,16 @@ from datetime import date
 
 import numpy as np
 
-from spanishgas import code
 from spanishgas.errors import DataError
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
-from spanishgas.lake import Lake
+from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
+from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.monitoring.cohort import Figures
+from spanishgas.stages import Stage
 from spanishgas.training.model import FLAG, PROBABILITY
 
-DRAWS, BATCH_CELLS, SEED = 500, 500_000, 0
+DRAWS, BATCH_CELLS, SEED, DOCUMENT = 500, 500_000, 0, "estimate.json"
 BLIND = (
     "It is blind to concept drift: if the same score means another churn rate by now, only labels show it."
 )
@@ -71,33 +72,53 @@ class Estimated:
     """Nothing: without labels nobody is judged."""
 
 
+@dataclass(frozen=True)
+class EstimateInputs:
+    """What an estimate depends on."""
+
+    scores: Snapshot
+
+
+ESTIMATE = Stage[EstimateInputs]("outcomes", (__name__,))
+
+
 def estimate(as_of: date | None = None, *, lake: Lake) -> Estimated:
     """Log as `estimated.*` what the scores as of `as_of` (the newest if None) would reach without concept drift.
 
     The same scores and code give the run that is there already. DataError where the model learned from everybody.
     """
     scores = lake.current("scores", as_of)
-    fingerprint = code.fingerprint(
-        "estimate", scores.manifest.digest, code.digest("monitoring", "evaluation")
+    day, version = scores.manifest.as_of, str(scores.pandas(["model_version"]).iloc[0, 0])
+    run_id, findings = through(
+        ESTIMATE,
+        EstimateInputs(scores),
+        _estimate,
+        title=f"outcomes as of {day}, estimated",
+        recall=_recalled,
+        tags={"as_of": day, "version": version},
     )
-    rows = scores.pandas([PROBABILITY, FLAG, "in_training", "model_version"])
-    day, version = scores.manifest.as_of, str(rows["model_version"].iloc[0])
+    return Estimated(run_id, day, version, findings)
+
+
+def _recalled(key: str) -> tuple[str, list[str]] | None:
+    run_id = earlier(ESTIMATE, key)
+    return (run_id, runs.artifact(run_id, DOCUMENT)["findings"]) if run_id else None
+
+
+def _estimate(run: Work, inputs: EstimateInputs) -> tuple[str, list[str]]:
+    rows = inputs.scores.pandas([PROBABILITY, FLAG, "in_training"])
     unseen = rows[~rows["in_training"]]
     if unseen.empty:
         raise DataError(
-            f"version {version} learned from every customer scored as of {day}: its probabilities of them say nothing "
-            "of what it reaches on others. Score a table with other customers too"
+            f"the model learned from every customer scored as of {inputs.scores.manifest.as_of}: its probabilities of "
+            "them say nothing of what it reaches on others. Score a table with other customers too"
         )
-    found = expected(unseen[PROBABILITY].to_numpy(), unseen[FLAG].to_numpy(dtype="int64"))
-    findings = [sentence(found, len(unseen)), BLIND]
-    if known := runs.find({"stage": "outcomes", "fingerprint": fingerprint}):
-        return Estimated(known[0].info.run_id, day, version, findings)
-    tags = {"fingerprint": fingerprint, "as_of": day, "version": version}
-    with runs.stage("outcomes", f"outcomes as of {day}, estimated", tags=tags) as run:
-        run.read(scores, "scores")
-        run.log(metrics=with_intervals("estimated", *found))
-        run.describe("\n".join(f"- {line}" for line in findings))
-    return Estimated(run.run_id, day, version, findings)
+    figures = expected(unseen[PROBABILITY].to_numpy(), unseen[FLAG].to_numpy(dtype="int64"))
+    findings = [sentence(figures, len(unseen)), BLIND]
+    run.log(metrics=with_intervals("estimated", *figures))
+    run.document({"findings": findings}, DOCUMENT)
+    run.describe("\n".join(f"- {line}" for line in findings))
+    return run.run_id, findings
 
 
 def sentence(found: Figures, customers: int) -> str:

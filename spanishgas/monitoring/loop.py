@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.config.policy import DriftLimits, load_policy
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.lake import Lake, Snapshot
@@ -27,6 +26,7 @@ from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.experiments import training_gold
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.turns import turn
+from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.drift import Drift
 from spanishgas.monitoring.history import RETRAIN, Window, windows
 from spanishgas.monitoring.sinks import region_of
@@ -111,7 +111,7 @@ def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable
         return Step.QUIET
     now = next(w for w in known if (w.as_of, w.version) == (found.as_of, found.version))
     version = registry.resolve(champion)
-    trained = lake.at(version.tags["data.digest"], "gold_master").manifest.as_of
+    trained = version.record.chosen.as_of
     labels = _labels(lake)
     decision = decide(
         now,
@@ -137,8 +137,8 @@ def _labels(lake: Lake) -> Snapshot | None:
 
 
 def _cut_short(window: Window) -> bool:
-    ours = window.process == code.process()
-    return window.retrain == Step.BEGUN and (ours or code.is_gone(window.process))
+    ours = window.process == provenance.process()
+    return window.retrain == Step.BEGUN and (ours or provenance.is_gone(window.process))
 
 
 def _keep(run_id: str, step: Step) -> None:
@@ -147,7 +147,7 @@ def _keep(run_id: str, step: Step) -> None:
 
 
 def _start(
-    run_id: str, version: ModelVersion, window: Window, here: Callable[[str], str], say: Callable[[str], None]
+    run_id: str, version: Version, window: Window, here: Callable[[str], str], say: Callable[[str], None]
 ) -> Step:
     if not _claimed(run_id, window):
         say("another process retrains for this window")
@@ -167,12 +167,12 @@ def _claimed(run_id: str, window: Window) -> bool:
         tags = client.get_run(run_id).data.tags
         if tags.get(RETRAIN) in STARTED and tags.get(f"{RETRAIN}.process") != window.process:
             return False
-        client.set_tag(run_id, f"{RETRAIN}.process", code.process())
+        client.set_tag(run_id, f"{RETRAIN}.process", provenance.process())
         client.set_tag(run_id, RETRAIN, Step.BEGUN)
     return True
 
 
-def start_execution(machine: str, version: ModelVersion, window: Window) -> str:
+def start_execution(machine: str, version: Version, window: Window) -> str:
     """Start the state machine in mode train, once per window: the execution is named after it.
 
     Raises SpanishGasError where AWS refuses.
@@ -184,8 +184,8 @@ def start_execution(machine: str, version: ModelVersion, window: Window) -> str:
     order = {
         "id": f"drift/{window.as_of}/{window.version}",
         "mode": "train",
-        "experiment": version.tags["experiment"],
-        "model": version.tags["model"],
+        "experiment": version.record.chosen.experiment,
+        "model": version.record.chosen.model,
     }
     try:
         client = boto3.client("stepfunctions", region_name=region_of(machine))

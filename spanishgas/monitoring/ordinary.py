@@ -13,6 +13,7 @@ and lag say. The floor under a standard deviation is part of the record: pairs a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pandas.util import hash_pandas_object
 
 from spanishgas.errors import DataError, UsageError
 
@@ -54,6 +56,13 @@ class Ordinary:
     """Share of customers, see FLOOR."""
     source: str
     """Whose tables they were, in words."""
+
+    @property
+    def identity(self) -> list[str]:
+        """What an alarm that goes by it depends on."""
+        tables = (hash_pandas_object(table).to_numpy().tobytes() for table in (self.moments, self.pairs))
+        about = [f"{self.customers}", f"{self.groups}", f"{self.floor}", self.source]
+        return [*about, *(hashlib.sha256(rows).hexdigest() for rows in tables)]
 
     @property
     def starts(self) -> list[tuple[int, int]]:

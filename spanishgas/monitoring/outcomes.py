@@ -16,18 +16,17 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from mlflow.entities.model_registry import ModelVersion
-from mlflow.tracking import MlflowClient
 
-from spanishgas import code
-from spanishgas.config.policy import Policy, load_policy
-from spanishgas.config.reading import as_data
+from spanishgas.config.policy import Offers, load_policy
 from spanishgas.contracts import check_pandas, contract
 from spanishgas.errors import LakeError
 from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.evaluation.value import realised_value
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
+from spanishgas.lifecycle.records import OFFERS
+from spanishgas.lifecycle.stage import Work, earlier, through
+from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
 from spanishgas.monitoring import sentences
 from spanishgas.monitoring.cohort import Cohort, Figures, Uplift
@@ -35,11 +34,10 @@ from spanishgas.monitoring.concept import Concept, Scored, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.monitoring.labels import ID, LABEL, WHEN, known_only, read_labels
 from spanishgas.monitoring.probation import probation
-from spanishgas.training.matrix import in_holdout
+from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 MARGIN, DOCUMENT = "avg_monthly_margin", "outcomes.json"
-_PARTS = ("monitoring", "evaluation", "training")
 
 
 @dataclass(frozen=True)
@@ -57,32 +55,39 @@ class Outcomes:
 
 
 @dataclass(frozen=True)
-class Tables:
-    """The snapshots that a cohort is made of."""
+class Labels:
+    """The labels of customers that were scored, and in words how many of the file's and the cohort's they are."""
+
+    rows: pd.DataFrame
+    coverage: Sequence[str]
+
+    @property
+    def identity(self) -> list[object]:
+        """The rows in any order."""
+        return [self.rows.sort_values(ID).astype(str).to_csv(index=False), *self.coverage]
+
+
+@dataclass(frozen=True)
+class OutcomesInputs:
+    """What the study of a cohort depends on."""
 
     scores: Snapshot
     gold: Snapshot
     treatments: Snapshot | None
+    labels: Labels
+    version: Version
+    training: TrainingTable | None
+    """None where the version's own table is gone: concept drift is then not tested."""
+    offers: Offers
+    """Those that were made, by the run that recommended them; else the policy's."""
+    false_alarm_rate: float
+    lake: Lake = unkeyed("where the outcomes table goes")
 
-    @classmethod
-    def of(cls, lake: Lake, as_of: date | None) -> Tables:
-        """Those of the cohort scored as of `as_of`, of the newest if none is named."""
-        scores = lake.current("scores", as_of)
-        gold = lake.at(scores.manifest.built_from["gold_master"], "gold_master")
-        return cls(scores, gold, lake.find("treatments", scores.manifest.as_of))
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """By table."""
-        held = (self.scores, self.gold, self.treatments)
-        return {one.manifest.table: one.manifest.digest for one in held if one}
-
-    def cohort(self, labels: pd.DataFrame, policy: Policy) -> Cohort:
+    def cohort(self) -> Cohort:
         """The labelled customers, as the figures take them."""
-        rows = labels.merge(self.scores.pandas(), on=ID, validate="1:1")
-        rows = rows.merge(
-            self.gold.pandas([ID, MARGIN]).rename(columns={MARGIN: "margin"}), on=ID, how="left"
-        )
+        rows = self.labels.rows.merge(self.scores.pandas(), on=ID, validate="1:1")
+        margins = self.gold.pandas([ID, MARGIN]).rename(columns={MARGIN: "margin"})
+        rows = rows.merge(margins, on=ID, how="left")
         arms = [ID, "arm", "offer", "control_share"]
         if self.treatments is not None:
             rows = rows.merge(self.treatments.pandas(arms), on=ID, how="left")
@@ -93,63 +98,91 @@ class Tables:
             rows[FLAG].to_numpy(dtype="int64"),
             rows[LABEL].to_numpy(dtype="int64"),
             rows["margin"].to_numpy(dtype="float64"),
-            policy.offers,
+            self.offers,
         )
         return Cohort(rows)
+
+
+OUTCOMES = Stage[OutcomesInputs]("outcomes", (__name__,))
 
 
 def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
     """Hold the labels in `file` against the scores as of `as_of` (the newest if None), log and publish what they show.
 
     - The file is all that is known of that cohort: another one replaces it as the current `outcomes` table.
-    - The same labels, tables, policy and code give the run that is there already.
+    - The same labels, tables, version, offers and code give the run that is there already.
     - A champion on probation is judged by them too, and rolled back if the policy says so.
     - Raises what `read_labels` and `known_only` raise.
     """
-    policy, labels, tables = load_policy(), read_labels(file), Tables.of(lake, as_of)
-    day = tables.scores.manifest.as_of
-    scored = tables.scores.pandas([ID, "model_version"])
+    inputs = outcomes_inputs(file, as_of, lake)
+    day, rows = inputs.scores.manifest.as_of, inputs.labels.rows
+    shown = through(
+        OUTCOMES,
+        inputs,
+        _outcomes,
+        title=f"outcomes as of {day}: {len(rows):,} labels",
+        recall=lambda key: _recalled(key, inputs),
+        params={"version": inputs.version.number, "as_of": day},
+        tags={"as_of": day, "version": inputs.version.number},
+    )
+    table = lake.current("outcomes", day)
+    return replace(shown, probation=probation(day, table, inputs.gold, inputs.cohort(), load_policy(), lake))
+
+
+def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInputs:
+    """The study of the cohort scored as of `as_of`, by the version that scored it and the offers that were made."""
+    labels, scores = read_labels(file), lake.current("scores", as_of)
+    day, policy = scores.manifest.as_of, load_policy()
+    scored = scores.pandas([ID, "model_version"])
     rows, strangers = known_only(labels, scored[ID], day)
-    version = str(scored["model_version"].iloc[0])
-    said = rows.sort_values(ID).astype(str).to_csv(index=False)
-    rules = [
-        as_data(policy.holdout),
-        as_data(policy.offers),
-        policy.risk_tiers,
-        policy.drift.false_alarm_rate,
-    ]
-    fingerprint = code.fingerprint("outcomes", said, tables.digests, rules, code.digest(*_PARTS))
-    cohort = tables.cohort(rows, policy)
-    held, known = lake.find("outcomes", day), runs.find({"stage": "outcomes", "fingerprint": fingerprint})
-    if known and held and held.manifest.fingerprint == fingerprint:
-        found = _found(known[0].info.run_id)
-    else:
-        title = f"outcomes as of {day}: {len(rows):,} labels"
-        tags = {"fingerprint": fingerprint, "as_of": day, "version": version}
-        with runs.stage("outcomes", title, params={"version": version, "as_of": day}, tags=tags) as run:
-            run.read(tables.scores, "scores")
-            held = _publish(run, cohort, tables, fingerprint, lake)
-            study = _Study.of(cohort, registry.resolve(version), policy, lake)
-            coverage = sentences.coverage(labels, len(rows), len(strangers), tables.scores.manifest.rows)
-            summary = study.log(run, [*coverage, *study.sentences(day)])
-            run.log(tags={"outcomes": held.uri, "outcomes.digest": held.manifest.digest})
-        found = _outcomes(run.run_id, summary)
-    return replace(found, probation=probation(day, held, tables.gold, cohort, policy, lake))
+    version = registry.resolve(str(scored["model_version"].iloc[0]))
+    treatments = lake.find("treatments", day)
+    return OutcomesInputs(
+        scores=scores,
+        gold=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        treatments=treatments,
+        labels=Labels(rows, sentences.coverage(labels, len(rows), len(strangers), scores.manifest.rows)),
+        version=version,
+        training=_training(version, lake),
+        offers=_offers(treatments) or policy.offers,
+        false_alarm_rate=policy.drift.false_alarm_rate,
+        lake=lake,
+    )
 
 
-def _publish(run: runs.StageRun, cohort: Cohort, tables: Tables, fingerprint: str, lake: Lake) -> Snapshot:
+def _training(version: Version, lake: Lake) -> TrainingTable | None:
+    try:
+        return version.training_table(lake)
+    except LakeError:
+        return None
+
+
+def _offers(treatments: Snapshot | None) -> Offers | None:
+    run_id = treatments.manifest.run_id if treatments else None
+    if run_id is None or runs.status(run_id) == "GONE":
+        return None
+    return runs.record(Offers, run_id, OFFERS)
+
+
+def _recalled(key: str, inputs: OutcomesInputs) -> Outcomes | None:
+    run_id = earlier(OUTCOMES, key)
+    if run_id is None or not inputs.lake.made("outcomes", inputs.scores.manifest.as_of, key):
+        return None
+    return _summed(run_id, runs.artifact(run_id, DOCUMENT))
+
+
+def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
+    cohort, day = inputs.cohort(), inputs.scores.manifest.as_of
     rows = cohort.rows[list(contract("outcomes").fields)]
     rows = rows.astype({WHEN: pd.ArrowDtype(pa.date32()), "arm": "str"})
     check_pandas("outcomes", rows)
-    return lake.publish(
-        "outcomes",
-        tables.scores.manifest.as_of,
-        lambda folder: rows.to_parquet(folder / "part-0.parquet", index=False),
-        built_from=tables.digests,
-        fingerprint=fingerprint,
-        code=code.identity(*_PARTS),
-        run_id=run.run_id,
+    table = run.publish(
+        inputs.lake, "outcomes", day, lambda folder: rows.to_parquet(folder / "part-0.parquet", index=False)
     )
+    study = _Study.of(cohort, inputs)
+    summary = study.log(run, [*inputs.labels.coverage, *study.sentences(day)])
+    run.log(tags={"outcomes": table.uri, "outcomes.digest": table.manifest.digest})
+    return _summed(run.run_id, summary)
 
 
 @dataclass(frozen=True)
@@ -167,17 +200,17 @@ class _Study:
     """Metrics of the verdict."""
 
     @classmethod
-    def of(cls, cohort: Cohort, version: ModelVersion, policy: Policy, lake: Lake) -> _Study:
+    def of(cls, cohort: Cohort, inputs: OutcomesInputs) -> _Study:
         """Concept drift is None where the reference is gone from the lake."""
         unseen = cohort.unseen.judged
         return cls(
             figures=of_cohort.groups(cohort),
-            calibration=of_cohort.calibration(cohort.unseen, policy.risk_tiers),
-            uplift=of_cohort.uplift(cohort, policy.offers),
-            concept=_concept(cohort.unseen.untreated, version, policy, lake),
+            calibration=of_cohort.calibration(cohort.unseen, inputs.version.record.policy.risk_tiers),
+            uplift=of_cohort.uplift(cohort, inputs.offers),
+            concept=_concept(cohort.unseen.untreated, inputs),
             cohort=cohort,
             estimated=expected(unseen.probability, unseen.flag) if len(unseen.y) else None,
-            holdout=MlflowClient().get_run(str(version.run_id)).data.metrics if version.run_id else {},
+            holdout=inputs.version.metrics,
         )
 
     def sentences(self, day: date) -> list[str]:
@@ -234,25 +267,18 @@ class _Study:
 _WORDS = {None: "unknown", True: "yes", False: "no"}
 
 
-def _concept(cohort: Cohort, version: ModelVersion, policy: Policy, lake: Lake) -> Concept | None:
+def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
     """Offers are chosen by score and margin, so customers without one are fair among those with the same score."""
-    try:
-        trained = lake.at(version.tags.get("data.digest", ""), "gold_master").pandas()
-    except LakeError:
+    if inputs.training is None:
         return None
-    held = trained[trained[LABEL].notna().to_numpy() & in_holdout(trained[ID], policy.holdout)]
-    scored = registry.load(str(version.version)).model.predict(held)
-    rows = cohort.rows
+    reference, rows = inputs.training.held_out(), cohort.rows
+    scored = inputs.version.model.predict(reference)
     return concept_drift(
-        Scored(scored[PROBABILITY].to_numpy(), held[LABEL].to_numpy(dtype="int64"), scored[TIER]),
+        Scored(scored[PROBABILITY].to_numpy(), reference[LABEL].to_numpy(dtype="int64"), scored[TIER]),
         Scored(rows[PROBABILITY].to_numpy(), rows[LABEL].to_numpy(dtype="int64"), rows[TIER]),
-        policy.drift.false_alarm_rate,
+        inputs.false_alarm_rate,
     )
 
 
-def _found(run_id: str) -> Outcomes:
-    return _outcomes(run_id, runs.artifact(run_id, DOCUMENT))
-
-
-def _outcomes(run_id: str, summary: dict[str, Any]) -> Outcomes:
+def _summed(run_id: str, summary: dict[str, Any]) -> Outcomes:
     return Outcomes(run_id, **{**summary, "as_of": date.fromisoformat(summary["as_of"])})

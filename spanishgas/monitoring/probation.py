@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import date
 
 import pandas as pd
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel
 
@@ -26,8 +25,7 @@ from spanishgas.evaluation.paired import Difference, differences
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.lifecycle.evidence import predictions
-from spanishgas.lifecycle.seen import trained_on
-from spanishgas.lifecycle.standing import PROBATION
+from spanishgas.lifecycle.version import PROBATION, Version
 from spanishgas.monitoring.cohort import Cohort
 
 KEPT = "probation.cohorts"
@@ -63,7 +61,7 @@ class Record(BaseModel):
 class Trial:
     """A champion on probation, and the version before it."""
 
-    champion: ModelVersion
+    champion: Version
     previous: str
     move: int
     record: Record
@@ -83,7 +81,7 @@ class Trial:
     @property
     def number(self) -> str:
         """Of the champion."""
-        return str(self.champion.version)
+        return self.champion.number
 
     @property
     def worse(self) -> bool:
@@ -92,11 +90,10 @@ class Trial:
 
     def takes(self, day: date, digest: str) -> bool:
         """Whether a cohort is to be judged: newer than the training, in time, not judged with these labels yet."""
-        trained = self.champion.tags.get("data.as_of")
         known = self.record.cohorts.get(day.isoformat())
-        if trained is None or self.worse or (known and (known.digest == digest or known.move != self.move)):
+        if self.worse or (known and (known.digest == digest or known.move != self.move)):
             return False
-        age = (day - date.fromisoformat(trained)).days
+        age = (day - self.champion.record.chosen.as_of).days
         room = known is not None or len(self.record.of(self.move)) < self.rules.cohorts
         return room and 0 < age <= (self.rules.days or age)
 
@@ -145,7 +142,7 @@ def _judge(
     trial: Trial, day: date, outcomes: Snapshot, gold: Snapshot, cohort: Cohort, policy: Policy, lake: Lake
 ) -> tuple[Trial, list[str]]:
     before = registry.resolve(trial.previous)
-    seen = trained_on(trial.champion, lake) | trained_on(before, lake)
+    seen = trial.champion.training_table(lake).customers | before.training_table(lake).customers
     fresh = cohort.where(~cohort.rows["customer_id"].isin(seen))
     fair = fresh.untreated
     y = fair.rows["churn"].to_numpy(dtype="int64")
@@ -174,7 +171,8 @@ def _compare(
     trial: Trial, rows: pd.DataFrame, y: Labels, counts: Array, policy: Policy
 ) -> Mapping[str, Difference]:
     ours, theirs = (
-        predictions(registry.load(number).model, rows, y, policy) for number in (trial.number, trial.previous)
+        predictions(version.model, rows, y, policy.offers)
+        for version in (trial.champion, registry.resolve(trial.previous))
     )
     return differences(y, ours, theirs, SEED, counts=counts, level=trial.level)
 

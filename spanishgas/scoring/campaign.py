@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spanishgas.config.policy import Offers, Policy
+from spanishgas.config.policy import Offers
 from spanishgas.evaluation.value import NO_OFFER, offer_value
 
 Array = NDArray[np.float64]
@@ -58,10 +58,10 @@ def scaled(offers: Offers, what: str, factor: float) -> Offers:
 
 
 def page(
-    probability: pd.Series, margin: pd.Series, tier: pd.Series, action: pd.Series, policy: Policy, as_of: date
+    probability: pd.Series, margin: pd.Series, tier: pd.Series, action: pd.Series, offers: Offers, as_of: date
 ) -> str:
     """The page as HTML, self-contained; it holds counts and sums, no customer."""
-    p, m, offers = probability.to_numpy(), margin.to_numpy(dtype="float64"), policy.offers
+    p, m = probability.to_numpy(), margin.to_numpy(dtype="float64")
     made = action.to_numpy(dtype=object)
     ways = {
         "these recommendations": made,

@@ -14,9 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spanishgas.config.policy import Holdout
-from spanishgas.lake import Snapshot
-from spanishgas.training.matrix import in_holdout
+from spanishgas.lifecycle.version import TrainingTable
 from spanishgas.training.model import ChurnModel
 
 Array = NDArray[np.float64]
@@ -32,11 +30,9 @@ class Calibration:
     labels: NDArray[np.int64]
 
     @classmethod
-    def of(cls, model: ChurnModel, gold: Snapshot, holdout: Holdout) -> Calibration:
-        """The held-out customers of the model's own table."""
-        rows = gold.pandas()
-        rows = rows[rows["churn"].notna().to_numpy()]
-        rows = rows[in_holdout(rows["customer_id"], holdout)]
+    def of(cls, model: ChurnModel, table: TrainingTable) -> Calibration:
+        """The customers that were held out of the model's own training."""
+        rows = table.held_out()
         labels = rows["churn"].to_numpy(dtype="int64")
         return cls(model.predict_proba(rows)[:, 1], labels)
 

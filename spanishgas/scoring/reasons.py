@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 import pandas as pd
 
 from spanishgas.evaluation.explanations import contributions
-from spanishgas.features import load_tiers
 from spanishgas.training.model import ChurnModel
 
 REASONS = 3
@@ -37,9 +36,9 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
 _TOPIC = {feature: topic for topic, features in TOPICS.items() for feature in features}
 
 
-def reasons(model: ChurnModel, customers: pd.DataFrame) -> list[list[str]]:
-    """Up to three reasons for each customer, the weightiest first; never an empty list."""
-    words = {f: load_tiers().words(f) for f in model.features}
+def reasons(model: ChurnModel, customers: pd.DataFrame, dictionary: Mapping[str, str]) -> list[list[str]]:
+    """Up to three reasons for each customer, the weightiest first, in the dictionary's words; never an empty list."""
+    words = {f: dictionary[f] for f in model.features}
     added = contributions(model, customers).to_numpy()
     held = customers[list(model.features)].astype(object).to_numpy()
     return [

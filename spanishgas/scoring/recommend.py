@@ -9,6 +9,7 @@ generic reason. Guardrails: no offer for a negative margin, none that is not exp
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,79 +18,116 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from spanishgas import code
-from spanishgas.config.policy import Control, Holdout, Offers, Policy, load_policy
-from spanishgas.config.reading import as_data
+from spanishgas.config.policy import Control, Holdout, Offers, load_policy
 from spanishgas.contracts import check_pandas
 from spanishgas.evaluation.value import NO_OFFER, option_values
+from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import registry, runs
+from spanishgas.lifecycle import registry
+from spanishgas.lifecycle.records import OFFERS
+from spanishgas.lifecycle.stage import Work, through
+from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.scoring.budget import within_budget
 from spanishgas.scoring.campaign import page
 from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
 from spanishgas.scoring.score import LOSS, MARGIN
+from spanishgas.settings import settings
+from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 
-_PARTS = ("scoring", "training", "evaluation")
+
+@dataclass(frozen=True)
+class RecommendInputs:
+    """What recommendations depend on."""
+
+    scores: Snapshot
+    gold: Snapshot
+    version: Version
+    training: TrainingTable
+    risk_tiers: Mapping[str, float]
+    """The lower edges by which the version told tiers apart."""
+    offers: Offers
+    words: Mapping[str, str]
+    """Every feature as a retention agent reads it."""
+    lake: Lake = unkeyed("where the recommendations go")
+
+
+RECOMMEND = Stage[RecommendInputs]("recommend", (__name__,))
 
 
 def recommend(*, lake: Lake) -> Snapshot:
     """Publish a recommendation per scored customer of the newest scores, and the treatment log beside it.
 
-    Unchanged inputs leave both as they are. The run gets a one-page summary of the campaign.
+    Unchanged inputs leave both as they are. The run gets a one-page summary of the campaign, and the offers as data.
     """
-    scores = lake.current("scores")
-    as_of, policy = scores.manifest.as_of, load_policy()
-    fingerprint = code.fingerprint("recommend", scores.manifest.digest, as_data(policy), code.digest(*_PARTS))
-    found, log = lake.find("recommendations", as_of), lake.find("treatments", as_of)
-    if found and log and {found.manifest.fingerprint, log.manifest.fingerprint} == {fingerprint}:
-        return found
-    with runs.stage("recommend", f"recommend for {scores.manifest.rows:,} customers") as run:
-        run.read(scores, "recommending")
-        scored = scores.pandas()
-        version = registry.resolve(str(scored["model_version"].iloc[0]))
-        model = registry.load(str(version.version)).model
-        gold = lake.at(scores.manifest.built_from["gold_master"], "gold_master")
-        customers = gold.pandas([ID, "segment", MARGIN, "months_to_renewal"])
-        customers = customers.set_index(ID).loc[scored[ID]].reset_index()
-        began = time.perf_counter()
-        why = explained(model, gold, scored, policy)
-        seconds = time.perf_counter() - began
-        calibration = Calibration.of(
-            model, lake.at(version.tags["data.digest"], "gold_master"), policy.holdout
+    inputs = recommend_inputs(lake)
+    return through(
+        RECOMMEND,
+        inputs,
+        _recommend,
+        title=f"recommend for {inputs.scores.manifest.rows:,} customers",
+        recall=lambda key: _recalled(key, inputs),
+    )
+
+
+def recommend_inputs(lake: Lake) -> RecommendInputs:
+    """The recommendations of the newest scores, by the version that made them and today's offers."""
+    scores, tiers = lake.current("scores"), load_tiers()
+    version = registry.resolve(scores.manifest.built_from[settings().registered_model])
+    return RecommendInputs(
+        scores=scores,
+        gold=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        version=version,
+        training=version.training_table(lake),
+        risk_tiers=version.record.policy.risk_tiers,
+        offers=load_policy().offers,
+        words={feature: tiers.words(feature) for feature in tiers.features()},
+        lake=lake,
+    )
+
+
+def _recalled(key: str, inputs: RecommendInputs) -> Snapshot | None:
+    as_of = inputs.scores.manifest.as_of
+    log = inputs.lake.made("treatments", as_of, key)
+    return inputs.lake.made("recommendations", as_of, key) if log else None
+
+
+def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
+    scored, as_of = inputs.scores.pandas(), inputs.scores.manifest.as_of
+    customers = inputs.gold.pandas([ID, "segment", MARGIN, "months_to_renewal"])
+    customers = customers.set_index(ID).loc[scored[ID]].reset_index()
+    began = time.perf_counter()
+    why = explained(inputs.version.model, inputs.gold, scored, inputs.risk_tiers, inputs.words)
+    seconds = time.perf_counter() - began
+    chosen = choose(scored, customers, inputs.offers, inputs.risk_tiers)
+    frame = recommendations(chosen, Calibration.of(inputs.version.model, inputs.training), why)
+    run.document(inputs.offers.model_dump(mode="json"), OFFERS)
+    for table, rows in (("treatments", treatments(chosen)), ("recommendations", frame)):
+        check_pandas(table, rows)
+        published = run.publish(
+            inputs.lake,
+            table,
+            as_of,
+            lambda folder, rows=rows: rows.to_parquet(folder / "part-0.parquet", index=False),  # type: ignore[misc]
         )
-        chosen = choose(scored, customers, policy)
-        frame = recommendations(chosen, calibration, why)
-        lineage = {"scores": scores.manifest.digest, "gold_master": gold.manifest.digest}
-        for table, rows in (("treatments", treatments(chosen)), ("recommendations", frame)):
-            check_pandas(table, rows)
-            published = lake.publish(
-                table,
-                as_of,
-                lambda folder, rows=rows: rows.to_parquet(folder / "part-0.parquet", index=False),  # type: ignore[misc]
-                built_from=lineage,
-                fingerprint=fingerprint,
-                code=code.identity(*_PARTS),
-                run_id=run.run_id,
-            )
-        run.text(
-            page(scored[PROBABILITY], customers[MARGIN], scored[TIER], frame["action"], policy, as_of),
-            "campaign.html",
-        )
-        offered = frame[frame["action"] != NO_OFFER]
-        run.log(
-            metrics={
-                "recommend.offers": float(len(offered)),
-                "recommend.controls": float(chosen.control.sum()),
-                "recommend.offer_budget_eur": float(offered["offer_budget"].sum()),
-                "recommend.expected_margin_impact_eur": float(offered["expected_margin_impact"].sum()),
-                "recommend.reasons_seconds": seconds,
-            },
-            tags={"recommendations": published.uri},
-        )
+    run.text(
+        page(scored[PROBABILITY], customers[MARGIN], scored[TIER], frame["action"], inputs.offers, as_of),
+        "campaign.html",
+    )
+    offered = frame[frame["action"] != NO_OFFER]
+    run.log(
+        metrics={
+            "recommend.offers": float(len(offered)),
+            "recommend.controls": float(chosen.control.sum()),
+            "recommend.offer_budget_eur": float(offered["offer_budget"].sum()),
+            "recommend.expected_margin_impact_eur": float(offered["expected_margin_impact"].sum()),
+            "recommend.reasons_seconds": seconds,
+        },
+        tags={"recommendations": published.uri},
+    )
     return published
 
 
@@ -99,7 +137,7 @@ class Chosen:
 
     scored: pd.DataFrame
     customers: pd.DataFrame
-    policy: Policy
+    offers: Offers
     offer: NDArray[np.object_]
     """The offer that the budget allows and that pays, or no_offer."""
     impact: NDArray[np.float64]
@@ -110,28 +148,29 @@ class Chosen:
     @property
     def cost(self) -> NDArray[np.float64]:
         """EUR of each customer's offer when it is taken."""
-        costs = {name: offer.cost_eur for name, offer in self.policy.offers.menu.items()}
+        costs = {name: offer.cost_eur for name, offer in self.offers.menu.items()}
         return np.array([costs.get(name, 0.0) for name in self.offer])
 
 
-def choose(scored: pd.DataFrame, customers: pd.DataFrame, policy: Policy) -> Chosen:
-    """An offer for each customer from Medium tier up that pays, as far as the budget goes, and the control share."""
-    offers = policy.offers
+def choose(
+    scored: pd.DataFrame, customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, float]
+) -> Chosen:
+    """An offer for each customer above the lowest tier that pays, as far as the budget goes, and the control share."""
     values = option_values(
         scored[PROBABILITY].to_numpy(), customers[MARGIN].to_numpy(dtype="float64"), offers
     )
-    values[1:, ~at_risk(scored, policy)] = -np.inf
+    values[1:, ~at_risk(scored, risk_tiers)] = -np.inf
     costs = np.array([0.0, *(offer.cost_eur for offer in offers.menu.values())])
     option = within_budget(values, costs, offers.total_budget_eur)
     names = np.array([NO_OFFER, *offers.menu], dtype=object)[option]
     impact = values[option, np.arange(len(option))]
     drawn = in_control(scored, offers.control)
-    return Chosen(scored, customers, policy, names, impact, drawn & (names != NO_OFFER))
+    return Chosen(scored, customers, offers, names, impact, drawn & (names != NO_OFFER))
 
 
-def at_risk(scored: pd.DataFrame, policy: Policy) -> NDArray[np.bool_]:
+def at_risk(scored: pd.DataFrame, risk_tiers: Mapping[str, float]) -> NDArray[np.bool_]:
     """Whether each customer is above the lowest risk tier."""
-    above: NDArray[np.bool_] = scored[TIER].ne(next(iter(policy.risk_tiers))).to_numpy()
+    above: NDArray[np.bool_] = scored[TIER].ne(next(iter(risk_tiers))).to_numpy()
     return above
 
 
@@ -158,7 +197,7 @@ def recommendations(chosen: Chosen, calibration: Calibration, why: list[list[str
             TIER: scored[TIER],
             "segment": customers["segment"],
             "action": np.where(made, chosen.offer, NO_OFFER),
-            "timing_window": timing(customers["months_to_renewal"], chosen.policy.offers),
+            "timing_window": timing(customers["months_to_renewal"], chosen.offers),
             "offer_budget": np.where(made, chosen.cost, 0.0),
             "expected_margin_impact": np.where(made, chosen.impact, 0.0),
             "reason_codes": why,
@@ -181,10 +220,10 @@ def treatments(chosen: Chosen) -> pd.DataFrame:
             "arm": np.where(chosen.control[rows], "control", "offer").astype(object),
             "offer": chosen.offer[rows],
             "offer_cost": chosen.cost[rows],
-            "timing_window": timing(customers["months_to_renewal"], chosen.policy.offers),
+            "timing_window": timing(customers["months_to_renewal"], chosen.offers),
             "risk_score": scored[PROBABILITY],
             "expected_margin_impact": chosen.impact[rows],
-            "control_share": chosen.policy.offers.control.share,
+            "control_share": chosen.offers.control.share,
             "model_version": scored["model_version"],
             "as_of": scored["as_of"],
         }
@@ -201,14 +240,20 @@ def timing(months_to_renewal: pd.Series, offers: Offers) -> list[str]:
     return [names[min(i, len(names) - 1)] for i in np.searchsorted(edges, days, side="left")]
 
 
-def explained(model: ChurnModel, gold: Snapshot, scored: pd.DataFrame, policy: Policy) -> list[list[str]]:
-    """Reasons from Medium tier up, in words; the stated generic one below. Inputs are read of the former alone."""
-    rows, table = at_risk(scored, policy), gold.dataset()
+def explained(
+    model: ChurnModel,
+    gold: Snapshot,
+    scored: pd.DataFrame,
+    risk_tiers: Mapping[str, float],
+    words: Mapping[str, str],
+) -> list[list[str]]:
+    """Reasons above the lowest tier, in words; the stated generic one below. Inputs are read of the former alone."""
+    rows, table = at_risk(scored, risk_tiers), gold.dataset()
     ids = scored.loc[rows, ID]
     asked = pc.field(ID).isin(pa.array(ids, table.schema.field(ID).type))
     customers = table.to_table(columns=[ID, *model.features], filter=asked).to_pandas()
-    told = reasons(model, customers.set_index(ID).loc[ids].reset_index())
+    told = reasons(model, customers.set_index(ID).loc[ids].reset_index(), words)
     why = [[GENERIC]] * len(scored)
-    for position, found in zip(np.flatnonzero(rows), told, strict=True):
-        why[position] = found
+    for position, one in zip(np.flatnonzero(rows), told, strict=True):
+        why[position] = one
     return why

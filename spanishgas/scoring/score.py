@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
@@ -16,22 +18,23 @@ import ibis
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from mlflow.entities.model_registry import ModelVersion
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.contracts import check
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import reconcile, registry, runs
-from spanishgas.lifecycle.seen import trained_on
+from spanishgas.lifecycle import reconcile, registry
+from spanishgas.lifecycle.stage import Work, through
+from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.scoring import transform
 from spanishgas.scoring.local import LocalTransform
-from spanishgas.scoring.payload import ID, inputs
+from spanishgas.scoring.payload import ID
+from spanishgas.scoring.payload import inputs as columns_of
 from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import MEGABYTE, Transform, read_settings
 from spanishgas.scoring.shards import Shards
 from spanishgas.scoring.transform import Progress, Task
-from spanishgas.settings import settings
+from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 
@@ -74,6 +77,22 @@ class Backend(StrEnum):
         return SageMakerTransform.of(given, say)
 
 
+@dataclass(frozen=True)
+class ScoreInputs:
+    """What scores depend on."""
+
+    scoring: Snapshot
+    version: Version
+    training: TrainingTable
+    lake: Lake = unkeyed("where the scores go")
+    backend: transform.Backend = unkeyed("every backend runs the same serving process")
+    settings: Transform = unkeyed("how the table is cut, not what is answered")
+    progress: Progress = unkeyed("says how far it is")
+
+
+SCORE = Stage[ScoreInputs]("score", (__name__, "spanishgas.scoring.serving"))
+
+
 def score(
     alias: str,
     *,
@@ -85,72 +104,55 @@ def score(
     """Publish the scores of every customer of the newest gold table; unchanged inputs leave them as they are."""
     given = read_settings(Transform)
     at_work = Backend.of(backend).transform(given, say)
-    version = reconcile.scorable(alias)
-    gold = lake.current("gold_master")
-    fingerprint = code.fingerprint("score", gold.manifest.digest, version.version, version.run_id, _sources())
-    found = lake.find("scores", gold.manifest.as_of)
-    if found and found.manifest.fingerprint == fingerprint:
-        return found
-    title = f"score {gold.manifest.rows:,} customers with version {version.version}"
-    with runs.stage(
-        "score", title, params={"alias": alias, "backend": backend, "version": version.version}
-    ) as run:
-        run.read(gold, "scoring")
-        task = _task(version, gold, given)
-        reconciled = Reconciled(task.shards, [MARGIN])
-        writer = _Writer(version, gold, trained_on(version, lake))
+    version, gold = reconcile.scorable(alias), lake.current("gold_master")
+    inputs = ScoreInputs(gold, version, version.training_table(lake), lake, at_work, given, progress)
+    return through(
+        SCORE,
+        inputs,
+        _score,
+        title=f"score {gold.manifest.rows:,} customers with version {version.number}",
+        recall=lambda key: lake.made("scores", gold.manifest.as_of, key),
+        params={"alias": alias, "backend": backend, "version": version.number},
+    )
 
-        def write(folder: Path) -> None:
-            for answer, beside in reconciled.pairs(at_work.answers(task, progress)):
-                writer.part(folder, answer, beside)
-            check("scores", ibis.read_parquet(folder / "*.parquet"))
 
-        published = lake.publish(
-            "scores",
-            gold.manifest.as_of,
-            write,
-            built_from={
-                "gold_master": gold.manifest.digest,
-                settings().registered_model: str(version.version),
-            },
-            fingerprint=fingerprint,
-            code=code.identity(*_PARTS),
-            run_id=run.run_id,
-        )
-        run.document({"rows": reconciled.rows, "parts": reconciled.parts}, "reconciled.json")
-        run.log(
-            metrics={f"score.{tier.lower()}": float(count) for tier, count in writer.tiers.items()}
-            | {"score.rows": float(reconciled.rows), "score.flagged": float(writer.flagged)},
-            tags={"scores": published.uri, "scores.digest": published.manifest.digest},
-        )
-        at_work.clean_up(task)
+def _score(run: Work, inputs: ScoreInputs) -> Snapshot:
+    gold, task = inputs.scoring, _task(inputs)
+    reconciled = Reconciled(task.shards, [MARGIN])
+    writer = _Writer(inputs.version.number, gold.manifest.as_of, inputs.training.customers)
+
+    def write(folder: Path) -> None:
+        for answer, beside in reconciled.pairs(inputs.backend.answers(task, inputs.progress)):
+            writer.part(folder, answer, beside)
+        check("scores", ibis.read_parquet(folder / "*.parquet"))
+
+    published = run.publish(inputs.lake, "scores", gold.manifest.as_of, write)
+    run.document({"rows": reconciled.rows, "parts": reconciled.parts}, "reconciled.json")
+    run.log(
+        metrics={f"score.{tier.lower()}": float(count) for tier, count in writer.tiers.items()}
+        | {"score.rows": float(reconciled.rows), "score.flagged": float(writer.flagged)},
+        tags={"scores": published.uri, "scores.digest": published.manifest.digest},
+    )
+    inputs.backend.clean_up(task)
     return published
 
 
-_PARTS = ("scoring", "training")
-
-
-def _sources() -> str:
-    return code.digest(*_PARTS)
-
-
-def _task(version: ModelVersion, gold: Snapshot, given: Transform) -> Task:
-    folder = registry.download(version)
-    model = artefact.load(folder, f"version {version.version} of {version.name}")
-    columns = list(inputs(model))
+def _task(inputs: ScoreInputs) -> Task:
+    version, gold, given = inputs.version, inputs.scoring, inputs.settings
+    columns = list(columns_of(version.model))
     return Task(
-        model_dir=folder,
+        model_dir=version.folder,
         model=version.name,
-        version=str(version.version),
+        version=version.number,
         gold_digest=gold.manifest.digest,
         rows=gold.manifest.rows,
         shards=Shards(gold, columns, given.media, given.part_rows, given.payload_mb * MEGABYTE),
         tags={
-            "model_version": str(version.version),
+            "model_version": version.number,
             "gold_digest": gold.manifest.digest,
             "as_of": gold.manifest.as_of.isoformat(),
-            "run_id": version.run_id or "",
-            "code": code.commit(),
+            "run_id": version.run_id,
+            "code": provenance.commit(),
         },
     )
 
@@ -158,8 +160,8 @@ def _task(version: ModelVersion, gold: Snapshot, given: Transform) -> Task:
 class _Writer:
     """Writes scores part by part, and counts what it wrote."""
 
-    def __init__(self, version: ModelVersion, gold: Snapshot, trained: set[str]) -> None:
-        self._version, self._as_of, self._trained = str(version.version), gold.manifest.as_of, trained
+    def __init__(self, version: str, as_of: date, trained: set[str]) -> None:
+        self._version, self._as_of, self._trained = version, as_of, trained
         self._parts, self.flagged = 0, 0
         self.tiers: Counter[str] = Counter()
 
@@ -205,4 +207,4 @@ def score_table(table: pd.DataFrame, model: ChurnModel | str | Path) -> pd.DataF
 def _model(which: str | Path) -> ChurnModel:
     if Path(which).is_dir():
         return artefact.load(Path(which), str(which))
-    return registry.load(str(which)).model
+    return registry.resolve(str(which)).model

@@ -18,7 +18,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from spanishgas.config.policy import Policy
+from spanishgas.config.policy import Judgement
 from spanishgas.config.reading import Value
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import folds, fresh_folds
@@ -83,7 +83,7 @@ class Fitted:
     chosen_on: Calibrated
 
 
-def fit_chosen(training: Training, params: Mapping[str, Value], policy: Policy) -> Fitted:
+def fit_chosen(training: Training, params: Mapping[str, Value], policy: Judgement) -> Fitted:
     """Choose curve and threshold out of fold, then fit on the whole training side."""
     _, margins = refit(replace(training, repeats=1), params)
     found = calibrated(margins, training.y, training.folds, training.seed)
@@ -95,7 +95,7 @@ def fit_final(
     training: Training,
     params: Mapping[str, Value],
     threshold: float,
-    policy: Policy,
+    policy: Judgement,
     curve: Curve = Curve.SIGMOID,
 ) -> ChurnModel:
     """The object that is shipped: fitted on the whole training side, calibrated out of fold, with its threshold."""

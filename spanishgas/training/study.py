@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.config.reading import Value
 from spanishgas.errors import UsageError
 
@@ -175,7 +175,7 @@ def work(
     nameless = _Nameless()
 
     def claimed(trial: optuna.Trial) -> float:
-        trial.set_user_attr(WORKER, code.process())
+        trial.set_user_attr(WORKER, provenance.process())
         before = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number]
         rank = sum(t.state is not TrialState.FAIL for t in before)
         if rank >= total:
@@ -214,7 +214,7 @@ def _is_free(study: Study, total: int) -> bool:
 def _reclaim(study: Study) -> None:
     """Fail and queue again the trials whose process on this machine is gone; heartbeats tell for other machines."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if code.is_gone(trial.user_attrs.get(WORKER, "")) and _fail(study, trial):
+        if provenance.is_gone(trial.user_attrs.get(WORKER, "")) and _fail(study, trial):
             _queue_again(study, trial)
 
 

@@ -27,7 +27,7 @@ from spanishgas.training.matrix import labelled, matrix
 from spanishgas.training.model import PROBABILITY, ChurnModel
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import own_model, own_store
-from tests.versions import add_version
+from tests.versions import add_version, made_up_record
 
 FEATURES = ["months_to_renewal", "sentiment_label", "is_dual_fuel", "std_margin"]
 OUTPUTS = {PROBABILITY, "churn", "churn_flag", "expected_monthly_loss", "avg_monthly_margin"}
@@ -54,8 +54,8 @@ class World:
 
     def champion(self, trained_on: Snapshot) -> None:
         """A new version that was trained on that table, as champion."""
-        tags = {"data.digest": trained_on.manifest.digest}
-        registry.point(Alias.CHAMPION, add_version(source=str(self.root / "model"), **tags))
+        record = made_up_record(trained_on.manifest.digest, trained_on.manifest.as_of)
+        registry.point(Alias.CHAMPION, add_version(source=str(self.root / "model"), record=record))
 
     def scored(self, frame: pd.DataFrame, as_of: date) -> Snapshot:
         """A gold table whose customers the champion scored."""

@@ -23,12 +23,13 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from sklearn.metrics import average_precision_score
 
-from spanishgas import pipeline
+from spanishgas import pipeline, provenance
 from spanishgas.config.experiment import experiment_ids, load_experiment
 from spanishgas.config.policy import Promotion, load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, TrackingError, UsageError
 from spanishgas.evaluation import card
+from spanishgas.evaluation.ladder import write_ladder
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
@@ -37,10 +38,17 @@ from spanishgas.lifecycle import compare as versions
 from spanishgas.lifecycle import evaluation, evidence, gate, history, promotion, registry, runs
 from spanishgas.lifecycle import reproduce as reproducing
 from spanishgas.lifecycle.evaluation import Evaluated
-from spanishgas.lifecycle.experiments import run_experiment, run_ladder, silent, training_side, write_ladder
+from spanishgas.lifecycle.experiments import (
+    experiment_inputs,
+    kinds_of,
+    run_experiment,
+    silent,
+    training_side,
+)
+from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.reproduce import reproduce
-from spanishgas.lifecycle.standing import REFUSED, VERDICT
+from spanishgas.lifecycle.version import REFUSED, VERDICT, Version
 from spanishgas.monitoring.drift import Drift, drift
 from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.monitoring.reports import compare, effects
@@ -141,8 +149,8 @@ def pass_through(root: Path, patch: pytest.MonkeyPatch) -> Chain:
     patch.setattr(registry, "log_model", remember)
     lake = Lake(root / "lake")
     gold = publish_gold(lake, labelled_gold(), DAY)
-    ladder = run_ladder(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED)
-    again = run_ladder(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED, reuse=True)
+    ladder = run_ladder(ladder_inputs(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED))
+    again = run_ladder(ladder_inputs(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED, reuse=True))
     evaluated = evaluation.evaluate(None, lake=lake)
     # As a kill right after the version was registered leaves it.
     MlflowClient().delete_registered_model_alias(settings().registered_model, "challenger")
@@ -327,13 +335,15 @@ def test_an_unchanged_ladder_is_reused_with_its_runs(chain: Chain) -> None:
 
 
 def test_an_unchanged_experiment_is_reused(chain: Chain) -> None:
-    reused = run_experiment("E4", "xgboost", trials=TRIALS, lake=chain.lake, seed=SEED, reuse=True)
+    reused = run_experiment(
+        experiment_inputs("E4", "xgboost", trials=TRIALS, lake=chain.lake, seed=SEED), reuse=True
+    )
     assert reused == chain.ladder[0].rung.run_id
 
 
 def test_an_experiment_refuses_trials_below_one(chain: Chain) -> None:
     with pytest.raises(UsageError, match="got -3"):
-        run_experiment("E4", "xgboost", trials=-3, lake=chain.lake, seed=SEED)
+        experiment_inputs("E4", "xgboost", trials=-3, lake=chain.lake, seed=SEED)
 
 
 def test_a_stage_within_a_stage_lies_in_the_same_mlflow_experiment(chain: Chain) -> None:
@@ -371,7 +381,9 @@ def test_a_version_names_the_data_that_it_was_trained_on(chain: Chain) -> None:
 
 
 def test_the_logged_model_carries_the_holdout_metrics_and_their_data_set(chain: Chain) -> None:
-    model = MlflowClient().get_logged_model(str(chain.evaluated.version.source).removeprefix("models:/"))
+    model = MlflowClient().get_logged_model(
+        str(chain.evaluated.version.entity.source).removeprefix("models:/")
+    )
     metrics = {m.key: m for m in model.metrics}
     value = metrics["holdout.average_precision"]
     assert value.value == pytest.approx(chain.evaluated.metrics["holdout.average_precision"])
@@ -408,7 +420,7 @@ def test_the_only_leak_of_the_chain_is_the_declared_one(chain: Chain) -> None:
 
 
 def test_the_versions_description_is_the_short_card(chain: Chain) -> None:
-    words = registry.resolve("challenger").description
+    words = registry.resolve("challenger").entity.description
     assert "cannot say by when" in words
     assert "outcome_conditioned_text (declared)" in words
     assert f"runs:/{chain.evaluated.version.run_id}/model_card.html" in words
@@ -418,17 +430,17 @@ def test_the_verdict_is_an_artefact_and_a_tag(chain: Chain) -> None:
     version = chain.evaluated.version
     content = runs.artifact(version.run_id, "verdict.json")
     assert gate.Verdict.model_validate(content["verdict"]) == chain.evaluated.verdict
-    assert registry.resolve(str(version.version)).tags["gate"] == "passed"
+    assert registry.resolve(str(version.number)).tags["gate"] == "passed"
 
 
 def test_an_evaluated_version_is_the_challenger(chain: Chain) -> None:
-    assert registry.aliases()[Alias.CHALLENGER] == str(chain.evaluated.version.version)
+    assert registry.aliases()[Alias.CHALLENGER] == chain.evaluated.version.number
 
 
 def test_evaluating_twice_registers_one_version_and_opens_the_holdout_once(chain: Chain) -> None:
-    assert chain.twice.version.version == chain.evaluated.version.version
+    assert chain.twice.version.number == chain.evaluated.version.number
     assert chain.twice.verdict == chain.evaluated.verdict
-    assert registry.aliases()["challenger"] == str(chain.evaluated.version.version)
+    assert registry.aliases()["challenger"] == chain.evaluated.version.number
     model = MlflowClient().get_registered_model("spanishgas-churn")
     assert model.tags["holdout_openings"] == "1"
     assert len(MlflowClient().search_model_versions("name = 'spanishgas-churn'")) == 1
@@ -442,7 +454,9 @@ def test_the_holdout_metrics_are_of_the_held_out_customers_alone(chain: Chain) -
 
 def test_the_loaded_champion_predicts_what_the_fitted_model_predicted(chain: Chain) -> None:
     frame = chain.later.pandas()
-    pd.testing.assert_frame_equal(registry.load().model.predict(frame), chain.fitted[0].predict(frame))
+    pd.testing.assert_frame_equal(
+        registry.resolve("champion").model.predict(frame), chain.fitted[0].predict(frame)
+    )
 
 
 def test_pyfunc_answers_with_a_table_of_probability_flag_and_tier(chain: Chain) -> None:
@@ -464,7 +478,7 @@ def test_a_first_champion_is_judged_on_every_check_but_the_champions(chain: Chai
 
 
 def test_the_verdict_stands_as_a_table_in_the_versions_description(chain: Chain) -> None:
-    assert chain.evaluated.verdict.table() in registry.resolve("1").description
+    assert chain.evaluated.verdict.table() in registry.resolve("1").entity.description
 
 
 def held_out(chain: Chain) -> pd.DataFrame:
@@ -483,8 +497,7 @@ def test_a_challenger_is_compared_with_the_champion_on_the_same_held_out_custome
 
     fitted = chain.fitted[0]
     challenger = Blind(fitted.calibrated, fitted.features, fitted.kinds, fitted.threshold, fitted.risk_tiers)
-    first, found = evidence.against_champion(challenger, rows, y, load_policy(), SEED)
-    assert not first
+    found = evidence.against(registry.resolve("champion"), challenger, rows, y, load_policy().offers, SEED)
     assert found is not None
     difference = found.differences["average_precision"]
     ours = average_precision_score(y, fitted.predict_proba(blind)[:, 1])
@@ -498,7 +511,8 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_comparison_missing(model: s
     promotion.promote(add_version(), "its artefact is nowhere")
     rows = held_out(chain)
     y = rows["churn"].to_numpy(dtype="int64")
-    assert evidence.against_champion(chain.fitted[0], rows, y, load_policy(), SEED) == (False, None)
+    champion, offers = registry.resolve("champion"), load_policy().offers
+    assert evidence.against(champion, chain.fitted[0], rows, y, offers, SEED) is None
 
 
 def test_a_version_is_reproduced_to_the_last_digit(chain: Chain) -> None:
@@ -510,14 +524,13 @@ def test_a_version_is_reproduced_to_the_last_digit(chain: Chain) -> None:
 def test_what_is_not_reproduced_says_by_how_much_and_what_differs(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    policy = load_policy()
-    changed = policy.model_copy(update={"holdout": policy.holdout.model_copy(update={"share": 0.3})})
-    monkeypatch.setattr(reproducing, "load_policy", lambda: changed)
+    monkeypatch.setattr(reproducing, "training_side", lambda *of: training_side(*of[:-1], SEED + 1))
+    monkeypatch.setattr(provenance, "commit", lambda: "another")
     found = reproduce("1", chain.lake)
     assert not found.equal
     assert found.largest > 0
     assert "NOT reproduced" in found.words
-    assert "policy.yaml or the sources" in found.words
+    assert "here it is another" in found.words
 
 
 # Promotion, on a registered model of the test's own
@@ -541,13 +554,13 @@ class Stranger:
 def test_an_artefact_with_an_untrusted_type_is_refused(model: str, tmp_path: Path) -> None:
     skops.io.dump(Stranger(), tmp_path / "model.skops")
     with pytest.raises(UsageError, match=r"not trusted.*Stranger"):
-        registry.load(add_version(source=str(tmp_path)))
+        _ = registry.resolve(add_version(source=str(tmp_path))).model
 
 
 def test_an_artefact_in_another_format_is_refused(model: str, tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(b"")
     with pytest.raises(UsageError, match="not a skops artefact"):
-        registry.load(add_version(source=str(tmp_path)))
+        _ = registry.resolve(add_version(source=str(tmp_path))).model
 
 
 def test_an_artefact_that_was_half_uploaded_is_not_loaded_and_the_gate_misses_its_comparison(
@@ -558,10 +571,11 @@ def test_an_artefact_that_was_half_uploaded_is_not_loaded_and_the_gate_misses_it
     (tmp_path / "model.skops").write_bytes(whole[: len(whole) // 2])
     promotion.promote(add_version(source=str(tmp_path)), "its artefact is half there")
     with pytest.raises(DataError, match=r"model\.skops of version 1 .* is damaged"):
-        registry.load()
+        _ = registry.resolve("champion").model
     rows = held_out(chain)
     y = rows["churn"].to_numpy(dtype="int64")
-    assert evidence.against_champion(chain.fitted[0], rows, y, load_policy(), SEED) == (False, None)
+    champion, offers = registry.resolve("champion"), load_policy().offers
+    assert evidence.against(champion, chain.fitted[0], rows, y, offers, SEED) is None
 
 
 # Scores and recommendations
@@ -571,7 +585,7 @@ def test_scores_hold_one_row_per_customer_of_the_newest_gold(chain: Chain) -> No
     scores = chain.scores.pandas()
     assert scores["customer_id"].tolist() == chain.later.pandas()["customer_id"].tolist()
     assert chain.scores.manifest.as_of == LATER
-    assert set(scores["model_version"]) == {str(chain.evaluated.version.version)}
+    assert set(scores["model_version"]) == {chain.evaluated.version.number}
 
 
 def test_the_account_of_what_came_back_stands_on_the_run(chain: Chain) -> None:
@@ -745,19 +759,20 @@ def test_a_comparison_says_whose_tier_changes_and_which_feature_moved_them(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other version was trained by hand on labels that follow months_to_renewal, and nothing else."""
-    frame, ours = chain.later.pandas(), registry.load("champion")
+    frame, ours = chain.later.pandas(), registry.resolve("champion")
     rng = np.random.default_rng(5)
     labels = rng.random(len(frame)) < np.where(frame["months_to_renewal"] > 9, 0.9, 0.02)
     training = training_side(
         frame.assign(churn=pd.array(labels, dtype="Int64")),
-        load_experiment("E5"),
+        kinds_of(load_experiment("E5"), ModelKind.XGBOOST),
         ModelKind.XGBOOST,
         load_policy(),
         SEED,
     )
     other = fit_final(training, {"n_estimators": 20, "learning_rate": 0.3}, 0.5, load_policy())
-    theirs = registry.Loaded(ours.version, other)
-    monkeypatch.setattr(registry, "load", lambda which: ours if which == "champion" else theirs)
+    theirs = Version(ours.entity)
+    theirs.__dict__["model"] = other
+    monkeypatch.setattr(registry, "resolve", lambda which: ours if which == "champion" else theirs)
     found = versions.compare("champion", "other", chain.lake)
     then, now = ours.model.predict(frame)[TIER], other.predict(frame)[TIER]
     assert set(found.moved["customer_id"]) == set(frame["customer_id"][then != now])
@@ -788,13 +803,13 @@ def test_retraining_starts_from_the_champions_parameters_and_leaves_a_challenger
     by_hand = policy.model_copy(update={"promotion": Promotion(automatic=False)})
     monkeypatch.setattr(pipeline, "load_policy", lambda: by_hand)
     before = history.read()
-    of_run = registry.experiment_run(registry.resolve("champion"))
+    of_run = registry.resolve("champion").record.of_run
     done = pipeline.retrain(TRIALS, lake=chain.lake, seed=SEED + 1, progress=lambda what, n, of: None)
     assert history.read().moves == before.moves
-    assert registry.aliases() == before.aliases | {"challenger": str(done.version.version)}
+    assert registry.aliases() == before.aliases | {"challenger": done.version.number}
     names = {c.name for c in done.verdict.checks}
     assert {"champion.average_precision.difference", "champion.value_eur.difference", "signature"} <= names
-    fresh = MlflowClient().get_run(registry.experiment_run(done.version))
+    fresh = MlflowClient().get_run(done.version.record.of_run)
     assert of_run in fresh.data.tags["warm_start"]
     champions = runs.artifact(of_run, "chosen.json")["params"]
     tried = runs.find({"stage": "trial", "mlflow.parentRunId": fresh.info.run_id})
@@ -828,7 +843,7 @@ def test_a_champion_that_was_moved_in_the_ui_is_scored_with_or_refused_by_who_wa
 
 
 def test_a_rollback_scores_again_with_the_version_gone_back_to_if_asked(chain: Chain) -> None:
-    before, after = registry.resolve("champion").version, registry.resolve("challenger").version
+    before, after = registry.resolve("champion").number, registry.resolve("challenger").number
     promotion.promote(str(after), "a mistake", "to be regretted")
     score("champion", lake=chain.lake)
     assert set(chain.lake.current("scores").pandas(["model_version"])["model_version"]) == {str(after)}

@@ -303,7 +303,7 @@ def test_the_whole_lifecycle_runs_on_the_server(
     try:
         lake = pass_through(tmp_path, monkeypatch).lake
         again = pipeline.retrain(TRIALS, lake=lake, seed=SEED + 1, progress=silent)
-        second = str(again.version.version)
+        second = again.version.number
         assert "champion.average_precision.difference" in {c.name for c in again.verdict.checks}
         promotion.promote(second, "next", override="a rehearsal")
         assert compare("1", second, lake).customers == CUSTOMERS

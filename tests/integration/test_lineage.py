@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES, Lake, Snapshot, file_digest
 from spanishgas.lifecycle import lineage
@@ -22,7 +22,7 @@ from spanishgas.lifecycle.lineage import Link
 from spanishgas.settings import settings
 from tests.raw_builder import write_raw
 from tests.tracked import own_store
-from tests.versions import add_version
+from tests.versions import add_version, made_up_record
 
 AS_OF = date(2024, 12, 31)
 
@@ -46,8 +46,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
         write_raw(raw)
         gold = etl(raw, lake=lake, as_of=AS_OF).snapshots["gold_master"]
         MlflowClient().create_registered_model(settings().registered_model)
-        trained_on = {"data.digest": gold.manifest.digest, "experiment": "E5", "model": "xgboost"}
-        version = add_version(**trained_on)
+        version = add_version(record=made_up_record(gold.manifest.digest, AS_OF))
         yield Built(lake, raw, gold, publish_scores(lake, gold, version), version)
 
 
@@ -59,7 +58,7 @@ def publish_scores(lake: Lake, gold: Snapshot, version: str) -> Snapshot:
         lambda folder: frame.to_parquet(folder / "part-0.parquet", index=False),
         built_from={"gold_master": gold.manifest.digest, settings().registered_model: version},
         fingerprint="made up",
-        code=code.identity(),
+        code=provenance.identity(),
     )
 
 
@@ -89,7 +88,7 @@ def test_a_score_walks_back_to_every_raw_file_with_its_digest(kept: Built) -> No
     )
     for name, file in RAW_FILES.items():
         assert links[f"raw/{name}"].facts["digest"] == file_digest(kept.raw / file)
-    assert links["gold_master"].facts["code"].startswith(code.commit()[:12])
+    assert links["gold_master"].facts["code"].startswith(provenance.commit()[:12])
     assert links[f"version {kept.version}"].facts["verdict"].startswith("passed")
 
 

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from mlflow.tracking import MlflowClient
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.cli import scoring
 from spanishgas.config.policy import DriftLimits, Windows
 from spanishgas.errors import SpanishGasError
@@ -25,7 +25,7 @@ from spanishgas.monitoring.loop import Step, decide
 from spanishgas.settings import settings
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import own_model, own_store
-from tests.versions import add_version
+from tests.versions import add_version, made_up_record
 
 TRAINED, JAN, FEB, MAR, APR, JUL = (
     date(2024, 12, 31), date(2025, 1, 31), date(2025, 2, 28), date(2025, 3, 31), date(2025, 4, 30), date(2025, 7, 31),
@@ -118,8 +118,7 @@ class Utility:
     def __init__(self, lake: Lake) -> None:
         self.lake, self.retrained, self.said = lake, list[str](), list[str]()
         table = publish_gold(lake, gold_frame(20), TRAINED)
-        tags = {"data.digest": table.manifest.digest, "experiment": "E3", "model": "xgboost"}
-        self.version = add_version(**tags)
+        self.version = add_version(record=made_up_record(table.manifest.digest, TRAINED, "E3"))
         MlflowClient().set_registered_model_alias(settings().registered_model, "champion", self.version)
 
     def labels(self, as_of: date) -> None:
@@ -215,7 +214,7 @@ def test_a_retrain_that_another_living_process_has_begun_is_left_to_it(utility: 
     found = utility.report(FEB, True)
     sleeper = subprocess.Popen(["sleep", "60"])
     try:
-        host = code.process().rpartition(":")[0]
+        host = provenance.process().rpartition(":")[0]
         for key, value in {"retrain": "begun", "retrain.process": f"{host}:{sleeper.pid}"}.items():
             MlflowClient().set_tag(found.run_id, key, value)
         assert utility.close(found) is Step.BEGUN

@@ -18,7 +18,7 @@ from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, UNAUTHENTICATED
 from mlflow.tracking import MlflowClient
 from typer.testing import CliRunner
 
-from spanishgas import code, pipeline
+from spanishgas import pipeline, provenance
 from spanishgas.cli import app
 from spanishgas.config.policy import Policy, Promotion, load_policy
 from spanishgas.errors import TrackingError, UsageError
@@ -28,7 +28,7 @@ from spanishgas.lifecycle.evaluation import Evaluated
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.history import How, State
 from spanishgas.lifecycle.reconcile import scorable
-from spanishgas.lifecycle.standing import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
+from spanishgas.lifecycle.version import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
 from tests.tracked import own_model, own_store
 from tests.versions import add_version
 
@@ -126,7 +126,7 @@ def test_an_override_lets_a_refused_version_pass_and_is_shown_from_then_on(model
     assert registry.aliases()["champion"] == version
     assert "the board knows" in registry.resolve(version).tags[OVERRIDE]
     assert "[override: the board knows]" in history.as_markdown(history.read())
-    assert scorable("champion").version == int(version)
+    assert scorable("champion").number == version
 
 
 def test_an_override_that_was_not_needed_is_not_recorded(model: str) -> None:
@@ -326,7 +326,7 @@ def test_a_champion_set_in_the_ui_without_a_verdict_is_not_scored_with(model: st
         scorable("champion")
     assert chain()[-1] == (How.ELSEWHERE, bad, good)
     promotion.rollback("nobody judged it")
-    assert scorable("champion").version == int(good)
+    assert scorable("champion").number == good
 
 
 def test_a_good_champion_set_in_the_ui_is_recorded_once_and_scored_with(model: str) -> None:
@@ -334,7 +334,7 @@ def test_a_good_champion_set_in_the_ui_is_recorded_once_and_scored_with(model: s
     promotion.promote(first, "first")
     point_by_hand(model, second)
     for _ in range(3):
-        assert scorable("champion").version == int(second)
+        assert scorable("champion").number == second
     assert chain() == [(How.PROMOTED, first, None), (How.ELSEWHERE, second, first)]
     assert registry.aliases() == {"champion": second, "previous": first}
 
@@ -407,7 +407,7 @@ def dead_process() -> str:
     """A process of this machine that is no more."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
-    return f"{code.process().rpartition(':')[0]}:{ended.pid}"
+    return f"{provenance.process().rpartition(':')[0]}:{ended.pid}"
 
 
 def test_a_turn_of_a_dead_process_is_void_at_once(model: str) -> None:
@@ -482,7 +482,7 @@ def killed_after(writes: int, act: Callable[[], object]) -> bool:
         return call
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(code, "process", lambda: dead)
+        patch.setattr(provenance, "process", lambda: dead)
         for name in WRITES:
             patch.setattr(MlflowClient, name, limited(getattr(MlflowClient, name)))
         try:

@@ -17,12 +17,15 @@ import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from spanishgas import code
+from spanishgas import provenance
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.evaluation import evaluate
-from spanishgas.lifecycle.experiments import chosen_run, run_experiment, start_from
+from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment, start_from
+from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.trials import KEY, STUDY, TrialRuns
 from spanishgas.training.search import Trial
 from tests.gold_frames import gold_frame, publish_gold
@@ -173,8 +176,8 @@ def test_more_trials_than_a_page_of_the_store_holds_are_all_found(
 def test_only_runs_of_processes_that_ended_are_ended_as_killed(tracking: Path) -> None:
     done = subprocess.Popen([sys.executable, "-c", ""])
     done.wait()
-    host = code.process().rpartition(":")[0]
-    owners = [code.process(), f"{host}:{done.pid}", "elsewhere:1"]
+    host = provenance.process().rpartition(":")[0]
+    owners = [provenance.process(), f"{host}:{done.pid}", "elsewhere:1"]
     ids = [
         MlflowClient().create_run(runs.experiment_id(), tags={"process": owner}).info.run_id
         for owner in owners
@@ -188,18 +191,19 @@ def test_a_run_that_set_other_customers_aside_chooses_nothing(tracking: Path, ex
     policy = experiments / "policy.yaml"
     lake = Lake(tracking / "lake")
     publish_gold(lake, gold_frame(400), date(2024, 12, 31))
-    before = run_experiment("E0", "logistic", trials=1, lake=lake, seed=3)
+    before = run_experiment(experiment_inputs("E0", "logistic", trials=1, lake=lake, seed=3))
     assert chosen_run(lake) == before
-    assert start_from(before).params
+    space = load_search().of(ModelKind.LOGISTIC)
+    assert start_from(before, space, load_policy().holdout).params
     policy.write_text(policy.read_text().replace("spanishgas-holdout-1", "spanishgas-holdout-2"))
     forget()
     with pytest.raises(
-        TrackingError, match=r"holdout '0\.2 by spanishgas-holdout-2': run `spanishgas ladder`"
+        TrackingError, match=r"holdout '0\.2 by spanishgas-holdout-2'.*run `spanishgas ladder`"
     ):
         chosen_run(lake)
     with pytest.raises(UsageError, match=r"set other customers aside \('0\.2 by spanishgas-holdout-1'\)"):
         evaluate(before, lake=lake)
-    assert start_from(before).params == {}
-    after = run_experiment("E0", "logistic", trials=1, lake=lake, seed=3)
+    assert start_from(before, space, load_policy().holdout).params == {}
+    after = run_experiment(experiment_inputs("E0", "logistic", trials=1, lake=lake, seed=3))
     assert chosen_run(lake) == after
     assert runs.find({"stage": "experiment"})[0].data.tags["warm_start"] == "published"

@@ -66,7 +66,7 @@ def test_prices_ring_until_a_champion_of_a_table_with_the_new_ones_knows_them(
     dear, later = months_of(year.PRICES), months_of(year.CONCEPT)
     assert [m for m in dear if not played[m].alarm] == []
     assert min(len(over(played[m])) for m in dear) > 5
-    trained = {registry.resolve(played[m].version).tags["data.as_of"] for m in later}
+    trained = {registry.resolve(played[m].version).record.chosen.as_of.isoformat() for m in later}
     assert min(trained) >= str(year.month_end(dear[0]))
     of_contacts = set(load_policy().waivers[0].features)  # drawn by who leaves, as in the source
     moved = set.union(*(over(played[m]) for m in later)) - of_contacts

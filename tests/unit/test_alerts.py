@@ -20,7 +20,7 @@ import pytest
 from botocore.serialize import create_serializer
 from mlflow.tracking import MlflowClient
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.errors import ContractError
 from spanishgas.lifecycle import runs
 from spanishgas.monitoring import alerts, cloudwatch, sinks
@@ -144,7 +144,7 @@ def test_a_claim_of_a_living_process_is_left_to_it_and_that_of_a_dead_one_is_not
         MlflowClient().set_tag(run_id, "alert.file", f"sending {process} {since}")
         alerts.send(run_id)
 
-    host = code.process().rpartition(":")[0]
+    host = provenance.process().rpartition(":")[0]
     claimed_by(f"{host}:{os.getppid()}")
     claimed_by("elsewhere:1")
     assert lines(told) == []

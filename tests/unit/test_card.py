@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +14,12 @@ import pytest
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.evaluation import card
-from spanishgas.evaluation.card import METRICS, Evaluation
+from spanishgas.evaluation.card import METRICS, Evaluation, Subject
+from spanishgas.evaluation.holdout import HoldoutResult
 from spanishgas.evaluation.importance import Importance
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.slices import Slice
+from spanishgas.evaluation.study import Study
 from spanishgas.features import load_tiers
 from tests.gold_frames import gold_frame
 
@@ -38,27 +42,18 @@ def a_slice(value: str, *, judged: bool = True, worse: bool = False) -> Slice:
     )
 
 
-def evaluation(**changes: object) -> Evaluation:
+def evaluation(**changes: Any) -> Evaluation:
+    """The evaluation of a made-up model, with parts of its subject, study or itself replaced."""
     frame = gold_frame(300).assign(active_months_count=12)
     frame["total_elec_kwh_2024"] = 12 * frame["avg_monthly_elec_kwh"]
     features = load_experiment("E5").features(load_tiers(), linear=False)
     metrics = {f"holdout.{m}{end}": 0.25 for m in METRICS for end in ("", ".low", ".high")}
-    found = {
-        "experiment": load_experiment("E5"),
-        "model": "xgboost",
-        "features": features,
-        "as_of": date(2024, 12, 31),
-        "digest": "abc123",
-        "policy": load_policy(),
-        "threshold": 0.31,
-        "cv": 0.74,
-        "openings": 3,
-        "metrics": metrics | {"holdout.average_precision": 0.7512},
-        "trained": frame[:200],
-        "held_out": frame[200:],
-        "findings": [Finding(name="duplicates", value=4, limit=0, words="held-out customers", way_out="")],
-        "slices": [a_slice("Office", worse=True), a_slice("Unknown"), a_slice("Own Website", judged=False)],
-        "importance": Importance(
+    subject = Subject(load_experiment("E5"), "xgboost", features, 0.31, 0.74, date(2024, 12, 31), "abc123")
+    rows, nothing = frame[200:], np.zeros(100)
+    study = Study(
+        [Finding(name="duplicates", value=4, limit=0, words="held-out customers", way_out="")],
+        [a_slice("Office", worse=True), a_slice("Unknown"), a_slice("Own Website", judged=False)],
+        Importance(
             pd.DataFrame(
                 {
                     "feature": ["tenure_months"],
@@ -70,9 +65,20 @@ def evaluation(**changes: object) -> Evaluation:
             ),
             pd.DataFrame({"tier": ["2B"], "drop": [0.2], "low": [0.1], "high": [0.3], "features": [3]}),
         ),
-        "beside": {"E5": (0.75, 0.70, 0.80), "E8": (0.66, 0.60, 0.72)},
-    }
-    return Evaluation(**{**found, **changes})  # type: ignore[arg-type]
+    )
+    made = Evaluation(
+        subject,
+        load_policy(),
+        HoldoutResult(frame[:200], rows, nothing, nothing.astype("int64"), nothing),
+        openings=3,
+        metrics=metrics | {"holdout.average_precision": 0.7512},
+        study=study,
+        beside={"E5": (0.75, 0.70, 0.80), "E8": (0.66, 0.60, 0.72)},
+    )
+    for part in ("subject", "study", "holdout"):
+        of_part = {k: changes.pop(k) for k in list(changes) if hasattr(getattr(made, part), k)}
+        made = replace(made, **{part: replace(getattr(made, part), **of_part)})
+    return replace(made, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +139,7 @@ def test_texts_conditioned_on_the_outcome_are_counted_from_the_rows() -> None:
     rows["sentiment_label"] = np.where(rows["churn"] == 1, "negative", "positive")
     rows.loc[rows.index[rows["churn"] == 0][:3], "sentiment_label"] = "negative"
     stayers, churners = int((rows["churn"] == 0).sum()), int((rows["churn"] == 1).sum())
-    text = card.markdown(evaluation(trained=rows[:80], held_out=rows[80:]), "")
+    text = card.markdown(evaluation(trained=rows[:80], rows=rows[80:]), "")
     assert (
         f"Of {stayers} stayers with a text 3 read negative; of {churners} churners 0 read positive." in text
     )
@@ -142,11 +148,11 @@ def test_texts_conditioned_on_the_outcome_are_counted_from_the_rows() -> None:
 def test_mood_in_complaints_is_measured() -> None:
     rows = gold_frame(100)
     rows["customer_intent"], rows["sentiment_label"] = "Complaint / Escalation", "negative"
-    text = card.markdown(evaluation(trained=rows[:80], held_out=rows[80:]), "")
+    text = card.markdown(evaluation(trained=rows[:80], rows=rows[80:]), "")
     assert "100 % of 100 complaints read negative" in text
     rows["customer_intent"] = "Contract Renewal"
     assert "No contact was read as a complaint" in card.markdown(
-        evaluation(trained=rows[:80], held_out=rows[80:]), ""
+        evaluation(trained=rows[:80], rows=rows[80:]), ""
     )
 
 

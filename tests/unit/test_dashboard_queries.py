@@ -231,7 +231,7 @@ def test_the_recommendations_are_valued_beside_other_ways(found: Scored) -> None
 def test_no_budget_chooses_what_recommend_would_choose(found: Scored) -> None:
     policy = load_policy()
     gold = found.gold.pandas().set_index("customer_id").loc[found.scores.pandas()["customer_id"]]
-    chosen = choose(found.scores.pandas(), gold.reset_index(), policy)
+    chosen = choose(found.scores.pandas(), gold.reset_index(), policy.offers, policy.risk_tiers)
     allocated = offers.allocation(offers.at_risk(found), policy, None).set_index("offer")
     assert allocated["cost"].sum() == chosen.cost.sum()
     assert allocated["expected_value"].sum() == pytest.approx(chosen.impact.sum())

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from mlflow.entities.model_registry import ModelVersion, ModelVersionTag
-from mlflow.tracking import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
 from typer.testing import CliRunner
 
 from spanishgas.cli import app
@@ -21,7 +20,7 @@ from spanishgas.errors import TrackingError
 from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import history, promotion, registry, runs
-from spanishgas.lifecycle.standing import PROBATION, ROLLED_BACK
+from spanishgas.lifecycle.version import PROBATION, ROLLED_BACK, Version
 from spanishgas.monitoring import outcomes as stage
 from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.monitoring.probation import Judgement, Record, Trial
@@ -32,7 +31,7 @@ from tests.churn_models import churn_model
 from tests.labels import customers
 from tests.scored_cohorts import DAY, LATER, drawn, poor_model, reference, score, version_of, write_labels
 from tests.tracked import own_model, own_store
-from tests.versions import add_version
+from tests.versions import add_version, made_up_record
 
 EARLIER = date(2024, 9, 30)
 
@@ -157,8 +156,9 @@ def test_a_rollback_of_a_version_that_is_no_longer_champion_is_refused(shop: Sho
 
 
 def test_without_the_table_that_one_learned_from_nobody_is_judged(shop: Shop) -> None:
-    promoted(shop, good_model(), poor_model())
-    MlflowClient().set_model_version_tag(registry.resolve("1").name, "1", "data.digest", "0" * 64)
+    earlier, later = shop.tables
+    gone = replace(earlier, manifest=earlier.manifest.model_copy(update={"digest": "0" * 64}))
+    promoted(replace(shop, tables=(gone, later)), good_model(), poor_model())
     told = outcomes(shop.file, lake=shop.lake).probation
     assert len(told) == 1
     assert "cannot be judged" in told[0]
@@ -177,8 +177,8 @@ def test_few_labels_judge_nobody_and_leave_room_for_the_rest(shop: Shop) -> None
 
 
 def trial(record: Record, **rules: object) -> Trial:
-    tags = [ModelVersionTag("data.as_of", DAY.isoformat())]  # type: ignore[no-untyped-call]
-    version = ModelVersion("m", "2", 0, tags=tags)
+    version = Version(ModelVersion("m", "2", 0))
+    version.__dict__["record"] = made_up_record(as_of=DAY)
     return Trial(version, "1", 3, record, Probation.model_validate(rules))
 
 

@@ -20,7 +20,7 @@ from spanishgas.scoring.budget import within_budget
 from spanishgas.scoring.campaign import campaign_value, page, scaled
 from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
-from spanishgas.scoring.recommend import choose, explained, recommendations, treatments
+from spanishgas.scoring.recommend import Chosen, choose, explained, recommendations, treatments
 from spanishgas.training.model import TIER, risk_tier
 from tests.churn_models import churn_model, odd_gold
 from tests.gold_frames import gold_frame, publish_gold
@@ -28,6 +28,11 @@ from tests.gold_frames import gold_frame, publish_gold
 DAY = date(2024, 12, 31)
 OFFERS = load_policy().offers
 NONE_KNOWN = Calibration(np.empty(0), np.empty(0, dtype="int64"))
+
+
+def offered(frame: pd.DataFrame, gold: pd.DataFrame, given: Policy) -> Chosen:
+    """What a policy's offers and tiers choose."""
+    return choose(frame, gold, given.offers, given.risk_tiers)
 
 
 def policy(**offers: object) -> Policy:
@@ -97,21 +102,21 @@ def test_without_a_budget_everybody_gets_what_pays_most() -> None:
 
 def test_guardrails_hold_for_every_customer() -> None:
     frame, gold = scored(500)
-    chosen = choose(frame, gold, policy(total_budget_eur=900.0))
+    chosen = offered(frame, gold, policy(total_budget_eur=900.0))
     table = recommendations(chosen, NONE_KNOWN, [["because"]] * 500)
-    offered = (table["action"] != NO_OFFER).to_numpy()
+    made = (table["action"] != NO_OFFER).to_numpy()
     margin = gold["avg_monthly_margin"].to_numpy()
-    assert 0 < offered.sum() < 500
-    assert not offered[margin <= 0].any()
-    assert not offered[frame[TIER] == "Low"].any()
-    assert (table.loc[offered, "expected_margin_impact"] > 0).all()
-    assert (table.loc[~offered, ["offer_budget", "expected_margin_impact"]] == 0).all(axis=None)
+    assert 0 < made.sum() < 500
+    assert not made[margin <= 0].any()
+    assert not made[frame[TIER] == "Low"].any()
+    assert (table.loc[made, "expected_margin_impact"] > 0).all()
+    assert (table.loc[~made, ["offer_budget", "expected_margin_impact"]] == 0).all(axis=None)
     assert 0 < table["offer_budget"].sum() <= 900
 
 
 def test_the_control_share_is_drawn_by_chance_from_those_an_offer_was_chosen_for() -> None:
     frame, gold = scored(6000)
-    chosen = choose(frame, gold, policy(control=Control(share=0.2, salt="x")))
+    chosen = offered(frame, gold, policy(control=Control(share=0.2, salt="x")))
     log, table = treatments(chosen), recommendations(chosen, NONE_KNOWN, [["because"]] * 6000)
     control = log["arm"] == "control"
     expected = 0.2 * len(log)
@@ -128,9 +133,9 @@ def test_the_control_share_is_drawn_by_chance_from_those_an_offer_was_chosen_for
 def test_the_same_campaign_draws_the_same_controls_and_a_later_one_others() -> None:
     frame, gold = scored(2000)
     drawn = policy(control=Control(share=0.5, salt="x"))
-    first = choose(frame, gold, drawn).control
-    assert (choose(frame, gold, drawn).control == first).all()
-    assert (choose(frame.assign(as_of=date(2025, 3, 31)), gold, drawn).control != first).any()
+    first = offered(frame, gold, drawn).control
+    assert (offered(frame, gold, drawn).control == first).all()
+    assert (offered(frame.assign(as_of=date(2025, 3, 31)), gold, drawn).control != first).any()
 
 
 # --- reasons
@@ -179,7 +184,7 @@ def test_where_nothing_raises_the_risk_that_is_said() -> None:
 
 @pytest.mark.parametrize("kind", ModelKind)
 def test_every_customer_has_one_to_three_reasons(kind: ModelKind) -> None:
-    found = reasons(churn_model(kind), odd_gold(50))
+    found = reasons(churn_model(kind), odd_gold(50), WORDS)
     assert len(found) == 50
     assert all(1 <= len(why) <= 3 and all(why) for why in found)
 
@@ -193,11 +198,12 @@ def test_each_customer_from_medium_up_has_their_own_reasons_and_the_others_the_g
     table = pd.DataFrame(
         {"customer_id": frame["customer_id"], TIER: np.where(np.arange(60) % 3 == 0, "Low", "High")}
     )
-    found = explained(model, gold, table.iloc[order].reset_index(drop=True), load_policy())
-    own = reasons(model, frame)
+    tiers = load_policy().risk_tiers
+    found = explained(model, gold, table.iloc[order].reset_index(drop=True), tiers, WORDS)
+    own = reasons(model, frame, WORDS)
     assert found == [[GENERIC] if i % 3 == 0 else own[i] for i in order]
     nobody = table.assign(**{TIER: "Low"})
-    assert explained(model, gold, nobody, load_policy()) == [[GENERIC]] * 60
+    assert explained(model, gold, nobody, tiers, WORDS) == [[GENERIC]] * 60
 
 
 # --- intervals
@@ -244,10 +250,10 @@ def numbers_of(html: str, row: str) -> list[float]:
 def test_the_page_compares_the_campaign_with_the_other_ways() -> None:
     frame, gold = scored(800)
     given = policy(control=Control(share=0.0, salt=""))
-    chosen = choose(frame, gold, given)
+    chosen = offered(frame, gold, given)
     table = recommendations(chosen, NONE_KNOWN, [["because"]] * 800)
     margin = gold["avg_monthly_margin"]
-    html = page(frame["churn_probability"], margin, frame[TIER], table["action"], given, DAY)
+    html = page(frame["churn_probability"], margin, frame[TIER], table["action"], given.offers, DAY)
     count, cost, value = numbers_of(html, "these recommendations")
     assert count == (table["action"] != NO_OFFER).sum()
     assert cost == pytest.approx(table["offer_budget"].sum(), abs=1)
@@ -269,7 +275,7 @@ def test_the_page_compares_the_campaign_with_the_other_ways() -> None:
 def test_sensitivity_is_the_same_offers_under_other_assumptions() -> None:
     frame, gold = scored(300)
     p, margin = frame["churn_probability"].to_numpy(), gold["avg_monthly_margin"].to_numpy()
-    action = choose(frame, gold, policy(control=Control(share=0.0, salt=""))).offer
+    action = offered(frame, gold, policy(control=Control(share=0.0, salt=""))).offer
 
     def value(offers: Offers) -> float:
         return campaign_value(p, margin, action, offers)

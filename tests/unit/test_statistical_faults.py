@@ -26,7 +26,7 @@ from spanishgas.config.policy import load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.selection import Rung, choose, steps
-from spanishgas.lifecycle.experiments import training_side
+from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.training.calibration import Fitted, fit_chosen
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import Fold, fold_error, folds, fresh_folds
@@ -98,7 +98,8 @@ def test_s4_nothing_of_the_holdout_reaches_what_chooses() -> None:
     spoilt.loc[held, "churn"] = 1 - spoilt.loc[held, "churn"]
     spoilt.loc[held, "months_to_renewal"] = 1e6
     one, other = (
-        training_side(g, load_experiment("E5"), ModelKind.XGBOOST, policy, 1) for g in (gold, spoilt)
+        training_side(g, kinds_of(load_experiment("E5"), ModelKind.XGBOOST), ModelKind.XGBOOST, policy, 1)
+        for g in (gold, spoilt)
     )
     assert held.sum() > 50
     assert len(one.y) == (~held).sum()

@@ -14,7 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from spanishgas import code
+from spanishgas import provenance
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import UsageError
 from spanishgas.training import study as studies
@@ -133,7 +133,7 @@ def number_of_nobody() -> int:
 
 
 def test_a_dead_processs_trial_is_queued_again_with_its_rank(url: str) -> None:
-    host = code.process().rpartition(":")[0]
+    host = provenance.process().rpartition(":")[0]
     study = trial_of(url, worker=f"{host}:{number_of_nobody()}", rank=4)
     studies._reclaim(study)
     failed, queued = study.get_trials()
@@ -141,7 +141,7 @@ def test_a_dead_processs_trial_is_queued_again_with_its_rank(url: str) -> None:
     assert queued.user_attrs == {studies.RANK: 4}
 
 
-@pytest.mark.parametrize("worker", [code.process(), "elsewhere:1"], ids=["here", "elsewhere"])
+@pytest.mark.parametrize("worker", [provenance.process(), "elsewhere:1"], ids=["here", "elsewhere"])
 def test_a_trial_of_a_living_process_or_another_machine_is_left_alone(url: str, worker: str) -> None:
     study = trial_of(url, worker=worker, rank=0)
     studies._reclaim(study)
@@ -217,10 +217,10 @@ def test_several_workers_need_a_storage_to_share() -> None:
 
 
 def test_a_process_is_gone_only_once_it_has_ended() -> None:
-    assert not code.is_gone(code.process())
-    assert code.is_gone(f"{code.process().rpartition(':')[0]}:{number_of_nobody()}")
-    assert not code.is_gone(f"elsewhere:{os.getpid()}")
-    assert not code.is_gone("")
+    assert not provenance.is_gone(provenance.process())
+    assert provenance.is_gone(f"{provenance.process().rpartition(':')[0]}:{number_of_nobody()}")
+    assert not provenance.is_gone(f"elsewhere:{os.getpid()}")
+    assert not provenance.is_gone("")
 
 
 def test_a_trial_below_the_median_on_the_same_folds_is_pruned_though_its_first_fold_was_lucky() -> None:

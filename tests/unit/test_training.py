@@ -25,7 +25,7 @@ from spanishgas.config.reading import Value
 from spanishgas.config.search import EarlyStopping, ModelKind, Search, Space, load_search
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
-from spanishgas.lifecycle.experiments import training_side
+from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.settings import settings
 from spanishgas.training.calibration import Curve, calibrated, cross_calibrated, fit_final
 from spanishgas.training.estimators import BoostedTrees, Forest, column_types, estimator
@@ -665,7 +665,7 @@ def test_the_same_seed_fits_the_same_model() -> None:
 def test_every_experiment_and_model_searches_on_the_same_folds_and_reports_on_the_same_fresh_ones() -> None:
     gold, policy = gold_frame(300), load_policy()
     sides = [
-        training_side(gold, load_experiment(name), kind, policy, 7)
+        training_side(gold, kinds_of(load_experiment(name), kind), kind, policy, 7)
         for name in experiment_ids()
         for kind in (ModelKind.XGBOOST, ModelKind.LOGISTIC)
     ]

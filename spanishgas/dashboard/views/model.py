@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import altair as alt
 import streamlit as st
-from mlflow.entities.model_registry import ModelVersion
 
 from spanishgas.dashboard import frame, tracking
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import TrackingError
+from spanishgas.lifecycle.version import Version
 
 
 def show() -> None:
@@ -31,9 +31,9 @@ def show() -> None:
             st.dataframe(moves, hide_index=True)
 
 
-def champion(version: ModelVersion) -> None:
+def champion(version: Version) -> None:
     """Verdict, metrics with intervals, curves and slices."""
-    st.subheader(f"Champion: version {version.version}")
+    st.subheader(f"Champion: version {version.number}")
     judged = tracking.judged(version)
     tell = st.success if judged.verdict.passed else st.error
     tell(f"Gate {judged.verdict.words}")
@@ -41,7 +41,7 @@ def champion(version: ModelVersion) -> None:
     left, right = st.columns(2)
     left.markdown("**On held-out customers, with 95 % intervals**")
     left.dataframe(judged.table, hide_index=True)
-    run = version.run_id or ""
+    run = version.run_id
     try:
         right.image(
             tracking.artefact(run, "holdout.png"), caption="Precision-recall and calibration, holdout"

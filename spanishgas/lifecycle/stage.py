@@ -1,0 +1,89 @@
+"""A stage as an MLflow run: what stands under its key is taken, else its work runs and publishes under that key."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, TypeVar
+
+from spanishgas import provenance
+from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle import runs
+from spanishgas.lifecycle.runs import StageRun
+from spanishgas.lifecycle.version import Version
+from spanishgas.settings import settings
+from spanishgas.stages import Stage
+
+I = TypeVar("I")  # noqa: E741
+R = TypeVar("R")
+KEY = "fingerprint"
+"""Tag of a run, and of a version, that holds the key of what it was made from."""
+
+
+@dataclass(frozen=True)
+class Work(StageRun):
+    """The open run of a stage's work, and how the work publishes: under its key, from its inputs."""
+
+    key: str
+    source: str
+    built_from: Mapping[str, str]
+
+    def publish(self, lake: Lake, table: str, as_of: date, write: Callable[[Path], None]) -> Snapshot:
+        """Publish what `write` puts into a folder as the current snapshot of `table`."""
+        return lake.publish(
+            table,
+            as_of,
+            write,
+            built_from=self.built_from,
+            fingerprint=self.key,
+            code=provenance.identity(self.source),
+            run_id=self.run_id,
+        )
+
+
+def through(
+    stage: Stage[I],
+    inputs: I,
+    work: Callable[[Work, I], R],
+    *,
+    title: str,
+    recall: Callable[[str], R | None] = lambda key: None,
+    params: Mapping[str, object] | None = None,
+    tags: Mapping[str, object] | None = None,
+) -> R:
+    """What `recall` has of these inputs, else what `work` makes of them, in a run of its own.
+
+    The run logs every snapshot among the inputs under its field's name. `work` is a plain function: one that brings
+    values of its own along would compute with what is in no key, and is refused.
+    """
+    if getattr(work, "__closure__", None):
+        raise TypeError(f"the work of {stage.name} is a closure: pass what it needs among its inputs")
+    key = stage.key(inputs)
+    if (earlier := recall(key)) is not None:
+        return earlier
+    snapshots = {name: s for name, s in _fields(inputs).items() if isinstance(s, Snapshot)}
+    with runs.stage(stage.name, title, params=params, tags={**(tags or {}), KEY: key}) as run:
+        for name, snapshot in snapshots.items():
+            run.read(snapshot, name)
+        opened = Work(run.run_id, run.experiment_id, key, stage.source, _built_from(inputs))
+        with stage.working():
+            return work(opened, inputs)
+
+
+def earlier(stage: Stage[Any], key: str) -> str | None:
+    """The newest finished run of the stage under this key."""
+    same = runs.find({"stage": stage.name, KEY: key})
+    return str(same[0].info.run_id) if same else None
+
+
+def _fields(inputs: object) -> dict[str, object]:
+    return {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}  # type: ignore[arg-type]
+
+
+def _built_from(inputs: object) -> dict[str, str]:
+    values = _fields(inputs).values()
+    tables = {s.manifest.table: s.manifest.digest for s in values if isinstance(s, Snapshot)}
+    return tables | {settings().registered_model: v.number for v in values if isinstance(v, Version)}
