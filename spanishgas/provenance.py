@@ -49,13 +49,11 @@ def _sources(modules: tuple[str, ...]) -> set[Path]:
 
 
 def _files_of(module: str) -> Iterator[Path]:
-    """The module's own file, if it is one of the package, and those of the packages above it."""
+    """The module's own file, if it is one of the package, and those of the packages above it but the outermost."""
     first, *below = module.split(".")
     place = PACKAGE
-    if first != PACKAGE.name:
-        return
-    for part in [None, *below]:
-        place = place / part if part else place
+    for part in below if first == PACKAGE.name else ():
+        place = place / part
         if (init := place / "__init__.py").exists():
             yield init
         elif (file := place.with_suffix(".py")).exists():

@@ -25,7 +25,7 @@ class Strict(BaseModel):
 
     def part(self, kind: type[S]) -> S:
         """The part of these settings that `kind` names: a stage that is given it depends on no other."""
-        return kind(**{name: getattr(self, name) for name in kind.model_fields})
+        return kind.model_construct(**{name: getattr(self, name) for name in kind.model_fields})
 
 
 class UniqueKeys(yaml.SafeLoader):

@@ -33,7 +33,6 @@ from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
 from spanishgas.scoring.score import LOSS, MARGIN
-from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
@@ -76,7 +75,7 @@ def recommend(*, lake: Lake) -> Snapshot:
 def recommend_inputs(lake: Lake) -> RecommendInputs:
     """The recommendations of the newest scores, by the version that made them and today's offers."""
     scores, tiers = lake.current("scores"), load_tiers()
-    version = registry.resolve(scores.manifest.built_from[settings().registered_model])
+    version = registry.resolve(str(scores.pandas(["model_version"]).iloc[0, 0]))
     return RecommendInputs(
         scores=scores,
         gold=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),

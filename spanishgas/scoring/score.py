@@ -102,10 +102,8 @@ def score(
     say: Callable[[str], None] = lambda words: None,
 ) -> Snapshot:
     """Publish the scores of every customer of the newest gold table; unchanged inputs leave them as they are."""
-    given = read_settings(Transform)
-    at_work = Backend.of(backend).transform(given, say)
-    version, gold = reconcile.scorable(alias), lake.current("gold_master")
-    inputs = ScoreInputs(gold, version, version.training_table(lake), lake, at_work, given, progress)
+    inputs = score_inputs(alias, lake, backend, progress, say)
+    version, gold = inputs.version, inputs.scoring
     return through(
         SCORE,
         inputs,
@@ -114,6 +112,16 @@ def score(
         recall=lambda key: lake.made("scores", gold.manifest.as_of, key),
         params={"alias": alias, "backend": backend, "version": version.number},
     )
+
+
+def score_inputs(
+    alias: str, lake: Lake, backend: str, progress: Progress, say: Callable[[str], None]
+) -> ScoreInputs:
+    """The newest gold table and the version behind `alias`, which must be cleared to score."""
+    given = read_settings(Transform)
+    at_work, version = Backend.of(backend).transform(given, say), reconcile.scorable(alias)
+    gold = lake.current("gold_master")
+    return ScoreInputs(gold, version, version.training_table(lake), lake, at_work, given, progress)
 
 
 def _score(run: Work, inputs: ScoreInputs) -> Snapshot:
