@@ -78,12 +78,12 @@ def etl(
     """Build bronze, silver and gold from one raw extract."""
     from spanishgas import pipeline
     from spanishgas.lifecycle import data
-    from spanishgas.monitoring import cloudwatch
+    from spanishgas.monitoring import sinks
 
     folder = given(raw) or pipeline.newest_extract(Lake(lake))
     day = given(as_of)
     tracked()
-    with cloudwatch.quality():
+    with sinks.build_counted():
         report = data.etl(
             folder,
             lake=Lake(lake),
