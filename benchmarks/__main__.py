@@ -28,6 +28,7 @@ BENCHMARKS = {
     "data": ("benchmarks.data", "the roll-up beside its peers, raw to gold, drawing: time and memory"),
     "estimate": ("benchmarks.estimate", "average precision before labels, beside what labels then show"),
     "drift": ("benchmarks.drift", "false alarms and power of the drift alarm, Evidently's and a KS test"),
+    "fidelity": ("benchmarks.fidelity", "a drawn extract beside the published figures"),
     "fit-churn": (
         "benchmarks.fit_churn",
         "the simulator's coefficients of churn, fitted to the published tables",

@@ -3,7 +3,7 @@
 Each utility of 20,099 customers is drawn (three readings a month, period_sums.py), reported, taken to gold, and fitted
 with the replaced system's own parameters on its own kind of split (stratified, 80/20). Published average precision
 beside the mean over the seeds, with text and before it the best that any model could reach. The three figures of
-negative readings need every hour: `spanishgas simulate --report` has them.
+negative readings need every hour: `python -m benchmarks fidelity` has them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ import pandas as pd
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import train_test_split
 
-from benchmarks import period_sums
+from benchmarks import fidelity, period_sums
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.search import ModelKind
 from spanishgas.etl import build
-from spanishgas.evaluation import likeness
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
@@ -72,13 +71,13 @@ def rung(gold: pd.DataFrame, name: str, model: ModelKind, seed: int) -> float:
     return float(average_precision_score(y_test, fitted.predict_proba(X_test)[:, 1]))
 
 
-def one_seed(customers: int, seed: int) -> tuple[likeness.Likeness, dict[tuple[str, str], float]]:
+def one_seed(customers: int, seed: int) -> tuple[fidelity.Fidelity, dict[tuple[str, str], float]]:
     """The report of one utility, and average precision by model and experiment."""
     with tempfile.TemporaryDirectory() as folder:
         raw, truth = Path(folder) / "raw", Path(folder) / "truth"
         with period_sums.drawn(AS_OF):
             write_extract(raw, customers=customers, seed=seed, as_of=AS_OF, labelled=True, truth=truth)
-        found = likeness.report(raw, AS_OF, truth)
+        found = fidelity.report(raw, AS_OF, truth)
         kept = tuple(figure for figure in found.figures if figure.name not in period_sums.HOURLY)
         gold = build(raw, Lake(Path(folder) / "lake"), AS_OF).snapshots["gold_master"].pandas()
     known: dict[tuple[str, ...], float] = {}

@@ -35,8 +35,9 @@ from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import ROLLED_BACK, Version
-from spanishgas.monitoring import alerts, cloudwatch, loop
+from spanishgas.monitoring import alerts, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
+from spanishgas.monitoring.sinks import put_metrics
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
 from spanishgas.training.model import TIER
@@ -139,7 +140,7 @@ def watched(
 
     found = drift(current, alias, lake=lake)
     alerts.send(found.run_id)
-    cloudwatch.drift(found)
+    put_metrics({"DriftShare": found.share, "PredictionDrift": found.prediction, "DriftAlarm": found.alarm})
     loop.close(found, lake, again, say)
     return found
 

@@ -40,7 +40,6 @@ def simulate(
             help="Drift to add: none, prices, channels, province, concept; prices:0.5 is half of it, + joins several."
         ),
     ] = "none",
-    report: Annotated[bool, typer.Option("--report", help="Compare it with the published figures.")] = False,
 ) -> None:
     """Draw one extract of the synthetic utility in the source's schema; the true probabilities go apart from it."""
     from spanishgas.lifecycle import data
@@ -48,13 +47,9 @@ def simulate(
     if labelled.lower() not in ("true", "false"):
         raise UsageError(f"--labelled must be true or false, but got '{labelled}'")
     day = day_of(as_of, "--as_of")
-    if report and labelled.lower() == "false":
-        raise UsageError("--report compares churn too: draw a labelled extract, --labelled true")
     folder = given(out) or Lake(settings().lake).raw(day)
     tracked()
     bar = progress()
-    from spanishgas.progress import show
-
     truth = data.simulate(
         folder,
         customers=customers,
@@ -63,7 +58,6 @@ def simulate(
         labelled=labelled.lower() == "true",
         shift=shift,
         progress=lambda done, total: bar("simulate", done, total),
-        report=show if report else None,
     )
     typer.echo(f"raw files: {folder}\ntrue churn probabilities: {truth}")
 
@@ -84,12 +78,12 @@ def etl(
     """Build bronze, silver and gold from one raw extract."""
     from spanishgas import pipeline
     from spanishgas.lifecycle import data
-    from spanishgas.monitoring import cloudwatch
+    from spanishgas.monitoring import sinks
 
     folder = given(raw) or pipeline.newest_extract(Lake(lake))
     day = given(as_of)
     tracked()
-    with cloudwatch.quality():
+    with sinks.build_counted():
         report = data.etl(
             folder,
             lake=Lake(lake),

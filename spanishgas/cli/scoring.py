@@ -19,7 +19,7 @@ def score(
     ] = "local",
 ) -> None:
     """Score every customer of the newest gold table, and recommend what to do about them."""
-    from spanishgas.monitoring import cloudwatch
+    from spanishgas.monitoring.sinks import put_metrics
     from spanishgas.scoring import recommend
     from spanishgas.scoring import score as scoring
 
@@ -29,7 +29,7 @@ def score(
         recommend.recommend(lake=Lake(lake)),
     ):
         typer.echo(f"{published.manifest.table}: {published.manifest.rows:,} rows, {published.uri}")
-    cloudwatch.put({"RowsScored": published.manifest.rows})
+    put_metrics({"RowsScored": published.manifest.rows})
 
 
 def drift(

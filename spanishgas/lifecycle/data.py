@@ -12,7 +12,6 @@ from spanishgas.errors import UsageError
 from spanishgas.etl import EtlReport, build
 from spanishgas.etl import report as quality_report
 from spanishgas.etl.quality import Quality
-from spanishgas.evaluation import likeness
 from spanishgas.lake import SCHEME, Lake, Place, S3Store
 from spanishgas.lifecycle import runs
 from spanishgas.simulate import write_extract
@@ -27,12 +26,8 @@ def simulate(
     labelled: bool,
     shift: str = "none",
     progress: Callable[[int, int], None] | None = None,
-    report: Callable[[str], None] | None = None,
 ) -> Place:
-    """Draw one extract into `out` (a folder or an s3:// prefix); gives where the true probabilities lie, apart from it.
-
-    `report` is handed the comparison with the published figures, as Markdown; the run keeps it too.
-    """
+    """Draw one extract into `out` (a folder or an s3:// prefix); gives where the truth lies, apart from it."""
     truth = truth_of(out)
     params = {"customers": customers, "seed": seed, "as_of": as_of, "labelled": labelled, "shift": shift}
     with runs.stage("simulate", f"simulate {customers:,} customers as of {as_of}", params=params) as run:
@@ -47,8 +42,6 @@ def simulate(
                 truth=true,
                 progress=progress,
             )
-            if report is not None:
-                report(_likeness(run, likeness.report(raw, as_of, true)))
         run.log(tags={"raw": _uri(out), "truth": _uri(truth)})
     return truth
 
@@ -70,20 +63,6 @@ def _drawn(out: Place, truth: Place) -> Iterator[tuple[Path, Path]]:
 
 def _uri(place: Place) -> str:
     return str(place) if "://" in str(place) else Path(place).resolve().as_uri()
-
-
-def _likeness(run: runs.StageRun, found: likeness.Likeness) -> str:
-    table = likeness.markdown(found)
-    run.log(
-        metrics={
-            "figures.outside": len(found.outside),
-            "best.average_precision": found.best_with_text or 0.0,
-            "best.average_precision_before_text": found.best_before_text or 0.0,
-        }
-    )
-    run.document(found.data(), "likeness.json")
-    run.text(table, "likeness.md")
-    return table
 
 
 def truth_of(raw: Place) -> Place:

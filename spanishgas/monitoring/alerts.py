@@ -23,8 +23,7 @@ from spanishgas.errors import TrackingError
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.history import now
 from spanishgas.lifecycle.turns import turn
-from spanishgas.monitoring.settings import Alerting
-from spanishgas.monitoring.sinks import Alert, Sink, Undelivered, sinks
+from spanishgas.monitoring.sinks import Alert, Alerting, Sink, Undelivered, sinks
 from spanishgas.settings import settings
 
 log = logging.getLogger("spanishgas")

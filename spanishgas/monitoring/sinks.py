@@ -1,4 +1,4 @@
-"""Where an alert goes: a file of this machine, an SNS topic, a webhook. Each tries again for a while, then gives up.
+"""Where alerts and metrics go: a file of this machine, an SNS topic, a webhook; CloudWatch. None tries for ever.
 
 An alert holds words about features, a version and a run; no customer. What stands in it came from data, so it is one
 line of printable characters, cut at a length, before any sink sees it.
@@ -8,23 +8,50 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import urllib3
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from urllib3.util import Retry, Timeout
 
-from spanishgas.errors import SpanishGasError
+from spanishgas.errors import ContractError, SpanishGasError
 from spanishgas.lifecycle.history import now
-from spanishgas.monitoring.settings import Alerting
+from spanishgas.settings import settings
 
+log = logging.getLogger("spanishgas")
 SUBJECT, LINE = 100, 500
 """Most characters of a subject, SNS's limit, and of a line of the text."""
 TRIES = 4
 SECONDS, PAUSE_SECONDS = 10.0, 0.5
 """How long one try may take, and the first pause between tries, which then doubles."""
+
+
+class Alerting(BaseSettings):
+    """Who is told of an alarm; the prefix is SPANISHGAS_ALERT_."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="SPANISHGAS_ALERT_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        use_attribute_docstrings=True,
+    )
+
+    file: Path = Path("alerts.jsonl")
+    """File that gets a JSON line per alert."""
+    sns_topic: str = ""
+    """ARN of an SNS topic that gets every alert; none if empty."""
+    webhook: SecretStr = SecretStr("")
+    """URL that gets every alert as Slack takes it; none if empty. Who has it may post, so it is a secret."""
+    cloudwatch: str = ""
+    """Namespace of CloudWatch's metrics of drift, scoring and data quality; none are sent if empty."""
 
 
 class Undelivered(SpanishGasError):
@@ -57,17 +84,6 @@ class Alert:
     def text(self) -> str:
         """The message in lines."""
         return "\n".join([*self.moved, f"Window: {plain(self.window)}", f"Report: {self.link}"])
-
-
-class Sink(Protocol):
-    """One place that alerts go to."""
-
-    @property
-    def name(self) -> str:
-        """What its marks are called."""
-
-    def send(self, alert: Alert) -> None:
-        """Deliver, or raise `Undelivered`."""
 
 
 @dataclass(frozen=True)
@@ -149,11 +165,10 @@ class WebhookSink:
         try:
             with urllib3.PoolManager(timeout=Timeout(SECONDS), retries=again) as pool:
                 answer = pool.request("POST", self.url, json={"text": slack(alert)})
-        # The messages of these name the URL, which is a secret.
-        except urllib3.exceptions.MaxRetryError as fault:
-            raise Undelivered(f"the webhook cannot be reached ({type(fault.reason).__name__})") from None
+        # Its message names the URL, which is a secret.
         except urllib3.exceptions.HTTPError as fault:
-            raise Undelivered(f"the webhook cannot be used ({type(fault).__name__})") from None
+            reason = type(getattr(fault, "reason", fault)).__name__
+            raise Undelivered(f"the webhook cannot be reached ({reason})") from None
         if not 200 <= answer.status < 300:
             raise Undelivered(f"the webhook answered {answer.status}")
 
@@ -164,6 +179,9 @@ def slack(alert: Alert) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+Sink = FileSink | SnsSink | WebhookSink
+
+
 def sinks(given: Alerting) -> Iterator[Sink]:
     """Those that the settings name."""
     yield FileSink(given.file)
@@ -171,3 +189,36 @@ def sinks(given: Alerting) -> Iterator[Sink]:
         yield SnsSink(given.sns_topic)
     if url := given.webhook.get_secret_value():
         yield WebhookSink(url)
+
+
+def put_metrics(metrics: Mapping[str, float]) -> None:
+    """Send `metrics` to CloudWatch under the registered model's name, where the settings name a namespace.
+
+    What is no finite number, and what goes wrong, is a warning with its reason, never an exception.
+    """
+    namespace = Alerting().cloudwatch
+    if not namespace:
+        return
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    model, data = [{"Name": "Model", "Value": settings().registered_model}], []
+    for name, value in metrics.items():
+        if math.isfinite(value):
+            data.append({"MetricName": name, "Value": float(value), "Dimensions": model})
+        else:
+            log.warning("metric %s is %s, which CloudWatch does not take", name, value)
+    try:
+        aws("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
+    except (BotoCoreError, ClientError) as fault:
+        log.warning("CloudWatch did not take metrics (%s)", plain(str(fault)))
+
+
+@contextmanager
+def build_counted() -> Iterator[None]:
+    """Counts a build that broken data stopped: DataQualityFailures is 1, and 0 for a build that went through."""
+    try:
+        yield
+    except ContractError:
+        put_metrics({"DataQualityFailures": 1})
+        raise
+    put_metrics({"DataQualityFailures": 0})

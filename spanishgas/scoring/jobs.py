@@ -11,21 +11,29 @@ number.
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import re
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from spanishgas.errors import UsageError
-from spanishgas.scoring.archive import archive
-from spanishgas.scoring.bucket import Bucket
+from spanishgas.lake.s3 import SCHEME, S3Store
 from spanishgas.scoring.sagemaker_sdk import LOG_GROUP, Job, SageMaker, State
 from spanishgas.scoring.settings import CleanUp, Transform
 from spanishgas.scoring.shards import Part
 from spanishgas.scoring.transform import Progress, Task, TransformError, estimate
+from spanishgas.training import artefact
 
 LONGEST_NAME = 63
+ATTEMPTS = 11
+"""Of each request to S3: a job's parts come by the thousand, and S3 asks for patience."""
+BESIDE = ("MLmodel", "requirements.txt")
+"""What goes along in the archive for whoever opens it; the code is the image's."""
 
 
 @dataclass
@@ -33,7 +41,7 @@ class SageMakerTransform:
     """Scores by a batch transform job; `say` is told the estimate before it starts, and where its log is."""
 
     given: Transform
-    bucket: Bucket
+    store: S3Store
     sagemaker: SageMaker
     say: Callable[[str], None]
     job: str = ""
@@ -44,7 +52,12 @@ class SageMakerTransform:
         needed = {"S3": given.s3, "ROLE": given.role, "IMAGE": given.image}
         if missing := [f"SPANISHGAS_TRANSFORM_{name}" for name, value in needed.items() if not value]:
             raise UsageError(f"the backend sagemaker needs {', '.join(missing)}: see docs/scoring.md")
-        return cls(given, Bucket(str(given.s3)), SageMaker(given), say)
+        prefix = str(given.s3)
+        if not prefix.startswith(SCHEME) or not prefix.removeprefix(SCHEME).strip("/"):
+            raise UsageError(
+                f"SPANISHGAS_TRANSFORM_S3 '{prefix}' is not an S3 prefix: give s3://bucket/prefix"
+            )
+        return cls(given, S3Store(prefix, attempts=ATTEMPTS), SageMaker(given), say)
 
     def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
         """The answer to each part in order, once the job is Completed and every part has one."""
@@ -54,20 +67,21 @@ class SageMakerTransform:
             self._start(task, len(names))
         if state is None or state.status != "Completed":
             self._wait(len(names), progress)
-        found = set(self.bucket.names(self._out))
+        found = self._answered()
         expected = {f"{name}.out" for name in names}
         if found != expected:
             raise TransformError(
                 f"transform job {self.job} is Completed, but of {len(names)} parts {len(expected - found)} have no "
                 f"answer and {len(found - expected)} answers belong to no part: {self._where}. Nothing was published"
             )
-        return (self.bucket.read(f"{self._out}{name}.out") for name in names)
+        return (self.store.read_bytes(f"{self._out}/{name}.out") for name in names)
 
     def clean_up(self, task: Task) -> None:
         """Remove the parts, the answers and the SageMaker model of the job, if the policy says so."""
         if self.given.clean_up is CleanUp.PUBLISHED:
             self.sagemaker.delete_model(self.job)
-            self.bucket.remove(f"jobs/{self.job}/")
+            for listed in self.store.listing(f"jobs/{self.job}"):
+                self.store.remove(listed.key)
 
     def _free_name(self, task: Task) -> tuple[str, State | None]:
         """The name of a job to join, with its state, or the first that no job has used."""
@@ -77,31 +91,26 @@ class SageMakerTransform:
             state = self.sagemaker.find(name)
             if state is None or state.status == "InProgress":
                 return name, state
-            if state.status == "Completed" and self.bucket.names(f"jobs/{name}/out/"):
+            if state.status == "Completed" and self.store.listing(f"jobs/{name}/out"):
                 return name, state
             number += 1
 
     def _uploaded(self, task: Task, *, send: bool) -> Iterator[Part]:
         for part in task.shards:
             if send:
-                self.bucket.write(f"{self._in}{part.name}", part.body)
+                self.store.write(f"{self._in}/{part.name}", part.body)
             yield Part(part.name, b"", part.rows)
 
     def _start(self, task: Task, parts: int) -> None:
         self.say(estimate(task.rows, parts, self.given))
         packed = archive(task.model_dir)
-        key = f"models/{hashlib.sha256(packed).hexdigest()}/model.tar.gz"
-        if not self.bucket.holds(key):
-            self.bucket.write(key, packed)
-        self.sagemaker.create(
-            Job(
-                self.job,
-                self.bucket.uri(key),
-                self.bucket.uri(self._in),
-                self.bucket.uri(self._out),
-                task.tags,
-            )
+        folder = f"models/{hashlib.sha256(packed).hexdigest()}"
+        if not self.store.listing(folder):
+            self.store.write(f"{folder}/model.tar.gz", packed)
+        archived, parts_in, out = map(
+            self.store.uri, (f"{folder}/model.tar.gz", f"{self._in}/", f"{self._out}/")
         )
+        self.sagemaker.create(Job(self.job, archived, parts_in, out, task.tags))
         self.say(f"transform job {self.job}, {self._where}")
 
     def _wait(self, parts: int, progress: Progress) -> None:
@@ -120,7 +129,7 @@ class SageMakerTransform:
                 raise TransformError(f"transform job {self.job} is gone: run the command again")
             if state.status in ("Completed", "Failed", "Stopped"):
                 return self._ended(state)
-            answered = len(self.bucket.names(self._out))
+            answered = len(self._answered())
             if answered != done:
                 done, since = answered, time.monotonic()
                 progress("transform", min(done, parts), parts + 1)  # the bar ends with the job, not before
@@ -143,13 +152,16 @@ class SageMakerTransform:
                 f"{self._where}"
             )
 
+    def _answered(self) -> set[str]:
+        return {listed.name for listed in self.store.listing(self._out)}
+
     @property
     def _in(self) -> str:
-        return f"jobs/{self.job}/in/"
+        return f"jobs/{self.job}/in"
 
     @property
     def _out(self) -> str:
-        return f"jobs/{self.job}/out/"
+        return f"jobs/{self.job}/out"
 
     @property
     def _where(self) -> str:
@@ -162,3 +174,19 @@ def job_name(task: Task, given: Transform) -> str:
     tail = f"-v{task.version}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
     head = re.sub(r"[^a-zA-Z0-9]+", "-", task.model).strip("-") or "model"
     return head[: LONGEST_NAME - 4 - len(tail)].rstrip("-") + tail
+
+
+def archive(model_dir: Path) -> bytes:
+    """model.tar.gz of the artefact in `model_dir`, without times and owners."""
+    packed = io.BytesIO()
+    with (
+        gzip.GzipFile(fileobj=packed, mode="wb", mtime=0) as zipped,
+        tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name in sorted([artefact.FILE, *BESIDE]):
+            if (file := model_dir / name).exists():
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = file.stat().st_size, 0o644
+                with file.open("rb") as content:
+                    tar.addfile(entry, content)
+    return packed.getvalue()

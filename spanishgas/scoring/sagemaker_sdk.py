@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import boto3
+from botocore.exceptions import ClientError
 
 from spanishgas.errors import UsageError
 from spanishgas.scoring.settings import Transform
 from spanishgas.scoring.transform import TransformError
-
-if TYPE_CHECKING:
-    from botocore.exceptions import ClientError
 
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
 
@@ -50,8 +50,6 @@ class SageMaker:
                 "the backend sagemaker needs the extra `sagemaker`: uv sync --extra sagemaker, or "
                 "pip install 'sagemaker-core>=2.27,<3'"
             ) from fault
-        import boto3
-
         self._given, self._resources, self._shapes = given, resources, shapes
         self._session = boto3.Session()
         if not self._session.region_name:
@@ -59,8 +57,6 @@ class SageMaker:
 
     def find(self, name: str) -> State | None:
         """The state of the job called `name`, or None if there is none."""
-        from botocore.exceptions import ClientError
-
         try:
             job = self._resources.TransformJob.get(name, session=self._session, region=self._region)
         except ClientError as fault:
@@ -70,10 +66,8 @@ class SageMaker:
         reason = job.failure_reason
         return State(str(job.transform_job_status), reason if isinstance(reason, str) else "")
 
-    def create(self, job: Job) -> bool:
-        """Create the job and its model, which has the job's name; False if another process was faster."""
-        from botocore.exceptions import ClientError
-
+    def create(self, job: Job) -> None:
+        """Create the job and its model, which has the job's name, unless another process was faster."""
         tags = [
             {"key": f"spanishgas:{key}", "value": value[:256]} for key, value in job.tags.items() if value
         ]
@@ -81,14 +75,10 @@ class SageMaker:
             self._create_model(job, tags)
             self._create_job(job, tags)
         except ClientError as fault:
-            if fault.response["Error"]["Code"] == "ResourceInUse":
-                return False
-            raise _failed("created", job.name, fault) from fault
-        return True
+            if fault.response["Error"]["Code"] != "ResourceInUse":
+                raise _failed("created", job.name, fault) from fault
 
     def _create_model(self, job: Job, tags: list[dict[str, str]]) -> None:
-        from botocore.exceptions import ClientError
-
         container = self._shapes.ContainerDefinition(
             image=self._given.image,
             model_data_url=job.archive,
@@ -105,9 +95,8 @@ class SageMaker:
                 region=self._region,
             )
         except ClientError as fault:
-            if (
-                "already exist" not in fault.response["Error"]["Message"]
-            ):  # left by a process that was killed here
+            # One that exists was left by a process that was killed here.
+            if "already exist" not in fault.response["Error"]["Message"]:
                 raise
 
     def _create_job(self, job: Job, tags: list[dict[str, str]]) -> None:
@@ -142,8 +131,6 @@ class SageMaker:
 
     def stop(self, name: str) -> None:
         """Ask SageMaker to stop the job; nothing if it has ended already."""
-        from botocore.exceptions import ClientError
-
         try:
             self._resources.TransformJob.get(name, session=self._session, region=self._region).stop()
         except ClientError as fault:
@@ -152,8 +139,6 @@ class SageMaker:
 
     def delete_model(self, name: str) -> None:
         """Delete the model called `name`; nothing if it is gone already."""
-        from botocore.exceptions import ClientError
-
         try:
             self._session.client("sagemaker").delete_model(ModelName=name)  # the SDK would describe it first
         except ClientError as fault:

@@ -8,7 +8,6 @@ by Bayes' rule.
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from spanishgas.simulate.population import Floats
@@ -64,9 +63,3 @@ def posterior(before: Floats, topic: NDArray[np.int64], dual: NDArray[np.bool_])
 def topic_name(code: int) -> tuple[str, str]:
     """Intent and sentiment of a code."""
     return INTENTS[code // len(SENTIMENTS)], SENTIMENTS[code % len(SENTIMENTS)]
-
-
-def topic_table(codes: NDArray[np.int64]) -> pd.DataFrame:
-    """Intent and sentiment of each code, null without a contact."""
-    names = [topic_name(int(c)) if c != NONE else (None, None) for c in codes]
-    return pd.DataFrame(names, columns=["intent", "sentiment"])

@@ -7,10 +7,8 @@ sentiment do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -82,26 +80,6 @@ def narrative(opening: str, fact: str, closing: str, record: Record, vague: bool
     return text.format(
         contact=phrases()["contacts"][record.contact], due=due, tenure=_tenure(record.tenure_months)
     )
-
-
-def every_text() -> Iterator[tuple[str, str, str, str]]:
-    """Every combination of phrases: (style, intent, sentiment, text), for records at both ends of every fact."""
-    book = phrases()
-    records = [Record(41, 3.0, True, True, "telefono"), Record(168, 26.0, False, False, "oficina")]
-    records += [Record(300, 90.0, True, True, "chat"), Record(16, 14.0, False, True, "correo_electronico")]
-    for intent, sentiment in product([*book["terse"]["openings"], COMPLAINT], book["terse"]["share"]):
-        for opening, closing in product(*parts("terse", intent, sentiment)):
-            yield "terse", intent, sentiment, f"{opening}; {closing}."
-        for record, (opening, closing) in product(
-            records, list(product(*parts("narrative", intent, sentiment)))
-        ):
-            for fact in facts(intent, record):
-                yield (
-                    "narrative",
-                    intent,
-                    sentiment,
-                    narrative(opening, fact, closing, record, vague=record.tenure_months > 20),
-                )
 
 
 def _pick(choices: list[str], u: float, habit: int = 1) -> str:

@@ -13,7 +13,7 @@ import pytest
 import spanishgas
 from infra.verify_aws import verify
 from spanishgas.config.search import ModelKind
-from spanishgas.errors import UsageError
+from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.reconcile import Reconciled
@@ -198,8 +198,8 @@ def test_throttled_calls_are_tried_again(double: SageMakerDouble, task: Task) ->
     assert double.throttle == 0
 
 
-def test_a_refused_job_is_an_error_with_amazons_words(double: SageMakerDouble, task: Task) -> None:
-    with pytest.raises(TransformError, match=r"nobucket.*NoSuchBucket"):
+def test_a_bucket_that_is_not_there_is_an_error_that_names_it(double: SageMakerDouble, task: Task) -> None:
+    with pytest.raises(DataError, match=r"nobucket.*there is no such bucket"):
         Backend(s3="s3://nobucket/a").scores(task)
 
 

@@ -14,16 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
-import botocore.session
 import mlflow
 import pytest
-from botocore.serialize import create_serializer
 from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
 from spanishgas.errors import ContractError
 from spanishgas.lifecycle import runs
-from spanishgas.monitoring import alerts, cloudwatch, sinks
+from spanishgas.monitoring import alerts, sinks
 from spanishgas.monitoring.sinks import Alert, FileSink, SnsSink, Undelivered, WebhookSink, slack
 from tests.tracked import own_model, own_store
 
@@ -281,10 +279,9 @@ def test_metrics_arrive_in_cloudwatch_and_numbers_that_it_refuses_stay_behind(
     bucket: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SPANISHGAS_ALERT_CLOUDWATCH", bucket)
-    found = {"DriftShare": 0.25, "PredictionDrift": float("nan"), "Statistic": 2.0**361}
     with caplog.at_level(logging.WARNING):
-        cloudwatch.put(found)
-    with pytest.raises(ContractError), cloudwatch.quality():
+        sinks.put_metrics({"DriftShare": 0.25, "PredictionDrift": float("nan")})
+    with pytest.raises(ContractError), sinks.build_counted():
         raise ContractError("customers breaks its contract")
     assert "metric PredictionDrift is nan" in caplog.text
     client = boto3.client("cloudwatch")
@@ -306,30 +303,9 @@ def test_a_cloudwatch_that_cannot_be_reached_is_a_warning(
 ) -> None:
     monkeypatch.setenv("SPANISHGAS_ALERT_CLOUDWATCH", "SpanishGas")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    with caplog.at_level(logging.WARNING), cloudwatch.quality():
+    with caplog.at_level(logging.WARNING), sinks.build_counted():
         pass
     assert "CloudWatch did not take metrics (You must specify a region" in caplog.text
-
-
-@pytest.mark.parametrize("protocol", ["query", "smithy-rpc-v2-cbor", "json"])
-@pytest.mark.parametrize("length", [10, 255])
-def test_a_call_to_cloudwatch_holds_at_most_a_thousand_metrics_thirty_dimensions_and_a_megabyte(
-    protocol: str, length: int
-) -> None:
-    metrics = {f"{i:05d}".ljust(length, "m"): float(i) for i in range(2500)}
-    wide = {f"{i:02d}".ljust(length, "d"): "\u00e9" * length for i in range(2 if length == 10 else 40)}
-    sent = list(cloudwatch.batches(cloudwatch.data(metrics, wide)))
-    assert [d["MetricName"] for batch in sent for d in batch] == list(metrics)
-    if length == 10:
-        assert [len(batch) for batch in sent] == [1000, 1000, 500]
-    model = botocore.session.get_session().get_service_model("cloudwatch")
-    operation, serializer = model.operation_model("PutMetricData"), create_serializer(protocol)
-    for batch in sent[:3]:
-        assert len(batch) <= 1000
-        assert all(len(d["Dimensions"]) <= 30 for d in batch)
-        body = serializer.serialize_to_request({"Namespace": "N", "MetricData": batch}, operation)["body"]
-        raw = "&".join(f"{k}={v}" for k, v in body.items()) if isinstance(body, dict) else body
-        assert len(raw.encode() if isinstance(raw, str) else raw) <= 1_000_000
 
 
 # What data must not do

@@ -139,10 +139,6 @@ def test_labelled_is_true_or_false(call: Call) -> None:
     says(call("simulate", "--labelled", "perhaps"), 2, "--labelled", "'perhaps'")
 
 
-def test_a_report_on_an_extract_without_labels_is_refused(call: Call) -> None:
-    says(call("simulate", "--report", "--labelled", "false"), 2, "--report", "--labelled true")
-
-
 def test_an_unknown_table_is_named_with_a_suggestion(call: Call) -> None:
     says(call("where", "gold_mastre"), 2, "unknown table 'gold_mastre'", "Did you mean 'gold_master'?")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import date
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from spanishgas.etl.intent import intent
 from spanishgas.etl.sentiment import Lexicon, label
 from spanishgas.lake import RAW_FILES, file_digest
 from spanishgas.simulate import write_extract
-from spanishgas.simulate.contacts import NONE, TOPIC_SHARE, posterior, topic_table
+from spanishgas.simulate.contacts import NONE, TOPIC_SHARE, posterior, topic_name
 from spanishgas.simulate.extract import draw_blocks
 from spanishgas.simulate.files import Block
 from spanishgas.simulate.hours import SHAPES, WEEKEND
@@ -28,7 +29,7 @@ from spanishgas.simulate.market import province_costs
 from spanishgas.simulate.population import CHANNELS, newcomers
 from spanishgas.simulate.shifts import Shift
 from spanishgas.simulate.streams import window
-from spanishgas.simulate.texts import every_text, phrases
+from spanishgas.simulate.texts import COMPLAINT, Record, facts, narrative, parts, phrases
 
 BASE, LATER = date(2024, 12, 31), date(2025, 3, 31)
 N = 20_000
@@ -66,6 +67,25 @@ def later(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def blocks() -> list[Block]:
     return list(draw_blocks(N, seed=31, as_of=BASE))
+
+
+def topic_table(codes: np.ndarray) -> pd.DataFrame:
+    names = [topic_name(int(c)) if c != NONE else (None, None) for c in codes]
+    return pd.DataFrame(names, columns=["intent", "sentiment"])
+
+
+def every_text() -> Iterator[tuple[str, str, str, str]]:
+    """Every combination of phrases: (style, intent, sentiment, text), for records at both ends of every fact."""
+    terse = phrases()["terse"]
+    records = [Record(41, 3.0, True, True, "telefono"), Record(168, 26.0, False, False, "oficina")]
+    records += [Record(300, 90.0, True, True, "chat"), Record(16, 14.0, False, True, "correo_electronico")]
+    for topic, mood in product([*terse["openings"], COMPLAINT], terse["share"]):
+        for opening, closing in product(*parts("terse", topic, mood)):
+            yield "terse", topic, mood, f"{opening}; {closing}."
+        for record, opening, closing in product(records, *parts("narrative", topic, mood)):
+            for fact in facts(topic, record):
+                text = narrative(opening, fact, closing, record, vague=record.tenure_months > 20)
+                yield "narrative", topic, mood, text
 
 
 def monthly_bills(block: Block) -> np.ndarray:

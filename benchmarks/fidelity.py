@@ -1,14 +1,15 @@
 """How like the published data a drawn extract is: named figures, side by side, as simultaneous intervals.
 
-    raw files -> likeness.sql -> a value per figure of likeness.yaml -> interval of the difference -> report
+    raw files -> fidelity.sql -> a value per figure of fidelity.yaml -> interval of the difference -> report
     truth     -> average precision that no model can beat, with the text and without it
 
-Reads nothing but the raw files, so it serves any raw folder; hours are summed by DuckDB within MEMORY.
+`report` reads nothing but the raw files, so it serves any raw folder; hours are summed by DuckDB within MEMORY.
 """
 
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -27,11 +28,14 @@ from spanishgas.etl.intent import intent
 from spanishgas.etl.sentiment import Lexicon, label
 from spanishgas.evaluation.simultaneous import CONFIDENCE, Interval, critical, means, shares
 from spanishgas.lake.tables import RAW_FILES
+from spanishgas.simulate import write_extract
+from spanishgas.simulate.extract import TRUTH_FILE
 
+AS_OF, CUSTOMERS, SEED = date(2024, 12, 31), 20_099, 7
+MOST_OUTSIDE = 1
 MEMORY = "1500MB"
 FEWEST = 1_000
 """Customers; below, a figure may have nobody to be taken from."""
-TRUTH_FILE = "churn_probability.parquet"
 _HERE = Path(__file__)
 _TERSE = re.compile(r"[^;]+;[^;]+(;[^;]+)?\.")
 _CSV = {
@@ -43,7 +47,7 @@ _CSV = {
 
 
 class Figure(BaseModel):
-    """One published figure and the SQL that draws it; likeness.yaml says what each field means."""
+    """One published figure and the SQL that draws it; fidelity.yaml says what each field means."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
@@ -90,7 +94,7 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class Fidelity:
     """The report: every figure, and the average precision of the true probabilities where the truth is known."""
 
     figures: tuple[Compared, ...]
@@ -113,13 +117,13 @@ def figures() -> list[Figure]:
     return [Figure.model_validate(entry) for entry in listed]
 
 
-def report(raw: Path, as_of: date, truth: Path | None = None) -> Likeness:
+def report(raw: Path, as_of: date, truth: Path | None = None) -> Fidelity:
     """Every figure of the labelled extract in `raw`, and the best average precision by the folder `truth`."""
     wanted = figures()
     with duckdb.connect() as con:
         tables(con, raw, as_of)
         compared = compare(con, wanted)
-    return Likeness(compared, *_best(truth))
+    return Fidelity(compared, *_best(truth))
 
 
 def tables(con: duckdb.DuckDBPyConnection, raw: Path, as_of: date) -> None:
@@ -239,7 +243,7 @@ def _create(con: duckdb.DuckDBPyConnection, name: str, rows: pd.DataFrame) -> No
     con.unregister("frame")
 
 
-def markdown(found: Likeness) -> str:
+def markdown(found: Fidelity) -> str:
     """The report as a table, and what it says in one sentence."""
     lines = ["| figure | published | drawn | difference, simultaneous 95 % | |", "|---|---:|---:|---:|---|"]
     for figure in found.figures:
@@ -256,3 +260,15 @@ def markdown(found: Likeness) -> str:
             f"Best possible average precision {found.best_with_text:.4f}, before the text {found.best_before_text:.4f}."
         )
     return "\n".join(lines)
+
+
+def run(quick: bool) -> None:
+    """Draw one utility, a small one if `quick`, and print its report."""
+    with tempfile.TemporaryDirectory() as folder:
+        raw, truth = Path(folder) / "raw", Path(folder) / "truth"
+        customers = 2_500 if quick else CUSTOMERS
+        write_extract(raw, customers=customers, seed=SEED, as_of=AS_OF, labelled=True, truth=truth)
+        drawn = report(raw, AS_OF, truth)
+    print(markdown(drawn))
+    verdict = "kept" if len(drawn.outside) <= MOST_OUTSIDE else "MISSED"
+    print(f"{len(drawn.outside)} figures outside; {verdict}, at most {MOST_OUTSIDE}")

@@ -1,4 +1,4 @@
-"""The report on an extract's likeness: honest intervals, and a simulator that keeps within them."""
+"""The report on an extract's fidelity: honest intervals, and a simulator that keeps within them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import shutil
 from datetime import date
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.fidelity import Fidelity, figures, markdown, report
 from spanishgas.errors import DataError
-from spanishgas.evaluation.likeness import Likeness, figures, markdown, report
 from spanishgas.evaluation.simultaneous import critical, means, shares
 from spanishgas.lake import RAW_FILES
-from spanishgas.lifecycle.data import simulate
 from spanishgas.simulate import write_extract
 
 AS_OF = date(2024, 12, 31)
@@ -25,14 +23,14 @@ REPEATS = 2_000
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("likeness") / "raw"
+    folder = tmp_path_factory.mktemp("fidelity") / "raw"
     truth = folder.with_name("truth")
     write_extract(folder, customers=2_500, seed=3, as_of=AS_OF, labelled=True, truth=truth)
     return folder
 
 
 @pytest.fixture(scope="module")
-def found(raw: Path) -> Likeness:
+def found(raw: Path) -> Fidelity:
     return report(raw, AS_OF, raw.with_name("truth"))
 
 
@@ -87,12 +85,12 @@ def test_every_published_figure_is_named_once_and_says_where_it_stands() -> None
     assert {figure.kind for figure in listed} == {"rate", "mean", "quantile"}
 
 
-def test_a_drawn_extract_keeps_within_the_published_figures(found: Likeness) -> None:
+def test_a_drawn_extract_keeps_within_the_published_figures(found: Fidelity) -> None:
     assert len(found.figures) == len(figures())
     assert len(found.outside) <= 1, found.outside
 
 
-def test_the_truth_bounds_average_precision_with_the_text_and_without(found: Likeness) -> None:
+def test_the_truth_bounds_average_precision_with_the_text_and_without(found: Fidelity) -> None:
     assert found.best_with_text is not None
     assert found.best_before_text is not None
     assert 0.4 < found.best_before_text < found.best_with_text < 0.9
@@ -110,28 +108,13 @@ def test_a_wrong_simulator_is_named_by_the_figure_that_it_misses(raw: Path, tmp_
     assert "price over province cost" in report(wrong, AS_OF).outside
 
 
-def test_the_report_reads_as_a_table_and_as_data(found: Likeness) -> None:
+def test_the_report_reads_as_a_table_and_as_data(found: Fidelity) -> None:
     lines = markdown(found).splitlines()
     assert sum(line.startswith("| churn expired |") for line in lines) == 1
     assert f"{len(found.outside)} of {len(found.figures)} figures outside" in markdown(found)
     data = json.loads(json.dumps(found.data()))
     assert data["outside"] == list(found.outside)
     assert {entry["name"] for entry in data["figures"]} == {figure.name for figure in figures()}
-
-
-def test_a_report_is_shown_and_kept_in_the_run_that_drew_the_extract(tracking: Path) -> None:
-    shown: list[str] = []
-    arguments = {"customers": 1_200, "seed": 2, "as_of": AS_OF, "labelled": True}
-    simulate(tracking / "raw", **arguments, report=shown.append)  # type: ignore[arg-type]
-    (run,) = mlflow.search_runs(search_all_experiments=True, output_format="list")
-    kept = mlflow.artifacts.load_dict(f"{run.info.artifact_uri}/likeness.json")
-    assert run.data.metrics["figures.outside"] == len(kept["outside"])
-    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/likeness.md") == shown[0]
-    assert (
-        0
-        < run.data.metrics["best.average_precision_before_text"]
-        < run.data.metrics["best.average_precision"]
-    )
 
 
 def test_an_extract_too_small_to_compare_is_refused(tmp_path: Path) -> None:
