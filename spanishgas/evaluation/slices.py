@@ -14,15 +14,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import norm, poisson_binom
+from scipy.stats import poisson_binom
 
+from spanishgas.evaluation.bootstrap import figures
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions
-from spanishgas.evaluation.simultaneous import wilson
+from spanishgas.evaluation.simultaneous import critical, holm, wilson
 
 LEVEL = 0.05
 FEWEST = 5
 """Churners, and stayers, from which a slice is judged."""
-RESAMPLES, BATCH, MOST_DRAWS, ENOUGH = 300, 100, 10_000, 10
+BATCH, MOST_DRAWS, ENOUGH = 100, 10_000, 10
 COLUMNS: Mapping[str, str] = {
     "segment": "segment",
     "channel": "sales_channel",
@@ -50,7 +51,7 @@ class Slice(BaseModel):
     churners: int
     average_precision: float | None
     interval: tuple[float, float] | None
-    """Bootstrap within classes, 95 %."""
+    """By `bootstrap.figures`, 95 %."""
     expected: float | None
     """Average precision of random draws with as many churners and stayers."""
     recall: float | None
@@ -119,7 +120,6 @@ def _measure(
     p_ranking, expected = (
         _as_bad(value, churners, rows, y, probability, rng) if value is not None else (None, None)
     )
-    z = float(norm.isf(LEVEL / 2))
     return Slice(
         dimension=dimension,
         value=name,
@@ -129,7 +129,9 @@ def _measure(
         interval=interval,
         expected=expected,
         recall=float(flag[here][labels == 1].mean()) if churners else None,
-        recall_interval=wilson(float(flag[here][labels == 1].sum()), churners, z) if churners else None,
+        recall_interval=wilson(float(flag[here][labels == 1].sum()), churners, critical(1))
+        if churners
+        else None,
         mean_probability=float(scores.mean()),
         p_ranking=p_ranking,
         p_calibration=_off_by(churners, scores) if judged else None,
@@ -139,14 +141,8 @@ def _measure(
 def _average_precision(
     y: Labels, score: Array, rng: np.random.Generator
 ) -> tuple[float, tuple[float, float]]:
-    weights = np.zeros((RESAMPLES + 1, len(y)))
-    weights[0] = 1
-    for label in (0, 1):
-        of = np.flatnonzero(y == label)
-        weights[1:, of] = rng.multinomial(len(of), np.full(len(of), 1 / len(of)), size=RESAMPLES)
-    point, *draws = average_precisions(weights * y, weights, score)
-    low, high = np.percentile(draws, [50 * LEVEL, 100 - 50 * LEVEL])
-    return float(point), (float(low), float(high))
+    points, intervals = figures(lambda w: {"value": average_precisions(w * y, w, score)}, y, rng)
+    return points["value"], intervals["value"]
 
 
 def _as_bad(
@@ -177,17 +173,15 @@ def _off_by(churners: int, probability: Array) -> float:
 
 
 def _flagged(found: Sequence[Slice]) -> list[Slice]:
-    tests = [
-        (p, number, flag)
+    tests = {
+        (number, flag): p
         for number, one in enumerate(found)
         for flag, p in (("ranks_worse", one.p_ranking), ("miscalibrated", one.p_calibration))
         if p is not None
-    ]
+    }
     flags: dict[int, dict[str, bool]] = {}
-    for rank, (p, number, flag) in enumerate(sorted(tests)):
-        if p > LEVEL / (len(tests) - rank):
-            break
-        flags.setdefault(number, {})[flag] = True
+    for (number, flag), p in holm(tests).items():
+        flags.setdefault(number, {})[flag] = p <= LEVEL
     return [one.model_copy(update=flags.get(number, {})) for number, one in enumerate(found)]
 
 

@@ -25,8 +25,9 @@ from spanishgas.config.search import ModelKind
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
 from spanishgas.evaluation.importance import importance
-from spanishgas.evaluation.metrics import Array, Labels, bootstrap, decisions, ranking, with_intervals
+from spanishgas.evaluation.metrics import Array, Labels, decisions, with_intervals
 from spanishgas.evaluation.value import realised_value
+from spanishgas.evaluation.weighted import Judged, performance
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import gate, registry, runs
@@ -157,16 +158,8 @@ class Opened:
 
     def metrics(self, seed: int) -> dict[str, float]:
         """`holdout.*` with 95 % intervals."""
-
-        def measure(at: np.ndarray[Any, np.dtype[np.intp]]) -> dict[str, float]:
-            y, probability = self.y[at], self.probability[at]
-            figures = ranking(y, probability) | decisions(y, self.flag[at])
-            return figures | {"value_eur": float(self.value[at].sum())}
-
-        points = measure(np.arange(len(self.y)))
-        return with_intervals("holdout", points, bootstrap(measure, self.y, seed)) | {
-            "holdout.rows": float(len(self.y))
-        }
+        figures = performance(Judged(self.y, self.probability, self.flag, self.value), seed=seed)
+        return with_intervals("holdout", *figures) | {"holdout.rows": float(len(self.y))}
 
 
 def _open_holdout(run: StageRun, table: pd.DataFrame, model: ChurnModel, policy: Policy) -> Opened:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import binom
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
@@ -21,21 +22,22 @@ from sklearn.metrics import (
 from spanishgas.config.policy import Offer, Offers, load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
-from spanishgas.evaluation import metrics
+from spanishgas.evaluation import slices
+from spanishgas.evaluation.bootstrap import figures, resamples
 from spanishgas.evaluation.charts import curves_chart, ladder_chart
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.evaluation.metrics import (
-    bootstrap,
+    average_precisions,
     confusion,
     decisions,
-    expected_calibration_error,
     fold_interval,
-    lift,
     ranking,
     with_intervals,
 )
+from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, realised_value
+from spanishgas.evaluation.weighted import Judged, performance
 from spanishgas.features import load_tiers
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.fitting import Training
@@ -57,26 +59,27 @@ def simulated(rows: int, seed: int = 0) -> tuple[NDArray[np.int64], Array]:
 
 
 def test_a_perfectly_calibrated_constant_has_no_calibration_error() -> None:
-    assert expected_calibration_error(np.tile([1, 0, 0, 0], 100), np.full(400, 0.25)) == 0
+    assert ranking(np.tile([1, 0, 0, 0], 100), np.full(400, 0.25))["ece"] == 0
 
 
 def test_calibration_error_does_not_depend_on_the_order_of_the_rows() -> None:
     y, p = np.repeat([0, 1], 200), np.full(400, 0.5)
-    assert expected_calibration_error(y, p) == 0
+    assert ranking(y, p)["ece"] == 0
 
 
 def test_calibration_error_of_a_constant_is_its_distance_from_the_rate() -> None:
-    assert expected_calibration_error(np.tile([1, 0], 50), np.full(100, 0.8)) == pytest.approx(0.3)
+    assert ranking(np.tile([1, 0], 50), np.full(100, 0.8))["ece"] == pytest.approx(0.3)
 
 
-def test_calibration_error_weighs_groups_by_size() -> None:
-    y, p = np.array([0, 0, 1]), np.array([0.1, 0.3, 0.5])
-    assert expected_calibration_error(y, p, bins=2) == pytest.approx((2 * 0.2 + 1 * 0.5) / 3)
+def test_calibration_error_is_of_tenths_of_the_customers_in_order_of_probability() -> None:
+    y, p = np.array([1, *[0] * 9, 1]), np.linspace(0, 1, 11)
+    # the lowest two are one group, which is 0.9 off; the others are 0.2 to 0.9 and 0 off
+    assert ranking(y, p)["ece"] == pytest.approx((0.9 + np.arange(0.2, 1, 0.1).sum()) / 11)
 
 
 def test_true_probabilities_are_better_calibrated_than_sharpened_ones() -> None:
     y, p = simulated(4000)
-    assert expected_calibration_error(y, p) < 0.03 < expected_calibration_error(y, p**2)
+    assert ranking(y, p)["ece"] < 0.03 < ranking(y, p**2)["ece"]
 
 
 def test_ranking_names_its_metrics_and_a_perfect_order_scores_one() -> None:
@@ -106,13 +109,16 @@ def test_the_metrics_are_scikit_learns() -> None:
 
 
 def test_a_lift_is_the_rate_of_the_riskiest_over_that_of_all() -> None:
-    y, p = np.array([1, 1, 1, 0, 0, 1, 0, 0, 0, 0]), np.linspace(1, 0, 10)
-    assert lift(y, p, 0.1) == pytest.approx(1 / 0.4)
-    assert lift(y, p, 0.4) == pytest.approx(0.75 / 0.4)
+    y = np.array([1, 1, 0, 1, *[0] * 12, *[1] * 4])
+    lifts = ranking(y, np.linspace(1, 0, 20))
+    assert lifts["lift_05"] == pytest.approx(1 / 0.35)
+    assert lifts["lift_10"] == pytest.approx(1 / 0.35)
+    assert lifts["lift_20"] == pytest.approx(0.75 / 0.35)
 
 
 def test_the_lift_of_one_score_for_all_is_one_whatever_their_order() -> None:
-    assert lift(np.repeat([1, 0], [10, 90]), np.full(100, 0.1), 0.05) == pytest.approx(1.0)
+    found = ranking(np.repeat([1, 0], [10, 90]), np.full(100, 0.1))
+    assert [found[f"lift_{share}"] for share in ("05", "10", "20")] == pytest.approx([1.0] * 3)
 
 
 def test_the_confusion_table_counts_everyone_once() -> None:
@@ -131,34 +137,65 @@ def test_precision_and_recall_by_hand_and_zero_where_nothing_is_flagged() -> Non
     assert decisions(y, np.zeros(5, dtype="int64")) == {"precision": 0.0, "recall": 0.0}
 
 
-def test_every_resample_is_one_of_customers_and_holds_both_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "RESAMPLES", 30)
+def test_a_resample_is_one_of_customers_and_not_within_classes() -> None:
+    y = np.repeat([0, 1], [270, 30])
+    weights = np.concatenate(list(resamples(y, 0, draws=4000)))
+    assert weights.shape == (4000, 300)
+    assert (weights.sum(axis=1) == 300).all()
+    churners = weights @ y
+    # binomial: within classes every draw would hold 30. Its deviation over 4,000 draws is known to 1.1 %
+    assert churners.mean() == pytest.approx(30, abs=4 * np.sqrt(27 / 4000))
+    assert churners.var() == pytest.approx(300 * 0.1 * 0.9, rel=0.09)
+
+
+def test_a_resample_that_lacks_a_class_is_drawn_again_and_the_number_of_draws_kept() -> None:
     y = np.repeat([0, 1], [59, 1])  # more than a third of all resamples hold no churner
-    seen: list[NDArray[np.intp]] = []
-
-    def note(rows: NDArray[np.intp]) -> Mapping[str, float]:
-        seen.append(rows)
-        return {"rows": float(len(rows))}
-
-    assert bootstrap(note, y, seed=0) == {"rows": (60, 60)}
-    assert len(seen) == 30
-    assert all(len(set(rows)) < 60 and y[rows].any() for rows in seen)
+    weights = np.concatenate(list(resamples(y, 0, draws=300)))
+    assert len(weights) == 300
+    assert (weights @ y > 0).all()
+    alone = np.concatenate(list(resamples(np.zeros(60, dtype="int64"), 0, draws=30)))
+    assert len(alone) == 30
 
 
-def test_the_interval_contains_the_point_and_the_same_seed_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(metrics, "RESAMPLES", 100)
+def test_every_interval_over_customers_lets_the_churn_rate_vary() -> None:
+    """The average precision of one score for all is the churn rate: within classes its interval would be a point."""
+    y, same, flag = np.repeat([0, 1], [240, 60]), np.full(300, 0.2), np.ones(300, dtype="int64")
+    perfect = Predictions(y.astype(float), np.zeros(300))
+    (part,) = slices.measure(y, same, flag, {"all": pd.Series(["x"] * 300)}, 0)
+    difference = differences(y, Predictions(same, y.astype(float)), perfect, 0)
+    found = [
+        performance(Judged(y, same, flag, same))[1]["average_precision"],
+        (difference["average_precision"].low + 1, difference["average_precision"].high + 1),
+        (difference["value_eur"].low / 300, difference["value_eur"].high / 300),
+        part.interval or (0.0, 0.0),
+    ]
+    half = 1.96 * np.sqrt(0.2 * 0.8 / 300)
+    assert found == [pytest.approx((0.2 - half, 0.2 + half), abs=half / 5)] * 4
+
+
+def test_intervals_hold_a_truth_that_varies_with_the_churn_rate_as_often_as_they_say() -> None:
+    truth, repeats, held = 0.3, 200, 0
+    for seed in range(repeats):
+        y = (np.random.default_rng([seed, 1]).random(150) < truth).astype("int64")
+        low, high = performance(Judged(y, np.full(150, 0.5), y, y.astype(float)), seed=seed)[1][
+            "average_precision"
+        ]
+        held += low <= truth <= high
+    assert binom.ppf(0.005, repeats, 0.94) <= held <= binom.ppf(0.995, repeats, 0.96)
+
+
+def test_the_interval_contains_the_point_and_the_same_seed_gives_the_same() -> None:
     y, p = simulated(600)
 
-    def metric(rows: NDArray[np.intp]) -> Mapping[str, float]:
-        return {"average_precision": float(average_precision_score(y[rows], p[rows]))}
+    def metric(weights: Array) -> Mapping[str, Array]:
+        return {"average_precision": average_precisions(weights * y, weights, p)}
 
-    found = bootstrap(metric, y, seed=1)
+    points, found = figures(metric, y, 1)
     low, high = found["average_precision"]
-    assert low < average_precision_score(y, p) < high
-    assert found == bootstrap(metric, y, seed=1) != bootstrap(metric, y, seed=2)
-    inner = bootstrap(metric, y, seed=1, level=0.5)["average_precision"]
+    assert points["average_precision"] == pytest.approx(average_precision_score(y, p))
+    assert low < points["average_precision"] < high
+    assert (points, found) == figures(metric, y, 1) != figures(metric, y, 2)
+    inner = figures(metric, y, 1, level=0.5)[1]["average_precision"]
     assert low < inner[0] < inner[1] < high
 
 

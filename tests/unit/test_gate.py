@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import Policy, Waiver, load_policy
 from spanishgas.evaluation.leakage import Finding
-from spanishgas.evaluation.metrics import expected_calibration_error
+from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.paired import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
@@ -273,7 +273,7 @@ def test_right_probabilities_exceed_the_calibration_error_of_chance_once_in_twen
     beyond = 0
     for seed in range(200):
         y, probability, _ = drawn(seed, 300)
-        beyond += expected_calibration_error(y, probability) > calibration_by_chance(probability, seed)
+        beyond += ranking(y, probability)["ece"] > calibration_by_chance(probability, seed)
     assert 2 <= beyond <= 22
 
 
