@@ -62,34 +62,40 @@ def markdown(found: Evaluation, verdict: str) -> str:
     """The card as Markdown; `verdict` is the gate's, in words."""
     judged = [s for s in found.slices if s.p_ranking is not None]
     rows = pd.concat([found.trained, found.held_out], ignore_index=True)
-    return _template().render(
-        experiment=found.experiment,
-        model=found.model,
-        features=found.features,
-        as_of=found.as_of,
-        digest=found.digest,
-        policy=found.policy,
-        threshold=found.threshold,
-        cv=found.cv,
-        openings=found.openings,
-        verdict=verdict,
-        sides=[_side("training", found.trained), _side("holdout", found.held_out)],
-        metrics_table=as_markdown(metrics_table(found.metrics)),
-        judged=len(judged),
-        unjudged=len(found.slices) - len(judged),
-        worse=[f"{s.dimension} {s.value} ({s.words})" for s in judged if s.worse],
-        by_province=any(s.dimension == "province" for s in found.slices),
-        slices_table=as_markdown(slices.table(judged)),
-        leakage_table=as_markdown(leakage.table(found.findings)),
-        waivers=[w for w in found.policy.waivers if not w.features or set(w.features) & set(found.features)],
-        beside=found.beside,
-        not_beside=[name for name in BESIDE if name not in found.beside],
-        beside_table=as_markdown(_beside(found.beside)),
-        tiers_table=as_markdown(found.importance.tiers),
-        importance_table=as_markdown(found.importance.features.head(SHOWN_FEATURES)),
-        texts=_texts(rows),
-        intent=_intent(rows),
-        redundant=_redundant(found.trained, found.features),
+    return (
+        _environment()
+        .get_template("card.md.jinja")
+        .render(
+            experiment=found.experiment,
+            model=found.model,
+            features=found.features,
+            as_of=found.as_of,
+            digest=found.digest,
+            policy=found.policy,
+            threshold=found.threshold,
+            cv=found.cv,
+            openings=found.openings,
+            verdict=verdict,
+            sides=[_side("training", found.trained), _side("holdout", found.held_out)],
+            metrics_table=as_markdown(metrics_table(found.metrics)),
+            judged=len(judged),
+            unjudged=len(found.slices) - len(judged),
+            worse=[f"{s.dimension} {s.value} ({s.words})" for s in judged if s.worse],
+            by_province=any(s.dimension == "province" for s in found.slices),
+            slices_table=as_markdown(slices.table(judged)),
+            leakage_table=as_markdown(leakage.table(found.findings)),
+            waivers=[
+                w for w in found.policy.waivers if not w.features or set(w.features) & set(found.features)
+            ],
+            beside=found.beside,
+            not_beside=[name for name in BESIDE if name not in found.beside],
+            beside_table=as_markdown(_beside(found.beside)),
+            tiers_table=as_markdown(found.importance.tiers),
+            importance_table=as_markdown(found.importance.features.head(SHOWN_FEATURES)),
+            texts=_texts(rows),
+            intent=_intent(rows),
+            redundant=_redundant(found.trained, found.features),
+        )
     )
 
 
@@ -186,7 +192,3 @@ def _environment() -> jinja2.Environment:
         trim_blocks=False,
         keep_trailing_newline=True,
     )
-
-
-def _template() -> jinja2.Template:
-    return _environment().get_template("card.md.jinja")

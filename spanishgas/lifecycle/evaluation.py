@@ -24,10 +24,10 @@ from spanishgas.config.reading import as_data
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
+from spanishgas.evaluation.bootstrap import Judged, performance
 from spanishgas.evaluation.importance import importance
 from spanishgas.evaluation.metrics import Array, Labels, decisions, with_intervals
 from spanishgas.evaluation.value import realised_value
-from spanishgas.evaluation.weighted import Judged, performance
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import gate, registry, runs

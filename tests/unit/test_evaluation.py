@@ -17,13 +17,14 @@ from sklearn.metrics import (
     log_loss,
     precision_score,
     recall_score,
+    roc_auc_score,
 )
 
 from spanishgas.config.policy import Offer, Offers, load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.evaluation import slices
-from spanishgas.evaluation.bootstrap import figures, resamples
+from spanishgas.evaluation.bootstrap import Judged, figures, performance, resamples
 from spanishgas.evaluation.charts import curves_chart, ladder_chart
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.evaluation.metrics import (
@@ -37,7 +38,6 @@ from spanishgas.evaluation.metrics import (
 from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, realised_value
-from spanishgas.evaluation.weighted import Judged, performance
 from spanishgas.features import load_tiers
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.fitting import Training
@@ -98,10 +98,14 @@ def test_ranking_names_its_metrics_and_a_perfect_order_scores_one() -> None:
     )
 
 
-def test_the_metrics_are_scikit_learns() -> None:
+@pytest.mark.parametrize("digits", [1, 8])
+def test_the_metrics_are_scikit_learns_with_and_without_ties(digits: int) -> None:
     y, p = simulated(500)
+    p = p.round(digits)
     flag = (p > 0.3).astype("int64")
     found = ranking(y, p) | decisions(y, flag)
+    assert found["average_precision"] == pytest.approx(average_precision_score(y, p))
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(y, p))
     assert found["brier"] == pytest.approx(brier_score_loss(y, p))
     assert found["log_loss"] == pytest.approx(log_loss(y, p))
     assert found["precision"] == pytest.approx(precision_score(y, flag))

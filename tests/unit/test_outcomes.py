@@ -20,8 +20,8 @@ from spanishgas.cli import app
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import ContractError, DataError, UsageError
+from spanishgas.evaluation.bootstrap import Judged, performance
 from spanishgas.evaluation.metrics import decisions, ranking
-from spanishgas.evaluation.weighted import Judged, performance
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
 from spanishgas.monitoring.cohort import Cohort, calibration, groups, uplift
@@ -142,7 +142,7 @@ def test_with_equal_weights_the_metrics_are_those_of_the_holdout() -> None:
     points, intervals = performance(found)
     plain = ranking(found.y, found.probability) | decisions(found.y, found.flag)
     shared = points.keys() & plain.keys()
-    assert len(shared) == 6
+    assert len(shared) == 10
     assert {name: points[name] for name in shared} == pytest.approx({name: plain[name] for name in shared})
     assert all(low <= points[name] <= high for name, (low, high) in intervals.items() if name != "ece")
 
