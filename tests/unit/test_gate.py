@@ -195,6 +195,12 @@ def test_a_first_champion_is_held_against_chance_and_not_against_a_champion() ->
     assert not [c for c in found.checks if c.name.startswith("champion.")]
 
 
+def test_the_lower_end_of_a_first_champion_must_be_twice_what_chance_reaches() -> None:
+    enough, short = (metrics(average_precision__low=low) for low in (0.2, 0.199))
+    assert verdict(first=True, against=None, metrics=enough).passed
+    assert refused(verdict(first=True, against=None, metrics=short)) == ["first champion"]
+
+
 def test_a_declared_leak_passes_and_is_shown_with_its_waiver() -> None:
     declared = CLEAN.model_copy(update={"value": 1.0, "declared": True})
     waiver = Waiver(check="duplicates", reason="twins", date=date(2026, 1, 2))

@@ -251,6 +251,18 @@ def test_uplift_is_the_churn_that_offers_avoided_and_its_interval_holds_the_trut
     )
 
 
+def test_the_worth_of_offers_is_the_margin_kept_less_what_they_cost() -> None:
+    cohort, _ = treated_cohort(1500, 8)
+    found, rows = uplift(cohort, OFFERS), cohort.rows
+    assert found is not None
+    lost = rows["churn"] * OFFERS.horizon_months * 10.0
+    kept = lost[rows["arm"].eq("control")].mean() - lost[rows["arm"].eq("offer")].mean()
+    offer = OFFERS.menu["offer_small"]
+    worth = found.offered * (kept - offer.acceptance * offer.cost_eur)
+    assert found.worth_eur == pytest.approx(worth)
+    assert np.mean(found.worth_interval) == pytest.approx(worth)
+
+
 def test_without_controls_there_is_no_uplift_and_nobody_stands_for_the_offered() -> None:
     cohort, _ = treated_cohort(1500, 7)
     only = cohort.where(cohort.rows["arm"].ne("control"))
@@ -360,6 +372,15 @@ def test_a_run_holds_the_cohorts_figures_with_their_ends_and_says_whose_they_are
         "concept.p.overall",
         "outcomes.tier.high.brier",
     } <= metrics.keys()
+    for tier in watched.scored[TIER].unique():
+        here = unseen & watched.scored[TIER].eq(tier).to_numpy()
+        prefix = f"outcomes.tier.{tier.lower()}"
+        assert metrics[f"{prefix}.customers"] == here.sum()
+        assert metrics[f"{prefix}.predicted"] == pytest.approx(p[here].mean())
+        assert metrics[f"{prefix}.observed"] == pytest.approx(watched.y[here].mean())
+    log = watched.lake.current("treatments").pandas()
+    offered = watched.scored["customer_id"].isin(log["customer_id"][log["arm"] == "offer"]).to_numpy()
+    assert metrics["concept.churners"] == watched.y[unseen & ~offered].sum()
     assert (run.data.tags["concept_drift"], watched.found.concept_drift) == ("no", False)
     assert "On 1,1" in watched.found.findings[1]
 
