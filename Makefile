@@ -9,6 +9,7 @@ LAKE       ?=# SPANISHGAS_LAKE, else lake
 EXPERIMENT ?=# SPANISHGAS_EXPERIMENT_NAME, else spanishgas
 PORT       ?= 5000
 JOBS       ?= 2
+ONLY       ?=# a text in the name, file or tests of the mutants asked for
 PYTEST     ?=# more words for pytest, such as --cov
 UV_VERSION ?= 0.13.9
 
@@ -28,7 +29,7 @@ unexport VIRTUAL_ENV
 DOTENV := if [ -f .env ]; then given=$$(export -p); set -a; . ./.env; set +a; eval "$$given"; fi;
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui stack test test-all lint format dev bench verify-aws docs clean
+.PHONY: help run ui stack test test-all mutants lint format dev bench verify-aws docs clean
 
 help: ## this text
 	@echo "make <target> [NAME=value ...]"
@@ -65,6 +66,9 @@ test: .venv/.synced ## unit, integration and end-to-end tests but the slow, Spar
 
 test-all: .venv/.all ## every test, with every extra
 	$(BIN)/pytest -q -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 30
+
+mutants: .venv/.all ## faults planted in a copy of the package, one by one: the tests named for each must fail (JOBS, ONLY)
+	$(BIN)/python -m tests.mutants --jobs $(JOBS) --only '$(ONLY)'
 
 lint: .venv/.synced ## style, types, layers, and conda.yaml against uv.lock
 	$(BIN)/ruff check .

@@ -140,8 +140,8 @@ def tables(con: duckdb.DuckDBPyConnection, raw: Path, as_of: date) -> None:
     else:
         con.execute("create table labels (customer_id varchar, churn integer)")
     con.read_parquet(str(raw / RAW_FILES["consumption_hourly_2024"])).create_view("hours")
-    _create(con, "clock", clock(as_of))
-    _create(con, "contacts", contacts(raw / RAW_FILES["customer_interactions"]))
+    con.from_df(clock(as_of)).create("clock")
+    con.from_df(contacts(raw / RAW_FILES["customer_interactions"])).create("contacts")
     con.execute(
         "create table most_common as select interaction_summary = mode(interaction_summary) over () "
         "as is_most_common from contacts"
@@ -235,12 +235,6 @@ def _best(truth: Path | None) -> tuple[float | None, float | None]:
     columns = ("churn_probability", "churn_probability_before_text")
     with_text, before = (float(average_precision_score(known["churn"], known[column])) for column in columns)
     return with_text, before
-
-
-def _create(con: duckdb.DuckDBPyConnection, name: str, rows: pd.DataFrame) -> None:
-    con.register("frame", rows)
-    con.execute(f"create table {name} as select * from frame")
-    con.unregister("frame")
 
 
 def markdown(found: Fidelity) -> str:

@@ -20,7 +20,8 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
-from spanishgas.evaluation.metrics import bootstrap, fold_interval
+from spanishgas.evaluation.bootstrap import figures
+from spanishgas.evaluation.metrics import average_precisions, fold_interval
 from spanishgas.training.calibration import fit_chosen
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import fresh_folds
@@ -50,9 +51,7 @@ def repeat(seed: int, X_fresh: Array, y_fresh: NDArray[np.int64]) -> dict[str, b
     fitted = LogisticRegression().fit(X, y)
     truth = average_precision_score(y_fresh, fitted.decision_function(X_fresh))
     score = fitted.decision_function(X_held)
-    held = bootstrap(
-        lambda at: {"average_precision": float(average_precision_score(y_held[at], score[at]))}, y_held, seed
-    )["average_precision"]
+    held = figures(lambda w: {"held": average_precisions(w * y_held, w, score)}, y_held, seed)[1]["held"]
     folds = fresh_folds(y, 5, seed, 2)
     scores = [
         float(

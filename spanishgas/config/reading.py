@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -25,7 +25,8 @@ class Strict(BaseModel):
 
     def part(self, kind: type[S]) -> S:
         """The part of these settings that `kind` names: a stage that is given it depends on no other."""
-        return kind.model_construct(**{name: getattr(self, name) for name in kind.model_fields})
+        made = kind.model_construct(**{name: getattr(self, name) for name in kind.model_fields})
+        return cast("S", made)
 
 
 class UniqueKeys(yaml.SafeLoader):

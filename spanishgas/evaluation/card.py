@@ -65,30 +65,36 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
     subject, study, sides = evaluation.subject, evaluation.study, evaluation.holdout
     judged = [s for s in study.slices if s.p_ranking is not None]
     rows = pd.concat([sides.trained, sides.rows], ignore_index=True)
-    return _template().render(
-        **{field.name: getattr(subject, field.name) for field in fields(subject)},
-        policy=evaluation.policy,
-        openings=evaluation.openings,
-        verdict=verdict,
-        sides=[_side("training", sides.trained), _side("holdout", sides.rows)],
-        metrics_table=as_markdown(metrics_table(evaluation.metrics)),
-        judged=len(judged),
-        unjudged=len(study.slices) - len(judged),
-        worse=[f"{s.dimension} {s.value} ({s.words})" for s in judged if s.worse],
-        by_province=any(s.dimension == "province" for s in study.slices),
-        slices_table=as_markdown(slices.table(judged)),
-        leakage_table=as_markdown(leakage.table(study.findings)),
-        waivers=[
-            w for w in evaluation.policy.waivers if not w.features or set(w.features) & set(subject.features)
-        ],
-        beside=evaluation.beside,
-        not_beside=[name for name in BESIDE if name not in evaluation.beside],
-        beside_table=as_markdown(_beside(evaluation.beside)),
-        tiers_table=as_markdown(study.importance.tiers),
-        importance_table=as_markdown(study.importance.features.head(SHOWN_FEATURES)),
-        texts=_texts(rows),
-        intent=_intent(rows),
-        redundant=_redundant(sides.trained, subject.features),
+    return (
+        _environment()
+        .get_template("card.md.jinja")
+        .render(
+            **{field.name: getattr(subject, field.name) for field in fields(subject)},
+            policy=evaluation.policy,
+            openings=evaluation.openings,
+            verdict=verdict,
+            sides=[_side("training", sides.trained), _side("holdout", sides.rows)],
+            metrics_table=as_markdown(metrics_table(evaluation.metrics)),
+            judged=len(judged),
+            unjudged=len(study.slices) - len(judged),
+            worse=[f"{s.dimension} {s.value} ({s.words})" for s in judged if s.worse],
+            by_province=any(s.dimension == "province" for s in study.slices),
+            slices_table=as_markdown(slices.table(judged)),
+            leakage_table=as_markdown(leakage.table(study.findings)),
+            waivers=[
+                w
+                for w in evaluation.policy.waivers
+                if not w.features or set(w.features) & set(subject.features)
+            ],
+            beside=evaluation.beside,
+            not_beside=[name for name in BESIDE if name not in evaluation.beside],
+            beside_table=as_markdown(_beside(evaluation.beside)),
+            tiers_table=as_markdown(study.importance.tiers),
+            importance_table=as_markdown(study.importance.features.head(SHOWN_FEATURES)),
+            texts=_texts(rows),
+            intent=_intent(rows),
+            redundant=_redundant(sides.trained, subject.features),
+        )
     )
 
 
@@ -203,7 +209,3 @@ def _environment() -> jinja2.Environment:
         trim_blocks=False,
         keep_trailing_newline=True,
     )
-
-
-def _template() -> jinja2.Template:
-    return _environment().get_template("card.md.jinja")

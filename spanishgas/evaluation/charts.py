@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from spanishgas.evaluation.metrics import LIFTS, confusion, lift
+from spanishgas.evaluation.metrics import LIFTS, confusion, ranking
 from spanishgas.evaluation.selection import Compared
 
 if TYPE_CHECKING:
@@ -78,10 +78,11 @@ def _gains(axes: Axes, y: NDArray[np.int64], probability: NDArray[np.float64]) -
     found = np.cumsum(y[np.argsort(-probability, kind="stable")]) / max(1, int(y.sum()))
     axes.plot([0, 1], [0, 1], color=PALE, linestyle="--")
     axes.plot(np.arange(1, len(y) + 1) / len(y), found, color=INK)
+    figures = ranking(y, probability)
     for share in LIFTS:
         at = max(1, round(share / 100 * len(y))) - 1
         axes.plot(share / 100, found[at], "o", color=ACCENT)
-        words = f"{share} %: {lift(y, probability, share / 100):.1f} times"
+        words = f"{share} %: {figures[f'lift_{share:02d}']:.1f} times"
         axes.annotate(words, (share / 100, found[at]), (8, -4), textcoords="offset points")
     axes.set(
         xlabel="share of customers contacted, riskiest first",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from spanishgas.config.policy import Holdout, Offers
-from spanishgas.evaluation.metrics import Array, Labels, bootstrap, decisions, ranking, with_intervals
+from spanishgas.evaluation.bootstrap import Judged, performance
+from spanishgas.evaluation.metrics import Array, Labels, with_intervals
 from spanishgas.evaluation.value import realised_value
 from spanishgas.training.matrix import in_holdout, labelled
 from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
@@ -32,16 +32,8 @@ class HoldoutResult:
 
     def metrics(self, seed: int) -> dict[str, float]:
         """`holdout.*` with 95 % intervals."""
-        y = self.y
-
-        def measure(at: np.ndarray[tuple[int], np.dtype[np.intp]]) -> dict[str, float]:
-            figures = ranking(y[at], self.probability[at]) | decisions(y[at], self.flag[at])
-            return figures | {"value_eur": float(self.value[at].sum())}
-
-        points = measure(np.arange(len(y)))
-        return with_intervals("holdout", points, bootstrap(measure, y, seed)) | {
-            "holdout.rows": float(len(y))
-        }
+        figures = performance(Judged(self.y, self.probability, self.flag, self.value), seed=seed)
+        return with_intervals("holdout", *figures) | {"holdout.rows": float(len(self.y))}
 
 
 def open_holdout(model: ChurnModel, gold: pd.DataFrame, holdout: Holdout, offers: Offers) -> HoldoutResult:

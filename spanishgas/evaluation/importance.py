@@ -45,9 +45,8 @@ def importance(
         of_tier.setdefault(tiers.tier_of(feature), []).append(feature)
     groups = {f"feature {f}": [f] for f in training.features} | {f"tier {t}": f for t, f in of_tier.items()}
     drops = permutation(training, params, groups)
-    drops[["kind", "name"]] = drops.index.to_series().str.split(" ", n=1, expand=True)
-    single = drops[drops["kind"] == "feature"].set_index("name")[["drop", "low", "high"]]
-    whole = drops[drops["kind"] == "tier"].set_index("name")[["drop", "low", "high"]]
+    drops.index = drops.index.str.split(" ", n=1, expand=True)
+    single, whole = drops.loc["feature"], drops.loc["tier"]
     attribution = contributions(model, rows).abs().mean().rename("attribution")
     both = single.join(attribution).sort_values(["drop", "attribution"], ascending=False)
     counted = whole.assign(features=[len(of_tier[str(t)]) for t in whole.index])

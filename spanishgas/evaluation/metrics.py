@@ -1,68 +1,94 @@
-"""Point metrics under the names that they carry everywhere, and their bootstrap intervals."""
+"""Metrics under the names that they carry everywhere, by one formula for points, weights and draws.
+
+A formula takes how often each customer counts as a churner (`hits`) and at all (`rows`), each of shape (draws,
+customers): once for a point, as often as a resample drew the customer, or as many customers as it stands for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from spanishgas.training.folds import fold_error
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
-RESAMPLES = 500
-LIFTS = (5, 10, 20)
-"""Per cent."""
+LIFTS, GROUPS = (5, 10, 20), 10
+"""Per cent of the customers, and groups of them for the calibration error."""
 
 
 def ranking(y: Labels, probability: Array) -> dict[str, float]:
+    """What `rankings` gives of the customers as they are."""
+    once = rankings(y[None], np.ones((1, len(y))), probability)
+    return {name: float(value[0]) for name, value in once.items()}
+
+
+def rankings(hits: NDArray[Any], rows: NDArray[Any], probability: Array) -> dict[str, Array]:
     """Metrics of probabilities: average_precision, roc_auc, brier, log_loss, ece, and lift_05, lift_10, lift_20.
 
-    A lift is the churn rate of the riskiest 5, 10 or 20 % over that of all.
+    A lift is the churn rate of the riskiest 5, 10 or 20 % over that of all. Customers with one probability count at
+    their mean rate: ties have no order. What one class alone does not define is nan.
     """
-    ordered = _ordered(y, probability)
-    return {
-        "average_precision": float(average_precision_score(y, probability)),
-        "roc_auc": float(roc_auc_score(y, probability)),
-        "brier": float(np.mean((probability - y) ** 2)),
-        "log_loss": float(
-            np.mean(-np.log(np.clip(np.where(y == 1, probability, 1 - probability), 1e-15, 1)))
-        ),
-        "ece": _gap(*ordered, bins=10),
-        **{f"lift_{share:02d}": _lift(ordered[1], share / 100) for share in LIFTS},
-    }
+    p, hits, rows, count, caught, seen = _by_score(hits, rows, probability)
+    churners, total = caught[:, -1], seen[:, -1]
+    churn, stay = (-np.log(np.clip(chance, 1e-15, 1)) for chance in (p, 1 - p))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "average_precision": _average_precision(hits, caught, seen),
+            "roc_auc": ((rows - hits) * (caught[:, 1:] - hits / 2)).sum(axis=1)
+            / (churners * (total - churners)),
+            "brier": (hits @ (1 - 2 * p) + rows @ p**2) / total,
+            "log_loss": (hits @ (churn - stay) + rows @ stay) / total,
+            "ece": _gaps(rows * p - hits, count) / total,
+            **{f"lift_{share:02d}": _rate(share, caught, seen) / (churners / total) for share in LIFTS},
+        }
 
 
-def lift(y: Labels, probability: Array, share: float) -> float:
-    """Churn rate of the riskiest `share` of the customers over that of all; ties count at their mean rate."""
-    return _lift(_ordered(y, probability)[1], share)
+def average_precisions(hits: NDArray[Any], rows: NDArray[Any], score: Array) -> Array:
+    """Average precision as scikit-learn defines it, shape (draws,); nan without churners."""
+    _, hits, _, _, caught, seen = _by_score(hits, rows, score)
+    with np.errstate(invalid="ignore"):
+        return _average_precision(hits, caught, seen)
 
 
-def _lift(rate: Array, share: float) -> float:
-    return float(rate[-max(1, round(share * len(rate))) :].mean() / rate.mean())
+def _by_score(hits: NDArray[Any], rows: NDArray[Any], score: Array) -> tuple[Array, ...]:
+    """Distinct scores from the highest down, `hits` and `rows` at each, and running totals after a leading 0.
+
+    The totals are of customers, whatever they count, of `hits`, and of `rows`.
+    """
+    order = np.argsort(-score, kind="stable")
+    starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
+    at = [np.add.reduceat(part.take(order, axis=1), starts, axis=1) for part in (hits, rows)]
+    return score[order][starts], *at, np.append(starts, len(score)), *map(_running, at)
 
 
-def expected_calibration_error(y: Labels, probability: Array, bins: int = 10) -> float:
-    """Mean absolute gap of mean probability and churn rate over `bins` groups of equal size (Naeini et al. 2015)."""
-    return _gap(*_ordered(y, probability), bins=bins)
+def _running(part: Array) -> Array:
+    return np.pad(part, ((0, 0), (1, 0))).cumsum(axis=1)
 
 
-def _gap(probability: Array, rate: Array, bins: int) -> float:
-    groups = np.array_split(probability - rate, bins)
-    return float(sum(abs(group.sum()) for group in groups) / len(rate))
+def _average_precision(hits: Array, caught: Array, seen: Array) -> Array:
+    precision = (caught / np.maximum(seen, 1e-300))[:, 1:]
+    mean: Array = (hits * precision).sum(axis=1) / caught[:, -1]
+    return mean
 
 
-def _ordered(y: Labels, probability: Array) -> tuple[Array, Array]:
-    """Probabilities in rising order, and the churn rate among the customers of each one: ties have no order."""
-    order = np.argsort(probability, kind="stable")
-    rising = probability[order]
-    starts = np.flatnonzero(np.diff(rising, prepend=-np.inf))
-    count = np.diff(starts, append=len(rising))
-    return rising, np.repeat(np.add.reduceat(y[order], starts) / count, count)
+def _gaps(gap: Array, count: Array) -> Array:
+    """Absolute gaps of GROUPS of equal size, summed: the expected calibration error of Naeini et al. (2015)."""
+    sizes = [len(part) for part in np.array_split(np.empty(count[-1]), GROUPS)]
+    edges = np.cumsum([0, *reversed(sizes)])
+    upto = [np.interp(edges, count, draw) for draw in _running(gap)]
+    total: Array = np.abs(np.diff(upto, axis=1)).sum(axis=1)
+    return total
+
+
+def _rate(share: int, caught: Array, seen: Array) -> Array:
+    """Churn rate of the riskiest `share` per cent."""
+    most = np.maximum(1, np.round(share / 100 * seen[:, -1]))
+    return np.array([np.interp(*draw) for draw in zip(most, seen, caught, strict=True)]) / most
 
 
 def decisions(y: Labels, flag: Labels) -> dict[str, float]:
@@ -79,45 +105,6 @@ def confusion(y: Labels, flag: Labels) -> dict[str, int]:
         "stayers flagged": int(((1 - y) * flag).sum()),
         "stayers left alone": int(((1 - y) * (1 - flag)).sum()),
     }
-
-
-def bootstrap(
-    metrics: Callable[[NDArray[np.intp]], Mapping[str, float]], y: Labels, seed: int, level: float = 0.95
-) -> dict[str, tuple[float, float]]:
-    """Percentile intervals over resampled customers, by metric; `metrics` takes row positions.
-
-    The churn rate varies with the resample, as it does from one draw of customers to the next: resampling within
-    classes leaves that out, and its intervals of average precision are too narrow. A resample of one class is drawn
-    again.
-    """
-    rng = np.random.default_rng(seed)
-    draws: list[Mapping[str, float]] = []
-    while len(draws) < RESAMPLES:
-        rows = rng.integers(0, len(y), len(y))
-        if 0 < y[rows].sum() < len(y):
-            draws.append(metrics(rows))
-    tail = 50 * (1 - level)
-    return {
-        name: (float(low), float(high))
-        for name in draws[0]
-        for low, high in [np.percentile([d[name] for d in draws], [tail, 100 - tail])]
-    }
-
-
-def average_precisions(hits: NDArray[Any], rows: NDArray[Any], score: Array) -> Array:
-    """Average precision of many draws of one table at once, as scikit-learn defines it; shape (draws,).
-
-    `hits` and `rows`, shape (draws, customers), say how often each customer is drawn as a churner, and at all. A draw
-    without churners gives nan.
-    """
-    order = np.argsort(-score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=np.inf))
-    found = np.add.reduceat(hits[:, order], starts, axis=1)
-    so_far = found.cumsum(axis=1)
-    precision = so_far / np.maximum(np.add.reduceat(rows[:, order], starts, axis=1).cumsum(axis=1), 1)
-    with np.errstate(invalid="ignore"):
-        mean: Array = (found * precision).sum(axis=1) / so_far[:, -1]
-    return mean
 
 
 def fold_interval(scores: Sequence[float], repeats: int = 1, level: float = 0.95) -> tuple[float, float]:

@@ -6,12 +6,16 @@ hold together with at least 95 % for figures that are independent or positively 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
+from typing import TypeVar
 
+import numpy as np
 from scipy.stats import norm
 
 CONFIDENCE = 0.95
+Test = TypeVar("Test")
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,14 @@ def wilson(k: float, n: float, z: float) -> tuple[float, float]:
     middle, half = k + z * z / 2, z * sqrt(k * (n - k) / n + z * z / 4)
     low, high = (middle - half) / (n + z * z), (middle + half) / (n + z * z)
     return (0.0 if k == 0 else low), (1.0 if k == n else high)
+
+
+def holm(raw: Mapping[Test, float]) -> dict[Test, float]:
+    """P-values that may all be compared with one level, however many tests there were (Holm 1979)."""
+    order = sorted(raw, key=lambda test: raw[test])
+    steps = [min(1.0, raw[test] * (len(order) - rank)) for rank, test in enumerate(order)]
+    adjusted = dict(zip(order, np.maximum.accumulate(steps).tolist(), strict=True)) if order else {}
+    return {test: adjusted[test] for test in raw}
 
 
 def shares(drawn: float, of: float, published: float, n: float, z: float) -> Interval:

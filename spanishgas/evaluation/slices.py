@@ -13,16 +13,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.stats import norm, poisson_binom
+from scipy.stats import poisson_binom
 
+from spanishgas.evaluation.bootstrap import figures
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions
-from spanishgas.evaluation.simultaneous import wilson
+from spanishgas.evaluation.simultaneous import critical, holm, wilson
 
+Mask = NDArray[np.bool_]
 LEVEL = 0.05
 FEWEST = 5
 """Churners, and stayers, from which a slice is judged."""
-RESAMPLES, BATCH, MOST_DRAWS, ENOUGH = 300, 100, 10_000, 10
+BATCH, MOST_DRAWS, ENOUGH = 100, 10_000, 10
 COLUMNS: Mapping[str, str] = {
     "segment": "segment",
     "channel": "sales_channel",
@@ -48,17 +51,17 @@ class Slice(BaseModel):
     value: str
     rows: int
     churners: int
-    average_precision: float | None
-    interval: tuple[float, float] | None
-    """Bootstrap within classes, 95 %."""
-    expected: float | None
+    average_precision: float | None = None
+    interval: tuple[float, float] | None = None
+    """By `bootstrap.figures`, 95 %."""
+    expected: float | None = None
     """Average precision of random draws with as many churners and stayers."""
     recall: float | None
     recall_interval: tuple[float, float] | None
     """Wilson's, 95 %."""
     mean_probability: float
-    p_ranking: float | None
-    p_calibration: float | None
+    p_ranking: float | None = None
+    p_calibration: float | None = None
     ranks_worse: bool = False
     miscalibrated: bool = False
 
@@ -106,64 +109,44 @@ def measure(
 def _measure(
     dimension: str,
     name: str,
-    here: np.ndarray[tuple[int], np.dtype[np.bool_]],
+    here: Mask,
     y: Labels,
     probability: Array,
     flag: Labels,
     rng: np.random.Generator,
 ) -> Slice:
     labels, scores = y[here], probability[here]
-    churners, rows = int(labels.sum()), len(labels)
-    judged = FEWEST <= churners <= rows - FEWEST
-    value, interval = _average_precision(labels, scores, rng) if judged else (None, None)
-    p_ranking, expected = (
-        _as_bad(value, churners, rows, y, probability, rng) if value is not None else (None, None)
-    )
-    z = float(norm.isf(LEVEL / 2))
-    return Slice(
+    churners, rows, caught = int(labels.sum()), len(labels), float(labels @ flag[here])
+    one = Slice(
         dimension=dimension,
         value=name,
         rows=rows,
         churners=churners,
-        average_precision=value,
-        interval=interval,
-        expected=expected,
-        recall=float(flag[here][labels == 1].mean()) if churners else None,
-        recall_interval=wilson(float(flag[here][labels == 1].sum()), churners, z) if churners else None,
+        recall=caught / churners if churners else None,
+        recall_interval=wilson(caught, churners, critical(1)) if churners else None,
         mean_probability=float(scores.mean()),
-        p_ranking=p_ranking,
-        p_calibration=_off_by(churners, scores) if judged else None,
     )
-
-
-def _average_precision(
-    y: Labels, score: Array, rng: np.random.Generator
-) -> tuple[float, tuple[float, float]]:
-    weights = np.zeros((RESAMPLES + 1, len(y)))
-    weights[0] = 1
-    for label in (0, 1):
-        of = np.flatnonzero(y == label)
-        weights[1:, of] = rng.multinomial(len(of), np.full(len(of), 1 / len(of)), size=RESAMPLES)
-    point, *draws = average_precisions(weights * y, weights, score)
-    low, high = np.percentile(draws, [50 * LEVEL, 100 - 50 * LEVEL])
-    return float(point), (float(low), float(high))
+    if not FEWEST <= churners <= rows - FEWEST:
+        return one
+    points, intervals = figures(lambda w: {"value": average_precisions(w * labels, w, scores)}, labels, rng)
+    p_ranking, expected = _as_bad(points["value"], here, y, probability, rng)
+    judged = {"average_precision": points["value"], "interval": intervals["value"], "expected": expected}
+    tests = {"p_ranking": p_ranking, "p_calibration": _off_by(churners, scores)}
+    return one.model_copy(update=judged | tests)
 
 
 def _as_bad(
-    value: float, churners: int, rows: int, y: Labels, score: Array, rng: np.random.Generator
+    value: float, here: Mask, y: Labels, score: Array, rng: np.random.Generator
 ) -> tuple[float, float]:
     """Probability that as many churners and stayers, drawn at random, rank as badly; and what they reach on average.
 
     Draws end once ten were as bad (Besag & Clifford 1991): only a slice that stands out needs all of them.
     """
-    sizes = {1: churners, 0: rows - churners}
     as_bad, drawn = 0, list[Array]()
     while as_bad < ENOUGH and BATCH * len(drawn) < MOST_DRAWS:
-        taken = np.zeros((BATCH, len(y)))
-        for label, size in sizes.items():
-            of = np.flatnonzero(y == label)
-            order = rng.random((BATCH, len(of))).argpartition(size - 1, axis=1)[:, :size]
-            np.put_along_axis(taken, of[order], 1, axis=1)
+        taken = np.empty((BATCH, len(y)))
+        for of in (y == 0, y == 1):
+            taken[:, of] = rng.permuted(np.tile(here[of], (BATCH, 1)), axis=1)
         drawn.append(average_precisions(taken * y, taken, score))
         as_bad += int((drawn[-1] <= value).sum())
     draws = np.concatenate(drawn)
@@ -177,17 +160,15 @@ def _off_by(churners: int, probability: Array) -> float:
 
 
 def _flagged(found: Sequence[Slice]) -> list[Slice]:
-    tests = [
-        (p, number, flag)
+    tests = {
+        (number, flag): p
         for number, one in enumerate(found)
         for flag, p in (("ranks_worse", one.p_ranking), ("miscalibrated", one.p_calibration))
         if p is not None
-    ]
+    }
     flags: dict[int, dict[str, bool]] = {}
-    for rank, (p, number, flag) in enumerate(sorted(tests)):
-        if p > LEVEL / (len(tests) - rank):
-            break
-        flags.setdefault(number, {})[flag] = True
+    for (number, flag), p in holm(tests).items():
+        flags.setdefault(number, {})[flag] = p <= LEVEL
     return [one.model_copy(update=flags.get(number, {})) for number, one in enumerate(found)]
 
 

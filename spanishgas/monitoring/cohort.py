@@ -15,9 +15,9 @@ import pandas as pd
 
 from spanishgas.config.policy import Offer, Offers
 from spanishgas.errors import UsageError
+from spanishgas.evaluation.bootstrap import Judged, performance
 from spanishgas.evaluation.metrics import Array
 from spanishgas.evaluation.simultaneous import critical, means, shares, wilson
-from spanishgas.evaluation.weighted import Judged, performance
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 Z = critical(1)

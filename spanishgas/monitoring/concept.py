@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from spanishgas.evaluation.metrics import Array, Labels
+from spanishgas.evaluation.simultaneous import holm
 
 FEWEST = 10
 """Churners, and stayers, to be expected in both samples from which a test has the level that it says."""
@@ -82,7 +83,7 @@ def concept_drift(reference: Scored, cohort: Scored, level: float) -> Concept:
         if _enough(common[here], after[here]):
             raw[str(name)] = _score_test(curve, (after * here)[:, None], y, common)
     expected = _probability(curve[before], y[before], curve[~before]).sum()
-    return Concept(_holm(raw), level, churners, float(expected))
+    return Concept(holm(raw), level, churners, float(expected))
 
 
 def _enough(common: Array, after: Labels) -> bool:
@@ -110,11 +111,3 @@ def _score_test(columns: Array, more: Array, y: Labels, probability: Array) -> f
     left = added - known @ np.linalg.lstsq(known, added)[0]
     score = more.T @ (y - probability)
     return float(chi2.sf(score @ np.linalg.pinv(left.T @ left) @ score, more.shape[1]))
-
-
-def _holm(raw: Mapping[str, float]) -> dict[str, float]:
-    """P-values that may be compared with one level, however many tests there were."""
-    order = sorted(raw, key=lambda name: raw[name])
-    steps = np.array([min(1.0, raw[name] * (len(order) - rank)) for rank, name in enumerate(order)])
-    adjusted = dict(zip(order, np.maximum.accumulate(steps), strict=True))
-    return {name: float(adjusted[name]) for name in raw}

@@ -15,6 +15,7 @@ from datetime import date
 import numpy as np
 
 from spanishgas.errors import DataError
+from spanishgas.evaluation.bootstrap import CELLS, RESAMPLES, percentiles
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
@@ -23,7 +24,7 @@ from spanishgas.monitoring.cohort import Figures
 from spanishgas.stages import Stage
 from spanishgas.training.model import FLAG, PROBABILITY
 
-DRAWS, BATCH_CELLS, SEED, DOCUMENT = 500, 500_000, 0, "estimate.json"
+SEED, DOCUMENT = 0, "estimate.json"
 BLIND = (
     "It is blind to concept drift: if the same score means another churn rate by now, only labels show it."
 )
@@ -35,17 +36,14 @@ def expected(probability: Array, flag: Labels) -> Figures:
     Probabilities of customers whom the model learned from are too sure of themselves: leave them out. Equal inputs give
     equal figures. Metrics that no draw defines (nobody can leave, nobody is flagged) are missing.
     """
-    n, order = len(probability), np.argsort(probability, kind="stable")
-    p, flagged = probability[order], flag[order]
-    rng, batch = np.random.default_rng(SEED), max(1, BATCH_CELLS // n)
-    drawn = [_drawn(p, flagged, min(batch, DRAWS - done), rng) for done in range(0, DRAWS, batch)]
+    rng, n = np.random.default_rng(SEED), len(probability)
+    batch = max(1, CELLS // n)
+    sizes = [min(batch, RESAMPLES - done) for done in range(0, RESAMPLES, batch)]
+    drawn = [_drawn(probability, flag, size, rng) for size in sizes]
     values = {name: np.concatenate([one[name] for one in drawn]) for name in drawn[0]}
     values = {name: known for name, of in values.items() if len(known := of[np.isfinite(of)])}
-    ranges = {name: np.percentile(of, [2.5, 97.5]) for name, of in values.items()}
-    return (
-        {name: float(of.mean()) for name, of in values.items()},
-        {name: (float(low), float(high)) for name, (low, high) in ranges.items()},
-    )
+    ranges = {name: percentiles(of) for name, of in values.items()}
+    return {name: float(of.mean()) for name, of in values.items()}, ranges
 
 
 def _drawn(p: Array, flag: Labels, draws: int, rng: np.random.Generator) -> dict[str, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.metrics import average_precision_score
 
@@ -87,6 +88,39 @@ def test_a_folds_score_is_that_of_the_weight_which_the_other_folds_choose() -> N
         assert score == table[_chosen(np.delete(table, fold, axis=1).T), fold]
 
 
+def test_the_score_is_nested_also_where_one_fold_alone_sways_the_choice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    y = (np.arange(300) % 3 == 0).astype("int64")
+    X = pd.DataFrame({"x": np.zeros(300)})
+    training = Training(X, y, ["x"], {"x": "numeric"}, ModelKind.XGBOOST, folds=5, seed=0)
+    rng, differ = np.random.default_rng(3), 0
+    for _ in range(8):
+        margins, other = y + rng.normal(0, 1.2, 300), y + rng.normal(0, 2.5, 300)
+        monkeypatch.setattr(blend, "refit", lambda *_, other=other: ([], other))
+        table = np.array([by_fold(training, margins + weight * other) for weight in WEIGHTS]).T
+        nested = [row[_chosen(np.delete(table, fold, axis=0))] for fold, row in enumerate(table)]
+        assert second_opinion(training, margins).fold_scores == nested
+        differ += nested != table[:, _chosen(table)].tolist()
+    assert differ >= 2
+
+
+@pytest.fixture
+def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blend, "SECOND", {**SECOND, "n_estimators": 20})
+
+
+@pytest.mark.parametrize("weight", [0.5, 4.0])
+@pytest.mark.usefixtures("few_trees")
+def test_log_odds_of_both_are_added_by_the_weight(weight: float) -> None:
+    X, y = together(120)
+    kinds = dict.fromkeys(X.columns, "numeric")
+    training = Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=2, seed=0)
+    both = blended(training, {"n_estimators": 5}, weight).fit(X, y)
+    first, second = (clone(part).fit(X, y).decision_function(X) for part in (both.first, both.second))
+    assert both.decision_function(X) == pytest.approx(first + weight * second)
+
+
 @pytest.mark.parametrize("folds", [3, 5, 10])
 def test_weights_that_bring_nothing_are_seldom_kept_and_do_not_flatter(folds: int) -> None:
     rng, kept, flattery = np.random.default_rng(folds), [], []
@@ -106,14 +140,15 @@ def test_a_clear_gain_is_kept_and_two_folds_cannot_say() -> None:
     assert _chosen(gains[:2]) == 0
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_with_a_second_opinion_the_same_seed_gives_the_same_classifier_row_by_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(blend, "_chosen", lambda scores: 2)
+    monkeypatch.setattr(blend, "_chosen", lambda scores: 4)
     X, y = together(200)
     X = X.mask(np.random.default_rng(0).random(X.shape) < 0.1).assign(city=np.where(X["x0"] > 0, "a", "b"))
     one, two = (tune(X, y, trials=1, folds=2, seed=2**40) for _ in range(2))
-    assert one.second_weight_ == WEIGHTS[2]
+    assert one.second_weight_ == one.calibrated_.estimator.weight == WEIGHTS[4]
     assert (one.predict_proba(X) == two.predict_proba(X)).all()
     fresh = X.assign(city="Atlantis")
     by_row = np.concatenate([one.predict_proba(fresh.iloc[[i]]) for i in range(5)])

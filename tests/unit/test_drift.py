@@ -17,7 +17,7 @@ from spanishgas.config.policy import DriftLimits, Windows, load_policy
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary, page, reports
-from spanishgas.monitoring.alarm import Judged, judge, month_of, months_between, threshold
+from spanishgas.monitoring.alarm import Judged, effects, judge, month_of, months_between, threshold
 from spanishgas.monitoring.bins import MISSING, shares
 from spanishgas.monitoring.ordinary import FLOOR, Ordinary, learn
 
@@ -226,6 +226,19 @@ def test_a_pair_is_judged_by_the_same_floor_as_a_report() -> None:
     [kept] = learn({(12, 3): tables}, SIZE, source="and one more", floor=0.05).pairs.head(1).to_numpy()
     found = judged(with_floor, before, after).effects["effect"]
     assert found[list(with_floor.pairs)].to_numpy() == pytest.approx(kept, abs=0.006)
+
+
+def test_a_pair_is_judged_by_the_others_alone() -> None:
+    """By a record of few pairs that holds itself, each would look more ordinary than it is."""
+    few = pairs(21, 6)
+    tables = [shares(before, after, KINDS) for before, after in few]
+    kept = learn({(12, 3): tables}, SIZE, source="six", floor=0.0).pairs
+    for at, (before, after) in enumerate(few):
+        others = learn({(12, 3): tables[:at] + tables[at + 1 :]}, SIZE, source="five", floor=0.0)
+        found = effects(
+            shares(before, after, KINDS), (SIZE, SIZE), others.moments.loc[(12, 3), :], others, still=False
+        )
+        assert found["effect"][list(kept)].to_numpy() == pytest.approx(kept.iloc[at].to_numpy(), abs=0.006)
 
 
 @pytest.mark.parametrize(

@@ -10,32 +10,35 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import binom
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
     log_loss,
     precision_score,
     recall_score,
+    roc_auc_score,
 )
 
 from spanishgas.config.policy import Offer, Offers, load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
-from spanishgas.evaluation import metrics
+from spanishgas.evaluation import slices
+from spanishgas.evaluation.bootstrap import Judged, figures, performance, resamples
 from spanishgas.evaluation.charts import curves_chart, ladder_chart
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.evaluation.metrics import (
-    bootstrap,
+    average_precisions,
     confusion,
     decisions,
-    expected_calibration_error,
     fold_interval,
-    lift,
     ranking,
     with_intervals,
 )
+from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.evaluation.selection import Rung, choose, steps
-from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, realised_value
+from spanishgas.evaluation.simultaneous import holm
+from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, option_values, realised_value
 from spanishgas.features import load_tiers
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.fitting import Training
@@ -57,26 +60,27 @@ def simulated(rows: int, seed: int = 0) -> tuple[NDArray[np.int64], Array]:
 
 
 def test_a_perfectly_calibrated_constant_has_no_calibration_error() -> None:
-    assert expected_calibration_error(np.tile([1, 0, 0, 0], 100), np.full(400, 0.25)) == 0
+    assert ranking(np.tile([1, 0, 0, 0], 100), np.full(400, 0.25))["ece"] == 0
 
 
 def test_calibration_error_does_not_depend_on_the_order_of_the_rows() -> None:
     y, p = np.repeat([0, 1], 200), np.full(400, 0.5)
-    assert expected_calibration_error(y, p) == 0
+    assert ranking(y, p)["ece"] == 0
 
 
 def test_calibration_error_of_a_constant_is_its_distance_from_the_rate() -> None:
-    assert expected_calibration_error(np.tile([1, 0], 50), np.full(100, 0.8)) == pytest.approx(0.3)
+    assert ranking(np.tile([1, 0], 50), np.full(100, 0.8))["ece"] == pytest.approx(0.3)
 
 
-def test_calibration_error_weighs_groups_by_size() -> None:
-    y, p = np.array([0, 0, 1]), np.array([0.1, 0.3, 0.5])
-    assert expected_calibration_error(y, p, bins=2) == pytest.approx((2 * 0.2 + 1 * 0.5) / 3)
+def test_calibration_error_is_of_tenths_of_the_customers_in_order_of_probability() -> None:
+    y, p = np.array([1, *[0] * 9, 1]), np.linspace(0, 1, 11)
+    # the lowest two are one group, which is 0.9 off; the others are 0.2 to 0.9 and 0 off
+    assert ranking(y, p)["ece"] == pytest.approx((0.9 + np.arange(0.2, 1, 0.1).sum()) / 11)
 
 
 def test_true_probabilities_are_better_calibrated_than_sharpened_ones() -> None:
     y, p = simulated(4000)
-    assert expected_calibration_error(y, p) < 0.03 < expected_calibration_error(y, p**2)
+    assert ranking(y, p)["ece"] < 0.03 < ranking(y, p**2)["ece"]
 
 
 def test_ranking_names_its_metrics_and_a_perfect_order_scores_one() -> None:
@@ -95,10 +99,14 @@ def test_ranking_names_its_metrics_and_a_perfect_order_scores_one() -> None:
     )
 
 
-def test_the_metrics_are_scikit_learns() -> None:
+@pytest.mark.parametrize("digits", [1, 8])
+def test_the_metrics_are_scikit_learns_with_and_without_ties(digits: int) -> None:
     y, p = simulated(500)
+    p = np.clip(p.round(digits), 0.001, 0.999)
     flag = (p > 0.3).astype("int64")
     found = ranking(y, p) | decisions(y, flag)
+    assert found["average_precision"] == pytest.approx(average_precision_score(y, p))
+    assert found["roc_auc"] == pytest.approx(roc_auc_score(y, p))
     assert found["brier"] == pytest.approx(brier_score_loss(y, p))
     assert found["log_loss"] == pytest.approx(log_loss(y, p))
     assert found["precision"] == pytest.approx(precision_score(y, flag))
@@ -106,13 +114,16 @@ def test_the_metrics_are_scikit_learns() -> None:
 
 
 def test_a_lift_is_the_rate_of_the_riskiest_over_that_of_all() -> None:
-    y, p = np.array([1, 1, 1, 0, 0, 1, 0, 0, 0, 0]), np.linspace(1, 0, 10)
-    assert lift(y, p, 0.1) == pytest.approx(1 / 0.4)
-    assert lift(y, p, 0.4) == pytest.approx(0.75 / 0.4)
+    y = np.array([1, 1, 0, 1, *[0] * 12, *[1] * 4])
+    lifts = ranking(y, np.linspace(1, 0, 20))
+    assert lifts["lift_05"] == pytest.approx(1 / 0.35)
+    assert lifts["lift_10"] == pytest.approx(1 / 0.35)
+    assert lifts["lift_20"] == pytest.approx(0.75 / 0.35)
 
 
 def test_the_lift_of_one_score_for_all_is_one_whatever_their_order() -> None:
-    assert lift(np.repeat([1, 0], [10, 90]), np.full(100, 0.1), 0.05) == pytest.approx(1.0)
+    found = ranking(np.repeat([1, 0], [10, 90]), np.full(100, 0.1))
+    assert [found[f"lift_{share}"] for share in ("05", "10", "20")] == pytest.approx([1.0] * 3)
 
 
 def test_the_confusion_table_counts_everyone_once() -> None:
@@ -131,34 +142,72 @@ def test_precision_and_recall_by_hand_and_zero_where_nothing_is_flagged() -> Non
     assert decisions(y, np.zeros(5, dtype="int64")) == {"precision": 0.0, "recall": 0.0}
 
 
-def test_every_resample_is_one_of_customers_and_holds_both_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "RESAMPLES", 30)
+def test_a_resample_is_one_of_customers_and_not_within_classes() -> None:
+    y = np.repeat([0, 1], [270, 30])
+    weights = np.concatenate(list(resamples(y, 0, draws=4000)))
+    assert weights.shape == (4000, 300)
+    assert (weights.sum(axis=1) == 300).all()
+    churners = weights @ y
+    # binomial: within classes every draw would hold 30. Its deviation over 4,000 draws is known to 1.1 %
+    assert churners.mean() == pytest.approx(30, abs=4 * np.sqrt(27 / 4000))
+    assert churners.var() == pytest.approx(300 * 0.1 * 0.9, rel=0.09)
+
+
+def test_a_resample_that_lacks_a_class_is_drawn_again_and_the_number_of_draws_kept() -> None:
     y = np.repeat([0, 1], [59, 1])  # more than a third of all resamples hold no churner
-    seen: list[NDArray[np.intp]] = []
-
-    def note(rows: NDArray[np.intp]) -> Mapping[str, float]:
-        seen.append(rows)
-        return {"rows": float(len(rows))}
-
-    assert bootstrap(note, y, seed=0) == {"rows": (60, 60)}
-    assert len(seen) == 30
-    assert all(len(set(rows)) < 60 and y[rows].any() for rows in seen)
+    weights = np.concatenate(list(resamples(y, 0, draws=300)))
+    assert len(weights) == 300
+    assert (weights @ y > 0).all()
+    alone = np.concatenate(list(resamples(np.zeros(60, dtype="int64"), 0, draws=30)))
+    assert len(alone) == 30
 
 
-def test_the_interval_contains_the_point_and_the_same_seed_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(metrics, "RESAMPLES", 100)
+def test_every_interval_over_customers_lets_the_churn_rate_vary() -> None:
+    """The average precision of one score for all is the churn rate: within classes its interval would be a point."""
+    y, same, flag = np.repeat([0, 1], [240, 60]), np.full(300, 0.2), np.ones(300, dtype="int64")
+    perfect = Predictions(y.astype(float), np.zeros(300))
+    (part,) = slices.measure(y, same, flag, {"all": pd.Series(["x"] * 300)}, 0)
+    difference = differences(y, Predictions(same, y.astype(float)), perfect, 0)
+    found = [
+        performance(Judged(y, same, flag, same))[1]["average_precision"],
+        (difference["average_precision"].low + 1, difference["average_precision"].high + 1),
+        (difference["value_eur"].low / 300, difference["value_eur"].high / 300),
+        part.interval or (0.0, 0.0),
+    ]
+    half = 1.96 * np.sqrt(0.2 * 0.8 / 300)
+    assert found == [pytest.approx((0.2 - half, 0.2 + half), abs=half / 8)] * 4
+
+
+def test_intervals_hold_a_truth_that_varies_with_the_churn_rate_as_often_as_they_say() -> None:
+    truth, repeats, held = 0.3, 200, 0
+    for seed in range(repeats):
+        y = (np.random.default_rng([seed, 1]).random(150) < truth).astype("int64")
+        low, high = performance(Judged(y, np.full(150, 0.5), y, y.astype(float)), seed=seed)[1][
+            "average_precision"
+        ]
+        held += low <= truth <= high
+    assert binom.ppf(0.005, repeats, 0.94) <= held <= binom.ppf(0.995, repeats, 0.96)
+
+
+def test_holms_procedure_by_hand() -> None:
+    found = holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005})
+    assert found == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert list(found) == ["a", "b", "c", "d"]
+    assert holm({}) == {}
+
+
+def test_the_interval_contains_the_point_and_the_same_seed_gives_the_same() -> None:
     y, p = simulated(600)
 
-    def metric(rows: NDArray[np.intp]) -> Mapping[str, float]:
-        return {"average_precision": float(average_precision_score(y[rows], p[rows]))}
+    def metric(weights: Array) -> Mapping[str, Array]:
+        return {"average_precision": average_precisions(weights * y, weights, p)}
 
-    found = bootstrap(metric, y, seed=1)
+    points, found = figures(metric, y, 1)
     low, high = found["average_precision"]
-    assert low < average_precision_score(y, p) < high
-    assert found == bootstrap(metric, y, seed=1) != bootstrap(metric, y, seed=2)
-    inner = bootstrap(metric, y, seed=1, level=0.5)["average_precision"]
+    assert points["average_precision"] == pytest.approx(average_precision_score(y, p))
+    assert low < points["average_precision"] < high
+    assert (points, found) == figures(metric, y, 1) != figures(metric, y, 2)
+    inner = figures(metric, y, 1, level=0.5)[1]["average_precision"]
     assert low < inner[0] < inner[1] < high
 
 
@@ -196,6 +245,15 @@ def test_the_simplest_within_one_paired_standard_error_wins() -> None:
 def test_a_small_but_steady_gap_is_beyond_one_standard_error() -> None:
     best, simple = rung("E5", 56, 0.72, 0.82, 0.62), rung("E1", 23, 0.709, 0.812, 0.611)
     assert chosen(best, simple) == "E5-xgboost"  # unpaired, the folds' spread would hide the gap
+
+
+def test_a_gap_of_more_than_one_standard_error_and_less_than_two_decides() -> None:
+    best, simple = rung("E5", 56, 0.72, 0.74, 0.76), rung("E1", 23, 0.70, 0.73, 0.75)
+    error = np.std([0.02, 0.01, 0.01], ddof=1) * np.sqrt(1 / 3 + 1 / 2)
+    assert error < np.mean([0.02, 0.01, 0.01]) < 3 * error
+    assert chosen(best, simple) == "E5-xgboost"
+    near = rung("E1", 23, 0.71, 0.74, 0.76)  # behind 0.0033, standard error 0.0053
+    assert chosen(best, near) == "E1-xgboost"
 
 
 def test_the_gap_and_its_standard_error_by_hand() -> None:
@@ -272,6 +330,13 @@ def test_a_margin_below_zero_or_unknown_protects_nothing_and_gets_no_offer(margi
     assert offer_value(sure, m, OFFERS.menu["small"], 10) == pytest.approx([-5.0])
     action, value = best_offer(sure, m, OFFERS)
     assert (action[0], value[0]) == (NO_OFFER, 0.0)
+
+
+@pytest.mark.parametrize("margin", [-4.0, 0.0, np.nan])
+def test_a_margin_below_zero_or_unknown_gets_no_offer_even_if_it_costs_nothing(margin: float) -> None:
+    free = OFFERS.menu["small"].model_copy(update={"cost_eur": 0.0})
+    offers = OFFERS.model_copy(update={"menu": {"free": free}})
+    assert option_values(np.array([1.0]), np.array([margin]), offers).tolist() == [[0.0], [-np.inf]]
 
 
 def test_the_most_valuable_offer_is_made_and_none_where_none_pays() -> None:

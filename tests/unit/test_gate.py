@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import Policy, Waiver, load_policy
 from spanishgas.evaluation.leakage import Finding
-from spanishgas.evaluation.metrics import expected_calibration_error
+from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.paired import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
@@ -195,6 +195,12 @@ def test_a_first_champion_is_held_against_chance_and_not_against_a_champion() ->
     assert not [c for c in found.checks if c.name.startswith("champion.")]
 
 
+def test_the_lower_end_of_a_first_champion_must_be_twice_what_chance_reaches() -> None:
+    enough, short = (metrics(average_precision__low=low) for low in (0.2, 0.199))
+    assert verdict(first=True, against=None, metrics=enough).passed
+    assert refused(verdict(first=True, against=None, metrics=short)) == ["first champion"]
+
+
 def test_a_declared_leak_passes_and_is_shown_with_its_waiver() -> None:
     declared = CLEAN.model_copy(update={"value": 1.0, "declared": True})
     waiver = Waiver(check="duplicates", reason="twins", date=date(2026, 1, 2))
@@ -273,7 +279,7 @@ def test_right_probabilities_exceed_the_calibration_error_of_chance_once_in_twen
     beyond = 0
     for seed in range(200):
         y, probability, _ = drawn(seed, 300)
-        beyond += expected_calibration_error(y, probability) > calibration_by_chance(probability, seed)
+        beyond += ranking(y, probability)["ece"] > calibration_by_chance(probability, seed)
     assert 2 <= beyond <= 22
 
 

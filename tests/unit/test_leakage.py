@@ -105,6 +105,20 @@ def test_a_column_that_knows_the_label_is_found_also_if_it_is_noisy(flipped: flo
     assert found["single_feature"].refuses
 
 
+@pytest.mark.parametrize(
+    ("known", "low", "high", "found"), [(0.4, 0.27, 0.5, True), (0.12, 0.1, 0.23, False)]
+)
+def test_a_column_is_found_from_a_quarter_of_the_way_to_perfect_on(
+    known: float, low: float, high: float, found: bool
+) -> None:
+    """What the policy says of 0.25: a column that knows some of the churners and names nobody else."""
+    frame = gold_frame(3000)
+    told = (frame["churn"] == 1) & (np.random.default_rng(1).random(len(frame)) < known)
+    finding = check(frame.assign(told=told.astype(float)), [*FEATURES, "told"])["single_feature"]
+    assert low < finding.value < high
+    assert finding.found is found
+
+
 def test_a_column_whose_blanks_know_the_label_is_found() -> None:
     frame = gold_frame(1500)
     frame["final_bill"] = np.where(frame["churn"] == 1, np.nan, np.random.default_rng(1).normal(50, 9, 1500))

@@ -20,8 +20,8 @@ from spanishgas.cli import app
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import ContractError, DataError, UsageError
+from spanishgas.evaluation.bootstrap import Judged, performance
 from spanishgas.evaluation.metrics import decisions, ranking
-from spanishgas.evaluation.weighted import Judged, performance
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
 from spanishgas.monitoring.cohort import Cohort, calibration, groups, uplift
@@ -142,7 +142,7 @@ def test_with_equal_weights_the_metrics_are_those_of_the_holdout() -> None:
     points, intervals = performance(found)
     plain = ranking(found.y, found.probability) | decisions(found.y, found.flag)
     shared = points.keys() & plain.keys()
-    assert len(shared) == 6
+    assert len(shared) == 10
     assert {name: points[name] for name in shared} == pytest.approx({name: plain[name] for name in shared})
     assert all(low <= points[name] <= high for name, (low, high) in intervals.items() if name != "ece")
 
@@ -249,6 +249,18 @@ def test_uplift_is_the_churn_that_offers_avoided_and_its_interval_holds_the_trut
     assert found.assumed == pytest.approx(
         offer.acceptance * offer.uplift * cohort.rows[PROBABILITY][offered].mean()
     )
+
+
+def test_the_worth_of_offers_is_the_margin_kept_less_what_they_cost() -> None:
+    cohort, _ = treated_cohort(1500, 8)
+    found, rows = uplift(cohort, OFFERS), cohort.rows
+    assert found is not None
+    lost = rows["churn"] * OFFERS.horizon_months * 10.0
+    kept = lost[rows["arm"].eq("control")].mean() - lost[rows["arm"].eq("offer")].mean()
+    offer = OFFERS.menu["offer_small"]
+    worth = found.offered * (kept - offer.acceptance * offer.cost_eur)
+    assert found.worth_eur == pytest.approx(worth)
+    assert np.mean(found.worth_interval) == pytest.approx(worth)
 
 
 def test_without_controls_there_is_no_uplift_and_nobody_stands_for_the_offered() -> None:
@@ -360,6 +372,15 @@ def test_a_run_holds_the_cohorts_figures_with_their_ends_and_says_whose_they_are
         "concept.p.overall",
         "outcomes.tier.high.brier",
     } <= metrics.keys()
+    for tier in watched.scored[TIER].unique():
+        here = unseen & watched.scored[TIER].eq(tier).to_numpy()
+        prefix = f"outcomes.tier.{tier.lower()}"
+        assert metrics[f"{prefix}.customers"] == here.sum()
+        assert metrics[f"{prefix}.predicted"] == pytest.approx(p[here].mean())
+        assert metrics[f"{prefix}.observed"] == pytest.approx(watched.y[here].mean())
+    log = watched.lake.current("treatments").pandas()
+    offered = watched.scored["customer_id"].isin(log["customer_id"][log["arm"] == "offer"]).to_numpy()
+    assert metrics["concept.churners"] == watched.y[unseen & ~offered].sum()
     assert (run.data.tags["concept_drift"], watched.found.concept_drift) == ("no", False)
     assert "On 1,1" in watched.found.findings[1]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mlflow.entities.model_registry import ModelVersion
+from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 from spanishgas.cli import app
@@ -20,6 +21,7 @@ from spanishgas.errors import TrackingError
 from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import history, promotion, registry, runs
+from spanishgas.lifecycle.evidence import predictions
 from spanishgas.lifecycle.version import PROBATION, ROLLED_BACK, Version
 from spanishgas.monitoring import outcomes as stage
 from spanishgas.monitoring.outcomes import outcomes
@@ -132,6 +134,14 @@ def test_a_champion_that_is_no_worse_passes_and_both_were_judged_on_customers_ne
     trained = known[~in_holdout(known, load_policy().holdout)]
     fair = ~shop.scored["customer_id"].isin({*trained, *offers["customer_id"][offers["arm"] == "offer"]})
     assert run.data.metrics["probation.rows"] == fair.sum()
+    control = shop.scored["customer_id"].isin(offers["customer_id"][offers["arm"] == "control"])
+    stands = np.where(control, 1 / offers["control_share"].iloc[0], 1.0)[fair]
+    rows = shop.lake.current("gold_master").pandas()[fair.to_numpy()]
+    y = pd.read_csv(shop.file)["churn"].to_numpy()[fair]
+    both = [predictions(one, rows, y, load_policy()) for one in (good_model(), poor_model())]
+    ours, theirs = (average_precision_score(y, one.probability, sample_weight=stands) for one in both)
+    assert run.data.metrics["probation.average_precision"] == pytest.approx(ours - theirs)
+    assert run.data.metrics["probation.value_eur"] == pytest.approx(stands @ (both[0].value - both[1].value))
     for name in ("average_precision", "value_eur"):
         ends = [run.data.metrics[f"probation.{name}{end}"] for end in (".low", "", ".high")]
         assert ends == sorted(ends)

@@ -20,7 +20,9 @@ from spanishgas.scoring.budget import within_budget
 from spanishgas.scoring.campaign import campaign_value, page, scaled
 from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
-from spanishgas.scoring.recommend import Chosen, choose, explained, recommendations, treatments
+from spanishgas.scoring.recommend import Chosen, choose, explained, recommendations, timing, treatments
+from spanishgas.scoring.score import expected_loss
+from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import TIER, risk_tier
 from tests.churn_models import churn_model, odd_gold
 from tests.gold_frames import gold_frame, publish_gold
@@ -143,6 +145,17 @@ def test_the_same_campaign_draws_the_same_controls_and_a_later_one_others() -> N
 WORDS = {name: load_tiers().words(name) for name in load_tiers().features()}
 
 
+def test_a_renewal_on_the_last_day_of_a_window_is_within_it() -> None:
+    offers = OFFERS.model_copy(update={"timing_days": {"now": 30, "soon": 90, "later": 180}})
+    months = pd.Series([-2.0, np.nan, 0.0, 1.0, 1.01, 3.0, 6.0, 40.0])
+    assert timing(months, offers) == ["now", "now", "now", "now", "soon", "soon", "later", "later"]
+
+
+def test_the_expected_loss_is_what_the_customer_brings_and_never_a_gain() -> None:
+    margin = pd.Series([10.0, -10.0, np.nan])
+    assert expected_loss(pd.Series([0.5] * 3), margin).tolist() == [5.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     ("feature", "value", "words"),
     [
@@ -223,6 +236,15 @@ def test_venn_abers_intervals_hold_what_happens_even_where_the_model_is_wrong() 
         assert low[part].mean() - error <= y[part].mean() <= high[part].mean() + error
     top = np.argsort(p)[-4000:]
     assert y[top].mean() > p[top].mean() + 0.1  # the model itself is far off where the interval is not
+
+
+def test_the_held_out_customers_of_the_models_own_table_calibrate_and_nobody_else(tmp_path: Path) -> None:
+    gold, model, holdout = gold_frame(300), churn_model(ModelKind.LOGISTIC), load_policy().holdout
+    gold.loc[::7, "churn"] = pd.NA
+    found = Calibration.of(model, publish_gold(Lake(tmp_path), gold, DAY), holdout)
+    rows = gold[in_holdout(gold["customer_id"], holdout) & gold["churn"].notna()]
+    assert found.labels.tolist() == rows["churn"].tolist()
+    assert found.scores == pytest.approx(model.predict_proba(rows)[:, 1])
 
 
 def test_fewer_known_customers_give_wider_intervals() -> None:

@@ -347,6 +347,17 @@ def test_linear_models_take_the_training_median_and_a_missing_indicator() -> Non
     assert absent[1] > absent[0] == absent[2]
 
 
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("linear", [False, True])
+def test_what_fills_and_encodes_a_column_learns_nothing_from_the_labels(linear: bool, native: bool) -> None:
+    frame = matrix(gold_frame(200), FEW, KINDS)
+    y = (frame["months_to_renewal"] > 3).to_numpy().astype("int64")
+    prepare = preprocessor(FEW, KINDS, linear=linear, native=native)
+    blind = prepare.fit_transform(frame)
+    for labels in (y, 1 - y):
+        np.testing.assert_array_equal(prepare.fit(frame, labels).transform(frame), blind)
+
+
 def test_linear_numbers_have_zero_mean_and_unit_variance_on_the_training_side() -> None:
     fill = pd.DataFrame(
         {"months_to_renewal": [1.0, 5.0, 30.0], "last_interaction_days_ago": [1.0, None, 4.0]}
@@ -716,10 +727,19 @@ def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_s
     margins, trees = fit_predict(training, params, fold, STOPPING)
     assert trees is not None
     assert 1 <= trees < 60
-    other = replace(fold, X_valid=fold.X_valid[::-1] * 0, y_valid=1 - fold.y_valid)
-    assert fit_predict(training, params, other, STOPPING)[1] == trees
     inner = inner_split(fold.y, 0.2, training.seed)
     assert inner is not None
+    patient, rng = STOPPING.model_copy(update={"rounds": 100}), np.random.default_rng(0)
+    grown = estimator(ModelKind.XGBOOST, {**params, "n_estimators": 60}, training.seed)
+    grown.fit(fold.X[inner.train], fold.y[inner.train])
+    kept, best = set(), set()
+    for _ in range(6):
+        other = replace(fold, y_valid=rng.permutation(fold.y_valid))
+        kept.add(fit_predict(training, params, other, patient)[1])
+        looked = [grown.predict_proba(fold.X_valid, iteration_range=(0, n))[:, 1] for n in range(10, 61, 10)]
+        best.add(int(np.argmax([average_precision_score(other.y_valid, p) for p in looked])))
+    assert kept == {fit_predict(training, params, fold, patient)[1]}
+    assert len(best) > 1  # whoever looked at these rows would keep another number of trees
     by_hand = estimator(ModelKind.XGBOOST, {**params, "n_estimators": trees}, training.seed)
     by_hand.fit(fold.X[inner.train], fold.y[inner.train])
     assert margins == pytest.approx(by_hand.decision_function(fold.X_valid), abs=1e-5)
