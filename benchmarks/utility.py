@@ -14,7 +14,7 @@ from benchmarks import period_sums
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.simulate import write_extract

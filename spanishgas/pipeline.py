@@ -15,11 +15,12 @@ import pandas as pd
 from spanishgas.config.experiment import experiment_ids
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
-from spanishgas.errors import SpanishGasError, UsageError
+from spanishgas.errors import SpanishGasError
+from spanishgas.etl.source import BASE, extract_date
 from spanishgas.evaluation.card import as_markdown
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
-from spanishgas.lake import Lake, Place
+from spanishgas.lake import Lake
 from spanishgas.lifecycle import lineage, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
@@ -33,7 +34,7 @@ from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
 from spanishgas.training.model import TIER
 
-BASE, LATER = date(2024, 12, 31), date(2025, 3, 31)
+LATER = date(2025, 3, 31)
 TRIALS, SEED = 8, 7
 """Of a retrain that nobody gave others for."""
 Progress = Callable[[str, int, int], None]
@@ -273,21 +274,3 @@ def _acted(found: Found) -> list[str]:
         f"Alarm: {yes(found.drift.alarm)}.",
         *found.drift.reasons,
     ]
-
-
-def extract_date(raw: Place) -> date:
-    """The as-of date of a raw folder or prefix: its own name, else the date of the base extract."""
-    try:
-        return date.fromisoformat(str(raw).rstrip("/").rpartition("/")[2])
-    except ValueError:
-        return BASE
-
-
-def newest_extract(lake: Lake) -> Place:
-    """The newest raw extract in the lake; UsageError where there is none."""
-    extracts = lake.raw_extracts()
-    if not extracts:
-        raise UsageError(
-            f"{lake.root}/raw holds no extract: run `spanishgas simulate`, or give --raw a folder"
-        )
-    return extracts[-1]

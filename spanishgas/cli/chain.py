@@ -41,10 +41,17 @@ def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed =
         typer.echo("not promoted")
 
 
-def doctor(lake: LakeOption = settings().lake) -> None:
+def doctor(
+    lake: LakeOption = settings().lake,
+    relocate: Annotated[
+        bool, typer.Option("--relocate", help="First let a tracking store that was moved find its artefacts.")
+    ] = False,
+) -> None:
     """Look at environment, configuration, lake, disk, tracking and ports, and say what to mend."""
     from spanishgas import doctor as checks
 
+    if relocate:
+        typer.echo(f"{checks.relocated()} records of artefacts were changed")
     found = checks.examine(Lake(lake))
     width = max(len(finding.what) for finding in found)
     for finding in found:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-import ibis.expr.datatypes as dt
+if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
 
 
 class Kind(Enum):
@@ -26,7 +28,9 @@ class Kind(Enum):
     @property
     def dtype(self) -> dt.DataType:
         """The Ibis type of a column of this kind."""
-        return _DTYPES[self]
+        from ibis.expr import datatypes
+
+        return datatypes.dtype(_DTYPES[self])
 
     @property
     def words(self) -> str:
@@ -34,17 +38,17 @@ class Kind(Enum):
         return _WORDS[self]
 
 
-_DTYPES: Mapping[Kind, dt.DataType] = {
-    Kind.TEXT: dt.string,
-    Kind.NUMBER: dt.float64,
-    Kind.FLAG: dt.int64,
-    Kind.COUNT: dt.int64,
-    Kind.CODE: dt.int64,
-    Kind.DAY: dt.date,
-    Kind.TIME: dt.timestamp,
-    Kind.MONTH: dt.string,
-    Kind.YESNO: dt.boolean,
-    Kind.LIST: dt.Array(dt.string),
+_DTYPES: Mapping[Kind, str] = {
+    Kind.TEXT: "string",
+    Kind.NUMBER: "float64",
+    Kind.FLAG: "int64",
+    Kind.COUNT: "int64",
+    Kind.CODE: "int64",
+    Kind.DAY: "date",
+    Kind.TIME: "timestamp",
+    Kind.MONTH: "string",
+    Kind.YESNO: "boolean",
+    Kind.LIST: "array<string>",
 }
 _WORDS: Mapping[Kind, str] = {
     Kind.TEXT: "text",

@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from spanishgas.errors import DataError, UsageError
-from spanishgas.lake.store import Listed, Replaced, Text
+from spanishgas.lake.store import SCHEME, Listed, Replaced, Text
 from spanishgas.settings import settings
 
-SCHEME = "s3://"
 _DENIED = (
     "access is denied: the credentials need s3:ListBucket and s3:GetObject, a lake also s3:PutObject and "
     "s3:DeleteObject"

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.etl.build import SOURCES
 from spanishgas.lake import Lake, S3Store
 from spanishgas.settings import PROJECT
