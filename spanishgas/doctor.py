@@ -158,8 +158,8 @@ def tracking() -> Iterator[Finding]:
     if _to_be_made(uri):
         yield Finding("tracking", State.OK, f"{uri} will be made by the first run")
         return
-    if elsewhere := relocation.moved(uri):
-        yield Finding("tracking", State.FAULT, elsewhere.words)
+    if words := relocation.warning(uri):
+        yield Finding("tracking", State.FAULT, words)
     else:
         runs.connect()
     with runs.reported():
@@ -172,14 +172,6 @@ def tracking() -> Iterator[Finding]:
         yield Finding("tracking", State.NOTE, words)
     else:
         yield Finding("tracking", State.OK, f"the champion is version {champion}")
-
-
-def relocated() -> int:
-    """Let the records of a tracking store that was moved name its artefacts where they are now; gives how many."""
-    import mlflow
-
-    found = relocation.moved(mlflow.get_tracking_uri())
-    return found.relocate() if found else 0
 
 
 def studies(storage: str) -> Iterator[Finding]:

@@ -21,7 +21,7 @@ from spanishgas.evaluation.card import as_markdown
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import lineage, promotion, registry, runs
+from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
 from spanishgas.lifecycle.experiments import run_experiment, run_ladder, sentence, start_from
@@ -172,28 +172,6 @@ def retrain(
         evaluated = evaluate(run_id, lake=lake)
         promote_if_passed(evaluated, "retrained, gate passed")
     return evaluated
-
-
-def rollback(reason: str, *, lake: Lake, rescore: bool) -> str:
-    """Go back to the champion before this one; gives in words what the bad version had scored."""
-    move = promotion.rollback(reason)
-    made = lineage.produced(str(move.replaced), lake)
-    lines = [
-        f"champion: version {move.version}; version {move.replaced} is marked as rolled back",
-        f"{len(made)} snapshots were made with version {move.replaced}:",
-        *(
-            f"  {s.manifest.table} as of {s.manifest.as_of}{', current' if now else ''}: {s.uri}"
-            for s, now in made
-        ),
-    ]
-    if rescore:
-        score(Alias.CHAMPION, lake=lake)
-        lines.append(
-            f"scored again with version {move.version}: {recommend(lake=lake).manifest.rows:,} customers"
-        )
-    elif any(current for _, current in made):
-        lines.append("the current scores are still its own: run `spanishgas score`")
-    return "\n".join(lines)
 
 
 def reconcile(*, lake: Lake) -> str:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, progress, tracked
+from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, tracked
 from spanishgas.errors import DataError
 from spanishgas.lake import Lake
+from spanishgas.progress import bar, show
 from spanishgas.settings import settings
 
 
@@ -24,9 +25,7 @@ def main(
     from spanishgas import pipeline
 
     tracked()
-    found = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=progress())
-    from spanishgas.progress import show
-
+    found = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=bar)
     show(pipeline.summary(found))
 
 
@@ -35,7 +34,7 @@ def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed =
     from spanishgas import pipeline
 
     tracked()
-    done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=progress())
+    done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=bar)
     typer.echo(f"version {done.version.version}, gate {done.verdict.words}")
     if not done.verdict.passed:
         typer.echo("not promoted")
@@ -51,7 +50,11 @@ def doctor(
     from spanishgas import doctor as checks
 
     if relocate:
-        typer.echo(f"{checks.relocated()} records of artefacts were changed")
+        import mlflow
+
+        from spanishgas.lifecycle import relocation
+
+        typer.echo(f"{relocation.relocate(mlflow.get_tracking_uri())} records of artefacts were changed")
     found = checks.examine(Lake(lake))
     width = max(len(finding.what) for finding in found)
     for finding in found:

@@ -7,20 +7,10 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import (
-    AUTO,
-    LakeOption,
-    Mapped,
-    Seed,
-    at_least,
-    day_of,
-    given,
-    path,
-    progress,
-    tracked,
-)
+from spanishgas.cli.options import AUTO, LakeOption, Mapped, Seed, at_least, day_of, given, path, tracked
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake import RAW_FILES, Lake
+from spanishgas.progress import bar, show
 from spanishgas.settings import settings
 
 
@@ -52,9 +42,6 @@ def simulate(
         raise UsageError("--report compares churn too: draw a labelled extract, --labelled true")
     folder = given(out) or Lake(settings().lake).raw(day)
     tracked()
-    bar = progress()
-    from spanishgas.progress import show
-
     truth = data.simulate(
         folder,
         customers=customers,

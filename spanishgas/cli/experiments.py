@@ -6,19 +6,9 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import (
-    AUTO,
-    LakeOption,
-    Seed,
-    Trials,
-    Workers,
-    at_least,
-    given,
-    listed,
-    progress,
-    tracked,
-)
+from spanishgas.cli.options import AUTO, LakeOption, Seed, Trials, Workers, at_least, given, listed, tracked
 from spanishgas.lake import Lake
+from spanishgas.progress import bar, show
 from spanishgas.settings import settings
 
 
@@ -51,7 +41,7 @@ def experiment(
         study=given(study),
         workers=workers,
         patience=patience or None,
-        progress=progress(),
+        progress=bar,
     )
     typer.echo(f"run {run_id}")
 
@@ -72,7 +62,6 @@ def ladder(
     from spanishgas.config.search import ModelKind
     from spanishgas.evaluation.card import as_markdown
     from spanishgas.lifecycle.experiments import ladder_table, run_ladder, sentence
-    from spanishgas.progress import show
 
     tracked()
     compared = run_ladder(
@@ -83,6 +72,6 @@ def ladder(
         seed=seed,
         workers=workers,
         reuse=True,
-        progress=progress(),
+        progress=bar,
     )
     show(f"{as_markdown(ladder_table(compared))}\n\n{sentence(compared)}")

@@ -109,6 +109,4 @@ def _rules(column: ir.Column, name: str, field: Field) -> Iterator[_Rule]:
         yield _Rule(column > high, f"above {high:g} {place}", column.max())
     if field.values is not None:
         odd = column.notin(field.values)
-        yield _Rule(
-            odd, f"not one of {', '.join(field.values)} {place}", odd.ifelse(column, None).min()
-        )
+        yield _Rule(odd, f"not one of {', '.join(field.values)} {place}", odd.ifelse(column, None).min())

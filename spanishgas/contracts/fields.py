@@ -12,56 +12,30 @@ if TYPE_CHECKING:
 
 
 class Kind(Enum):
-    """What a column holds, and the type it has in every table (nulls are allowed unless a field says otherwise)."""
+    """What a column holds: name, Ibis type in every table (nulls are allowed unless a field says otherwise), words."""
 
-    TEXT = "text"
-    NUMBER = "number"
-    FLAG = "flag"
-    COUNT = "count"
-    CODE = "code"
-    DAY = "day"
-    TIME = "time"
-    MONTH = "month"
-    YESNO = "yesno"
-    LIST = "list"
+    TEXT = "text", "string", "text"
+    NUMBER = "number", "float64", "a number"
+    FLAG = "flag", "int64", "a flag (0 or 1)"
+    COUNT = "count", "int64", "a whole number"
+    CODE = "code", "int64", "a whole number"
+    DAY = "day", "date", "a date (YYYY-MM-DD)"
+    TIME = "time", "timestamp", "a time (YYYY-MM-DD HH:MM)"
+    MONTH = "month", "string", "a month (YYYY-MM)"
+    YESNO = "yesno", "boolean", "true or false"
+    LIST = "list", "array<string>", "a list of texts"
 
     @property
     def dtype(self) -> dt.DataType:
         """The Ibis type of a column of this kind."""
         from ibis.expr import datatypes
 
-        return datatypes.dtype(_DTYPES[self])
+        return datatypes.dtype(self.value[1])
 
     @property
     def words(self) -> str:
         """How a message names a value of this kind."""
-        return _WORDS[self]
-
-
-_DTYPES: Mapping[Kind, str] = {
-    Kind.TEXT: "string",
-    Kind.NUMBER: "float64",
-    Kind.FLAG: "int64",
-    Kind.COUNT: "int64",
-    Kind.CODE: "int64",
-    Kind.DAY: "date",
-    Kind.TIME: "timestamp",
-    Kind.MONTH: "string",
-    Kind.YESNO: "boolean",
-    Kind.LIST: "array<string>",
-}
-_WORDS: Mapping[Kind, str] = {
-    Kind.TEXT: "text",
-    Kind.NUMBER: "a number",
-    Kind.FLAG: "a flag (0 or 1)",
-    Kind.COUNT: "a whole number",
-    Kind.CODE: "a whole number",
-    Kind.DAY: "a date (YYYY-MM-DD)",
-    Kind.TIME: "a time (YYYY-MM-DD HH:MM)",
-    Kind.MONTH: "a month (YYYY-MM)",
-    Kind.YESNO: "true or false",
-    Kind.LIST: "a list of texts",
-}
+        return self.value[2]
 
 
 @dataclass(frozen=True)

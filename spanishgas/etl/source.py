@@ -178,7 +178,7 @@ def table_of(name: str, renamed: Mapping[str, Renamed]) -> str | None:
 
 
 def locate(raw: Path | str, table: str) -> str:
-    """The `location` of the file that holds `table` in a raw folder or prefix, or where it should lie; nothing is downloaded."""
+    """The `location` of the file that holds `table`, or where it should lie; nothing is downloaded."""
     if not str(raw).startswith(SCHEME):
         return location(open_source(raw).file(table))
     store = S3Store(str(raw))

@@ -10,18 +10,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from typing import TYPE_CHECKING
 
 import jinja2
 import numpy as np
 import pandas as pd
-from markdown_it import MarkdownIt
 
 from spanishgas.config.experiment import Experiment
 from spanishgas.config.policy import Policy
-from spanishgas.evaluation import leakage, slices
-from spanishgas.evaluation.importance import Importance
-from spanishgas.evaluation.leakage import Finding
-from spanishgas.evaluation.slices import Slice
+
+if TYPE_CHECKING:
+    from spanishgas.evaluation.importance import Importance
+    from spanishgas.evaluation.leakage import Finding
+    from spanishgas.evaluation.slices import Slice
 
 SHOWN_FEATURES = 15
 BESIDE = ("E5", "E8")
@@ -60,6 +61,8 @@ class Evaluation:
 
 def markdown(found: Evaluation, verdict: str) -> str:
     """The card as Markdown; `verdict` is the gate's, in words."""
+    from spanishgas.evaluation import leakage, slices
+
     judged = [s for s in found.slices if s.p_ranking is not None]
     rows = pd.concat([found.trained, found.held_out], ignore_index=True)
     return _template().render(
@@ -95,6 +98,8 @@ def markdown(found: Evaluation, verdict: str) -> str:
 
 def html(card: str, title: str, pictures: Sequence[bytes] = ()) -> str:
     """The card as one page that needs nothing else; `pictures` are PNGs and stand at its end."""
+    from markdown_it import MarkdownIt
+
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
     encoded = [base64.b64encode(png).decode() for png in pictures]
     return _environment().get_template("page.html.jinja").render(title=title, body=body, pictures=encoded)

@@ -56,7 +56,7 @@ class Lake:
 
     def raw(self, as_of: date) -> Place:
         """Folder or prefix of the raw extract of `as_of`."""
-        return self.store.place(f"raw/{as_of}")
+        return self.root / f"raw/{as_of}" if isinstance(self.root, Path) else self.store.uri(f"raw/{as_of}")
 
     def raw_extracts(self) -> list[Place]:
         """Raw extracts in the lake, oldest first."""

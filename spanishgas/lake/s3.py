@@ -63,11 +63,9 @@ class S3Store:
 
         return boto3.Session().client("s3", config=Config(connect_timeout=10, retries=self._retries))
 
-    def place(self, key: str) -> str:
+    def uri(self, key: str) -> str:
         """The s3:// URI of `key`."""
         return f"{self.root}/{key}"
-
-    uri = place
 
     def listing(self, folder: str = "") -> list[Listed]:
         """What lies there at the time."""

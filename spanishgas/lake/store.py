@@ -87,9 +87,6 @@ class Store(Protocol):
     def downloads(self) -> Path:
         """Local folder for copies of what lies elsewhere."""
 
-    def place(self, key: str) -> Place:
-        """The folder or prefix of `key`."""
-
     def uri(self, key: str) -> str:
         """The `location` of `key`."""
 
@@ -133,10 +130,6 @@ class LocalStore:
     def downloads(self) -> Path:
         """In the lake: customer rows stay in one place."""
         return self.root / "downloads"
-
-    def place(self, key: str) -> Path:
-        """The path of `key`."""
-        return self.root / key
 
     def uri(self, key: str) -> str:
         """The absolute path of `key`."""

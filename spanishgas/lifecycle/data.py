@@ -9,8 +9,8 @@ from datetime import date
 from pathlib import Path
 
 from spanishgas.errors import UsageError
-from spanishgas.etl.build import EtlReport, build
 from spanishgas.etl import report as quality_report
+from spanishgas.etl.build import EtlReport, build
 from spanishgas.etl.quality import Quality
 from spanishgas.evaluation import likeness
 from spanishgas.lake import SCHEME, Lake, Place, S3Store, location, open_store

@@ -24,7 +24,18 @@ import pyarrow.parquet as pq
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
 from spanishgas.etl.source import table_of
-from spanishgas.lake import SCHEME, Erasure, Lake, Listed, LocalStore, Place, S3Store, Snapshot, Store, local_path
+from spanishgas.lake import (
+    SCHEME,
+    Erasure,
+    Lake,
+    Listed,
+    LocalStore,
+    Place,
+    S3Store,
+    Snapshot,
+    Store,
+    local_path,
+)
 
 ID = "customer_id"
 
@@ -69,7 +80,9 @@ def erase(
         _count_copies(store, ask, found)
     if raw is not None:
         with tempfile.TemporaryDirectory(prefix="spanishgas-") as work:
-            outside = S3Store(str(raw), Path(work)) if str(raw).startswith(SCHEME) else LocalStore(local_path(raw))
+            outside = (
+                S3Store(str(raw), Path(work)) if str(raw).startswith(SCHEME) else LocalStore(local_path(raw))
+            )
             _from_files(outside, "", replace(ask, mapping=mapping), found)
     for as_of in lake.as_of_dates():
         with lake.building(as_of):

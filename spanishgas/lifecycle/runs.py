@@ -174,8 +174,8 @@ def connect() -> None:
 
 @cache
 def _warn_if_moved(uri: str) -> None:
-    if found := relocation.moved(uri):
-        log.warning(found.words)
+    if words := relocation.warning(uri):
+        log.warning(words)
 
 
 @contextmanager

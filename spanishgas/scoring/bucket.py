@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from spanishgas.errors import DataError, UsageError
-from spanishgas.lake.s3 import SCHEME, S3Store
+from spanishgas.lake import SCHEME, S3Store
 from spanishgas.scoring.transform import TransformError
 
 ATTEMPTS = 11
