@@ -46,13 +46,11 @@ def left(uri: str) -> Path | None:
 
 def warning(uri: str) -> str:
     """What is to be said of the store at `uri`, and the way out, if it was moved or copied; else nothing."""
+    if (folder := left(uri)) is None:
+        return ""
     return (
-        ""
-        if (folder := left(uri)) is None
-        else (
-            f"{uri} was moved or copied from {folder.parent}, but its artefacts still go to and come from {folder}: if there "
-            f"is no {folder.name} beside the store, copy it there, and run `spanishgas doctor --relocate`"
-        )
+        f"{uri} was moved or copied, but its artefacts still go to and come from {folder}: if there is no "
+        f"{folder.name} beside the store, copy it there from {folder.parent}, and run `spanishgas doctor --relocate`"
     )
 
 
