@@ -44,6 +44,7 @@ BENCHMARKS = {
     "tabular": ("benchmarks.tabular", "`tune` beside FLAML, LightGBM, CatBoost and others (group bench)"),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
     "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),
+    "startup": ("benchmarks.startup", "CPU seconds of every verb that trains nothing, and of every --help"),
     "spark": ("benchmarks.spark_roll_up", "the roll-up on Spark beside DuckDB (extra spark)"),
 }
 """Name -> module with a function `run(quick)`, and what it measures. Imported only when it is run."""

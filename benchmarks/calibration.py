@@ -21,7 +21,7 @@ from sklearn.model_selection import train_test_split
 from benchmarks import fidelity, period_sums
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.search import ModelKind
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract

@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.evaluation.simultaneous import wilson
 from spanishgas.evaluation.value import realised_value

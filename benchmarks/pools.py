@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks import period_sums
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
 

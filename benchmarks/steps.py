@@ -142,7 +142,7 @@ def pandas(folder: Path, _: int) -> Work:
 
 def gold(folder: Path, _: int) -> Work:
     """The whole ETL into a new lake."""
-    from spanishgas.etl import build
+    from spanishgas.etl.build import build
     from spanishgas.lake import Lake
 
     def work() -> None:

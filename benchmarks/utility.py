@@ -14,10 +14,9 @@ from benchmarks import period_sums
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
-from spanishgas.etl import build
-from spanishgas.features import load_tiers
+from spanishgas.etl.build import build
 from spanishgas.lake import Lake
-from spanishgas.lifecycle.experiments import training_side
+from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.simulate import write_extract
 from spanishgas.training.fitting import Training
 
@@ -49,7 +48,7 @@ def e5(customers: int, seed: int, model: ModelKind = ModelKind.XGBOOST) -> Train
     """The training side of the full feature set."""
     return training_side(
         drawn(customers, seed).gold,
-        load_experiment("E5").kinds(load_tiers(), linear=model.linear),
+        kinds_of(load_experiment("E5"), model),
         model,
         load_policy(),
         seed,

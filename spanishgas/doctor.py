@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from spanishgas.errors import LakeError, SpanishGasError, TrackingError
 from spanishgas.lake import Lake
+from spanishgas.lifecycle import relocation
 from spanishgas.settings import settings
 
 PYTHON = ((3, 11), (3, 13))
@@ -157,7 +158,10 @@ def tracking() -> Iterator[Finding]:
     if _to_be_made(uri):
         yield Finding("tracking", State.OK, f"{uri} will be made by the first run")
         return
-    runs.connect()
+    if words := relocation.warning(uri):
+        yield Finding("tracking", State.FAULT, words)
+    else:
+        runs.connect()
     with runs.reported():
         champion = registry.aliases().get(registry.Alias.CHAMPION)
     yield Finding("tracking", State.OK, f"{uri} answers")
@@ -190,8 +194,8 @@ def studies(storage: str) -> Iterator[Finding]:
 
 def _to_be_made(uri: str) -> bool:
     """Whether this is a SQLite file that does not exist: to open it would make it."""
-    scheme, _, file = uri.partition(":///")
-    return scheme == "sqlite" and not Path(file).exists()
+    file = relocation.sqlite_file(uri)
+    return file is not None and not file.exists()
 
 
 def ports(wanted: dict[int, str]) -> Iterator[Finding]:

@@ -15,13 +15,13 @@ import pandas as pd
 from spanishgas.config.experiment import experiment_ids
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
-from spanishgas.errors import SpanishGasError, UsageError
-from spanishgas.evaluation.card import as_markdown
+from spanishgas.errors import SpanishGasError
+from spanishgas.etl.source import BASE, extract_date
 from spanishgas.evaluation.ladder import sentence
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
-from spanishgas.lake import Lake, Place
-from spanishgas.lifecycle import lineage, promotion, registry, runs
+from spanishgas.lake import Lake
+from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
 from spanishgas.lifecycle.experiments import (
@@ -38,11 +38,12 @@ from spanishgas.lifecycle.version import ROLLED_BACK, Version
 from spanishgas.monitoring import alerts, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
 from spanishgas.monitoring.sinks import put_metrics
+from spanishgas.rendering import as_markdown
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
 from spanishgas.training.model import TIER
 
-BASE, LATER = date(2024, 12, 31), date(2025, 3, 31)
+LATER = date(2025, 3, 31)
 TRIALS, SEED = 8, 7
 """Of a retrain that nobody gave others for."""
 Progress = Callable[[str, int, int], None]
@@ -173,28 +174,6 @@ def _start(version: Version | None, inputs: ExperimentInputs) -> Start | None:
     return start_from(version.record.of_run, inputs.space, inputs.protocol.holdout)
 
 
-def rollback(reason: str, *, lake: Lake, rescore: bool) -> str:
-    """Go back to the champion before this one; gives in words what the bad version had scored."""
-    move = promotion.rollback(reason)
-    made = lineage.produced(str(move.replaced), lake)
-    lines = [
-        f"champion: version {move.version}; version {move.replaced} is marked as rolled back",
-        f"{len(made)} snapshots were made with version {move.replaced}:",
-        *(
-            f"  {s.manifest.table} as of {s.manifest.as_of}{', current' if now else ''}: {s.uri}"
-            for s, now in made
-        ),
-    ]
-    if rescore:
-        score(Alias.CHAMPION, lake=lake)
-        lines.append(
-            f"scored again with version {move.version}: {recommend(lake=lake).manifest.rows:,} customers"
-        )
-    elif any(current for _, current in made):
-        lines.append("the current scores are still its own: run `spanishgas score`")
-    return "\n".join(lines)
-
-
 def reconcile(*, lake: Lake) -> str:
     """Settle the moves of `champion`, then start what it drives: scores, recommendations and the drift report.
 
@@ -273,21 +252,3 @@ def _acted(found: Found) -> list[str]:
         f"Alarm: {yes(found.drift.alarm)}.",
         *found.drift.reasons,
     ]
-
-
-def extract_date(raw: Place) -> date:
-    """The as-of date of a raw folder or prefix: its own name, else the date of the base extract."""
-    try:
-        return date.fromisoformat(str(raw).rstrip("/").rpartition("/")[2])
-    except ValueError:
-        return BASE
-
-
-def newest_extract(lake: Lake) -> Place:
-    """The newest raw extract in the lake; UsageError where there is none."""
-    extracts = lake.raw_extracts()
-    if not extracts:
-        raise UsageError(
-            f"{lake.root}/raw holds no extract: run `spanishgas simulate`, or give --raw a folder"
-        )
-    return extracts[-1]

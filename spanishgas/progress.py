@@ -6,7 +6,6 @@ Without a terminal (a log file, CI) there is no bar; the stages' own log lines t
 from __future__ import annotations
 
 from rich.console import Console
-from rich.markdown import Markdown
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 _bars: dict[str, tuple[Progress, TaskID]] = {}
@@ -33,6 +32,8 @@ def bar(what: str, done: int, total: int) -> None:
 def show(markdown: str) -> None:
     """Print Markdown: rendered on a terminal, as it is elsewhere."""
     if console.is_terminal:
+        from rich.markdown import Markdown
+
         console.print(Markdown(markdown))
     else:
         print(markdown)

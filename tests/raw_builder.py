@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.lake import Lake
 
 Row = dict[str, Any]

@@ -23,35 +23,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (
-    chain.main,
-    data.simulate,
-    data.etl,
-    data.validate,
-    data.template,
-    experiments.experiment,
-    experiments.ladder,
-    lifecycle.evaluate,
-    lifecycle.promote,
-    lifecycle.approve,
-    lifecycle.rollback,
-    lifecycle.history,
-    lifecycle.reconcile,
-    lifecycle.lineage,
-    lifecycle.compare,
-    lifecycle.reproduce,
-    scoring.score,
-    scoring.drift,
-    scoring.monitor,
-    scoring.outcomes,
-    chain.retrain,
-    data.where,
-    data.prune,
-    data.erase,
-    chain.doctor,
-    dashboard.dashboard,
+for verbs in (
+    (chain.main, data.simulate, data.etl, data.validate, data.template),
+    (experiments.experiment, experiments.ladder, lifecycle.evaluate),
+    (lifecycle.promote, lifecycle.approve, lifecycle.rollback, lifecycle.history, lifecycle.reconcile),
+    (lifecycle.lineage, lifecycle.compare, lifecycle.reproduce),
+    (scoring.score, scoring.drift, scoring.monitor, scoring.outcomes, chain.retrain),
+    (data.where, data.prune, data.erase, chain.doctor, dashboard.dashboard),
 ):
-    app.command()(verb)
+    for verb in verbs:
+        app.command()(verb)
 
 
 def run() -> None:

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, progress, tracked
+from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, tracked
 from spanishgas.errors import DataError
 from spanishgas.lake import Lake
+from spanishgas.progress import bar, show
 from spanishgas.settings import settings
 
 
@@ -24,9 +25,7 @@ def main(
     from spanishgas import pipeline
 
     tracked()
-    found = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=progress())
-    from spanishgas.progress import show
-
+    found = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=bar)
     show(pipeline.summary(found))
 
 
@@ -35,16 +34,27 @@ def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed =
     from spanishgas import pipeline
 
     tracked()
-    done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=progress())
+    done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=bar)
     typer.echo(f"version {done.version.number}, gate {done.verdict.words}")
     if not done.verdict.passed:
         typer.echo("not promoted")
 
 
-def doctor(lake: LakeOption = settings().lake) -> None:
+def doctor(
+    lake: LakeOption = settings().lake,
+    relocate: Annotated[
+        bool, typer.Option("--relocate", help="First let a tracking store that was moved find its artefacts.")
+    ] = False,
+) -> None:
     """Look at environment, configuration, lake, disk, tracking and ports, and say what to mend."""
     from spanishgas import doctor as checks
 
+    if relocate:
+        import mlflow
+
+        from spanishgas.lifecycle import relocation
+
+        typer.echo(f"{relocation.relocate(mlflow.get_tracking_uri())} records of artefacts were changed")
     found = checks.examine(Lake(lake))
     width = max(len(finding.what) for finding in found)
     for finding in found:

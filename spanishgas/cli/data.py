@@ -7,20 +7,10 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import (
-    AUTO,
-    LakeOption,
-    Mapped,
-    Seed,
-    at_least,
-    day_of,
-    given,
-    path,
-    progress,
-    tracked,
-)
+from spanishgas.cli.options import AUTO, LakeOption, Mapped, Seed, at_least, day_of, given, path, tracked
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake import RAW_FILES, Lake
+from spanishgas.progress import bar
 from spanishgas.settings import settings
 
 
@@ -49,7 +39,6 @@ def simulate(
     day = day_of(as_of, "--as_of")
     folder = given(out) or Lake(settings().lake).raw(day)
     tracked()
-    bar = progress()
     truth = data.simulate(
         folder,
         customers=customers,
@@ -76,18 +65,18 @@ def etl(
     mapping: Mapped = AUTO,
 ) -> None:
     """Build bronze, silver and gold from one raw extract."""
-    from spanishgas import pipeline
+    from spanishgas.etl.source import extract_date, newest_extract
     from spanishgas.lifecycle import data
     from spanishgas.monitoring import sinks
 
-    folder = given(raw) or pipeline.newest_extract(Lake(lake))
+    folder = given(raw) or newest_extract(Lake(lake))
     day = given(as_of)
     tracked()
     with sinks.build_counted():
         report = data.etl(
             folder,
             lake=Lake(lake),
-            as_of=day_of(day, "--as_of") if day else pipeline.extract_date(folder),
+            as_of=day_of(day, "--as_of") if day else extract_date(folder),
             engine=engine,
             mapping=path(mapping),
         )
@@ -107,12 +96,11 @@ def validate(
 
     Nothing is written, but copies of files on S3 where etl with this lake would have them.
     """
-    from spanishgas import pipeline
     from spanishgas.etl import validate as checks
-    from spanishgas.etl.source import open_source
+    from spanishgas.etl.source import extract_date, open_source
 
     day = given(as_of)
-    when = day_of(day, "--as_of") if day else pipeline.extract_date(raw)
+    when = day_of(day, "--as_of") if day else extract_date(raw)
     source = open_source(raw, path(mapping), Lake(lake).store.downloads)
     found = checks.validate(source, when)
     typer.echo(found.report)
@@ -134,14 +122,13 @@ def where(
     as_of: Annotated[str, typer.Option("--as-of", "--as_of", help="auto: the newest.")] = AUTO,
     lake: LakeOption = settings().lake,
 ) -> None:
-    """Print the URI of a table's current snapshot and nothing else."""
-    from spanishgas import pipeline
-    from spanishgas.etl.source import locate
-
+    """Print where a table's current snapshot lies, as a path or s3:// URI, and nothing else."""
     home, day = Lake(lake), given(as_of)
     when = day_of(day, "--as-of") if day else None
     if table in RAW_FILES:
-        folder = home.raw(when) if when else pipeline.newest_extract(home)
+        from spanishgas.etl.source import locate, newest_extract
+
+        folder = home.raw(when) if when else newest_extract(home)
         typer.echo(locate(folder, table))
     else:
         typer.echo(home.current(table, when).uri)
@@ -162,7 +149,7 @@ def prune(
     found = retention.prunable(home, keep=keep, days=days)
     gone = [snapshot for snapshot in found if not yes or home.remove(snapshot)]
     for snapshot in gone:
-        typer.echo(str(home.store.place(snapshot.key)))
+        typer.echo(snapshot.uri)
     size = sum(sum(snapshot.manifest.parts.values()) for snapshot in gone)
     words = "removed" if yes else "can go: add --yes to remove them"
     typer.echo(f"{len(gone)} snapshots, {size:,} bytes {words}")

@@ -6,19 +6,9 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import (
-    AUTO,
-    LakeOption,
-    Seed,
-    Trials,
-    Workers,
-    at_least,
-    given,
-    listed,
-    progress,
-    tracked,
-)
+from spanishgas.cli.options import AUTO, LakeOption, Seed, Trials, Workers, at_least, given, listed, tracked
 from spanishgas.lake import Lake
+from spanishgas.progress import bar, show
 from spanishgas.settings import settings
 
 
@@ -51,7 +41,7 @@ def experiment(
         study=given(study),
         workers=workers,
         patience=patience or None,
-        progress=progress(),
+        progress=bar,
     )
     run_id = run_experiment(inputs)
     typer.echo(f"run {run_id}")
@@ -71,10 +61,9 @@ def ladder(
     """
     from spanishgas.config.experiment import experiment_ids
     from spanishgas.config.search import ModelKind
-    from spanishgas.evaluation.card import as_markdown
     from spanishgas.evaluation.ladder import ladder_table, sentence
     from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
-    from spanishgas.progress import show
+    from spanishgas.rendering import as_markdown
 
     tracked()
     inputs = ladder_inputs(
@@ -85,7 +74,7 @@ def ladder(
         lake=Lake(lake),
         seed=seed,
         workers=workers,
-        progress=progress(),
+        progress=bar,
     )
     compared = run_ladder(inputs)
     show(f"{as_markdown(ladder_table(compared))}\n\n{sentence(compared)}")

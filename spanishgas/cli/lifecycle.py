@@ -9,6 +9,7 @@ import typer
 from spanishgas.cli.options import AUTO, LakeOption, Reason, at_least, given, tracked
 from spanishgas.errors import DataError
 from spanishgas.lake import Lake
+from spanishgas.progress import show
 from spanishgas.settings import settings
 
 
@@ -20,7 +21,6 @@ def evaluate(
 ) -> None:
     """Fit, calibrate and register the chosen experiment, open the holdout once, and write the gate's verdict."""
     from spanishgas.lifecycle import evaluation
-    from spanishgas.progress import show
 
     tracked()
     done = evaluation.evaluate(given(of), lake=Lake(lake))
@@ -65,10 +65,10 @@ def rollback(
     ] = False,
 ) -> None:
     """Make the previous champion champion again, and say what the bad version had scored."""
-    from spanishgas import pipeline
+    from spanishgas.scoring.rollback import rollback as go_back
 
     tracked()
-    typer.echo(pipeline.rollback(reason, lake=Lake(lake), rescore=rescore))
+    typer.echo(go_back(reason, lake=Lake(lake), rescore=rescore))
 
 
 def history(
@@ -76,7 +76,6 @@ def history(
 ) -> None:
     """Show every move of champion: when, by whom, why, and by which verdict; moves made elsewhere too."""
     from spanishgas.lifecycle import history as moves
-    from spanishgas.progress import show
 
     tracked()
     record, probation = moves.read(), moves.probations()
@@ -120,7 +119,6 @@ def compare(
 ) -> None:
     """Say whose risk tier changes between two versions on the newest gold table, and which features move them."""
     from spanishgas.lifecycle import compare as versions
-    from spanishgas.progress import show
 
     tracked()
     found = versions.compare(before, after, Lake(lake))

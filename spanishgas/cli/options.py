@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from spanishgas.errors import UsageError
-
-if TYPE_CHECKING:
-    from spanishgas.pipeline import Progress
 
 AUTO = "auto"
 
@@ -70,10 +67,3 @@ def tracked() -> None:
     from spanishgas.lifecycle.runs import connect
 
     connect()
-
-
-def progress() -> Progress:
-    """Where long work says how far it is: a bar on a terminal."""
-    from spanishgas.progress import bar
-
-    return bar

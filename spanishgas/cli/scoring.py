@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import AUTO, LakeOption, at_least, day_of, given, path, progress, tracked
+from spanishgas.cli.options import AUTO, LakeOption, at_least, day_of, given, path, tracked
 from spanishgas.lake import Lake
+from spanishgas.progress import bar, show
 from spanishgas.settings import settings
 
 
@@ -25,7 +26,7 @@ def score(
 
     tracked()
     for published in (
-        scoring.score(alias, lake=Lake(lake), backend=backend, progress=progress(), say=typer.echo),
+        scoring.score(alias, lake=Lake(lake), backend=backend, progress=bar, say=typer.echo),
         recommend.recommend(lake=Lake(lake)),
     ):
         typer.echo(f"{published.manifest.table}: {published.manifest.rows:,} rows, {published.uri}")
@@ -44,7 +45,7 @@ def drift(
     from spanishgas.monitoring.drift import yes
 
     tracked()
-    found = pipeline.watched(given(current), alias, lake=Lake(lake), progress=progress(), say=typer.echo)
+    found = pipeline.watched(given(current), alias, lake=Lake(lake), progress=bar, say=typer.echo)
     for reason in found.reasons:
         typer.echo(reason)
     typer.echo(f"alarm: {yes(found.alarm)}, report in run {found.run_id}")
@@ -56,7 +57,6 @@ def monitor(
 ) -> None:
     """Show what was watched, window by window: drift, alarms, average precision estimated and measured, retrains."""
     from spanishgas.monitoring import history
-    from spanishgas.progress import show
 
     tracked()
     found = history.windows()[-last:]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import ibis
-import ibis.expr.types as ir
-import pandas as pd
-import pyarrow
+from typing import TYPE_CHECKING
 
 from spanishgas.config.tiers import Tiers, read_tiers
 from spanishgas.contracts import tables
 from spanishgas.contracts.fields import Field, Table
 from spanishgas.errors import ContractError, UsageError
+
+if TYPE_CHECKING:
+    import ibis.expr.types as ir
+    import pandas as pd
 
 WAY_OUT = "Mend the data or the stage that made it; nothing was published."
 
@@ -61,6 +61,9 @@ def check(
 
 def check_pandas(table: str, frame: pd.DataFrame, tiers: Tiers | None = None) -> pd.DataFrame:
     """`check` for a table held in memory; the index is not part of the table."""
+    import ibis
+    import pyarrow
+
     check(table, ibis.memtable(pyarrow.Table.from_pandas(frame, preserve_index=False)), tiers=tiers)
     return frame
 
@@ -89,7 +92,7 @@ def _shape(declared: Table, data: ir.Table) -> Iterator[str]:
 
 def _rows(declared: Table, data: ir.Table) -> Iterator[str]:
     rules = [rule for name, field in declared.fields.items() for rule in _rules(data[name], name, field)]
-    sums = {f"n{i}": ibis.ifelse(rule.bad, 1, 0).sum() for i, rule in enumerate(rules)}
+    sums = {f"n{i}": rule.bad.ifelse(1, 0).sum() for i, rule in enumerate(rules)}
     sums |= {f"e{i}": rule.example for i, rule in enumerate(rules) if rule.example is not None}
     found = data.aggregate(rows=data.count(), **sums).to_pyarrow().to_pylist()[0]
     for i, rule in enumerate(rules):
@@ -116,6 +119,4 @@ def _rules(column: ir.Column, name: str, field: Field) -> Iterator[_Rule]:
         yield _Rule(column > high, f"above {high:g} {place}", column.max())
     if field.values is not None:
         odd = column.notin(field.values)
-        yield _Rule(
-            odd, f"not one of {', '.join(field.values)} {place}", ibis.ifelse(odd, column, None).min()
-        )
+        yield _Rule(odd, f"not one of {', '.join(field.values)} {place}", odd.ifelse(column, None).min())

@@ -5,59 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-import ibis.expr.datatypes as dt
+if TYPE_CHECKING:
+    import ibis.expr.datatypes as dt
 
 
 class Kind(Enum):
-    """What a column holds, and the type it has in every table (nulls are allowed unless a field says otherwise)."""
+    """What a column holds: name, Ibis type in every table (nulls are allowed unless a field says otherwise), words."""
 
-    TEXT = "text"
-    NUMBER = "number"
-    FLAG = "flag"
-    COUNT = "count"
-    CODE = "code"
-    DAY = "day"
-    TIME = "time"
-    MONTH = "month"
-    YESNO = "yesno"
-    LIST = "list"
+    TEXT = "text", "string", "text"
+    NUMBER = "number", "float64", "a number"
+    FLAG = "flag", "int64", "a flag (0 or 1)"
+    COUNT = "count", "int64", "a whole number"
+    CODE = "code", "int64", "a whole number"
+    DAY = "day", "date", "a date (YYYY-MM-DD)"
+    TIME = "time", "timestamp", "a time (YYYY-MM-DD HH:MM)"
+    MONTH = "month", "string", "a month (YYYY-MM)"
+    YESNO = "yesno", "boolean", "true or false"
+    LIST = "list", "array<string>", "a list of texts"
 
     @property
     def dtype(self) -> dt.DataType:
         """The Ibis type of a column of this kind."""
-        return _DTYPES[self]
+        from ibis.expr import datatypes
+
+        return datatypes.dtype(self.value[1])
 
     @property
     def words(self) -> str:
         """How a message names a value of this kind."""
-        return _WORDS[self]
-
-
-_DTYPES: Mapping[Kind, dt.DataType] = {
-    Kind.TEXT: dt.string,
-    Kind.NUMBER: dt.float64,
-    Kind.FLAG: dt.int64,
-    Kind.COUNT: dt.int64,
-    Kind.CODE: dt.int64,
-    Kind.DAY: dt.date,
-    Kind.TIME: dt.timestamp,
-    Kind.MONTH: dt.string,
-    Kind.YESNO: dt.boolean,
-    Kind.LIST: dt.Array(dt.string),
-}
-_WORDS: Mapping[Kind, str] = {
-    Kind.TEXT: "text",
-    Kind.NUMBER: "a number",
-    Kind.FLAG: "a flag (0 or 1)",
-    Kind.COUNT: "a whole number",
-    Kind.CODE: "a whole number",
-    Kind.DAY: "a date (YYYY-MM-DD)",
-    Kind.TIME: "a time (YYYY-MM-DD HH:MM)",
-    Kind.MONTH: "a month (YYYY-MM)",
-    Kind.YESNO: "true or false",
-    Kind.LIST: "a list of texts",
-}
+        return self.value[2]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TextIO, cast
@@ -24,8 +25,10 @@ import pyarrow.parquet as pq
 from spanishgas import contracts
 from spanishgas.errors import ContractError, DataError, UsageError
 from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
-from spanishgas.lake import RAW_FILES, SCHEME, Listed, S3Store, file_digest
+from spanishgas.lake import RAW_FILES, SCHEME, Lake, Listed, Place, S3Store, file_digest, local_path, location
 
+BASE = date(2024, 12, 31)
+"""Date of an extract whose folder says none."""
 HOURS = "consumption_hourly_2024"
 CONTACTS = "customer_interactions"
 MEND = "Mend the file in the raw folder and run again; nothing was published."
@@ -95,12 +98,30 @@ def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None
         wanted, _ = _wanted(store, mapping)
         folder = store.fetch("", wanted)
     else:
-        folder = Path(place.removeprefix("file://"))
+        folder = local_path(place)
     if not folder.is_dir():
         raise UsageError(f"raw folder '{raw}' does not exist: give the folder that holds the seven raw files")
     renamed = _mapping(mapping, folder)
     files = {table: _find(place, folder, table, renamed) for table in RAW_FILES}
     return Source(place, folder, {table: file for table, file in files.items() if file}, renamed)
+
+
+def extract_date(raw: Place) -> date:
+    """The as-of date of a raw folder or prefix: its own name, else the date of the base extract."""
+    try:
+        return date.fromisoformat(str(raw).rstrip("/").rpartition("/")[2])
+    except ValueError:
+        return BASE
+
+
+def newest_extract(lake: Lake) -> Place:
+    """The newest raw extract in the lake; UsageError where there is none."""
+    extracts = lake.raw_extracts()
+    if not extracts:
+        raise UsageError(
+            f"{lake.root}/raw holds no extract: run `spanishgas simulate`, or give --raw a folder"
+        )
+    return extracts[-1]
 
 
 def read_text(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
@@ -160,9 +181,9 @@ def table_of(name: str, renamed: Mapping[str, Renamed]) -> str | None:
 
 
 def locate(raw: Path | str, table: str) -> str:
-    """URI of the file that holds `table` in a raw folder or prefix, or where it should lie; nothing is downloaded."""
+    """The `location` of the file that holds `table`, or where it should lie; nothing is downloaded."""
     if not str(raw).startswith(SCHEME):
-        return open_source(raw).file(table).resolve().as_uri()
+        return location(open_source(raw).file(table))
     store = S3Store(str(raw))
     wanted, renamed = _wanted(store, None)
     held = {listed.name for listed in wanted if table_of(listed.name, renamed) == table}

@@ -71,7 +71,7 @@ def write_template(folder: Path) -> None:
         if table == HOURS:
             kinds = {Kind.NUMBER: pa.float64(), Kind.TEXT: pa.string()}
             schema = [(column, kinds.get(f.kind, pa.timestamp("us"))) for column, f in columns.items()]
-            pq.write_table(pa.schema(schema).empty_table(), folder / name)
+            pq.ParquetWriter(folder / name, pa.schema(schema)).close()
         else:
             (folder / name).write_text("[]\n" if table == CONTACTS else ",".join(columns) + "\n")
     (folder / "README.md").write_text("\n".join(_readme()) + "\n", encoding="utf-8")

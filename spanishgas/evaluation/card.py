@@ -14,13 +14,13 @@ from functools import cache
 import jinja2
 import numpy as np
 import pandas as pd
-from markdown_it import MarkdownIt
 
 from spanishgas.config.experiment import Experiment
 from spanishgas.config.policy import Judgement
 from spanishgas.evaluation import leakage, slices
 from spanishgas.evaluation.holdout import HoldoutResult
 from spanishgas.evaluation.study import Study
+from spanishgas.rendering import as_markdown
 
 SHOWN_FEATURES = 15
 BESIDE = ("E5", "E8")
@@ -118,6 +118,8 @@ def short(evaluation: Evaluation, gate: str, checks: str, where: str) -> str:
 
 def html(card: str, title: str, pictures: Sequence[bytes] = ()) -> str:
     """The card as one page that needs nothing else; `pictures` are PNGs and stand at its end."""
+    from markdown_it import MarkdownIt
+
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(card)
     encoded = [base64.b64encode(png).decode() for png in pictures]
     return _environment().get_template("page.html.jinja").render(title=title, body=body, pictures=encoded)
@@ -137,17 +139,6 @@ def metrics_table(metrics: Mapping[str, float]) -> pd.DataFrame:
             for name in METRICS
         ]
     )
-
-
-def as_markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, numbers to four places."""
-    cells = [[_cell(v) for v in row] for row in table.to_numpy(dtype=object).tolist()]
-    rows = [[str(c) for c in table.columns], ["---"] * len(table.columns), *cells]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
 def _side(name: str, rows: pd.DataFrame) -> dict[str, object]:

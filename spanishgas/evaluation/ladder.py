@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from spanishgas.evaluation import charts
-from spanishgas.evaluation.card import as_markdown
 from spanishgas.evaluation.selection import Compared, Step, steps
+from spanishgas.rendering import as_markdown
 
 PROTOCOL = (
     "Every search used the same folds. The scores are of the winners refitted on fresh repeated folds that no search "

@@ -8,8 +8,8 @@ digests.py   what makes two tables, parts or files equal
 
 from spanishgas.lake.digests import content, file_digest, rows_digest
 from spanishgas.lake.lake import Lake, open_store
-from spanishgas.lake.s3 import SCHEME, S3Store
-from spanishgas.lake.store import Listed, LocalStore, Place, Replaced, Store
+from spanishgas.lake.s3 import S3Store
+from spanishgas.lake.store import SCHEME, Listed, LocalStore, Place, Replaced, Store, local_path, location
 from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot
 
 __all__ = [
@@ -28,6 +28,8 @@ __all__ = [
     "Store",
     "content",
     "file_digest",
+    "local_path",
+    "location",
     "open_store",
     "rows_digest",
 ]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.dataset as ds
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
 
 
 def content(data: ds.Dataset) -> tuple[str, int, dict[str, str]]:
@@ -23,6 +24,9 @@ def rows_digest(data: ds.Dataset | pa.Table) -> tuple[list[str], int]:
 
     Reads in batches, so memory is bounded. Lists are hashed by their JSON text.
     """
+    import pandas as pd
+    import pyarrow as pa
+
     sums, rows = [0, 0], 0
     for batch in data.to_batches():
         frame = batch.to_pandas()

@@ -18,13 +18,12 @@ from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
-import pyarrow.dataset as ds
 from pydantic import BaseModel
 
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake.digests import content, named_by_content
-from spanishgas.lake.s3 import SCHEME, S3Store
-from spanishgas.lake.store import LocalStore, Place, Replaced, Store, Text
+from spanishgas.lake.s3 import S3Store
+from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, Store, Text, local_path
 from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot
 from spanishgas.stages import outside
 
@@ -37,12 +36,7 @@ class _Pointer(BaseModel, strict=True):
 
 def open_store(place: Place) -> Store:
     """The store of a folder, a file:// URI or an s3:// prefix; `UsageError` for any other scheme."""
-    text = str(place)
-    if text.startswith(SCHEME):
-        return S3Store(text)
-    if "://" in text and not text.startswith("file://"):
-        raise UsageError(f"'{place}' is neither a folder nor s3://bucket/prefix: give one of the two")
-    return LocalStore(Path(text.removeprefix("file://")))
+    return S3Store(str(place)) if str(place).startswith(SCHEME) else LocalStore(local_path(place))
 
 
 class Lake:
@@ -63,7 +57,7 @@ class Lake:
 
     def raw(self, as_of: date) -> Place:
         """Folder or prefix of the raw extract of `as_of`."""
-        return self.store.place(f"raw/{as_of}")
+        return self.root / f"raw/{as_of}" if isinstance(self.root, Path) else self.store.uri(f"raw/{as_of}")
 
     def raw_extracts(self) -> list[Place]:
         """Raw extracts in the lake, oldest first."""
@@ -175,6 +169,8 @@ class Lake:
         with self.store.alone(home), self.store.staging(home) as staging:
             before = self._seen.get(home, _version(self.store.read(f"{home}/{POINTER}")))
             write(staging)
+            import pyarrow.dataset as ds
+
             digest, rows, columns = content(ds.dataset(staging, format="parquet"))
             fresh = Manifest(
                 table=table,

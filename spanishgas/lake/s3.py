@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from spanishgas.errors import DataError, UsageError
-from spanishgas.lake.store import Listed, Replaced, Text
+from spanishgas.lake.store import SCHEME, Listed, Replaced, Text
 from spanishgas.settings import settings
 
-SCHEME = "s3://"
 _DENIED = (
     "access is denied: the credentials need s3:ListBucket and s3:GetObject, a lake also s3:PutObject and "
     "s3:DeleteObject"
@@ -64,11 +63,9 @@ class S3Store:
 
         return boto3.Session().client("s3", config=Config(connect_timeout=10, retries=self._retries))
 
-    def place(self, key: str) -> str:
+    def uri(self, key: str) -> str:
         """The s3:// URI of `key`."""
         return f"{self.root}/{key}"
-
-    uri = place
 
     def listing(self, folder: str = "") -> list[Listed]:
         """What lies there at the time."""

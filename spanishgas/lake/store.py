@@ -15,11 +15,33 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
+from urllib.parse import unquote
 
-from spanishgas.errors import LakeError
+from spanishgas.errors import LakeError, UsageError
 
 Place = Path | str
 """A local folder, or an s3:// prefix."""
+SCHEME = "s3://"
+
+
+def local_path(place: Place) -> Path:
+    """The path that a plain path or a file:// URI names; `UsageError` for a URI of another scheme.
+
+    A URI is taken literally where that exists, as people write it, and percent-decoded where not, as tools write it.
+    """
+    scheme, mark, rest = str(place).partition("://")
+    if not mark:
+        return Path(place)
+    if scheme != "file":
+        raise UsageError(f"'{place}' is neither a folder nor s3://bucket/prefix: give one of the two")
+    literal = Path(rest.removeprefix("localhost"))
+    return literal if literal.exists() else Path(unquote(str(literal)))
+
+
+def location(place: Place) -> str:
+    """A place as people and every tool read it: an absolute path, or an s3:// URI without a slash at its end."""
+    text = str(place)
+    return text.rstrip("/") if text.startswith(SCHEME) else str(local_path(place).resolve())
 
 
 class Replaced(LakeError):
@@ -65,11 +87,8 @@ class Store(Protocol):
     def downloads(self) -> Path:
         """Local folder for copies of what lies elsewhere."""
 
-    def place(self, key: str) -> Place:
-        """The folder or prefix of `key`."""
-
     def uri(self, key: str) -> str:
-        """Absolute URI of `key`."""
+        """The `location` of `key`."""
 
     def listing(self, folder: str = "") -> list[Listed]:
         """Every file below `folder` that is not hidden, in the order of their keys; none where it is missing."""
@@ -112,13 +131,9 @@ class LocalStore:
         """In the lake: customer rows stay in one place."""
         return self.root / "downloads"
 
-    def place(self, key: str) -> Path:
-        """The path of `key`."""
-        return self.root / key
-
     def uri(self, key: str) -> str:
-        """The file:// URI of `key`."""
-        return (self.root / key).resolve().as_uri()
+        """The absolute path of `key`."""
+        return location(self.root / key)
 
     def listing(self, folder: str = "") -> list[Listed]:
         """What lies there at the time; a file that goes meanwhile is left out."""

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import pyarrow.dataset as ds
 from pydantic import BaseModel, ConfigDict
 
 from spanishgas.errors import LakeError
 from spanishgas.lake.store import Listed, Store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow.dataset as ds
 
 RAW_FILES: Mapping[str, str] = {
     "churn_label": "churn_label.csv",
@@ -86,7 +89,7 @@ class Snapshot:
 
     @property
     def uri(self) -> str:
-        """Absolute URI of the folder of Parquet parts."""
+        """The `location` of the folder of Parquet parts."""
         return self.store.uri(self.key)
 
     @property
@@ -105,6 +108,8 @@ class Snapshot:
 
     def dataset(self) -> ds.Dataset:
         """The table in the order written, for reading in batches."""
+        import pyarrow.dataset as ds
+
         folder = self.folder
         return ds.dataset([str(folder / name) for name in self.manifest.parts], format="parquet")
 

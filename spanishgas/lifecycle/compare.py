@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from spanishgas.evaluation.card import as_markdown as markdown
 from spanishgas.evaluation.explanations import contributions
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
+from spanishgas.rendering import as_markdown as markdown
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 
 MOST, FEATURES = 20, 3

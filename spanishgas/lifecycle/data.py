@@ -9,10 +9,10 @@ from datetime import date
 from pathlib import Path
 
 from spanishgas.errors import UsageError
-from spanishgas.etl import EtlReport, build
 from spanishgas.etl import report as quality_report
+from spanishgas.etl.build import EtlReport, build
 from spanishgas.etl.quality import Quality
-from spanishgas.lake import SCHEME, Lake, Place, S3Store
+from spanishgas.lake import SCHEME, Lake, Place, S3Store, location, open_store
 from spanishgas.lifecycle import runs
 from spanishgas.simulate import write_extract
 
@@ -28,6 +28,7 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
 ) -> Place:
     """Draw one extract into `out` (a folder or an s3:// prefix); gives where the truth lies, apart from it."""
+    out = open_store(out).root
     truth = truth_of(out)
     params = {"customers": customers, "seed": seed, "as_of": as_of, "labelled": labelled, "shift": shift}
     with runs.stage("simulate", f"simulate {customers:,} customers as of {as_of}", params=params) as run:
@@ -42,7 +43,7 @@ def simulate(
                 truth=true,
                 progress=progress,
             )
-        run.log(tags={"raw": _uri(out), "truth": _uri(truth)})
+        run.log(tags={"raw": location(out), "truth": location(truth)})
     return truth
 
 
@@ -59,10 +60,6 @@ def _drawn(out: Place, truth: Place) -> Iterator[tuple[Path, Path]]:
         for name, store in (("truth", S3Store(str(truth))), ("raw", S3Store(str(out)))):
             for file in sorted(Path(work, name).iterdir()):
                 store.put(file, file.name)
-
-
-def _uri(place: Place) -> str:
-    return str(place) if "://" in str(place) else Path(place).resolve().as_uri()
 
 
 def truth_of(raw: Place) -> Place:
@@ -88,7 +85,7 @@ def etl(
     build. It holds counts, shares and ranges; rows stay in the lake.
     """
     params = {"raw": raw, "as_of": as_of, "engine": engine, "mapping": mapping or "auto"}
-    with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": _uri(raw)}) as run:
+    with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": location(raw)}) as run:
         quality = Quality()
         try:
             report = build(

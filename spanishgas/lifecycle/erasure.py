@@ -24,7 +24,18 @@ import pyarrow.parquet as pq
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
 from spanishgas.etl.source import table_of
-from spanishgas.lake import SCHEME, Erasure, Lake, Listed, LocalStore, Place, S3Store, Snapshot, Store
+from spanishgas.lake import (
+    SCHEME,
+    Erasure,
+    Lake,
+    Listed,
+    LocalStore,
+    Place,
+    S3Store,
+    Snapshot,
+    Store,
+    local_path,
+)
 
 ID = "customer_id"
 
@@ -69,7 +80,9 @@ def erase(
         _count_copies(store, ask, found)
     if raw is not None:
         with tempfile.TemporaryDirectory(prefix="spanishgas-") as work:
-            outside = S3Store(str(raw), Path(work)) if str(raw).startswith(SCHEME) else LocalStore(Path(raw))
+            outside = (
+                S3Store(str(raw), Path(work)) if str(raw).startswith(SCHEME) else LocalStore(local_path(raw))
+            )
             _from_files(outside, "", replace(ask, mapping=mapping), found)
     for as_of in lake.as_of_dates():
         with lake.building(as_of):
@@ -100,7 +113,7 @@ def _from_files(store: Store, folder: str, ask: _Request, found: Erased) -> None
             fresh = staging / "fresh"
             gone = _copied(store, folder, listed, fresh, ask.customer_id, _header(listed.name, renamed))
             if gone:
-                found.rows[str(store.place(listed.key))] = gone
+                found.rows[store.uri(listed.key)] = gone
             if gone and not ask.dry:
                 store.put(fresh, listed.key)
 
@@ -113,7 +126,7 @@ def _header(name: str, renamed: dict[str, Renamed]) -> str:
 def _from_snapshot(snapshot: Snapshot, lake: Lake, ask: _Request, found: Erased) -> None:
     """A part that the manifest does not name was left by a run that was killed: it goes where it holds the person."""
     store, manifest, gone = snapshot.store, snapshot.manifest, 0
-    place = str(store.place(snapshot.key))
+    place = store.uri(snapshot.key)
     with store.staging(snapshot.key) as staging:
         for listed in store.listing(snapshot.key):
             fresh = staging / listed.name
@@ -123,7 +136,7 @@ def _from_snapshot(snapshot: Snapshot, lake: Lake, ask: _Request, found: Erased)
                 continue
             fresh.unlink(missing_ok=True)
             if rows:
-                found.rows[str(store.place(listed.key))] = rows
+                found.rows[store.uri(listed.key)] = rows
                 if not ask.dry:
                     store.remove(listed.key)
         if gone and not ask.dry:

@@ -46,6 +46,7 @@ from spanishgas.lifecycle.version import (
     Version,
     sealed,
 )
+from spanishgas.rendering import as_markdown
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.calibration import Fitted, fit_chosen
 from spanishgas.training.threshold import sensitivity
@@ -248,7 +249,7 @@ def _log_choices(run: StageRun, fitted: Fitted, y: np.ndarray[Any, Any], policy:
         | {f"cv.brier.{curve}": score for curve, score in chosen_on.brier.items()},
     )
     table = sensitivity(chosen_on.probability, y, policy.threshold.retention)
-    run.text(f"{SENSITIVITY}\n\n{card.as_markdown(table)}\n", "threshold_sensitivity.md")
+    run.text(f"{SENSITIVITY}\n\n{as_markdown(table)}\n", "threshold_sensitivity.md")
 
 
 def _with_province(table: pd.DataFrame, silver: Snapshot | None) -> pd.DataFrame:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
@@ -17,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.etl.source import open_source
-from spanishgas.lake import LAYERS, Lake, Snapshot, content
+from spanishgas.lake import LAYERS, Lake, Snapshot, content, location
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import VERDICT
@@ -56,10 +55,9 @@ def lineage(which: str, lake: Lake) -> Link:
 
 
 def _file(which: str, lake: Lake) -> Snapshot | None:
-    path = which.removeprefix("file://").rstrip("/")
-    uri = which if "://" in which else Path(path).resolve().as_uri()
+    place = location(which)
     for snapshot, _ in lake.snapshots():
-        if uri == snapshot.uri or uri.startswith(f"{snapshot.uri.rstrip('/')}/"):
+        if f"{place}/".startswith(f"{snapshot.uri}/"):
             return snapshot
     return None
 
@@ -121,9 +119,12 @@ class _Walk:
             return Link(table, {"digest": digest}, [str(fault)])
 
     def raw(self, name: str, recorded: str, of: Snapshot, run: Run | None) -> Link:
-        """A raw file, hashed again where the run that read it found it."""
-        place = run.data.tags.get("raw", "") if run else ""
-        folder = place or str(self.lake.raw(of.manifest.as_of))
+        """A raw file, hashed again where the run that read it found it; in this lake, if that was in the lake."""
+        tags = run.data.tags if run else {}
+        place = location(tags.get("raw") or self.lake.raw(of.manifest.as_of))
+        # The lake may have been moved or copied since.
+        before = location(tags.get(of.manifest.table, of.uri)).removesuffix(of.key)
+        folder = self.lake.store.uri(place.removeprefix(before)) if place.startswith(before) else place
         if folder not in self.known:
             self.known[folder] = Link(folder, _digests(folder, self.lake))
         digests = self.known[folder].facts
@@ -178,7 +179,7 @@ def _table_faults(snapshot: Snapshot) -> list[str]:
 
 def _digests(folder: str, lake: Lake) -> dict[str, str]:
     try:
-        return open_source(folder.removeprefix("file://"), None, lake.store.downloads).digests
+        return open_source(folder, None, lake.store.downloads).digests
     except SpanishGasError:
         return {}
 

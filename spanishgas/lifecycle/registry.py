@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
@@ -24,9 +24,9 @@ from spanishgas.lifecycle.turns import turn
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import settings
 from spanishgas.stages import outside
-from spanishgas.training import artefact
-from spanishgas.training.matrix import is_text
-from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
+
+if TYPE_CHECKING:
+    from spanishgas.training.model import ChurnModel
 
 PACKAGE = Path(__file__).resolve().parents[1]
 PINNED = (
@@ -62,6 +62,9 @@ def _installed(name: str) -> bool:
 
 def signature(model: ChurnModel) -> ModelSignature:
     """Inputs: a double per number or flag, a string per category; outputs: probability, flag and tier."""
+    from spanishgas.training.matrix import is_text
+    from spanishgas.training.model import FLAG, PROBABILITY, TIER
+
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec("string" if is_text(model.kinds[f]) else "double", f) for f in model.features
     ]
@@ -75,6 +78,8 @@ def signature(model: ChurnModel) -> ModelSignature:
 
 def example(model: ChurnModel) -> pd.DataFrame:
     """Three made-up customers: all zeros, all ones, and everything unknown. No row of any real table."""
+    from spanishgas.training.matrix import is_text
+
     rows = []
     for number, text in ((0.0, "none"), (1.0, "other"), (np.nan, None)):
         rows.append({f: text if is_text(model.kinds[f]) else number for f in model.features})
@@ -84,6 +89,8 @@ def example(model: ChurnModel) -> pd.DataFrame:
 def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any:
     """The model as a logged model of the open run, in skops format (never pickle); gives MLflow's ModelInfo."""
     import mlflow.sklearn
+
+    from spanishgas.training import artefact
 
     return mlflow.sklearn.log_model(
         model,

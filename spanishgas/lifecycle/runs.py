@@ -17,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,6 +34,7 @@ from pydantic import BaseModel, ValidationError
 from spanishgas import provenance
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Snapshot
+from spanishgas.lifecycle import relocation
 from spanishgas.settings import settings
 
 if TYPE_CHECKING:
@@ -155,9 +157,10 @@ def dataset(snapshot: Snapshot) -> MetaDataset:
 
 
 def connect() -> None:
-    """Fail early, with one message, where the tracking server cannot be reached."""
+    """Fail early where the tracking server cannot be reached; warn, once a process, of a local store that was moved."""
     uri = mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
+        _warn_if_moved(uri)
         return
     try:
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_SECONDS):
@@ -169,6 +172,12 @@ def connect() -> None:
             f"the tracking server {uri} cannot be reached ({fault}): start it, or set MLFLOW_TRACKING_URI to another, "
             "or unset it to write to sqlite:///mlflow.db here"
         ) from fault
+
+
+@cache
+def _warn_if_moved(uri: str) -> None:
+    if words := relocation.warning(uri):
+        log.warning(words)
 
 
 @contextmanager

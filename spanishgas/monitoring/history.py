@@ -10,8 +10,8 @@ from datetime import date
 import pandas as pd
 from mlflow.entities import Run
 
-from spanishgas.evaluation.card import as_markdown as table
 from spanishgas.lifecycle import runs
+from spanishgas.rendering import as_markdown as table
 
 NOTHING = "No drift report yet: run `spanishgas score`, then `spanishgas drift`."
 RETRAIN = "retrain"

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spanishgas.errors import UsageError
-from spanishgas.lake.s3 import SCHEME, S3Store
+from spanishgas.lake import SCHEME, S3Store
 from spanishgas.scoring.sagemaker_sdk import LOG_GROUP, Job, SageMaker, State
 from spanishgas.scoring.settings import CleanUp, Transform
 from spanishgas.scoring.shards import Part

@@ -114,7 +114,24 @@ def test_a_raw_file_that_changed_since_is_named(built: Built) -> None:
     with (built.raw / RAW_FILES["price_history"]).open("a") as file:
         file.write("\n")
     (fault,) = set(lineage.lineage("gold", built.lake).broken)
-    assert fault.startswith("raw/price_history: has another digest in file://")
+    assert fault.startswith(f"raw/price_history: has another digest in {built.raw}: ")
+
+
+def test_a_copied_lake_is_held_against_its_own_raw_files(built: Built, tmp_path: Path) -> None:
+    inside = Path(str(built.lake.root)) / "raw" / str(AS_OF)
+    shutil.copytree(built.raw, inside)
+    client, run_id = MlflowClient(), str(built.gold.manifest.run_id)
+    outside = client.get_run(run_id).data.tags["raw"]
+    client.set_tag(run_id, "raw", inside.as_uri())
+    copy = Lake(shutil.copytree(inside.parents[1], tmp_path / "copy"))
+    with (Path(str(copy.raw(AS_OF))) / RAW_FILES["price_history"]).open("a") as file:
+        file.write("\n")
+    try:
+        (fault,) = set(lineage.lineage("gold", copy).broken)
+        assert lineage.lineage("gold", built.lake).broken == []
+    finally:
+        client.set_tag(run_id, "raw", outside)
+    assert fault.startswith(f"raw/price_history: has another digest in {copy.raw(AS_OF)}: ")
 
 
 def test_a_raw_file_that_is_gone_is_named(built: Built) -> None:

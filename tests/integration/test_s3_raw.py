@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from spanishgas import cli
 from spanishgas.errors import DataError, UsageError
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.etl.source import open_source
 from spanishgas.lake import Lake
 from tests.raw_builder import write_raw

@@ -20,8 +20,7 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from spanishgas.etl import build
-from spanishgas.etl.build import SOURCES
+from spanishgas.etl.build import SOURCES, build
 from spanishgas.lake import Lake, S3Store
 from spanishgas.settings import PROJECT
 from tests.raw_builder import IDS, label, write_raw

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from spanishgas import contracts
-from spanishgas.etl import EtlReport, build
+from spanishgas.etl.build import EtlReport, build
 from spanishgas.lake import LAYERS, Lake
 from tests.oracle import gold as oracle
 from tests.oracle.comparison import assert_equal_columns

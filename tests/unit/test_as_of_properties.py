@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.lake import Lake
 from tests.raw_builder import IDS, Row, contact, contract, cost, hour, price, rows, write_raw
 

@@ -21,6 +21,7 @@ from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.slices import Slice
 from spanishgas.evaluation.study import Study
 from spanishgas.features import load_tiers
+from spanishgas.rendering import as_markdown
 from tests.gold_frames import gold_frame
 
 
@@ -194,4 +195,4 @@ def test_markup_in_names_is_shown_not_run() -> None:
 
 
 def test_a_bar_in_a_cell_does_not_split_it() -> None:
-    assert card.as_markdown(pd.DataFrame({"a": ["x|y"]})) == "| a |\n| --- |\n| x\\|y |"
+    assert as_markdown(pd.DataFrame({"a": ["x|y"]})) == "| a |\n| --- |\n| x\\|y |"

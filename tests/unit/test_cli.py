@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -12,12 +13,15 @@ from datetime import date
 from pathlib import Path
 from unittest.mock import patch
 
+import duckdb
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas import cli
 from spanishgas.lake import RAW_FILES, Lake
 from tests.gold_frames import gold_frame, publish_gold
+from tests.raw_builder import write_raw
 
 DAY = date(2024, 12, 31)
 
@@ -187,7 +191,7 @@ def test_a_dashboard_without_its_extra_says_what_to_install(
     says(call("dashboard"), 1, "uv sync --extra dashboard")
 
 
-def test_where_prints_the_uri_and_nothing_else(call: Call) -> None:
+def test_where_prints_the_place_and_nothing_else(call: Call) -> None:
     snapshot = publish_gold(Lake("lake"), gold_frame(10), DAY)
     ended = call("where", "gold_master", "--lake", "lake")
     assert (ended.code, ended.out, ended.err) == (0, f"{snapshot.uri}\n", "")
@@ -198,7 +202,7 @@ def test_where_knows_the_raw_files_of_the_newest_extract(call: Call, tmp_path: P
     raw.mkdir(parents=True)
     (raw / "churn_label.csv").write_bytes(b"")
     ended = call("where", "price_history", "--lake", "lake")
-    assert ended.out == f"{(tmp_path / 'lake/raw/2024-12-31/price_history.csv').as_uri()}\n"
+    assert ended.out == f"{tmp_path / 'lake/raw/2024-12-31/price_history.csv'}\n"
 
 
 def test_where_prints_the_raw_file_that_is_there(call: Call, tmp_path: Path) -> None:
@@ -206,7 +210,7 @@ def test_where_prints_the_raw_file_that_is_there(call: Call, tmp_path: Path) -> 
     raw.mkdir(parents=True)
     (raw / "price_history.csv.gz").write_bytes(b"")
     ended = call("where", "price_history", "--lake", "lake")
-    assert ended.out == f"{(tmp_path / 'lake/raw/2024-12-31/price_history.csv.gz').as_uri()}\n"
+    assert ended.out == f"{tmp_path / 'lake/raw/2024-12-31/price_history.csv.gz'}\n"
 
 
 def test_a_server_that_cannot_be_reached_is_one_message(tmp_path: Path) -> None:
@@ -221,3 +225,108 @@ def test_debug_anywhere_on_the_line_shows_the_traceback(tmp_path: Path, words: l
     assert ended.code != 0
     assert "Traceback (most recent call last)" in ended.err
     assert "unknown table 'nope'" in ended.err
+
+
+@pytest.mark.parametrize("folder", ["lake", "my lake", "50 % of it #1", "año+as%20typed"])
+def test_what_where_prints_is_opened_by_every_tool(call: Call, tmp_path: Path, folder: str) -> None:
+    publish_gold(Lake(tmp_path / folder), gold_frame(10), DAY)
+    printed = call("where", "gold_master", "--lake", folder).out.removesuffix("\n")
+    assert Path(printed).is_absolute()
+    parts = list(Path(printed).glob("*.parquet"))
+    assert len(parts) == 1
+    assert subprocess.run(["ls", printed], capture_output=True, text=True).stdout.split() == [
+        "_manifest.json",
+        parts[0].name,
+    ]
+    assert len(duckdb.read_parquet(f"{printed}/*.parquet")) == 10
+    assert len(pd.read_parquet(printed)) == 10
+
+
+def test_prune_lists_places_as_where_prints_them(call: Call, tmp_path: Path) -> None:
+    lake = Lake("lake")
+    old, _ = (
+        lake.publish(
+            "scores",
+            DAY,
+            lambda folder, value=value: pd.DataFrame({"p": [value]}).to_parquet(folder / "part-0.parquet"),
+            built_from={},
+            fingerprint="f",
+            code={},
+        )
+        for value in (0.1, 0.2)
+    )
+    listed = call("prune", "--keep", "1", "--days", "0", "--lake", "lake").out.splitlines()
+    assert listed[0] == old.uri == str(tmp_path / "lake" / old.key)
+
+
+HEAVY = {
+    *("numpy", "pandas", "pyarrow", "pyarrow.dataset", "ibis", "duckdb", "mlflow", "sqlalchemy", "boto3"),
+    *("sklearn", "scipy.stats", "xgboost", "skops", "optuna", "evidently", "matplotlib", "mapie", "plotly"),
+    *("jinja2", "spanishgas.features", "spanishgas.pipeline", "spanishgas.training.model"),
+}
+"""Modules that cost, beside those that each verb has to have."""
+SERVED = {"mlflow", "sqlalchemy", "numpy", "pandas", "pyarrow", "pyarrow.dataset", "jinja2"}
+"""What MLflow imports by itself, and a lineage walk to hash tables."""
+PROGRAM = """
+import json, sys
+from spanishgas import cli
+done = {}
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["spanishgas", *words]
+    try:
+        cli.run()
+    except SystemExit as end:
+        done[" ".join(words)] = [end.code or 0, list(sys.modules)]
+open("done.json", "w").write(json.dumps(done))
+"""
+
+
+def heavy(folder: Path, *calls: list[str]) -> dict[str, tuple[int, set[str]]]:
+    """Of calls in turn, in a process of their own: the exit code, and what of `HEAVY` is imported by then."""
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(calls)],
+        cwd=folder,
+        env={**os.environ, "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db"},
+        stdout=subprocess.DEVNULL,
+        timeout=300,
+        check=True,
+    )
+    done = json.loads((folder / "done.json").read_text())
+    return {words: (code, HEAVY.intersection(modules)) for words, (code, modules) in done.items()}
+
+
+def test_help_imports_nothing_that_costs(tmp_path: Path) -> None:
+    verbs = [str(command.callback.__name__) for command in cli.app.registered_commands if command.callback]
+    assert len(verbs) > 20
+    found = heavy(tmp_path, ["--help"], *([verb, "--help"] for verb in verbs))
+    assert {words: all_ for words, all_ in found.items() if all_ != (0, set())} == {}
+
+
+def test_where_and_template_import_no_more_than_they_read_or_write(tmp_path: Path) -> None:
+    publish_gold(Lake(tmp_path / "lake"), gold_frame(10), DAY)
+    write_raw(tmp_path / "lake" / "raw" / "2024-12-31")
+    table, raw, template = heavy(
+        tmp_path, ["where", "gold_master"], ["where", "price_history"], ["template", "mine"]
+    ).values()
+    assert table == (0, set())
+    assert raw == (0, {"numpy", "pyarrow"})
+    assert template == (0, {"numpy", "pyarrow"})
+
+
+def test_validate_imports_no_more_than_its_checks_run_on(tmp_path: Path) -> None:
+    write_raw(tmp_path / "raw")
+    ((code, found),) = heavy(tmp_path, ["validate", "--raw", "raw"]).values()
+    assert (code, found) == (0, {"numpy", "pandas", "pyarrow", "pyarrow.dataset", "ibis", "duckdb"})
+
+
+def test_verbs_that_train_nothing_import_no_more_than_mlflow_does(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    publish_gold(Lake(tmp_path / "lake"), gold_frame(10), DAY)
+    calls = [
+        *(["history"], ["monitor"], ["prune"], ["lineage", "gold"], ["erase", "C00001"]),
+        *(["promote", "--reason", "r"], ["approve", "--reason", "r"], ["rollback", "--reason", "r"]),
+        ["doctor"],
+    ]
+    found = heavy(tmp_path, *calls)
+    assert {words: more - SERVED for words, (_, more) in found.items() if more - SERVED} == {}
+    assert [code for code, _ in found.values()][:5] == [0] * 5

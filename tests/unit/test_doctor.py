@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
+import mlflow
 import pytest
+from mlflow.tracking import MlflowClient
 
-from spanishgas import doctor
+from spanishgas import cli, doctor
 from spanishgas.doctor import Finding, State
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
+from spanishgas.lifecycle import relocation, runs
 from spanishgas.settings import settings
 from tests.gold_frames import gold_frame, publish_gold
-from tests.tracked import forget
+from tests.tracked import forget, own_store
 
 
 def states(findings: list[Finding], what: str) -> list[State]:
@@ -80,8 +89,6 @@ def test_a_full_disk_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_server_that_does_not_answer_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import mlflow
-
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -106,3 +113,115 @@ def test_a_port_that_is_taken_is_a_note() -> None:
         port = server.getsockname()[1]
         assert [f.state for f in doctor.ports({port: "make ui"})] == [State.NOTE]
     assert [f.state for f in doctor.ports({port: "make ui"})] == [State.OK]
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tracking store as MLflow makes it there, and the artefact of one run."""
+    folder = tmp_path_factory.mktemp("checkout") / "first"
+    folder.mkdir()
+    with own_store(folder):
+        with runs.stage("simulate", "a run") as run:
+            run.text("as it was", "note.txt")
+        (folder / "run").write_text(run.run_id)
+    return folder
+
+
+@contextmanager
+def away(place: Path) -> Iterator[None]:
+    """A file or folder under another name for a while."""
+    place.rename(place.with_name("away"))
+    try:
+        yield
+    finally:
+        place.with_name("away").rename(place)
+
+
+def warned(folder: Path) -> str:
+    return relocation.warning(f"sqlite:///{folder}/mlflow.db")
+
+
+def test_a_store_where_it_was_made_is_not_warned_of(checkout: Path, tmp_path: Path) -> None:
+    assert warned(checkout) == ""
+    (tmp_path / "link").symlink_to(checkout)
+    assert warned(tmp_path / "link") == ""
+    assert warned(tmp_path) == "", "no store yet"
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_copied_checkout_is_named_and_after_relocate_keeps_its_own_artefacts(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(checkout, tmp_path / "second")
+    with own_store(folder):
+        found = [f for f in doctor.examine(Lake(folder / "lake")) if f.what == "tracking"]
+        assert found[0].state is State.FAULT
+        assert f"still go to and come from {checkout}/mlruns" in found[0].words
+        assert "spanishgas doctor --relocate" in found[0].words
+        monkeypatch.setattr(sys, "argv", ["spanishgas", "doctor", "--relocate", "--lake", "lake"])
+        with pytest.raises(SystemExit):
+            cli.run()
+        assert capfd.readouterr().out.startswith("3 records of artefacts were changed\n")
+        assert warned(folder) == ""
+        run_id = (folder / "run").read_text()
+        with away(checkout):
+            assert mlflow.artifacts.load_text(f"runs:/{run_id}/note.txt") == "as it was"
+        with runs.stage("simulate", "another run") as run:
+            run.text("written here", "note.txt")
+        assert (folder / "mlruns" / "1" / run.run_id / "artifacts" / "note.txt").exists()
+        assert not (checkout / "mlruns" / "1" / run.run_id).exists()
+
+
+def test_a_moved_checkout_is_warned_of_once_a_process(
+    checkout: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(checkout, tmp_path / "second")
+    with away(checkout), own_store(folder):
+        for _ in range(2):
+            runs.connect()
+    assert [r.levelname for r in caplog.records if str(checkout) in r.getMessage()] == ["WARNING"]
+
+
+def test_a_store_that_was_copied_without_its_artefacts_is_named(checkout: Path, tmp_path: Path) -> None:
+    shutil.copy(checkout / "mlflow.db", tmp_path)
+    assert f"if there is no mlruns beside the store, copy it there from {checkout}" in warned(tmp_path)
+
+
+def test_artefacts_that_were_sent_elsewhere_are_let_be(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store apart from the folder that its runs are started in, and locations that somebody chose."""
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    shutil.copy(checkout / "mlflow.db", apart)
+    with away(checkout / "mlflow.db"):
+        assert warned(apart) == ""
+    client = MlflowClient(f"sqlite:///{apart}/mlflow.db")
+    for name, place in (
+        ("chosen", tmp_path / "artefacts"),
+        ("far", "s3://bucket/artefacts"),
+        ("file", f"file://{tmp_path}/x"),
+    ):
+        client.create_experiment(name, artifact_location=str(place))
+        monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
+        assert warned(apart) == ""
+
+
+def test_a_server_is_asked_for_its_health_and_nothing_more(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server, own_store(tmp_path):
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        mlflow.set_tracking_uri(f"http://127.0.0.1:{server.server_port}")
+        runs.connect()
+        server.shutdown()
+    assert asked == ["/health"]
+    assert relocation.left("postgresql://localhost/mlflow") is None

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from spanishgas.etl import EtlReport, build
 from spanishgas.etl.bronze import EXAMPLES
+from spanishgas.etl.build import EtlReport, build
 from spanishgas.lake import Lake
 from tests.raw_builder import assert_accounted, hour, hours_of, write_raw
 

@@ -14,7 +14,8 @@ import pytest
 
 from spanishgas import contracts
 from spanishgas.errors import ContractError
-from spanishgas.etl import EtlReport, build, gold
+from spanishgas.etl import gold
+from spanishgas.etl.build import EtlReport, build
 from spanishgas.lake import Lake, file_digest
 from tests.raw_builder import (
     MONTHS,

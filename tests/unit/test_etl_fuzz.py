@@ -16,7 +16,7 @@ import pytest
 
 from spanishgas.contracts.tables import RAW
 from spanishgas.errors import SpanishGasError
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.etl.quality import Quality
 from spanishgas.lake import RAW_FILES, Lake
 from tests.raw_builder import (

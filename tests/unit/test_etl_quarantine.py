@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from spanishgas import contracts
 from spanishgas.contracts.tables import RAW
 from spanishgas.errors import ContractError
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.etl.quality import Quality
 from spanishgas.etl.report import markdown, metrics
 from spanishgas.lake import Lake

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from spanishgas.errors import ContractError, SpanishGasError, UsageError
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.lake import RAW_FILES, Lake
 from tests.raw_builder import attributes, contract, hour, price, rows, write_raw
 

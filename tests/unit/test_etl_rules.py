@@ -14,7 +14,8 @@ import pytest
 
 from spanishgas.contracts import contract
 from spanishgas.contracts.tables import RAW
-from spanishgas.etl import build, calendar
+from spanishgas.etl import calendar
+from spanishgas.etl.build import build
 from spanishgas.lake import Lake
 from tests.raw_builder import (
     MONTHS,

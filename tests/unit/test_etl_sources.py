@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from spanishgas.errors import ContractError, SpanishGasError, UsageError
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.etl.engine import connect
 from spanishgas.etl.hours import open_hours, reading
 from spanishgas.etl.source import open_source

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from spanishgas.errors import UsageError
-from spanishgas.lake import Lake, file_digest, rows_digest
+from spanishgas.lake import Lake, file_digest, local_path, location, rows_digest
+from spanishgas.lifecycle.lineage import lineage
+from tests.lake_writer import frame, publish
 
 
 def digest(content: pd.DataFrame) -> tuple[list[str], int]:
@@ -18,6 +21,31 @@ def digest(content: pd.DataFrame) -> tuple[list[str], int]:
 
 def test_a_file_uri_is_the_folder_it_names(tmp_path: Path) -> None:
     assert Lake(f"file://{tmp_path}").root == tmp_path
+
+
+@pytest.mark.parametrize("name", ["lake", "my lake", "50 % #1?", "as%20typed"])
+def test_a_place_is_the_same_as_a_path_and_as_a_uri_encoded_or_not(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    for form in (folder, str(folder), f"{folder}/", folder.as_uri(), f"file://localhost{quote(str(folder))}"):
+        assert local_path(form) == folder
+        assert location(form) == str(folder)
+    assert local_path(f"file://{folder}") == folder, "literally"
+
+
+def test_a_place_on_s3_is_its_uri() -> None:
+    assert location("s3://bucket/lake/") == "s3://bucket/lake"
+
+
+def test_lineage_takes_a_table_by_folder_or_file_as_path_or_uri(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "my lake")
+    snapshot = publish(lake, frame())
+    part = next(snapshot.folder.glob("*.parquet"))
+    assert snapshot.uri == str(part.parent)
+    for place in (part, part.parent):
+        for form in (str(place), place.as_uri(), f"file://{place}", f"{place}/"):
+            found = lineage(form, lake)
+            assert (found.what, found.facts["uri"]) == ("gold_master", snapshot.uri)
 
 
 def test_another_scheme_is_refused_as_lake() -> None:

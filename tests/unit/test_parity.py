@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.lake import Lake
 from tests.oracle import gold as oracle
 from tests.oracle.comparison import assert_equal_columns

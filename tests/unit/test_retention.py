@@ -19,7 +19,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import DataError, UsageError
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.etl.source import open_source
 from spanishgas.lake import Lake, S3Store, Store
 from spanishgas.lifecycle import erasure, retention
