@@ -57,7 +57,7 @@ def running(folder: Path, database: str, bucket: str, s3: str) -> Iterator[str]:
 
 def await_health(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Wait until the tracking server says that it is well."""
-    until = time.monotonic() + 240
+    until = time.monotonic() + 600
     while time.monotonic() < until and server.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):

@@ -59,18 +59,19 @@ def authorize() -> Authorization | Response:
 def _check(request: Request, user: str) -> None:
     from mlflow.server import auth
 
-    message = _message(request)
     if auth.sender_is_admin():
+        _message(request)
         return
     route = re.sub(r"^/(ajax-)?api/", "", request.url_rule.rule) if request.url_rule else ""
-    asked = Asked(user, _roles(user), message, request.view_args or {})
-    row = ROUTES.get(f"{request.method} {route}")
-    if row is None or asked.role < row.role:
+    roles, row = _roles(user), ROUTES.get(f"{request.method} {route}")
+    highest = max(roles.values(), default=Role.NOBODY)
+    if row is None or highest < row.role:
         raise RequestRefused(
-            f"{request.method} {request.path} is not open to {user} ({asked.role.name.lower()}): see docs/security.md"
+            f"{request.method} {request.path} is not open to {user} ({highest.name.lower()}): see docs/security.md"
         )
+    message = _message(request)
     if row.rule:
-        row.rule(asked)
+        row.rule(Asked(user, roles, message, request.view_args or {}))
 
 
 def _roles(user: str) -> dict[str, Role]:
