@@ -27,7 +27,7 @@ def running(folder: Path, database: str, bucket: str, s3: str) -> Iterator[str]:
         port = int(probe.getsockname()[1])
     config = folder / "basic_auth.ini"
     config.write_text(
-        "[mlflow]\ndefault_permission = READ\n"
+        "[mlflow]\ndefault_permission = NO_PERMISSIONS\n"
         f"database_uri = sqlite:///{folder}/auth.db\nadmin_username = {ADMIN}\n"
         "authorization_function = permissions:authorize\n"
         "auth_cache_ttl_seconds = 60\n"
@@ -57,7 +57,7 @@ def running(folder: Path, database: str, bucket: str, s3: str) -> Iterator[str]:
 
 def await_health(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     """Wait until the tracking server says that it is well."""
-    until = time.monotonic() + 240
+    until = time.monotonic() + 600
     while time.monotonic() < until and server.poll() is None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):

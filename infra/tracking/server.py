@@ -45,7 +45,7 @@ def serve(folder: Path) -> int:
         return 1
     settings = folder / "auth.ini"
     settings.write_text(
-        "[mlflow]\ndefault_permission = READ\nadmin_username = admin\nauth_cache_ttl_seconds = 60\n"
+        "[mlflow]\ndefault_permission = NO_PERMISSIONS\nadmin_username = admin\nauth_cache_ttl_seconds = 60\n"
         "authorization_function = permissions:authorize\n"
         f"database_uri = {url.replace('%', '%%')}\n"
     )
@@ -58,6 +58,7 @@ def serve(folder: Path) -> int:
         MLFLOW_SERVER_ALLOWED_HOSTS=f"{host},{host}:*",
         MLFLOW_SERVER_ENABLE_JOB_EXECUTION="false",  # otherwise a dozen processes more
         MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD="false",  # clients do not reach the bucket
+        MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD="false",
     )
     artifacts = ["--serve-artifacts", "--artifacts-destination", os.environ["TRACKING_ARTIFACTS"]]
     listen = [
@@ -130,15 +131,17 @@ def upgrade(folder: Path) -> int:
 
 
 def users(folder: Path) -> int:
-    """Make the pipeline's user, or give it the secret's password if it is there."""
+    """Make the pipeline's user, a promoter, or give it the secret's password if it is there."""
     from mlflow.exceptions import MlflowException
     from mlflow.server.auth.client import AuthServiceClient
+    from permissions import grant
 
     name, password = os.environ["TRACKING_USER"], os.environ["TRACKING_USER_PASSWORD"]
     os.environ.update(
         MLFLOW_TRACKING_USERNAME="admin", MLFLOW_TRACKING_PASSWORD=os.environ["MLFLOW_AUTH_ADMIN_PASSWORD"]
     )
-    client = AuthServiceClient(os.environ.get("TRACKING_URI", f"https://{os.environ['TRACKING_HOST']}"))
+    uri = os.environ.get("TRACKING_URI", f"https://{os.environ['TRACKING_HOST']}")
+    client = AuthServiceClient(uri)
     try:
         client.create_user(name, password)
     except MlflowException as fault:
@@ -146,6 +149,8 @@ def users(folder: Path) -> int:
             raise
         client.update_user_password(name, password)
     print(f"user {name}")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    grant("promoter", name)
     return 0
 
 
