@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
-from spanishgas.config.reading import Strict, read
+from spanishgas.config.reading import Names, Strict, Text, fault, member, read, unique
+from spanishgas.config.tiers import read_tiers
 from spanishgas.settings import settings
+
+RISK_TIERS = ("Low", "Medium", "High", "Critical")
+ACTIONS = ("no_offer", "offer_small", "offer_medium", "offer_large")
+TIMINGS = ("immediate", "30_60_days", "60_90_days")
+SIGNATURE = "signature"
+ABOUT_FEATURES = ("outcome_conditioned_text", "single_feature")
+"""Findings that a waiver declares for the features it names; the others are never waived."""
 
 
 class Holdout(Strict):
     """Which customers are set aside: a share of them, by a salted hash of the id."""
 
     share: float = Field(gt=0, lt=1)
-    salt: str
+    salt: Text
 
     def __str__(self) -> str:
         """Short enough for a run's parameter; two that differ set other customers aside."""
@@ -28,8 +36,8 @@ class Protocol(Strict):
     """How experiments are searched and scored: who is held out, and on how many folds."""
 
     holdout: Holdout
-    folds: int = Field(ge=2)
-    repeats: int = Field(2, ge=1)
+    folds: int = Field(ge=2, le=50)
+    repeats: int = Field(2, ge=1, le=50)
     """How often a winner is refitted on `folds` fresh folds; only these are reported."""
 
 
@@ -55,7 +63,7 @@ class ThresholdRule(StrEnum):
 class Threshold(Strict):
     """How the decision threshold is chosen, out of fold, on the calibrated scale."""
 
-    rule: ThresholdRule = ThresholdRule.RECALL_FLOOR
+    rule: ThresholdRule = Field(ThresholdRule.RECALL_FLOOR, strict=False)
     min_recall: float = Field(gt=0, le=1)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """Of the lower bound of recall, which is what must reach the floor."""
@@ -88,7 +96,7 @@ class Promotion(Strict):
 
     automatic: bool = True
     """Whether main and retrain promote what passed its gate; else they leave a challenger."""
-    approvers: list[str] = []
+    approvers: Names = []
     """Users of whom one must approve a version first; nobody need where it is empty."""
 
 
@@ -106,7 +114,7 @@ class Probation(Strict):
     """Cohorts of labels after which it has passed; each gets its share of the chance of error."""
     days: int | None = Field(None, ge=1)
     """Between its training's as-of date and a cohort's, beyond which that cohort no longer counts."""
-    action: Remedy = Remedy.PROPOSE
+    action: Remedy = Field(Remedy.PROPOSE, strict=False)
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """With which one that is as good as the one before stays, over all cohorts."""
 
@@ -125,6 +133,12 @@ class Control(Strict):
     share: float = Field(ge=0, lt=1)
     salt: str
 
+    @model_validator(mode="after")
+    def _drawn_by_a_salt(self) -> Self:
+        if self.share and not self.salt.strip():
+            raise fault("salt", "must be text where the share is above 0", self.salt)
+        return self
+
 
 class Offers(Strict):
     """The menu of offers and the business case they are judged by."""
@@ -133,8 +147,19 @@ class Offers(Strict):
     max_share_of_margin: float = Field(gt=0, le=1)
     total_budget_eur: float | None = Field(None, ge=0)
     control: Control = Control(share=0.0, salt="")
-    menu: dict[str, Offer]
-    timing_days: dict[str, int]
+    menu: dict[str, Offer] = Field(min_length=1)
+    timing_days: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
+    """Upper edges of the windows of days to renewal, ascending."""
+
+    @model_validator(mode="after")
+    def _names_are_those_of_the_tables(self) -> Self:
+        for key, names in (("menu", ACTIONS[1:]), ("timing_days", TIMINGS)):
+            for name in getattr(self, key):
+                member(f"{key}.{name}", "name", name, names)
+        windows, edges = list(self.timing_days), list(self.timing_days.values())
+        if edges != sorted(set(edges)) or windows != [name for name in TIMINGS if name in windows]:
+            raise fault("timing_days", f"must ascend, in the order {', '.join(TIMINGS)}", self.timing_days)
+        return self
 
 
 class Windows(Strict):
@@ -162,22 +187,33 @@ class AlarmLimits(Strict):
 class DriftLimits(AlarmLimits):
     """By what drift is judged, and what follows from alarms."""
 
-    ordinary: Path | None = None
-    """Folder of ordinary change learned on one's own tables; the shipped one is of the simulated utility."""
+    ordinary: Path | None = Field(None, strict=False)
+    """Folder of ordinary change learned on one's own tables; the shipped one is of the simulated utility.
+
+    A relative one lies beside policy.yaml."""
     windows: Windows = Windows(k=2, of=3)
     retrain: bool = True
     """Whether drift that is serious starts a retrain; else the command is named."""
     cooldown_days: int = Field(90, ge=0)
     """Between the as-of dates of two windows that a retrain is started for."""
 
+    @field_validator("ordinary")
+    @classmethod
+    def _is_a_folder(cls, ordinary: Path | None, info: ValidationInfo) -> Path | None:
+        if ordinary is not None:
+            ordinary = (info.context or Path()) / ordinary
+            if not ordinary.is_dir():
+                raise fault("", "must be a folder, named from the one of policy.yaml", str(ordinary))
+        return ordinary
+
 
 class Waiver(Strict):
     """A known finding that the policy tolerates, with its reason and date; shown in every verdict."""
 
-    check: str
-    reason: str
-    date: date
-    features: list[str] = []
+    check: Text
+    reason: Text
+    date: Annotated[date, BeforeValidator(lambda d: date.fromisoformat(d) if isinstance(d, str) else d)]
+    features: Names = []
     """Columns that the finding is about."""
 
 
@@ -191,10 +227,30 @@ class Judgement(Protocol):
     waivers: list[Waiver] = []
 
     @model_validator(mode="after")
+    def _waivers_have_an_effect(self, info: ValidationInfo) -> Self:
+        """Of a file alone: what was recorded once is not held against the dictionary and the day of now."""
+        if info.context is None:
+            return self
+        checks, features = (SIGNATURE, *ABOUT_FEATURES), read_tiers().features()
+        unique([waiver.check for waiver in self.waivers])
+        for number, waiver in enumerate(self.waivers):
+            where = f"waivers.{number}"
+            member(f"{where}.check", "check that can be waived", waiver.check, checks)
+            for feature in waiver.features:
+                member(f"{where}.features", "feature", feature, features)
+            if (waiver.check == SIGNATURE) == bool(waiver.features):
+                raise fault(f"{where}.features", f"are for {' and '.join(ABOUT_FEATURES)}", waiver.features)
+            if waiver.date > date.today() + timedelta(days=1):
+                raise fault(f"{where}.date", "lies in the future", waiver.date)
+        return self
+
+    @model_validator(mode="after")
     def _tiers_ascend_from_zero(self) -> Self:
-        edges = list(self.risk_tiers.values())
-        if not edges or edges[0] != 0 or edges != sorted(set(edges)) or edges[-1] >= 1:
-            raise ValueError(f"risk_tiers must start at 0 and ascend below 1, but got {edges}")
+        names, edges = tuple(self.risk_tiers), list(self.risk_tiers.values())
+        if names != RISK_TIERS or edges[0] != 0 or edges != sorted(set(edges)) or edges[-1] >= 1:
+            raise ValueError(
+                f"risk_tiers must start at 0 and ascend below 1: {RISK_TIERS}, but got {self.risk_tiers}"
+            )
         return self
 
 

@@ -1,27 +1,81 @@
-"""The one reader of configuration: YAML held against a strict model, with faults that name file, key and way out."""
+"""The one reader of configuration: YAML held against a strict model, with faults that name file, key and way out.
+
+Nothing is converted: a truth value is no number, a number no text, a merged or repeated key no key.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from reprlib import repr as short
+from typing import Annotated, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from spanishgas.errors import UsageError
 from spanishgas.stages import outside
 
-Value = str | int | float
 M = TypeVar("M", bound=BaseModel)
+N = TypeVar("N", bound=Sequence[str])
 S = TypeVar("S", bound="Strict")
+WAYS_OUT = {"string_type": ": write it in quotes", "float_type": ", such as 0.001"}
+
+
+def fault(key: str, message: str, value: object) -> PydanticCustomError:
+    """What a validator of a model raises about the dotted `key` below it."""
+    return PydanticCustomError("fault", "{message}", {"key": key, "message": message, "value": value})
+
+
+def member(key: str, what: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise a `fault` that suggests the nearest of `allowed` unless `value` is one of them."""
+    if value not in allowed:
+        raise fault(key, str(UsageError.unknown(what, value, allowed)), value)
+
+
+def _scalar(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value in (math.inf, -math.inf):
+        raise fault("", "must be text or a finite number", value)
+    return value
+
+
+def unique(values: N) -> N:
+    """The names, each of which stands once."""
+    if twice := sorted({value for value in values if values.count(value) > 1}):
+        raise fault("", f"names {twice[0]} twice", values)
+    return values
+
+
+Value = Annotated[str | int | float, BeforeValidator(_scalar)]
+Text = Annotated[str, Field(pattern=r"\S")]
+Names = Annotated[list[Text], AfterValidator(unique)]
 
 
 class Strict(BaseModel):
-    """A frozen group of settings that refuses unknown keys."""
+    """A frozen group of settings that converts nothing and refuses unknown keys, NaN and infinity."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys(cls, content: object) -> object:
+        for key in content if isinstance(content, dict) else ():
+            member(key, "key", key, cls.model_fields)
+        return content
 
     def part(self, kind: type[S]) -> S:
         """The part of these settings that `kind` names: a stage that is given it depends on no other."""
@@ -29,53 +83,68 @@ class Strict(BaseModel):
         return cast("S", made)
 
 
-class UniqueKeys(yaml.SafeLoader):
-    """YAML takes the last of two equal keys in silence; a dictionary of features must not."""
+class StrictLoader(yaml.SafeLoader):
+    """YAML without what it changes in silence: keys that stand twice, are merged or no text; numbers such as 010."""
 
 
-def _unique_mapping(loader: UniqueKeys, node: yaml.MappingNode) -> dict[object, object]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    if twice := sorted({str(key) for key in keys if keys.count(key) > 1}):
-        raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' stands twice", node.start_mark)
+def _mapping(loader: StrictLoader, node: yaml.MappingNode) -> dict[object, object]:
+    keys = [key.value if isinstance(key, yaml.ScalarNode) else str(key.tag) for key, _ in node.value]
+    for (key, _), name in zip(node.value, keys, strict=True):
+        if not key.tag.endswith(":str"):
+            raise _refused(key, f"the key {name} is no plain text: write it in quotes, or out where it is <<")
+        if keys.count(name) > 1:
+            raise _refused(key, f"'{name}' stands twice")
     return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
 
-UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+def _number(loader: StrictLoader, node: yaml.ScalarNode) -> object:
+    if re.search(r"[_:xob]|^[-+]?0[0-9]", node.value):
+        raise _refused(node, f"'{node.value}' is no plain decimal number: write one, or text in quotes")
+    return getattr(loader, f"construct_yaml_{node.tag.rpartition(':')[2]}")(node)
 
 
-def read(path: Path, model: type[M]) -> M:
-    """The file as `model`; `UsageError` that names the file and each key that is unknown, missing or wrong."""
+def _refused(node: yaml.Node, message: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, message, node.start_mark)
+
+
+StrictLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
+StrictLoader.add_constructor("tag:yaml.org,2002:int", _number)
+StrictLoader.add_constructor("tag:yaml.org,2002:float", _number)
+
+
+def read(
+    path: Path, model: type[M], way_out: str = "restore it from the project, or set SPANISHGAS_EXPERIMENTS"
+) -> M:
+    """The file as `model`; `UsageError` that names the file and each key that is unknown, missing or wrong.
+
+    Validators find the file's folder as their context. A file is read again when it has changed.
+    """
     outside(path.name)
     try:
         stat = path.stat()
-        return _read(path, stat.st_mtime_ns, stat.st_size, model)  # type: ignore[return-value]
+        return cast("M", _read(path, stat.st_mtime_ns, stat.st_size, model, way_out))
     except FileNotFoundError:
-        raise UsageError(
-            f"{path} does not exist: restore it from the project, or set SPANISHGAS_EXPERIMENTS"
-        ) from None
-    except yaml.YAMLError as fault:
-        raise UsageError(f"{path} is not YAML: {fault}") from fault
-    except ValidationError as fault:
-        raise UsageError("\n".join([f"{path} is not valid:", *_faults(fault, model)])) from fault
+        raise UsageError(f"{path} does not exist: {way_out}") from None
+    except ValidationError as wrong:
+        lines = dict.fromkeys(_line(error) for error in wrong.errors())
+        raise UsageError("\n".join([f"{path} is not valid:", *lines])) from wrong
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as wrong:
+        raise UsageError(f"{path} is not YAML that can be read as UTF-8: {wrong}") from wrong
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path, modified: int, size: int, model: type[BaseModel]) -> BaseModel:
-    """A file is read again when it has changed."""
-    return model.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeys))
+def _read(path: Path, modified: int, size: int, model: type[BaseModel], way_out: str) -> BaseModel:
+    content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=StrictLoader)
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} must hold keys, but got {short(content)}: {way_out}")
+    return model.model_validate(content, context=path.parent)
 
 
-def _faults(fault: ValidationError, model: type[BaseModel]) -> list[str]:
-    lines = []
-    for error in fault.errors():
-        where = ".".join(str(part) for part in error["loc"]) or "(file)"
-        if error["type"] == "extra_forbidden":
-            lines.append(f"  - unknown key '{where}'; known at the top: {', '.join(model.model_fields)}")
-        else:
-            lines.append(f"  - {where}: {error['msg']} (got {error['input']!r})")
-    return lines
-
-
-def as_data(model: BaseModel) -> Mapping[str, Any]:
-    """A model as plain data, for fingerprints and artefacts."""
-    return model.model_dump(mode="json")
+def _line(error: ErrorDetails) -> str:
+    about = error.get("ctx", {})
+    where = ".".join(str(part) for part in (*error["loc"], about.get("key", "")) if part != "") or "(file)"
+    words, value = error["msg"] + WAYS_OUT.get(error["type"], ""), short(about.get("value", error["input"]))
+    if words.startswith("unknown key"):
+        return f"  - {words}".replace(value, f"'{where}'", 1)
+    told = error["type"] in ("missing", "value_error") or value in words
+    return f"  - {where}: {words}" + ("" if told else f", but got {value}")

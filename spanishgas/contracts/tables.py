@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from spanishgas.config.policy import ACTIONS, RISK_TIERS, TIMINGS
 from spanishgas.config.tiers import Entry, Tiers
 from spanishgas.contracts.fields import AMOUNT, DAY, FLAG, ID, MONTH, NUMBER, TEXT, Field, Kind, Table
 
@@ -118,11 +119,8 @@ INTENTS = (
     "Other / Unclassified",
 )
 """Intents in the order in which their rules are tried."""
-RISK_TIERS = ("Low", "Medium", "High", "Critical")
-ACTIONS = ("no_offer", "offer_small", "offer_medium", "offer_large")
 ARMS = ("offer", "control")
 """What becomes of a customer an offer was chosen for: it is made, or withheld by chance to measure what offers do."""
-TIMINGS = ("immediate", "30_60_days", "60_90_days")
 
 _SHARE = Field(Kind.NUMBER, low=0, high=1)
 _PROBABILITY = Field(Kind.NUMBER, required=True, low=0, high=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 import pandas as pd
 
-from spanishgas.contracts.tables import RISK_TIERS
+from spanishgas.config.policy import RISK_TIERS
 from spanishgas.dashboard.tables import Scored, ask, ask_arrow
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from spanishgas.config.policy import Offers, Policy
-from spanishgas.contracts.tables import ACTIONS, RISK_TIERS
+from spanishgas.config.policy import ACTIONS, RISK_TIERS, Offers, Policy
 from spanishgas.dashboard.tables import Scored, ask
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.scoring.budget import within_budget

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
+from typing import Self
 
-import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, RootModel, model_validator
 
-from spanishgas.config.reading import UniqueKeys
+from spanishgas.config.reading import Strict, Text, fault, member, read, unique
 from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES
@@ -21,48 +21,41 @@ from spanishgas.lake import RAW_FILES
 MAPPING = "mapping.yaml"
 
 
-class Renamed(BaseModel):
+class Renamed(Strict):
     """What one table is called in the utility's files."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    file: str | None = None
+    file: Text | None = None
     """Name in the raw folder; its ending says how it is read."""
-    columns: Mapping[str, str] = {}
+    columns: Mapping[str, Text] = {}
     """Their header by our column; a column that is not named here has our name."""
+
+
+class Renaming(RootModel[dict[str, Renamed]]):
+    """What each table is called; every table and column is one that the project reads."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    @model_validator(mode="after")
+    def _names_what_is_read(self) -> Self:
+        for table, renamed in self.root.items():
+            member(table, "table", table, RAW_FILES)
+            fields = contract(table).fields
+            for column in renamed.columns:
+                member(f"{table}.columns.{column}", f"column of {table}", column, fields)
+            headers = [renamed.columns.get(column, column) for column in fields]
+            if len(set(headers)) < len(headers):
+                raise fault(f"{table}.columns", "must name a header once", headers)
+            if renamed.file is not None and _leaves_the_folder(renamed.file):
+                raise fault(f"{table}.file", "must lie in the raw folder", renamed.file)
+        unique([renamed.file for renamed in self.root.values() if renamed.file])
+        return self
 
 
 def read_mapping(path: Path) -> dict[str, Renamed]:
     """Read a mapping strictly; `UsageError` names the file, and the table, key or column that is wrong."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=UniqueKeys)
-    except FileNotFoundError as fault:
-        raise UsageError(f"mapping '{path}' does not exist: give --mapping a YAML file") from fault
-    except (OSError, ValueError, yaml.YAMLError) as fault:
-        raise UsageError(f"mapping '{path}' is not YAML that can be read: {fault}") from fault
-    if not isinstance(content, dict):
-        raise UsageError(f"mapping '{path}' must name tables, such as customer_attributes: {{columns: ...}}")
-    return {str(table): _renamed(path, str(table), entry) for table, entry in content.items()}
-
-
-def _renamed(path: Path, table: str, entry: object) -> Renamed:
-    if table not in RAW_FILES:
-        raise UsageError.unknown(f"table in {path}:", table, RAW_FILES)
-    for key in entry if isinstance(entry, dict) else ():
-        if key not in Renamed.model_fields:
-            raise UsageError.unknown(f"key of {table} in {path}:", str(key), Renamed.model_fields)
-    try:
-        renamed = TypeAdapter(Renamed).validate_python(entry)
-    except ValidationError as fault:
-        first = fault.errors()[0]
-        where = ".".join(str(part) for part in (table, *first["loc"]))
-        raise UsageError(f"{path}: {where}: {first['msg']}") from fault
-    for column in renamed.columns:
-        if column not in contract(table).fields:
-            raise UsageError.unknown(f"column of {table} in {path}:", column, contract(table).fields)
-    if renamed.file is not None and _leaves_the_folder(renamed.file):
-        raise UsageError(f"{path}: {table}.file must lie in the raw folder, but got '{renamed.file}'")
-    return renamed
+    if not path.is_file():
+        raise UsageError(f"mapping '{path}' does not exist: give --mapping a YAML file")
+    return read(path, Renaming, "it must name tables").root
 
 
 def _leaves_the_folder(name: str) -> bool:

@@ -331,7 +331,7 @@ def artifact(run_id: str, path: str) -> dict[str, Any]:
 def record(kind: type[M], run_id: str, path: str) -> M:
     """A JSON artefact of a run as `kind`; TrackingError where it has none, or one of another version of the project."""
     try:
-        return kind.model_validate(artifact(run_id, path))
+        return kind.model_validate_json(json.dumps(artifact(run_id, path)))
     except ValidationError as fault:
         raise TrackingError(
             f"{path} of run {run_id} is not of this version of the project "

@@ -110,7 +110,7 @@ class Version:
     def record(self) -> VersionRecord:
         """How it was made."""
         try:
-            return VersionRecord.model_validate(self._judged["record"])
+            return VersionRecord.model_validate_json(json.dumps(self._judged["record"]))
         except (KeyError, ValidationError) as fault:
             raise TrackingError(
                 f"version {self.number} of {self.name} does not say how it was made: only versions made by "

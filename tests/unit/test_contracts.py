@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from spanishgas import contracts
+from spanishgas.config.policy import ACTIONS, RISK_TIERS
 from spanishgas.config.tiers import read_tiers
-from spanishgas.contracts.tables import ACTIONS, DERIVED, RAW, RISK_TIERS
+from spanishgas.contracts.tables import DERIVED, RAW
 from spanishgas.errors import ContractError, UsageError
 from spanishgas.lake import LAYERS, RAW_FILES
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import streamlit as st
 
-from spanishgas.contracts.tables import ACTIONS, CHANNELS, RISK_TIERS, SEGMENTS, TIMINGS
+from spanishgas.config.policy import ACTIONS, RISK_TIERS, TIMINGS
+from spanishgas.contracts.tables import CHANNELS, SEGMENTS
 from spanishgas.dashboard import campaign, frame, tables
 from spanishgas.dashboard.campaign import Filters
 

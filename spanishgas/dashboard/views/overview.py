@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 import streamlit as st
 
-from spanishgas.contracts.tables import RISK_TIERS
+from spanishgas.config.policy import RISK_TIERS
 from spanishgas.dashboard import campaign, frame, tables
 
 SHADES = ["#9ecae1", "#fdd0a2", "#fd8d3c", "#a63603"]

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import altair as alt
 import streamlit as st
 
-from spanishgas.config.policy import Policy, load_policy
-from spanishgas.contracts.tables import RISK_TIERS
+from spanishgas.config.policy import RISK_TIERS, Policy, load_policy
 from spanishgas.dashboard import frame, offers, tables
 from spanishgas.dashboard.offers import AtRisk
 from spanishgas.evaluation.value import NO_OFFER
