@@ -6,7 +6,6 @@ raw -> bronze_customer        -> silver_customer       --> gold_master
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.etl.source import HOURS, Source, open_source
 from spanishgas.features import Tiers, load_tiers
 from spanishgas.lake import RAW_FILES, Lake, Snapshot
+from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.settings import settings
 
 _CUSTOMERS = ("raw/churn_label", "raw/customer_attributes")
@@ -127,10 +127,8 @@ class _Stage:
 
     def reused(self) -> dict[str, Snapshot] | None:
         """The current tables, if they and their report come whole from this fingerprint and from each other."""
-        found = {table: self.lake.find(table, self.as_of) for table in SOURCES}
-        whole = {
-            t: s for t, s in found.items() if s and s.manifest.fingerprint == self.fingerprint and s.whole
-        }
+        found = {table: self.lake.reusable(table, self.as_of) for table in SOURCES}
+        whole = {t: s for t, s in found.items() if s and s.manifest.fingerprint == self.fingerprint}
         if len(whole) < len(SOURCES):
             return None
         digests = self.digests | {table: snapshot.manifest.digest for table, snapshot in whole.items()}
@@ -193,7 +191,7 @@ class _Stage:
                 run_id=self.run_id,
             )
             digests[table] = snapshots[table].manifest.digest
-        note = json.dumps({"fingerprint": self.fingerprint, "quality": self.quality.report}, indent=1)
+        note = sealed({"fingerprint": self.fingerprint, "quality": self.quality.report})
         self.lake.write_note("gold_master", self.as_of, QUALITY, note)
         return snapshots
 
@@ -203,7 +201,7 @@ class _Stage:
 
     def _read_quality(self) -> Report | None:
         try:
-            held = json.loads(self.lake.read_note("gold_master", self.as_of, QUALITY) or "{}")
+            held = unsealed(self.lake.read_note("gold_master", self.as_of, QUALITY) or "{}")
         except ValueError:
             return None
         return held["quality"] if held.get("fingerprint") == self.fingerprint else None

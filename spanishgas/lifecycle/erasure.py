@@ -15,7 +15,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -28,8 +28,7 @@ import pyarrow.parquet as pq
 from spanishgas.errors import DataError, LakeError, UsageError
 from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
 from spanishgas.etl.source import table_of
-from spanishgas.lake import SCHEME, Erasure, Lake, Listed, LocalStore, Place, S3Store, Store
-from spanishgas.lake.digests import sealed, unsealed
+from spanishgas.lake import SCHEME, Erasure, Lake, Listed, LocalStore, Place, S3Store, Snapshot, Store
 from spanishgas.lake.store import staged
 
 ID = "customer_id"
@@ -67,17 +66,16 @@ def erase(
     """
     if not customer_id.strip() or customer_id in reason:
         raise UsageError(f"the reason '{reason}' would keep the customer id '{customer_id}': leave it out")
-    with lake.store.alone("erase"):
-        walk = _Walk(customer_id, reason, dry, lake)
-        if raw is not None:
-            walk.outside(raw, mapping)
-        walk.inside()
-        if not (walk.erased.rows or walk.erased.left or walk.begun):
-            raise DataError(
-                f"{lake.root} holds nothing of customer '{customer_id}': check the id, and --lake and --raw"
-            )
-        if not (dry or walk.erased.left):
-            lake.store.remove(walk.record)
+    walk = _Walk(customer_id, reason, dry, lake)
+    if raw is not None:
+        walk.outside(raw, mapping)
+    walk.inside()
+    if not (walk.erased.rows or walk.erased.left or walk.begun):
+        raise DataError(
+            f"{lake.root} holds nothing of customer '{customer_id}': check the id, and --lake and --raw"
+        )
+    if not (dry or walk.erased.left):
+        lake.store.remove(walk.record)
     return walk.erased
 
 
@@ -90,9 +88,8 @@ class _Walk:
         self.named = re.compile(rb"(?<!\w)%b(?!\w)" % re.escape(customer_id.encode()))
         self.record = f"_erasing-{hashlib.sha256(customer_id.encode()).hexdigest()[:16]}.json"
         self.begun = self.store.read(self.record)
-        if self.begun:
-            body = unsealed(self.begun.text)
-            self.erased.gold, self.erased.dates = {*body["gold"]}, {*map(date.fromisoformat, body["dates"])}
+        body = json.loads(self.begun.text) if self.begun else {"gold": [], "dates": []}
+        self.erased.gold, self.erased.dates = {*body["gold"]}, {*map(date.fromisoformat, body["dates"])}
 
     def outside(self, raw: Place, mapping: Path | None) -> None:
         """A raw folder or prefix elsewhere; copies of what lies on S3 are gone afterwards."""
@@ -102,7 +99,7 @@ class _Walk:
             self.files(store, "", store.listing(), mapping)
 
     def inside(self) -> None:
-        """What killed runs left, each date while nobody builds it, what has no date, and copies."""
+        """What is hidden, each date while nobody builds it, what has no date, and copies."""
         if isinstance(self.store, LocalStore):
             self.hidden(self.store.root)
         for as_of in [*map(str, self.lake.as_of_dates()), ""]:
@@ -119,19 +116,18 @@ class _Walk:
         for listed in self.store.listing():
             day, folder = _DAY.search(listed.key), _FOLDER.match(listed.key)
             if (day[1] if day else "") == as_of and listed.key != self.record:
-                name = folder[0] if folder else listed.key.rpartition("/")[0]
-                folders.setdefault(name, []).append(listed)
+                folders.setdefault(folder[0] if folder else listed.key.rpartition("/")[0], []).append(listed)
         # The same bytes stand there a second time, under names that tell no table.
         folders.pop("downloads/objects", None)
         return folders
 
     def hidden(self, root: Path) -> None:
-        """What is hidden in a folder and was left by a killed run goes; another file that names the person is told."""
+        """What killed runs left hidden goes; of the rest that is hidden, what names the person is told."""
         left = self.store.sweep(dry=True)
         for file in (f for f in root.rglob("*") if f.is_file() and "/." in f"/{f.relative_to(root)}"):
-            if (count := self.mentions(file)) and any(file.is_relative_to(path) for path in left):
-                self.take(str(file), count)
-            elif count:
+            if any(file.is_relative_to(path) for path in left):
+                self.take(str(file), self.mentions(file))
+            elif self.mentions(file):
                 self.leave(str(file), "names the customer")
         self.store.sweep(dry=self.dry)
 
@@ -143,78 +139,83 @@ class _Walk:
         with store.staging(folder) as staging:
             for listed in files:
                 column = _header(listed.name.removeprefix(folder).lstrip("/"), renamed)
-                fresh, place = staging / Path(listed.name).name, str(store.place(listed.key))
-                rows = self.copied(store, listed, fresh, column)
-                if rows:
-                    self.take(place, rows)
-                if rows and not (self.dry or folder.startswith("downloads/")):
-                    store.put(fresh, listed.key)
+                rows = self.copied(store, listed, staging / "fresh", column)
+                if self.take(str(store.place(listed.key)), rows) and not folder.startswith("downloads/"):
+                    store.put(staging / "fresh", listed.key)
 
     def table(self, store: Store, folder: str, files: Sequence[Listed]) -> None:
-        """A snapshot; a file there that its manifest does not name is of no use, and goes if it holds the person."""
+        """A snapshot; what its manifest does not name is as any other file."""
         try:
             snapshot = self.lake.snapshot(folder)
         except LakeError:
             snapshot = None
-        parts = snapshot.manifest.parts if snapshot else {}
+        parts = {f"{folder}/{name}" for name in snapshot.manifest.parts} if snapshot else set()
         with store.alone(folder.rpartition("/")[0]), store.staging(folder) as staging:
-            gone, faults = 0, snapshot.faults if snapshot else {}
-            for listed in files:
-                name = Path(listed.name).name
-                place, fresh = str(store.place(listed.key)), staging / name
-                if name in parts and name in faults:
-                    self.leave(place, faults[name])
-                    continue
-                rows = self.copied(store, listed, fresh, ID)
-                if name in parts and rows:
-                    gone += rows
-                    continue
-                fresh.unlink(missing_ok=True)
-                if rows:
-                    self.take(place, rows)
-                if rows and not self.dry:
-                    store.remove(listed.key)
-            if snapshot and gone:
-                manifest = snapshot.manifest
-                self.erased.dates.add(manifest.as_of)
-                self.erased.gold |= {manifest.digest} if manifest.table == "gold_master" else set()
-                self.take(str(store.place(folder)), gone)
-                if not self.dry:
-                    self.lake.amend(
-                        snapshot, staging, Erasure(on=date.today(), rows=gone, reason=self.reason)
-                    )
+            self.files(store, folder, [listed for listed in files if listed.key not in parts])
+            if snapshot:
+                self.parts(snapshot, [listed for listed in files if listed.key in parts], staging)
 
-    def take(self, place: str, rows: int) -> None:
-        """Note rows that are about to go, after writing down what will be left to do."""
+    def parts(self, snapshot: Snapshot, parts: Sequence[Listed], staging: Path) -> None:
+        """The parts of a snapshot; one that is damaged is left."""
+        gone, faults = 0, snapshot.faults
+        for listed in parts:
+            fresh = staging / Path(listed.name).name
+            if fault := faults.get(fresh.name):
+                self.leave(str(self.store.place(listed.key)), fault)
+            elif rows := self.copied(self.store, listed, fresh, ID):
+                gone += rows
+            else:
+                fresh.unlink(missing_ok=True)
+        if gone:
+            self.amend(snapshot, staging, gone)
+
+    def amend(self, snapshot: Snapshot, staging: Path, rows: int) -> None:
+        """Put the copies in place of the parts."""
+        manifest = snapshot.manifest
+        self.erased.dates.add(manifest.as_of)
+        self.erased.gold |= {manifest.digest} if manifest.table == "gold_master" else set()
+        if self.take(str(self.store.place(snapshot.key)), rows):
+            self.lake.amend(snapshot, staging, Erasure(on=date.today(), rows=rows, reason=self.reason))
+
+    def take(self, place: str, rows: int) -> bool:
+        """Whether rows are to go now; what will be left to do is written down before they do."""
+        if not rows:
+            return False
         self.erased.rows[place] = rows
-        if self.dry:
-            return
-        text = sealed({"gold": sorted(self.erased.gold), "dates": sorted(map(str, self.erased.dates))})
-        self.store.swap(self.record, text, self.store.version(self.record))
+        body = {"gold": sorted(self.erased.gold), "dates": sorted(map(str, self.erased.dates))}
+        if not self.dry:
+            self.store.swap(self.record, json.dumps(body), self.store.version(self.record))
+        return not self.dry
 
     def leave(self, place: str, fault: str) -> None:
-        """Note a file that the person's rows cannot be taken out of."""
+        """Note a file that may still name the person."""
         self.erased.left.append(f"{place} {fault}: mend or remove it, and erase again")
 
     def copied(self, store: Store, listed: Listed, fresh: Path, column: str) -> int:
-        """Rows of the person in a file; `fresh` is a copy of it without them. What then names the person is left."""
+        """Rows of the person in a file; `fresh` is a copy of it without them. What still names the person is left."""
         file, place = store.fetch("", [listed]) / listed.name, str(store.place(listed.key))
-        copy = _COPIES.get(_kind(file)) if not file.name.startswith("_") else None
-        rows = 0
+        copy = self.redacted if file.name.startswith("_") else _COPIES.get(_kind(file))
         try:
             rows = copy(file, fresh, self.customer_id, column) if copy else 0
         except (ValueError, OSError, EOFError, csv.Error, zlib.error) as fault:
-            words = (str(fault) or type(fault).__name__).splitlines()[0]
-            self.leave(place, f"cannot be read ({words})")
+            if file.suffix in (".parquet", ".gz") or self.mentions(file):
+                self.leave(place, f"cannot be read ({str(fault).splitlines()[0]})")
             return 0
-        if _kind(file) != ".parquet" and self.mentions(fresh if rows else file):
-            self.leave(place, "names the customer outside of the customer's rows")
+        if file.suffix != ".parquet" and self.mentions(fresh if rows else file):
+            self.leave(place, "names the customer elsewhere than in the customer's rows")
         return rows
+
+    def redacted(self, file: Path, fresh: Path, *_: str) -> int:
+        """A note beside a table, which is then no longer what was written: the next build makes it again."""
+        text, count = self.named.subn(b"erased", file.read_bytes())
+        fresh.write_bytes(text)
+        return count
 
     def mentions(self, file: Path) -> int:
         """How often a file names the person; rows of a Parquet file."""
-        if _kind(file) == ".parquet":
-            return _parquet(file, Path("/dev/null"), self.customer_id, ID)
+        if file.suffix == ".parquet":
+            with suppress(ValueError, OSError):
+                return _parquet(file, Path("/dev/null"), self.customer_id, ID)
         with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
             return len(self.named.findall(stream.read()))
 

@@ -120,7 +120,7 @@ def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
     ]
     fingerprint = code.fingerprint("outcomes", said, tables.digests, rules, code.digest(*_PARTS))
     cohort = tables.cohort(rows, policy)
-    held, known = lake.find("outcomes", day), runs.find({"stage": "outcomes", "fingerprint": fingerprint})
+    held, known = lake.reusable("outcomes", day), runs.find({"stage": "outcomes", "fingerprint": fingerprint})
     if known and held and held.manifest.fingerprint == fingerprint:
         found = _found(known[0].info.run_id)
     else:

@@ -44,7 +44,7 @@ def recommend(*, lake: Lake) -> Snapshot:
     scores = lake.current("scores")
     as_of, policy = scores.manifest.as_of, load_policy()
     fingerprint = code.fingerprint("recommend", scores.manifest.digest, as_data(policy), code.digest(*_PARTS))
-    found, log = lake.find("recommendations", as_of), lake.find("treatments", as_of)
+    found, log = lake.reusable("recommendations", as_of), lake.reusable("treatments", as_of)
     if found and log and {found.manifest.fingerprint, log.manifest.fingerprint} == {fingerprint}:
         return found
     with runs.stage("recommend", f"recommend for {scores.manifest.rows:,} customers") as run:

@@ -88,7 +88,7 @@ def score(
     version = reconcile.scorable(alias)
     gold = lake.current("gold_master")
     fingerprint = code.fingerprint("score", gold.manifest.digest, version.version, version.run_id, _sources())
-    found = lake.find("scores", gold.manifest.as_of)
+    found = lake.reusable("scores", gold.manifest.as_of)
     if found and found.manifest.fingerprint == fingerprint:
         return found
     title = f"score {gold.manifest.rows:,} customers with version {version.version}"
