@@ -199,4 +199,4 @@ def erase(
     for line in retention.to_train(done.gold):
         typer.echo(line)
     if done.left:
-        raise DataError("\n".join(done.left))
+        raise DataError("; ".join(done.left))

@@ -29,6 +29,8 @@ from spanishgas.errors import DataError, LakeError, UsageError
 from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
 from spanishgas.etl.source import table_of
 from spanishgas.lake import SCHEME, Erasure, Lake, Listed, LocalStore, Place, S3Store, Snapshot, Store
+from spanishgas.lake.digests import sealed, unsealed
+from spanishgas.lake.lake import MANIFEST, POINTER
 from spanishgas.lake.store import staged
 
 ID = "customer_id"
@@ -85,10 +87,21 @@ class _Walk:
     def __init__(self, customer_id: str, reason: str, dry: bool, lake: Lake) -> None:
         self.customer_id, self.reason, self.dry, self.lake = customer_id, reason, dry, lake
         self.store, self.erased = lake.store, Erased()
-        self.named = re.compile(rb"(?<!\w)%b(?!\w)" % re.escape(customer_id.encode()))
+        # An id of digits alone would be seen in every other number.
+        word = rb"(?!)" if customer_id.isdigit() else rb"(?<!\w)%b(?!\w)" % re.escape(customer_id.encode())
+        self.named = re.compile(word)
         self.record = f"_erasing-{hashlib.sha256(customer_id.encode()).hexdigest()[:16]}.json"
         self.begun = self.store.read(self.record)
-        body = json.loads(self.begun.text) if self.begun else {"gold": [], "dates": []}
+        if self.begun:
+            self.resume(self.begun.text)
+
+    def resume(self, text: str) -> None:
+        """What the run that was killed had to say; LakeError for a record that is none."""
+        try:
+            body = unsealed(text)
+        except ValueError as fault:
+            way_out = "remove it, and train every version again after erasing"
+            raise LakeError(f"{self.store.place(self.record)} cannot be read ({fault}): {way_out}") from fault
         self.erased.gold, self.erased.dates = {*body["gold"]}, {*map(date.fromisoformat, body["dates"])}
 
     def outside(self, raw: Place, mapping: Path | None) -> None:
@@ -139,18 +152,18 @@ class _Walk:
         with store.staging(folder) as staging:
             for listed in files:
                 column = _header(listed.name.removeprefix(folder).lstrip("/"), renamed)
-                rows = self.copied(store, listed, staging / "fresh", column)
+                fresh = staging / Path(listed.name).name
+                rows = self.copied(store, listed, fresh, column)
                 if self.take(str(store.place(listed.key)), rows) and not folder.startswith("downloads/"):
-                    store.put(staging / "fresh", listed.key)
+                    store.put(fresh, listed.key)
 
     def table(self, store: Store, folder: str, files: Sequence[Listed]) -> None:
         """A snapshot; what its manifest does not name is as any other file."""
-        try:
-            snapshot = self.lake.snapshot(folder)
-        except LakeError:
-            snapshot = None
-        parts = {f"{folder}/{name}" for name in snapshot.manifest.parts} if snapshot else set()
         with store.alone(folder.rpartition("/")[0]), store.staging(folder) as staging:
+            snapshot = None
+            with suppress(LakeError):
+                snapshot = self.lake.snapshot(folder)
+            parts = {f"{folder}/{name}" for name in snapshot.manifest.parts} if snapshot else set()
             self.files(store, folder, [listed for listed in files if listed.key not in parts])
             if snapshot:
                 self.parts(snapshot, [listed for listed in files if listed.key in parts], staging)
@@ -166,16 +179,11 @@ class _Walk:
                 gone += rows
             else:
                 fresh.unlink(missing_ok=True)
-        if gone:
-            self.amend(snapshot, staging, gone)
-
-    def amend(self, snapshot: Snapshot, staging: Path, rows: int) -> None:
-        """Put the copies in place of the parts."""
         manifest = snapshot.manifest
-        self.erased.dates.add(manifest.as_of)
-        self.erased.gold |= {manifest.digest} if manifest.table == "gold_master" else set()
-        if self.take(str(self.store.place(snapshot.key)), rows):
-            self.lake.amend(snapshot, staging, Erasure(on=date.today(), rows=rows, reason=self.reason))
+        self.erased.dates |= {manifest.as_of} if gone else set()
+        self.erased.gold |= {manifest.digest} if gone and manifest.table == "gold_master" else set()
+        if self.take(str(self.store.place(snapshot.key)), gone):
+            self.lake.amend(snapshot, staging, Erasure(on=date.today(), rows=gone, reason=self.reason))
 
     def take(self, place: str, rows: int) -> bool:
         """Whether rows are to go now; what will be left to do is written down before they do."""
@@ -184,7 +192,7 @@ class _Walk:
         self.erased.rows[place] = rows
         body = {"gold": sorted(self.erased.gold), "dates": sorted(map(str, self.erased.dates))}
         if not self.dry:
-            self.store.swap(self.record, json.dumps(body), self.store.version(self.record))
+            self.store.swap(self.record, sealed(body), self.store.version(self.record))
         return not self.dry
 
     def leave(self, place: str, fault: str) -> None:
@@ -194,6 +202,8 @@ class _Walk:
     def copied(self, store: Store, listed: Listed, fresh: Path, column: str) -> int:
         """Rows of the person in a file; `fresh` is a copy of it without them. What still names the person is left."""
         file, place = store.fetch("", [listed]) / listed.name, str(store.place(listed.key))
+        if file.name in (POINTER, MANIFEST):
+            return 0
         copy = self.redacted if file.name.startswith("_") else _COPIES.get(_kind(file))
         try:
             rows = copy(file, fresh, self.customer_id, column) if copy else 0
