@@ -119,7 +119,8 @@ class Lake:
 
     def reusable(self, table: str, as_of: date) -> Snapshot | None:
         """The current snapshot if it is whole; None also where it is damaged, for to publish it again mends it."""
-        return _whole(lambda: self.find(table, as_of))
+        snapshot = _unless_damaged(lambda: self.find(table, as_of))
+        return snapshot if snapshot and snapshot.whole else None
 
     def current(self, table: str, as_of: date | None = None) -> Snapshot:
         """The current snapshot of `table` at `as_of`, of the newest as-of date if none is named."""
@@ -228,7 +229,9 @@ class Lake:
     def _make_current(self, home: str, staging: Path, fresh: Manifest, before: str | None) -> Snapshot:
         key = fresh.key
         lies = self.store.version(f"{key}/{MANIFEST}")
-        if held := _whole(lambda: self.snapshot(key)):
+        held = _unless_damaged(lambda: self.snapshot(key))
+        # What this run has just put there need not be fetched to be sure of it.
+        if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.whole):
             if self._names(home) == fresh.snapshot and held.manifest.fingerprint == fresh.fingerprint:
                 return held
             fresh = fresh.model_copy(update={"parts": held.manifest.parts})
@@ -236,6 +239,7 @@ class Lake:
             before = self._begun(home, before)
             for part in fresh.parts:
                 self.store.put(staging / part, f"{key}/{part}")
+                (staging / part).unlink(missing_ok=True)
         self.store.swap(f"{key}/{MANIFEST}", fresh.text, lies)
         version = self._point(home, fresh.snapshot, before)
         if home in self._seen:
@@ -361,12 +365,11 @@ def _lineage(held: list[Snapshot], digests: set[str]) -> set[str]:
     return known
 
 
-def _whole(read: Callable[[], Snapshot | None]) -> Snapshot | None:
+def _unless_damaged(read: Callable[[], Snapshot | None]) -> Snapshot | None:
     try:
-        snapshot = read()
+        return read()
     except LakeError:
         return None
-    return snapshot if snapshot and snapshot.whole else None
 
 
 def _date(name: str) -> date | None:

@@ -259,7 +259,10 @@ def test_a_manifest_from_elsewhere_is_named_and_never_used(lake: Lake, other: st
     ("lost", "words"),
     [
         ("_manifest.json", r"_manifest.json is missing, but _current.json names it: build gold_master again"),
-        ("_current.json", r"_current.json is missing, but \w+/_manifest.json lies beside it: build gold_master"),
+        (
+            "_current.json",
+            r"_current.json is missing, but \w+/_manifest.json lies beside it: build gold_master",
+        ),
     ],
 )
 def test_what_is_lost_is_not_taken_for_what_never_was(lake: Lake, lost: str, words: str) -> None:
