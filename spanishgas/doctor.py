@@ -19,7 +19,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from spanishgas.errors import LakeError, SpanishGasError, TrackingError
-from spanishgas.lake import Lake
+from spanishgas.lake import LAYERS, Lake
 from spanishgas.lifecycle import relocation
 from spanishgas.settings import settings
 
@@ -125,16 +125,25 @@ def tables(lake: Lake) -> Iterator[Finding]:
         words = f"{place} is no folder that can be written to: {way_out}"
         yield Finding("lake", State.FAULT, words)
         return
-    for table, verb in (("gold_master", "etl"), ("scores", "score")):
-        try:
-            newest = lake.current(table)
-        except LakeError:
-            yield Finding("lake", State.NOTE, f"no {table} in {lake.root} yet: python -m spanishgas {verb}")
-        else:
-            state = State.OK if newest.whole or newest.manifest.erased else State.FAULT
-            damaged = "" if state is State.OK else ", but parts of it are missing: build it again"
-            rows, day = newest.manifest.rows, newest.manifest.as_of
-            yield Finding("lake", state, f"{table} as of {day}: {rows:,} rows{damaged}")
+    for table in LAYERS:
+        yield from _newest(table, lake)
+
+
+def _newest(table: str, lake: Lake) -> Iterator[Finding]:
+    """Whether the newest of a table reads as it was written; of most tables only what is wrong is told."""
+    verb = {"gold_master": "etl", "scores": "score"}.get(table)
+    try:
+        newest = lake.current(table) if lake.dates(table) else None
+        if newest:
+            newest.dataset()
+    except LakeError as fault:
+        yield Finding("lake", State.FAULT, str(fault))
+        return
+    if newest and verb:
+        rows, day = newest.manifest.rows, newest.manifest.as_of
+        yield Finding("lake", State.OK, f"{table} as of {day}: {rows:,} rows")
+    elif verb:
+        yield Finding("lake", State.NOTE, f"no {table} in {lake.root} yet: python -m spanishgas {verb}")
 
 
 def disk(folder: Path) -> Iterator[Finding]:

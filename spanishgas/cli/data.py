@@ -146,6 +146,8 @@ def prune(
     from spanishgas.lifecycle import retention
 
     home = Lake(lake)
+    for left in home.store.sweep(dry=not yes):
+        typer.echo(f"left by a run that was killed: {left}")
     found = retention.prunable(home, keep=keep, days=days)
     gone = [snapshot for snapshot in found if not yes or home.remove(snapshot)]
     for snapshot in gone:
@@ -177,3 +179,5 @@ def erase(
         typer.echo(f"build again: spanishgas etl --as-of {day}, then score")
     for line in retention.to_train(done.gold):
         typer.echo(line)
+    if done.left:
+        raise DataError("; ".join(done.left))

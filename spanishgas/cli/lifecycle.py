@@ -103,12 +103,17 @@ def lineage(
     lake: LakeOption = settings().lake,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Walk from a score back to the raw files, and say where a link is missing or no longer has its digest."""
+    """Walk from a score back to the raw files, and say where a link is missing or no longer has its digest.
+
+    Exit code 1 if there is such a link.
+    """
     from spanishgas.lifecycle import lineage as links
 
     tracked()
     found = links.lineage(which, Lake(lake))
     typer.echo(links.as_json(found) if as_json else links.as_tree(found))
+    if broken := found.broken:
+        raise DataError(f"{broken[0]}: spanishgas doctor tells which tables to build again")
 
 
 def compare(

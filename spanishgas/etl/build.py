@@ -6,7 +6,6 @@ raw -> bronze_customer        -> silver_customer       --> gold_master
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.etl.source import HOURS, Source, open_source
 from spanishgas.features import Tiers, load_tiers
 from spanishgas.lake import RAW_FILES, Lake, Snapshot
+from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.settings import settings
 from spanishgas.stages import Stage
 
@@ -201,7 +201,7 @@ class _Build:
                 run_id=self.run_id,
             )
             digests[table] = snapshots[table].manifest.digest
-        note = json.dumps({"fingerprint": self.key, "quality": self.quality.report}, indent=1)
+        note = sealed({"fingerprint": self.key, "quality": self.quality.report})
         self.lake.write_note("gold_master", self.as_of, QUALITY, note)
         return snapshots
 
@@ -211,7 +211,7 @@ class _Build:
 
     def _read_quality(self) -> Report | None:
         try:
-            held = json.loads(self.lake.read_note("gold_master", self.as_of, QUALITY) or "{}")
+            held = unsealed(self.lake.read_note("gold_master", self.as_of, QUALITY) or "{}")
         except ValueError:
             return None
         return held["quality"] if held.get("fingerprint") == self.key else None

@@ -1,11 +1,13 @@
-"""What makes two tables, parts or files equal."""
+"""What makes two tables, parts or files equal, and what tells that one was changed since it was written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,10 +56,50 @@ def file_digest(path: Path) -> str:
 def named_by_content(folder: Path) -> dict[str, int]:
     """Give each Parquet part in the folder a name that tells its bytes; sizes by name, in the order of the rows.
 
-    Writers that meet on one snapshot can then never overwrite a part by another.
+    Writers that meet on one snapshot can then never overwrite a part by another, and readers see damage.
     """
     sizes = {}
     for part in sorted(folder.glob("*.parquet")):
         named = part.rename(part.with_name(f"{part.stem}-{file_digest(part)[:12]}.parquet"))
         sizes[named.name] = named.stat().st_size
     return sizes
+
+
+_SEEN: dict[tuple[int, int], tuple[int, int, str]] = {}
+"""Size, time of change and digest of files by device and inode: a process reads each once for its digest."""
+SETTLED = 1.0
+"""Seconds after a change from which on the next is sure to get another time."""
+
+
+def intact(file: Path) -> bool:
+    """Whether the file holds the bytes that the last word of its name, a digest's beginning, tells."""
+    stat = file.stat()
+    place, state = (stat.st_dev, stat.st_ino), (stat.st_size, stat.st_ctime_ns)
+    *known, digest = _SEEN.get(place, ("",))
+    if known != [*state]:
+        digest = file_digest(file)
+        if time.time() > stat.st_ctime + SETTLED:
+            _SEEN[place] = (*state, digest)
+    return digest.startswith(file.stem.rpartition("-")[2])
+
+
+def sealed(body: Mapping[str, object]) -> str:
+    """The JSON text of `body` and of a digest of it, which `unsealed` checks."""
+    return json.dumps({**body, "check": _check(body)}, indent=1)
+
+
+def unsealed(text: str) -> dict[str, Any]:
+    """The object that was sealed; ValueError for a text that differs from what was written.
+
+    An object without a digest was written before there were any, and passes.
+    """
+    body: Any = json.loads(text)
+    if not isinstance(body, dict):
+        raise ValueError("it is no JSON object")
+    if body.pop("check", None) not in (None, _check(body)):
+        raise ValueError("it was changed since it was written")
+    return body
+
+
+def _check(body: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]

@@ -5,8 +5,10 @@
     <lake>/<layer>/<table>/as_of=<date>/_current.json     names the snapshot that readers see
 
 A reader sees the old table or the new one, never a mixture: parts come first, then the manifest that names them, and
-only then the pointer is swapped. A snapshot's name is its content's digest, so writing the same rows again makes no
-second copy. In a folder, writers take turns under locks; on S3 they do not, and one that was overtaken says so.
+only then the pointer is swapped. A pointer that names nothing comes before them all: where there is none, it was lost.
+What cannot be read is an error, never taken for what is not there. A snapshot's name is its content's digest, so
+writing the same rows again makes no second copy. In a folder, writers take turns under locks; on S3 they do not, and
+one that was overtaken says so.
 """
 
 from __future__ import annotations
@@ -14,24 +16,31 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spanishgas.errors import LakeError, UsageError
-from spanishgas.lake.digests import content, named_by_content
+from spanishgas.lake.digests import content, named_by_content, sealed, unsealed
 from spanishgas.lake.s3 import S3Store
-from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, Store, Text, local_path
-from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot
+from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, Store, local_path
+from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot, way_out
 from spanishgas.stages import outside
 
 POINTER, MANIFEST = "_current.json", "_manifest.json"
 
 
-class _Pointer(BaseModel, strict=True):
-    snapshot: str
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class _Pointer(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    snapshot: str | None
+    """None before the first snapshot is whole."""
 
 
 def open_store(place: Place) -> Store:
@@ -44,6 +53,7 @@ class Lake:
 
     - `publish` leaves either the old current snapshot or the new one, also when it is killed half-way or not alone.
     - `current` raises `LakeError` where nothing was published yet, and names the table and the as-of date.
+    - What is damaged, unreadable or lost raises `LakeError`, which names the file; to publish again mends it.
     """
 
     def __init__(self, place: Place) -> None:
@@ -78,7 +88,7 @@ class Lake:
         """
         with self.store.alone(f"as_of={as_of}"):
             homes = [self._home(table, as_of) for table in LAYERS]
-            self._seen = {home: _version(self.store.read(f"{home}/{POINTER}")) for home in homes}
+            self._seen = {home: self.store.version(f"{home}/{POINTER}") for home in homes}
             try:
                 yield
             finally:
@@ -93,61 +103,90 @@ class Lake:
         return f"{self._table(table)}/as_of={as_of}"
 
     def find(self, table: str, as_of: date) -> Snapshot | None:
-        """The current snapshot of `table` at `as_of`, or None where none was published."""
+        """The current snapshot of `table` at `as_of`, or None where none was ever published."""
         outside(f"the table {table}")
         home = self._home(table, as_of)
-        try:
-            pointer = self.store.read(f"{home}/{POINTER}")
-            if pointer is None:
-                return None
-            key = f"{home}/{_Pointer.model_validate_json(pointer.text).snapshot}"
-            return self._snapshot(key, self.store.read(f"{key}/{MANIFEST}"))
-        except ValueError as fault:
-            where = self.store.uri(f"{home}/{POINTER}")
-            raise LakeError(f"{where} cannot be read ({fault}): build {table} again") from fault
+        name = self._pointed(home)
+        if name is None:
+            return None
+        if snapshot := self.snapshot(f"{home}/{name}"):
+            return snapshot
+        raise self._damage(f"{home}/{name}/{MANIFEST}", f"is missing, but {POINTER} names it")
+
+    def reusable(self, table: str, as_of: date) -> Snapshot | None:
+        """The current snapshot if it is whole; None also where it is damaged, for to publish it again mends it."""
+        snapshot = _unless_damaged(lambda: self.find(table, as_of))
+        return snapshot if snapshot and snapshot.whole else None
 
     def made(self, table: str, as_of: date, key: str) -> Snapshot | None:
-        """The current snapshot of `table` at `as_of` if it was made under `key` and is whole, else None."""
-        try:
-            snapshot = self.find(table, as_of)
-        except LakeError:
-            return None
-        return snapshot if snapshot and snapshot.manifest.fingerprint == key and snapshot.whole else None
+        """The current snapshot if it was made under `key` and is whole; None also where it is damaged."""
+        snapshot = self.reusable(table, as_of)
+        return snapshot if snapshot and snapshot.manifest.fingerprint == key else None
 
     def current(self, table: str, as_of: date | None = None) -> Snapshot:
         """The current snapshot of `table` at `as_of`, of the newest as-of date if none is named."""
-        for day in [as_of] if as_of else self.dates(table)[::-1]:
-            if found := self.find(table, day):
-                return found
+        for day in [as_of] if as_of else self._days(table)[::-1]:
+            if snapshot := self.find(table, day):
+                return snapshot
         when = f" as of {as_of}" if as_of else ""
         raise LakeError(
             f"{self.root} holds no {table}{when}: run the stage that makes it (spanishgas --help)"
         )
 
     def dates(self, table: str) -> list[date]:
-        """As-of dates under which `table` was published, oldest first."""
+        """As-of dates under which `table` was published, be it damaged now or not, oldest first."""
         outside(f"the table {table}")
-        pointers = re.compile(rf"as_of=(\d{{4}}-\d\d-\d\d)/{POINTER}")
-        found = (pointers.fullmatch(listed.name) for listed in self.store.listing(self._table(table)))
-        return sorted(date.fromisoformat(match[1]) for match in found if match)
+        return [day for day in self._days(table) if self._names(self._home(table, day)) is not None]
+
+    def _days(self, table: str) -> list[date]:
+        folders = {listed.name.partition("/")[0] for listed in self.store.listing(self._table(table))}
+        return sorted(filter(None, (_date(folder.removeprefix("as_of=")) for folder in folders)))
 
     def at(self, digest: str, table: str) -> Snapshot:
         """The snapshot of `table` with this digest, current or not; LakeError if it is gone."""
         outside(f"the table {table}")
         for listed in self.store.listing(self._table(table)):
-            if listed.key.endswith(f"/{digest[:16]}/{MANIFEST}"):
-                try:
-                    found = self._snapshot(
-                        listed.key.removesuffix(f"/{MANIFEST}"), self.store.read(listed.key)
-                    )
-                except ValueError as fault:
-                    where = self.store.uri(listed.key)
-                    raise LakeError(f"{where} cannot be read: build {table} again") from fault
-                if found:
-                    return found
+            key = listed.key.removesuffix(f"/{digest[:16]}/{MANIFEST}")
+            if key != listed.key and (snapshot := self.snapshot(f"{key}/{digest[:16]}")):
+                return snapshot
         raise LakeError(
             f"{self.root} no longer holds {table} with digest {digest}: restore it or train again"
         )
+
+    def _pointed(self, home: str) -> str | None:
+        """Name of the current snapshot, None if there was none yet."""
+        pointer = self._parsed(f"{home}/{POINTER}", _Pointer)
+        if pointer is None and (lies := self.store.listing(home)):
+            # It may be the first build's, which put its pointer there since, before anything else.
+            pointer = self._parsed(f"{home}/{POINTER}", _Pointer)
+            if pointer is None:
+                raise self._damage(f"{home}/{POINTER}", f"is missing, but {lies[0].name} lies beside it")
+        return pointer.snapshot if pointer else None
+
+    def _names(self, home: str) -> str | None:
+        """The same, and no snapshot's name where it is damaged."""
+        try:
+            return self._pointed(home)
+        except LakeError:
+            return ""
+
+    def snapshot(self, key: str) -> Snapshot | None:
+        """The snapshot whose folder this is, or None without a manifest."""
+        manifest = self._parsed(f"{key}/{MANIFEST}", Manifest)
+        if manifest and manifest.key != key:
+            raise self._damage(f"{key}/{MANIFEST}", f"is the manifest of {manifest.key}")
+        return Snapshot(manifest, self.store, key) if manifest else None
+
+    def _parsed(self, key: str, kind: type[Body]) -> Body | None:
+        try:
+            text = self.store.read(key)
+            return kind.model_validate(unsealed(text.text)) if text else None
+        except (ValueError, OSError) as fault:
+            words = fault.errors()[0]["msg"] if isinstance(fault, ValidationError) else str(fault)
+            raise self._damage(key, f"cannot be read ({words})") from fault
+
+    def _damage(self, key: str, words: str) -> LakeError:
+        return LakeError(f"{self.store.uri(key)} {words}: {way_out(self.store, key)}")
 
     def publish(
         self,
@@ -167,7 +206,7 @@ class Lake:
         """
         home = self._home(table, as_of)
         with self.store.alone(home), self.store.staging(home) as staging:
-            before = self._seen.get(home, _version(self.store.read(f"{home}/{POINTER}")))
+            before = self._seen.get(home, self.store.version(f"{home}/{POINTER}"))
             write(staging)
             import pyarrow.dataset as ds
 
@@ -193,22 +232,36 @@ class Lake:
             return made
 
     def _make_current(self, home: str, staging: Path, fresh: Manifest, before: str | None) -> Snapshot:
-        key = f"{home}/{fresh.snapshot}"
-        lies = self.store.read(f"{key}/{MANIFEST}")
-        held = self._readable(key, lies)
-        if held and held.whole:
-            if self._points_to(home, fresh.snapshot) and held.manifest.fingerprint == fresh.fingerprint:
+        key = fresh.key
+        lies = self.store.version(f"{key}/{MANIFEST}")
+        held = _unless_damaged(lambda: self.snapshot(key))
+        # What this run has just put there need not be fetched to be sure of it.
+        if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.whole):
+            if self._names(home) == fresh.snapshot and held.manifest.fingerprint == fresh.fingerprint:
                 return held
             fresh = fresh.model_copy(update={"parts": held.manifest.parts})
         else:
+            before = self._begun(home, before)
             for part in fresh.parts:
                 self.store.put(staging / part, f"{key}/{part}")
-        self.store.swap(f"{key}/{MANIFEST}", fresh.model_dump_json(indent=1), _version(lies))
-        pointer = _Pointer(snapshot=fresh.snapshot).model_dump_json()
-        version = self.store.swap(f"{home}/{POINTER}", pointer, before)
+                (staging / part).unlink(missing_ok=True)
+        self.store.swap(f"{key}/{MANIFEST}", fresh.text, lies)
+        version = self._point(home, fresh.snapshot, before)
         if home in self._seen:
             self._seen[home] = version
         return Snapshot(fresh, self.store, key)
+
+    def _begun(self, home: str, before: str | None) -> str | None:
+        """The pointer's version, after putting one that names nothing where nothing lies yet."""
+        names = {listed.name for listed in self.store.listing(home)}
+        if before or (names and POINTER not in names):
+            return before
+        with suppress(Replaced):
+            return self._point(home, None, None)
+        return None
+
+    def _point(self, home: str, snapshot: str | None, before: str | None) -> str:
+        return self.store.swap(f"{home}/{POINTER}", sealed(_Pointer(snapshot=snapshot).model_dump()), before)
 
     def _tidy(self, home: str, current: Manifest, own: Collection[str]) -> None:
         """Remove parts that no manifest names: `own` at once, others when their writer must have been killed."""
@@ -224,23 +277,6 @@ class Lake:
             if not named and (killed or (ours and part in own)):
                 self.store.remove(listed.key)
 
-    def _snapshot(self, key: str, manifest: Text | None) -> Snapshot | None:
-        """ValueError for a manifest that is none."""
-        return Snapshot(Manifest.model_validate_json(manifest.text), self.store, key) if manifest else None
-
-    def _readable(self, key: str, manifest: Text | None) -> Snapshot | None:
-        try:
-            return self._snapshot(key, manifest)
-        except ValueError:
-            return None
-
-    def _points_to(self, home: str, snapshot: str) -> bool:
-        pointer = self.store.read(f"{home}/{POINTER}")
-        try:
-            return pointer is not None and _Pointer.model_validate_json(pointer.text).snapshot == snapshot
-        except ValueError:
-            return False
-
     def read_note(self, table: str, as_of: date, name: str) -> str | None:
         """A file that lies beside the snapshots of `table`, or None."""
         found = self.store.read(f"{self._home(table, as_of)}/{name}")
@@ -254,7 +290,7 @@ class Lake:
             self.store.put(staging / name, f"{home}/{name}")
 
     def snapshots(self) -> list[tuple[Snapshot, bool]]:
-        """Every snapshot that can be read, with whether it is current; newest first within its table and date."""
+        """Every snapshot, with whether it is current; newest first within its table and date."""
         return [(held, current) for held, current, _ in self._dated()]
 
     def _dated(self) -> list[tuple[Snapshot, bool, float]]:
@@ -262,10 +298,10 @@ class Lake:
         for number, table in enumerate(LAYERS):
             for listed in self.store.listing(self._table(table)):
                 key, _, name = listed.key.rpartition("/")
-                if name != MANIFEST or not (held := self._readable(key, self.store.read(listed.key))):
+                if name != MANIFEST or not (held := self.snapshot(key)):
                     continue
                 home, _, snapshot = key.rpartition("/")
-                current = self._points_to(home, snapshot)
+                current = self._pointed(home) == snapshot
                 # S3 knows whole seconds: of several snapshots of one, the current one is the newest.
                 order = (number, held.manifest.as_of, -listed.modified, not current, snapshot)
                 found.append((order, held, current, listed.modified))
@@ -297,7 +333,7 @@ class Lake:
         """
         home, _, name = snapshot.key.rpartition("/")
         with self.store.alone(home):
-            if self._points_to(home, name):
+            if self._pointed(home) == name:
                 return False
             lies = sorted(o.key for o in self.store.listing(snapshot.key))
             for key in sorted(lies, key=lambda key: not key.endswith(MANIFEST)):
@@ -318,9 +354,8 @@ class Lake:
             self.store.put(staging / part, f"{snapshot.key}/{part}")
         parts = dict(sorted((parts | fresh).items()))
         changes = {"rows": manifest.rows - stone.rows, "parts": parts, "erased": (*manifest.erased, stone)}
-        text = manifest.model_copy(update=changes).model_dump_json(indent=1)
-        lies = self.store.read(f"{snapshot.key}/{MANIFEST}")
-        self.store.swap(f"{snapshot.key}/{MANIFEST}", text, _version(lies))
+        key = f"{snapshot.key}/{MANIFEST}"
+        self.store.swap(key, manifest.model_copy(update=changes).text, self.store.version(key))
         for part in manifest.parts.keys() - parts.keys():
             self.store.remove(f"{snapshot.key}/{part}")
 
@@ -335,8 +370,11 @@ def _lineage(held: list[Snapshot], digests: set[str]) -> set[str]:
     return known
 
 
-def _version(text: Text | None) -> str | None:
-    return text.version if text else None
+def _unless_damaged(read: Callable[[], Snapshot | None]) -> Snapshot | None:
+    try:
+        return read()
+    except LakeError:
+        return None
 
 
 def _date(name: str) -> date | None:

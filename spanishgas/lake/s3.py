@@ -1,7 +1,7 @@
 """Files under an s3:// prefix. What is read is copied to this machine once, and again only when it changed.
 
-<downloads>/objects/<etag>-<size>     an object's bytes, put there by a rename when they are whole
-<downloads>/<digest of a listing>/    links to them under the names they have below the folder
+<downloads>/objects/<etag>-<size>-<sha256>    an object's bytes, put there by a rename when they are whole
+<downloads>/<digest of a listing>/            links to them under the names they have below the folder
 
 S3 has no locks, so runs on one prefix do not take turns: they may do the same work twice. What keeps them from harm is
 that a pointer or manifest is written on the condition (If-Match, If-None-Match) that nobody else wrote it meanwhile.
@@ -13,8 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -22,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from spanishgas.errors import DataError, UsageError
-from spanishgas.lake.store import SCHEME, Listed, Replaced, Text
+from spanishgas.lake.digests import file_digest, intact
+from spanishgas.lake.store import SCHEME, Listed, Replaced, Text, put_in_place, staged, sweep
 from spanishgas.settings import settings
 
 _DENIED = (
@@ -94,6 +93,11 @@ class S3Store:
                 return None
             return Text(got["Body"].read().decode(errors="replace"), got["ETag"])
 
+    def version(self, key: str) -> str | None:
+        """ETag of what is there."""
+        found = self.read(key)
+        return found.version if found else None
+
     def read_bytes(self, key: str) -> bytes:
         """A whole object, which must be there."""
         with self._told("read"):
@@ -136,26 +140,30 @@ class S3Store:
         """A folder that holds exactly these objects under these names."""
         listing = json.dumps(sorted((o.name, o.version, o.size) for o in objects))
         found = self.downloads / hashlib.sha256(listing.encode()).hexdigest()[:32]
+        copies = {listed.name: self._object(listed) for listed in objects}
         if found.exists():
-            return found
-        self.downloads.mkdir(parents=True, exist_ok=True, mode=0o700)
-        staging = self.downloads / f".staging-{uuid.uuid4().hex}"
-        staging.mkdir()
-        try:
-            for listed in objects:
-                link = staging / listed.name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                os.link(self._object(listed), link)
-            _keep(staging, found)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            if all((found / name).exists() and copy.samefile(found / name) for name, copy in copies.items()):
+                return found
+            shutil.rmtree(found)
+        with self.staging(folder) as staging:
+            links = staging / "links"
+            links.mkdir()
+            for name, copy in copies.items():
+                (links / name).parent.mkdir(parents=True, exist_ok=True)
+                os.link(copy, links / name)
+            _keep(links, found)
         return found
 
     @contextmanager
     def staging(self, folder: str) -> Iterator[Path]:
-        """A temporary folder."""
-        with tempfile.TemporaryDirectory(prefix="spanishgas-") as staging:
-            yield Path(staging)
+        """A hidden folder among the copies, which are for their owner alone."""
+        self.downloads.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with staged(self.downloads) as staging:
+            yield staging
+
+    def sweep(self, *, dry: bool = False) -> list[Path]:
+        """Among the copies."""
+        return sweep(self.downloads, dry=dry)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
@@ -163,20 +171,21 @@ class S3Store:
         yield
 
     def _object(self, listed: Listed) -> Path:
-        file = self.downloads / "objects" / f"{listed.version}-{listed.size}"
-        if file.exists():
-            return file
-        file.parent.mkdir(exist_ok=True)
-        half = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-        try:
+        """A copy of an object; one that was damaged since is fetched again."""
+        kept, name = self.downloads / "objects", f"{listed.version}-{listed.size}"
+        for copy in kept.glob(f"{name}-*"):
+            if intact(copy):
+                return copy
+            copy.unlink()
+        with self.staging(name) as staging:
+            half = staging / name
             with self._told("read"):
                 self._client.download_file(self.bucket, self.prefix + listed.key, str(half))
             if half.stat().st_size != listed.size:
                 raise DataError(f"{self.uri(listed.key)} changed while it was read: run again")
-            half.rename(file)
-        finally:
-            half.unlink(missing_ok=True)
-        return file
+            copy = kept / f"{name}-{file_digest(half)}"
+            put_in_place(half, copy)
+        return copy
 
     @contextmanager
     def _told(self, verb: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -96,6 +97,9 @@ class Store(Protocol):
     def read(self, key: str) -> Text | None:
         """A small file, or None where it is missing."""
 
+    def version(self, key: str) -> str | None:
+        """A file's version, or None where it is missing."""
+
     def swap(self, key: str, text: str, expected: str | None) -> str:
         """Put `text` in place of version `expected` (None: of nothing); gives its version.
 
@@ -113,6 +117,9 @@ class Store(Protocol):
 
     def staging(self, folder: str) -> AbstractContextManager[Path]:
         """A local folder for files that are to be put into `folder`; gone afterwards."""
+
+    def sweep(self, *, dry: bool = False) -> list[Path]:
+        """Remove what killed writers left of temporary files on this machine; with `dry` it is only listed."""
 
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Take turns with others that ask for the same name, where the place can hold a lock."""
@@ -138,7 +145,7 @@ class LocalStore:
     def listing(self, folder: str = "") -> list[Listed]:
         """What lies there at the time; a file that goes meanwhile is left out."""
         home, found = self.root / folder, []
-        for at, inner, files in os.walk(home, followlinks=True):
+        for at, inner, files in os.walk(home, onerror=_unless_missing, followlinks=True):
             inner[:] = [name for name in inner if not name.startswith(".")]
             for file in (Path(at, name) for name in files if not name.startswith(".")):
                 with suppress(FileNotFoundError):
@@ -149,36 +156,40 @@ class LocalStore:
 
     def read(self, key: str) -> Text | None:
         """Text and version of one and the same file, also when it is being replaced."""
-        try:
-            with (self.root / key).open(encoding="utf-8", errors="replace") as file:
-                return Text(file.read(), _version(os.fstat(file.fileno())))
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+        with suppress(FileNotFoundError), (self.root / key).open(encoding="utf-8", errors="replace") as file:
+            return Text(file.read(), _version(os.fstat(file.fileno())))
+        return None
+
+    def version(self, key: str) -> str | None:
+        """Also of a file that may not be read."""
+        with suppress(FileNotFoundError):
+            return _version((self.root / key).stat())
+        return None
 
     def swap(self, key: str, text: str, expected: str | None) -> str:
         """One rename; whoever swaps holds the lock of the folder, so nothing comes between look and rename."""
-        now, file = self.read(key), self.root / key
-        if now and now.version != expected:
-            if now.text == text:
-                return now.version
+        now, file = self.version(key), self.root / key
+        if now not in (None, expected):
+            if (lies := self.read(key)) and lies.text == text:
+                return lies.version
             raise Replaced.meanwhile(self.uri(key))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        fresh = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-        fresh.write_text(text)
-        os.replace(fresh, file)
+        with staged(file.parent) as staging:
+            (staging / file.name).write_text(text)
+            put_in_place(staging / file.name, file)
         return _version(file.stat())
 
     def put(self, source: Path, key: str) -> None:
         """One rename: `source` is on the same file system if it comes from `staging`."""
-        file = self.root / key
-        file.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, file)
+        put_in_place(source, self.root / key)
 
     def remove(self, key: str) -> None:
         """The file, and its folder if that is empty then."""
-        (self.root / key).unlink(missing_ok=True)
+        file = self.root / key
+        with suppress(FileNotFoundError):
+            file.unlink()
+            sync(file.parent)
         with suppress(OSError):
-            (self.root / key).parent.rmdir()
+            file.parent.rmdir()
 
     def fetch(self, folder: str, objects: Sequence[Listed]) -> Path:
         """The folder itself."""
@@ -187,14 +198,13 @@ class LocalStore:
     @contextmanager
     def staging(self, folder: str) -> Iterator[Path]:
         """A hidden folder in `folder`, after removing what killed runs left hidden there."""
-        for left in list((self.root / folder).rglob(f".*-{'?' * 32}")):
-            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-        staging = self.root / folder / f".staging-{uuid.uuid4().hex}"
-        staging.mkdir(parents=True)
-        try:
+        sweep(self.root / folder)
+        with staged(self.root / folder) as staging:
             yield staging
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+
+    def sweep(self, *, dry: bool = False) -> list[Path]:
+        """In the whole lake."""
+        return sweep(self.root, dry=dry)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:
@@ -204,6 +214,88 @@ class LocalStore:
         with lock.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A hidden folder in `folder`, locked while its maker lives: `sweep` removes what a killed one leaves."""
+    make_folder(folder)
+    fresh = folder / f".{uuid.uuid4().hex}"
+    fresh.mkdir()
+    with _opened(fresh) as handle:
+        # Where a file system has no locks for folders, nothing is swept.
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        staging = fresh.rename(folder / f".staging-{fresh.name[1:]}")
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def sweep(folder: Path, *, dry: bool = False) -> list[Path]:
+    """Temporary files and folders below `folder` whose writers are gone; removed unless `dry`."""
+    left: list[Path] = []
+    for at, inner, files in os.walk(folder):
+        temporary = sorted(name for name in (*inner, *files) if _TEMPORARY.fullmatch(name))
+        inner[:] = [name for name in inner if name not in temporary]
+        left += filter(_abandoned, (Path(at, name) for name in temporary))
+    for path in left if not dry else []:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return left
+
+
+_TEMPORARY = re.compile(
+    r"\.(staging-.+|.+-[0-9a-f]{32}|(\d{4}-\d\d-\d\d|churn_probability\.parquet)\.[0-9a-f]{8})"
+)
+"""Also what earlier versions wrote: parts of names before a pointer or a drawn extract was whole."""
+
+
+def _abandoned(path: Path) -> bool:
+    """Whether no living process holds its lock; a name is locked before it can be seen, and used once."""
+    try:
+        with _opened(path) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def put_in_place(fresh: Path, file: Path) -> None:
+    """Rename a finished file to where it is seen: neither a kill nor a power cut leaves half of it or no name."""
+    make_folder(file.parent)
+    sync(fresh)
+    os.replace(fresh, file)
+    sync(file.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, that a power cut does not undo."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync(folder.parent)
+
+
+def sync(place: Path) -> None:
+    """Wait until the disk holds a file's bytes, or a folder's names."""
+    with _opened(place) as handle:
+        os.fsync(handle)
+
+
+@contextmanager
+def _opened(place: Path) -> Iterator[int]:
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _unless_missing(fault: OSError) -> None:
+    if not isinstance(fault, FileNotFoundError):
+        raise LakeError(f"{fault.filename} cannot be read ({fault.strerror}): mend its rights or the disk")
 
 
 def _version(stat: os.stat_result) -> str:

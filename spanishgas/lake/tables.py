@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from spanishgas.errors import LakeError
-from spanishgas.lake.store import Listed, Store
+from spanishgas.lake.digests import intact, sealed
+from spanishgas.lake.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +40,14 @@ LAYERS: Mapping[str, str] = {
     "treatments": "scored",
     "outcomes": "scored",
 }
+
+
+def way_out(store: Store, key: str) -> str:
+    """What to do about a file of a table that is damaged; `key` is its own, or of a folder above it."""
+    layer, table, day = key.split("/")[:3]
+    verbs = {"experiments": "experiment", "scored": "outcomes" if table == "outcomes" else "score"}
+    verb = verbs.get(layer, f"etl --raw {store.uri(day.replace('as_of=', 'raw/'))}")
+    return f"build {table} again (spanishgas {verb}), or restore it from a copy"
 
 
 class Erasure(BaseModel):
@@ -72,6 +81,16 @@ class Manifest(BaseModel):
     erased: tuple[Erasure, ...] = ()
     """What is no longer there of the rows that `digest` was made from."""
 
+    @property
+    def key(self) -> str:
+        """The only folder of a store where it may lie."""
+        return f"{LAYERS.get(self.table)}/{self.table}/as_of={self.as_of}/{self.digest[:16]}"
+
+    @property
+    def text(self) -> str:
+        """What is written of it."""
+        return sealed(self.model_dump(mode="json"))
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -94,17 +113,22 @@ class Snapshot:
 
     @property
     def folder(self) -> Path:
-        """The parts as local files, fetched where they lie elsewhere; `LakeError` if one is missing or cut short."""
-        whole, lacking = self._found()
-        if lacking:
-            table = self.manifest.table
-            raise LakeError(f"{self.uri}: {lacking[0]} is missing or cut short: build {table} again")
-        return self.store.fetch(self.key, whole)
+        """The parts as local files, fetched where they lie elsewhere; `LakeError` names one that is damaged."""
+        folder, faults = self._checked()
+        for name, fault in faults.items():
+            place = self.store.uri(f"{self.key}/{name}")
+            raise LakeError(f"{place} {fault}: {way_out(self.store, self.key)}")
+        return folder
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """What is wrong with parts, by name: bytes are held against the digest in the name, once a process."""
+        return self._checked()[1]
 
     @property
     def whole(self) -> bool:
-        """Whether every part lies there in full, and no person was erased from it."""
-        return not self._found()[1] and not self.manifest.erased
+        """Whether every part holds the bytes that were written, and no person was erased from it."""
+        return not self.manifest.erased and not self.faults
 
     def dataset(self) -> ds.Dataset:
         """The table in the order written, for reading in batches."""
@@ -118,7 +142,11 @@ class Snapshot:
         frame: pd.DataFrame = self.dataset().to_table(columns=columns).to_pandas()
         return frame
 
-    def _found(self) -> tuple[list[Listed], list[str]]:
+    def _checked(self) -> tuple[Path, dict[str, str]]:
         lies = {listed.name: listed for listed in self.store.listing(self.key)}
-        whole = [lies[n] for n, size in self.manifest.parts.items() if n in lies and lies[n].size == size]
-        return whole, sorted(self.manifest.parts.keys() - {listed.name for listed in whole})
+        parts = self.manifest.parts
+        there = [lies[name] for name, size in parts.items() if name in lies and lies[name].size == size]
+        folder = self.store.fetch(self.key, there)
+        faults = dict.fromkeys(sorted(parts.keys() - {o.name for o in there}), "is missing or cut short")
+        changed = (o.name for o in there if not intact(folder / o.name))
+        return folder, faults | dict.fromkeys(changed, "was changed since it was written")

@@ -7,9 +7,6 @@ its truth.
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -22,6 +19,7 @@ from numpy.typing import NDArray
 
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES
+from spanishgas.lake.store import put_in_place, staged
 from spanishgas.simulate import churn, contacts, population
 from spanishgas.simulate.files import Block, RawFiles
 from spanishgas.simulate.market import draw_energy, draw_prices, province_costs
@@ -59,10 +57,8 @@ def write_extract(
     out of range, an unknown `shift` (see shifts.py), or an `out` that exists.
     """
     _check(out, customers, seed, as_of, shift, truth)
-    staging = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}"
-    staging.mkdir(parents=True)
     total = customers + population.newcomers(customers, as_of)
-    try:
+    with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
             for done, block in enumerate(
                 draw_blocks(customers, seed=seed, as_of=as_of, shift=shift), start=1
@@ -81,8 +77,6 @@ def write_extract(
         if truth is not None:
             _replace_truth(truth, outcomes)
         _publish(staging, out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def draw_blocks(customers: int, *, seed: int, as_of: date, shift: str = "none") -> Iterator[Block]:
@@ -131,10 +125,10 @@ def _outcome(probability: Floats, seed: int, cohort: int, number: int, as_of: da
 
 
 def _replace_truth(folder: Path, outcomes: pd.DataFrame) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f".{TRUTH_FILE}.{uuid.uuid4().hex[:8]}"
-    pq.write_table(pa.Table.from_pandas(outcomes, preserve_index=False), part, compression="zstd")
-    os.replace(part, folder / TRUTH_FILE)
+    with staged(folder) as staging:
+        part = staging / TRUTH_FILE
+        pq.write_table(pa.Table.from_pandas(outcomes, preserve_index=False), part, compression="zstd")
+        put_in_place(part, folder / TRUTH_FILE)
 
 
 def _publish(staging: Path, out: Path) -> None:

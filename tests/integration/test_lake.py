@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -207,7 +210,143 @@ def test_a_part_that_is_cut_short_or_missing_is_named_and_mended_by_publishing(l
     pd.testing.assert_frame_equal(lake.current(TABLE).pandas(), frame())
 
 
+def bytes_of(lake: Lake, key: str) -> bytes:
+    [listed] = [o for o in lake.store.listing() if o.key == key]
+    return (lake.store.fetch("", [listed]) / key).read_bytes()
+
+
+def test_a_part_with_another_bit_is_named_and_mended_by_publishing_the_same_rows(lake: Lake) -> None:
+    snapshot = publish(lake, frame())
+    [part] = parts(lake)
+    whole = bytearray(bytes_of(lake, part))
+    whole[len(whole) // 2] ^= 1
+    put(lake, part, bytes(whole))
+    for read in (snapshot.pandas, lake.current(TABLE).dataset):
+        with pytest.raises(LakeError, match=r"part-0-\w+.parquet was changed since .*spanishgas etl --raw"):
+            read()
+    assert (snapshot.whole, lake.reusable(TABLE, DAY)) == (False, None)
+    assert publish(lake, frame()).whole
+    assert lake.reusable(TABLE, DAY) is not None
+    pd.testing.assert_frame_equal(lake.current(TABLE).pandas(), frame())
+
+
+def test_a_part_swapped_for_another_valid_one_of_its_size_is_named(lake: Lake) -> None:
+    sizes = {publish(lake, frame(value=value)).manifest.parts.popitem()[1] for value in (1.0, 2.0)}
+    assert len(sizes) == 1
+    one, other = parts(lake)
+    one_bytes, other_bytes = bytes_of(lake, one), bytes_of(lake, other)
+    put(lake, one, other_bytes)
+    put(lake, other, one_bytes)
+    for snapshot, _ in lake.snapshots():
+        with pytest.raises(LakeError, match="was changed since it was written"):
+            snapshot.pandas()
+
+
+@pytest.mark.parametrize("other", ["table", "date", "rows"])
+def test_a_manifest_from_elsewhere_is_named_and_never_used(lake: Lake, other: str) -> None:
+    snapshot = publish(lake, frame())
+    table, day = "scores" if other == "table" else TABLE, LATER if other == "date" else DAY
+    value = 2.0 if other == "rows" else 1.0
+    strange = lake.publish(table, day, writer(frame(value=value)), built_from={}, fingerprint="f", code={})
+    publish(lake, frame())
+    put(lake, f"{snapshot.key}/_manifest.json", bytes_of(lake, f"{strange.key}/_manifest.json"))
+    with pytest.raises(LakeError, match=f"{snapshot.key}/_manifest.json is the manifest of {strange.key}"):
+        lake.current(TABLE, DAY)
+    assert publish(lake, frame()).key == lake.current(TABLE, DAY).key == snapshot.key
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("_manifest.json", r"_manifest.json is missing, but _current.json names it: build gold_master again"),
+        (
+            "_current.json",
+            r"_current.json is missing, but \w+/_manifest.json lies beside it: build gold_master",
+        ),
+    ],
+)
+def test_what_is_lost_is_not_taken_for_what_never_was(lake: Lake, lost: str, words: str) -> None:
+    publish(lake, frame(), DAY)
+    key = publish(lake, frame(value=2.0), LATER).key
+    place = f"{key}/{lost}" if lost == "_manifest.json" else f"{key.rpartition('/')[0]}/{lost}"
+    lake.store.remove(place)
+    for read in (lambda: lake.current(TABLE), lambda: lake.find(TABLE, LATER)):
+        with pytest.raises(LakeError, match=words) as fault:
+            read()
+        assert str(lake.store.place(place)) in str(fault.value)
+        assert "\n" not in str(fault.value)
+    assert lake.dates(TABLE) == [DAY, LATER]
+    assert values(lake.current(TABLE, DAY)) == {1.0}
+    publish(lake, frame(value=2.0), LATER)
+    assert values(lake.current(TABLE)) == {2.0}
+
+
+def test_nothing_is_pruned_beside_a_manifest_or_pointer_that_cannot_be_read(lake: Lake) -> None:
+    old, new = publish(lake, frame()), publish(lake, frame(value=2.0))
+    put(lake, f"{new.key.rpartition('/')[0]}/_current.json", b"{")
+    with pytest.raises(LakeError, match=r"_current\.json cannot be read"):
+        lake.prunable(0, 2e10)
+    with pytest.raises(LakeError):
+        lake.remove(old)
+    assert values(old) == {1.0}
+
+
 # Kills
+
+
+class Killed(BaseException):
+    """The end of a process, in this one: nothing catches it."""
+
+
+def dying(lake: Lake, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    """The store's changes go wrong from the one of this number on."""
+    left = [after]
+
+    def counted(change: Callable[..., object]) -> Callable[..., object]:
+        def instead(*given: object) -> object:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return change(*given)
+
+        return instead
+
+    for name in ("put", "swap", "remove"):
+        monkeypatch.setattr(lake.store, name, counted(getattr(lake.store, name)))
+
+
+@pytest.mark.parametrize("before", ["nothing", "another date", "other rows", "a lost pointer"])
+def test_a_publish_that_ends_before_any_step_leaves_what_was_current_and_the_next_finishes(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    for step in itertools.count():
+        day = DAY.replace(day=step + 1)
+        if before in ("other rows", "a lost pointer"):
+            key = publish(lake, frame(), day).key
+        if before == "a lost pointer":
+            lake.store.remove(f"{key.rpartition('/')[0]}/_current.json")
+        if before == "another date":
+            publish(lake, frame(), date(2024, 11, 30))
+        dates = lake.dates(TABLE)
+        with monkeypatch.context() as patch:
+            dying(lake, patch, step)
+            with suppress(Killed):
+                publish(lake, frame(value=2.0), day)
+                break
+        assert lake.dates(TABLE) == dates
+        if before == "nothing":
+            assert lake.find(TABLE, day) is None
+        elif before == "a lost pointer":
+            with pytest.raises(LakeError, match=r"_current\.json is missing"):
+                lake.current(TABLE)
+        else:
+            assert values(lake.current(TABLE)) == {1.0}
+        publish(lake, frame(value=2.0), day)
+        assert values(lake.current(TABLE, day)) == {2.0}
+        for listed in lake.store.listing(f"gold/gold_master/as_of={day}"):
+            lake.store.remove(listed.key)
+        assert lake.find(TABLE, day) is None
+    assert step >= 3
 
 
 def writing(*words: str) -> subprocess.Popen[bytes]:
@@ -327,6 +466,15 @@ def test_a_removed_snapshot_is_gone_and_the_current_one_is_not_removed(lake: Lak
 # On S3 alone
 
 
+def test_a_local_copy_that_was_damaged_is_fetched_again(remote: Lake) -> None:
+    folder = publish(remote, frame()).folder
+    [held] = (folder.parent / "objects").iterdir()
+    whole = bytearray(held.read_bytes())
+    whole[7] ^= 1
+    held.write_bytes(whole)
+    pd.testing.assert_frame_equal(remote.current(TABLE).pandas(), frame())
+
+
 def test_a_snapshot_is_downloaded_once(remote: Lake) -> None:
     folder = publish(remote, frame()).folder
     before = {file: file.stat().st_mtime_ns for file in folder.parent.rglob("*")}
@@ -370,7 +518,8 @@ def test_a_busy_store_is_asked_again(
     with proxy(s3_server, busy) as server:
         publish(through(server, monkeypatch, bucket), frame())
     assert values(remote.current(TABLE)) == {1.0}
-    assert [count for (method, _), count in asked.items() if method == "PUT"] == [2, 2, 2]
+    puts = {path.rpartition("/")[2][:6]: count for (method, path), count in asked.items() if method == "PUT"}
+    assert puts == {"_curre": 3, "part-0": 2, "_manif": 2}, "of a table's first pointer there are two"
 
 
 def test_a_pointer_whose_answer_was_lost_counts_as_written(

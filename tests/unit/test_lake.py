@@ -1,7 +1,10 @@
-"""What makes tables and files equal, and what names a lake."""
+"""What makes tables and files equal, what names a lake, and how its files survive disks and kills."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,10 +12,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from spanishgas.errors import UsageError
+from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake import Lake, file_digest, local_path, location, rows_digest
+from spanishgas.lake.store import staged, sweep
 from spanishgas.lifecycle.lineage import lineage
-from tests.lake_writer import frame, publish
+from tests.lake_writer import DAY, LATER, TABLE, frame, publish
 
 
 def digest(content: pd.DataFrame) -> tuple[list[str], int]:
@@ -92,3 +96,135 @@ def test_a_files_digest_changes_with_its_content(tmp_path: Path) -> None:
     first = file_digest(tmp_path)
     (tmp_path / "a.csv").write_text("2")
     assert file_digest(tmp_path) != first
+
+
+@pytest.mark.parametrize("ending", ["part-*.parquet", "_manifest.json", "_current.json"])
+def test_no_bit_of_a_table_can_change_without_a_word_or_harm(tmp_path: Path, ending: str) -> None:
+    lake = Lake(tmp_path)
+    made = publish(lake, frame())
+    publish(lake, frame(value=2.0), LATER)
+    [file] = (tmp_path / made.key).parent.rglob(f"{ending}")
+    whole, refused = file.read_bytes(), []
+    for place in range(0, len(whole), max(1, len(whole) // 150)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        try:
+            found = lake.current(TABLE, DAY)
+            pd.testing.assert_frame_equal(found.pandas(), frame())
+            assert found.manifest == made.manifest
+        except LakeError as fault:
+            refused.append(str(fault))
+    assert len(refused) > min(100, len(whole) / 2)
+    assert [words for words in refused if file.name not in words or "\n" in words] == []
+
+
+@pytest.mark.parametrize("text", [b"", b"PAR1", b"not a table at all", b"\0" * 4096])
+def test_an_empty_or_foreign_part_is_named(tmp_path: Path, text: bytes) -> None:
+    snapshot = publish(Lake(tmp_path), frame())
+    [part] = tmp_path.rglob("*.parquet")
+    part.write_bytes(text)
+    with pytest.raises(LakeError, match=part.name):
+        snapshot.pandas()
+
+
+def test_a_change_that_keeps_size_and_time_is_seen(tmp_path: Path) -> None:
+    snapshot = publish(Lake(tmp_path), frame())
+    [part] = tmp_path.rglob("*.parquet")
+    before, whole = part.stat(), bytearray(part.read_bytes())
+    snapshot.pandas()
+    whole[40] ^= 4
+    part.write_bytes(whole)
+    os.utime(part, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(LakeError, match="was changed since"):
+        snapshot.pandas()
+
+
+def test_a_part_is_read_for_its_digest_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spanishgas.lake import digests
+
+    snapshot, read = publish(Lake(tmp_path), frame()), []
+    monkeypatch.setattr(digests, "SETTLED", -1)
+    monkeypatch.setattr(digests, "file_digest", lambda file: read.append(file) or file_digest(file))
+    for _ in range(3):
+        snapshot.pandas()
+    assert len(read) == 1
+
+
+def test_a_folder_in_a_files_place_is_no_table_that_never_was(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish(lake, frame())
+    home = (tmp_path / publish(lake, frame(), LATER).key).parent
+    (home / "_current.json").unlink()
+    (home / "_current.json").mkdir()
+    with pytest.raises(LakeError, match=r"_current\.json cannot be read \(.*directory"):
+        lake.current(TABLE)
+
+
+def test_what_may_not_be_read_is_named_and_publishing_mends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake, real = Lake(tmp_path), Path.open
+    publish(lake, frame())
+    pointer = next(tmp_path.rglob("_current.json"))
+    forbidden = pointer.stat().st_ino
+
+    def denied(path: Path, *words: object, **more: object) -> object:
+        if path.exists() and path.stat().st_ino == forbidden:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *words, **more)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(LakeError, match=r"_current\.json cannot be read \(.*Permission denied"):
+        lake.current(TABLE)
+    publish(lake, frame())
+    assert len(lake.current(TABLE).pandas()) == 3
+
+
+def test_a_file_is_on_disk_before_its_name_is_and_the_name_before_the_next_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, replace = [], os.replace
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: done.append(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+    )
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append(f"-> {Path(b).name}"), replace(a, b)))
+    made = publish(Lake(tmp_path), frame())
+    home = [*map(str, made.key.split("/"))]
+    [part] = made.manifest.parts
+    steps = [
+        ("_current.json", home[2]),
+        (part, home[3]),
+        ("_manifest.json", home[3]),
+        ("_current.json", home[2]),
+    ]
+    wanted = [word for file, folder in steps for word in (file, f"-> {file}", folder)]
+    following = iter(done)
+    assert all(word in following for word in wanted), done
+
+
+def test_temporary_folders_go_when_their_writer_is_gone_and_no_sooner(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from spanishgas.lake.store import staged\n"
+        "with staged(Path(sys.argv[1])) as s: (s / 'a').write_text('C1'); print(s, flush=True); time.sleep(600)\n"
+    )
+    old = [".2024-12-31.0a1b2c3d", ".churn_probability.parquet.0a1b2c3d", f".x-{'0' * 32}", ".staging-killed"]
+    for name in old:
+        (tmp_path / "raw" / name).mkdir(parents=True)
+    kept = [tmp_path / ".backup-20241231", tmp_path / ".git", tmp_path / "raw" / "2024-12-31"]
+    for folder in kept:
+        folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "raw")], stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        living = Path(writer.stdout.readline().strip())
+        with staged(tmp_path) as mine:
+            assert {path.name for path in sweep(tmp_path, dry=True)} == {*old}
+            sweep(tmp_path)
+            assert living.exists()
+            assert mine.exists()
+        writer.kill()
+    assert sweep(tmp_path) == [living]
+    assert not living.exists()
+    assert all(folder.exists() for folder in kept)

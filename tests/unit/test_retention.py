@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 from mlflow.tracking import MlflowClient
 
+from spanishgas.cli.data import prune
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl.build import build
 from spanishgas.etl.source import open_source
@@ -130,6 +134,130 @@ def test_an_erasure_that_is_killed_is_finished_by_the_next(lake: Lake, replaced:
     assert customers(lake.root) == {"C1", "C3"}
     for snapshot, _ in lake.snapshots():
         assert len(snapshot.pandas()) == snapshot.manifest.rows
+
+
+def small(root: Path) -> Lake:
+    """A lake of a few rows: raw files, truth, two gold tables, scores, and what is left of killed runs."""
+    lake = Lake(root)
+    ids = pd.DataFrame({"customer_id": ["C00041", "C00042", "C00043"]})
+    for folder in ("raw/2024-12-31", "raw/old", "truth/2024-12-31", "raw/.2024-12-31.0a1b2c3d", "tmp1234"):
+        (root / folder).mkdir(parents=True)
+        ids.to_csv(root / folder / "churn_label.csv", index=False)
+    ids.to_parquet(root / "truth" / "2024-12-31" / "truth.parquet")
+    for table, extra in (("gold_master", 1), ("gold_master", 2), ("scores", 1), ("quarantine", 1)):
+        rows = ids.assign(extra=extra, row=[json.dumps({"ID": i}) for i in ids["customer_id"]])
+        if table == "quarantine":
+            rows["customer_id"] = None
+        lake.publish(
+            table,
+            DAY,
+            lambda folder, rows=rows: rows.astype({"customer_id": "str"}).to_parquet(
+                folder / "part-0.parquet"
+            ),
+            built_from={},
+            fingerprint="f",
+            code={},
+        )
+    lake.write_note("gold_master", DAY, "_quality.json", '{"longest": "C00042"}')
+    home = root / "gold" / "gold_master" / "as_of=2024-12-31"
+    for place in (home / ".staging-killed", home / "0123456789abcdef", root / "downloads" / "x"):
+        place.mkdir(parents=True)
+        ids.to_parquet(place / "part-0-aaaa.parquet")
+    return lake
+
+
+def naming(root: Path, person: str) -> list[str]:
+    """Every file whose bytes, or whose values if it is a table, hold the id."""
+    found = []
+    for file in (file for file in root.rglob("*") if file.is_file()):
+        text = str(pq.read_table(file).to_pylist()) if file.suffix == ".parquet" else ""
+        if person in text or person.encode() in file.read_bytes():
+            found.append(file.relative_to(root).as_posix())
+    return found
+
+
+def test_after_an_erasure_no_file_of_the_lake_holds_the_id(tmp_path: Path) -> None:
+    lake = small(tmp_path / "lake")
+    assert len(naming(lake.root, "C00042")) == 14
+    done = erasure.erase("C00042", lake, reason="asked for")
+    assert naming(lake.root, "C00042") == done.left == []
+    assert naming(lake.root, "C00041")
+    assert len(done.gold) == 2
+    assert all(len(snapshot.pandas()) == snapshot.manifest.rows == 2 for snapshot, _ in lake.snapshots())
+
+
+class Killed(BaseException):
+    """The end of a process, in this one: nothing catches it."""
+
+
+def test_an_erasure_that_ends_at_any_step_is_finished_by_the_next_which_names_all_that_is_left_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = small(tmp_path / "whole")
+    golds = {s.manifest.digest for s, _ in whole.snapshots() if s.manifest.table == "gold_master"}
+    for step in itertools.count():
+        lake, left = Lake(shutil.copytree(whole.root, tmp_path / str(step))), [step]
+
+        def counted(change: Callable[..., object], left: list[int] = left) -> Callable[..., object]:
+            def instead(*words: object, **more: object) -> object:
+                left[0] -= 1
+                if left[0] < 0:
+                    raise Killed
+                return change(*words, **more)
+
+            return instead
+
+        with monkeypatch.context() as patch:
+            for place, name in ((os, "replace"), (os, "unlink"), (Path, "unlink"), (shutil, "rmtree")):
+                patch.setattr(place, name, counted(getattr(place, name)))
+            with suppress(Killed):
+                erasure.erase("C00042", lake, reason="asked for")
+                break
+        done = erasure.erase("C00042", lake, reason="asked for")
+        assert (done.gold, done.dates, done.left) == (golds, {DAY}, [])
+        assert naming(lake.root, "C00042") == []
+        assert not list(lake.root.glob("_erasing*"))
+        for snapshot, _ in lake.snapshots():
+            assert len(snapshot.pandas()) == snapshot.manifest.rows
+    assert step > 40
+
+
+def test_what_an_erasure_cannot_mend_is_named_and_the_rest_is_erased(tmp_path: Path) -> None:
+    lake = small(tmp_path / "lake")
+    (lake.root / "raw" / "letter.txt").write_text("C00042 wrote to us")
+    (lake.root / ".notes").write_text("C00042 called")
+    part = next((lake.root / "scored").rglob("*.parquet"))
+    damaged = bytearray(part.read_bytes())
+    damaged[50] ^= 1
+    part.write_bytes(damaged)
+    for _ in range(2):
+        done = erasure.erase("C00042", lake, reason="asked for")
+        assert {line.split()[0] for line in done.left} == {
+            str(file) for file in (lake.root / "raw" / "letter.txt", lake.root / ".notes", part)
+        }
+    for file in (lake.root / "raw" / "letter.txt", lake.root / ".notes", part):
+        file.unlink()
+    done = erasure.erase("C00042", lake, reason="asked for")
+    assert (len(done.gold), done.left, naming(lake.root, "C00042")) == (2, [], [])
+
+
+def test_parts_whose_manifest_cannot_be_read_lose_the_person_too(tmp_path: Path) -> None:
+    lake = small(tmp_path / "lake")
+    for manifest in lake.root.rglob("_manifest.json"):
+        manifest.write_text("{")
+    assert erasure.erase("C00042", lake, reason="asked for").left == []
+    assert naming(lake.root, "C00042") == []
+
+
+def test_prune_removes_what_killed_runs_left(
+    tmp_path: Path, tracking: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake = small(tmp_path / "lake")
+    left = [lake.root / "raw" / ".2024-12-31.0a1b2c3d", *lake.root.rglob(".staging-killed")]
+    for yes in (False, True):
+        prune(keep=3, days=30, yes=yes, lake=str(lake.root))
+        assert all(f"left by a run that was killed: {path}" in capsys.readouterr().out for path in left[:1])
+        assert [path.exists() for path in left] == [not yes, not yes]
 
 
 @pytest.mark.parametrize("ending", ["csv", "csv.gz", "json", "jsonl", "jsonl.gz"])
