@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from typing import Any
 
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake.store import Listed, Replaced, Text
+from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import settings
 
 SCHEME = "s3://"
@@ -157,8 +157,8 @@ class S3Store:
     @contextmanager
     def staging(self, folder: str) -> Iterator[Path]:
         """A temporary folder."""
-        with tempfile.TemporaryDirectory(prefix="spanishgas-") as staging:
-            yield Path(staging)
+        with temporary_folder() as staging:
+            yield staging
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

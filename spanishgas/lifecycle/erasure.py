@@ -10,7 +10,6 @@ import csv
 import gzip
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -25,6 +24,7 @@ from spanishgas.errors import DataError, UsageError
 from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
 from spanishgas.etl.source import table_of
 from spanishgas.lake import SCHEME, Erasure, Lake, Listed, LocalStore, Place, S3Store, Snapshot, Store
+from spanishgas.lifetime import temporary_folder
 
 ID = "customer_id"
 
@@ -68,8 +68,8 @@ def erase(
     if isinstance(store, LocalStore):
         _count_copies(store, ask, found)
     if raw is not None:
-        with tempfile.TemporaryDirectory(prefix="spanishgas-") as work:
-            outside = S3Store(str(raw), Path(work)) if str(raw).startswith(SCHEME) else LocalStore(Path(raw))
+        with temporary_folder() as work:
+            outside = S3Store(str(raw), work) if str(raw).startswith(SCHEME) else LocalStore(Path(raw))
             _from_files(outside, "", replace(ask, mapping=mapping), found)
     for as_of in lake.as_of_dates():
         with lake.building(as_of):
