@@ -18,22 +18,18 @@ LEASH = "SPANISHGAS_LEASH"
 
 
 def end_with_parent() -> None:
-    """End this process at once, from a thread, when the one that started it has ended, killed or not.
-
-    A process that nobody waits for, such as a server started by hand, is left alone.
-    """
+    """End this process at once, from a thread, when the one that started it, and says so by `LEASH`, has ended."""
     parent, leashed = multiprocessing.parent_process(), os.environ.pop(LEASH, None)
     if parent or leashed:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
 
 
 def _follow(parent: multiprocessing.process.BaseProcess | None) -> None:
+    # The kernel closes the pipe of a parent that was killed.
+    while not parent and os.read(0, 1024):
+        pass
     if parent:
         parent.join()
-    else:
-        # The kernel closes the pipe of a parent that was killed.
-        while os.read(0, 1024):
-            pass
     os._exit(1)
 
 
@@ -41,37 +37,18 @@ def _follow(parent: multiprocessing.process.BaseProcess | None) -> None:
 def temporary_folder() -> Iterator[Path]:
     """A temporary folder until the block ends; first those whose process was killed are removed.
 
-    Each is locked by its process, and the kernel frees the locks of the dead. Where folders cannot be locked, as on
-    some network file systems, nothing is removed but by its own process.
+    Each has a lock, which the kernel frees when its process dies. Without one, as on a file system that has no locks, a
+    folder is left alone.
     """
-    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/lock"):
+        with suppress(OSError), left.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as name, Path(name, "unlocked").open("w") as lock:
         with suppress(OSError):
-            _remove_if_left(left)
-    folder, lock = _made()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _made() -> tuple[Path, int]:
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        # Before it is locked, another process may take the folder for a dead one's: then make another.
-        with suppress(FileNotFoundError):
-            lock = os.open(folder, os.O_RDONLY)
-            with suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_SH)
-            if folder.exists():
-                return folder, lock
-            os.close(lock)
-
-
-def _remove_if_left(folder: Path) -> None:
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
-    finally:
-        os.close(lock)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            # Others see the lock when it is taken, never before.
+            Path(lock.name).rename(Path(name, "lock"))
+        inner = Path(name, "in")
+        inner.mkdir()
+        yield inner

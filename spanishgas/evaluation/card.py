@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from markdown_it import MarkdownIt
 
+from spanishgas import escaping
 from spanishgas.config.experiment import Experiment
 from spanishgas.config.policy import Policy
 from spanishgas.evaluation import leakage, slices
@@ -59,30 +60,21 @@ class Evaluation:
 
 
 def markdown(found: Evaluation, verdict: str) -> str:
-    """The card as Markdown; `verdict` is the gate's, in words."""
+    """The card as Markdown; `verdict` is the gate's, in words. Text from data or policy is no markup in it."""
     judged = [s for s in found.slices if s.p_ranking is not None]
     rows = pd.concat([found.trained, found.held_out], ignore_index=True)
     return _template().render(
-        experiment=found.experiment,
-        model=found.model,
-        features=found.features,
-        as_of=found.as_of,
-        digest=found.digest,
-        policy=found.policy,
-        threshold=found.threshold,
-        cv=found.cv,
-        openings=found.openings,
+        vars(found),
         verdict=verdict,
         sides=[_side("training", found.trained), _side("holdout", found.held_out)],
         metrics_table=as_markdown(metrics_table(found.metrics)),
         judged=len(judged),
         unjudged=len(found.slices) - len(judged),
-        worse=[f"{s.dimension} {s.value} ({s.words})" for s in judged if s.worse],
+        worse=[escaping.markdown(f"{s.dimension} {s.value} ({s.words})") for s in judged if s.worse],
         by_province=any(s.dimension == "province" for s in found.slices),
         slices_table=as_markdown(slices.table(judged)),
         leakage_table=as_markdown(leakage.table(found.findings)),
         waivers=[w for w in found.policy.waivers if not w.features or set(w.features) & set(found.features)],
-        beside=found.beside,
         not_beside=[name for name in BESIDE if name not in found.beside],
         beside_table=as_markdown(_beside(found.beside)),
         tiers_table=as_markdown(found.importance.tiers),
@@ -117,14 +109,14 @@ def metrics_table(metrics: Mapping[str, float]) -> pd.DataFrame:
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, numbers to four places."""
+    """A table in Markdown, numbers to four places; no text in it is markup."""
     cells = [[_cell(v) for v in row] for row in table.to_numpy(dtype=object).tolist()]
-    rows = [[str(c) for c in table.columns], ["---"] * len(table.columns), *cells]
+    rows = [[escaping.markdown(c) for c in table.columns], ["---"] * len(table.columns), *cells]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _cell(value: object) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value).replace("|", "\\|")
+    return f"{value:.4f}" if isinstance(value, float) else escaping.markdown(value)
 
 
 def _side(name: str, rows: pd.DataFrame) -> dict[str, object]:
@@ -179,13 +171,15 @@ def _redundant(rows: pd.DataFrame, features: Sequence[str]) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("spanishgas.evaluation"),
         undefined=jinja2.StrictUndefined,
         autoescape=jinja2.select_autoescape(["html.jinja"]),
         trim_blocks=False,
         keep_trailing_newline=True,
     )
+    environment.filters["text"] = escaping.markdown
+    return environment
 
 
 def _template() -> jinja2.Template:

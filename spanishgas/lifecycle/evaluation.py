@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
 
-from spanishgas import code
+from spanishgas import code, escaping
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import Policy, load_policy
 from spanishgas.config.reading import as_data
@@ -317,7 +317,7 @@ def _register(
 
 def short_card(found: card.Evaluation, verdict: Verdict, where: str) -> str:
     """The version's description: what it is, what it reached, what was found, the verdict, and where the card is."""
-    worse = [f"{s.dimension} {s.value}" for s in found.slices if s.worse]
+    worse = [escaping.markdown(f"{s.dimension} {s.value}") for s in found.slices if s.worse]
     leaks = [f"{f.name} ({'declared' if f.declared else 'NOT declared'})" for f in found.findings if f.found]
     return "\n\n".join(
         [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spanishgas import code
+from spanishgas import code, escaping
 from spanishgas.config.policy import Policy, load_policy
 from spanishgas.config.reading import as_data
 from spanishgas.errors import UsageError
@@ -216,7 +216,13 @@ def _log(
             run.file(full)
             run.text(report.json(), f"drift-{name}.json")
     run.describe(
-        "\n".join([f"**Alarm: {yes(found.alarm)}**", "", *(f"- {reason}" for reason in found.reasons)])
+        "\n".join(
+            [
+                f"**Alarm: {yes(found.alarm)}**",
+                "",
+                *(f"- {escaping.markdown(r)}" for r in found.reasons),
+            ]
+        )
     )
 
 

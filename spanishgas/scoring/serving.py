@@ -23,7 +23,6 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.supervisors import Multiprocess
 
 from spanishgas.errors import SpanishGasError, UsageError
@@ -40,9 +39,7 @@ log = logging.getLogger(__name__)
 BYTES_PER_SECOND = 64 * 1024
 """How fast a body must arrive at least, once its first seconds are over."""
 BODIES = 4
-"""How many of the largest bodies may be in memory at a time, arriving or waiting for their turn."""
-LONGEST_HEAD = 64 * 1024
-"""Bytes of a request before its body."""
+"""How many of the largest bodies may be in memory at a time."""
 Read = Callable[[bytes, Media, Inputs, int], pd.DataFrame]
 
 
@@ -78,7 +75,8 @@ def create_app(model: ChurnModel | None = None, settings: Serving | None = None)
         Route("/execution-parameters", execution_parameters),
         Route("/invocations", invocations, methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={Refused: _refused, ClientDisconnect: _gone})
+    gone = {ClientDisconnect: lambda *_: Response(status_code=400)}
+    return Starlette(routes=routes, exception_handlers={Refused: _refused, **gone})
 
 
 def score_body(
@@ -98,60 +96,34 @@ def score_body(
 
 
 class _Intake:
-    """Bodies that arrive, side by side: none for longer than it may take, all together in bounded memory."""
+    """The bodies that are in memory, arriving or waiting for their turn."""
 
     def __init__(self, settings: Serving) -> None:
-        self._most, self._seconds = settings.payload_mb * MEGABYTE, settings.body_seconds
-        self._taken = 0
+        self._most, self._seconds, self._taken = settings.payload_mb * MEGABYTE, settings.body_seconds, 0
 
     @asynccontextmanager
     async def whole(self, request: Request) -> AsyncIterator[bytes]:
         """A body, until it is done with; `Refused` for one that is too large, too slow or one too many."""
-        body = bytearray()
-        try:
-            await self._receive(request, body)
-            yield bytes(body)
-        finally:
-            self._taken -= len(body)
-
-    async def _receive(self, request: Request, body: bytearray) -> None:
-        began = asyncio.get_running_loop().time()
+        body, began = bytearray(), asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(self._seconds) as deadline:
                 async for chunk in request.stream():
                     body += chunk
                     self._taken += len(chunk)
-                    self._check(len(body))
+                    if len(body) > self._most:
+                        raise Refused(
+                            413, f"the body is larger than {self._most // MEGABYTE} MB: send it in parts"
+                        )
+                    if self._taken > BODIES * self._most:
+                        raise Refused(503, f"more than {BODIES} large bodies at a time: send this one again")
                     deadline.reschedule(began + self._seconds + len(body) / BYTES_PER_SECOND)
+            yield bytes(body)
         except TimeoutError:
-            raise Refused(408, f"the body did not arrive in time: {len(body):,} bytes of it did") from None
-
-    def _check(self, size: int) -> None:
-        if size > self._most:
-            raise Refused(413, f"the body is larger than {self._most // MEGABYTE} MB: send it in parts")
-        if self._taken > BODIES * self._most:
-            raise Refused(503, f"more than {BODIES} bodies at a time: send this one again")
-
-
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's, with a limit to what comes before a body: it would keep headers of any length."""
-
-    _in_head, _head = True, 0
-
-    def on_message_begin(self) -> None:
-        self._in_head = True
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        self._in_head = False
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        before = self._in_head
-        super().data_received(data)
-        self._head = self._head + len(data) if before and self._in_head else 0
-        if self._head > LONGEST_HEAD:
-            self.send_400_response("Headers too long.")
+            raise Refused(
+                408, f"only {len(body):,} bytes of the body arrived in time: send it faster"
+            ) from None
+        finally:
+            self._taken -= len(body)
 
 
 async def _ping(_: Request) -> Response:
@@ -165,11 +137,6 @@ def _refused(_: Request, fault: Exception) -> Response:
     # The rest of a slow body is not waited for; that of a large one is, or its sender would not read the answer.
     headers = {"connection": "close"} if fault.status == 408 else {}
     return JSONResponse({"error": {"message": str(fault), **fault.where}}, fault.status, headers)
-
-
-def _gone(_: Request, __: Exception) -> Response:
-    log.info("a client went before its body had arrived")
-    return Response(status_code=400)
 
 
 def worker() -> Starlette:
@@ -191,7 +158,6 @@ def serve() -> None:
         factory=settings.workers > 1,
         # A worker that is still importing on a busy machine is no dead one.
         timeout_worker_healthcheck=60,
-        http=_Protocol,
         ws="none",
         log_level="warning",
         access_log=False,

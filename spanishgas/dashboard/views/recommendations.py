@@ -12,6 +12,7 @@ from spanishgas.contracts.tables import RISK_TIERS
 from spanishgas.dashboard import frame, offers, tables
 from spanishgas.dashboard.offers import AtRisk
 from spanishgas.evaluation.value import NO_OFFER
+from spanishgas.scoring.campaign import ways
 
 COLUMNS: Mapping[str, object] = {
     "customers": st.column_config.NumberColumn(format="localized"),
@@ -32,7 +33,8 @@ def show() -> None:
     st.dataframe(made, column_config=COLUMNS, hide_index=True)
     known = offers.at_risk(found)
     st.subheader("Beside other ways")
-    st.dataframe(offers.ways(known, policy).round(0), column_config=COLUMNS, hide_index=True)
+    beside = ways(known.probability, known.margin, known.tier, known.action, policy.offers)
+    st.dataframe(beside.round(0), column_config=COLUMNS, hide_index=True)
     st.caption(
         "Expected value: acceptance x (probability of churn x uplift x months of margin - cost). Uplift, acceptance "
         "and months are assumptions of experiments/policy.yaml, not measurements."
