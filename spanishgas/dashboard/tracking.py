@@ -147,7 +147,7 @@ def artefact(run_id: str, path: str) -> bytes:
     """An artefact's bytes, which never change (none holds a customer's row); TrackingError where it is missing."""
     with temporary_folder() as folder:
         try:
-            local = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{path}", dst_path=folder)
+            local = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{path}", dst_path=str(folder))
             return Path(local).read_bytes()
         except (MlflowException, OSError) as fault:
             raise TrackingError(f"run {run_id} has no artefact {path}") from fault
