@@ -114,8 +114,12 @@ def seconds(page: str) -> list[tuple[float, float]]:
     from streamlit import config
     from streamlit.testing.v1 import AppTest
 
+    from spanishgas.dashboard import guard
+
     config.set_option("server.address", "127.0.0.1")
-    app = AppTest.from_file(str(PROJECT / "spanishgas" / "dashboard" / "app.py"), default_timeout=300).run()
+    app = AppTest.from_file(str(PROJECT / "spanishgas" / "dashboard" / "app.py"), default_timeout=300)
+    os.environ[guard.KEY] = app.query_params[guard.PARAMETER] = "here"
+    app.run()
     app.session_state["customer_id"] = "C00001000"
     app.switch_page(f"views/{page}.py").run()
     taken = []

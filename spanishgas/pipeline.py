@@ -12,6 +12,7 @@ from datetime import date
 
 import pandas as pd
 
+from spanishgas import escaping
 from spanishgas.config.experiment import experiment_ids
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
@@ -250,5 +251,5 @@ def _acted(found: Found) -> list[str]:
         "",
         "## Drift",
         f"Alarm: {yes(found.drift.alarm)}.",
-        *found.drift.reasons,
+        *map(escaping.markdown, found.drift.reasons),
     ]

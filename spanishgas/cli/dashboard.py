@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import secrets
 import sys
 from importlib import resources
 from typing import Annotated
@@ -38,6 +39,8 @@ def dashboard(
     script = str(resources.files("spanishgas") / "dashboard" / "app.py")
     options = QUIET | {"server.address": address, "server.port": str(port)}
     words = [f"--{name}={value}" for name, value in options.items()]
-    typer.echo(f"http://{address}:{port}", err=True)
+    os.environ["SPANISHGAS_DASHBOARD_KEY"] = key = secrets.token_urlsafe()
+    host = f"[{address}]" if ":" in address else address
+    typer.echo(f"http://{host}:{port}/?key={key}", err=True)
     os.environ["SPANISHGAS_LAKE"] = lake
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", script, *words])

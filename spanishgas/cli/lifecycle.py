@@ -123,13 +123,17 @@ def compare(
     out: Annotated[str, typer.Option(help="CSV file to write every customer to whose tier changes.")] = "",
 ) -> None:
     """Say whose risk tier changes between two versions on the newest gold table, and which features move them."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    from spanishgas.escaping import spreadsheet
     from spanishgas.lifecycle import compare as versions
 
     tracked()
     found = versions.compare(before, after, Lake(lake))
     show(versions.as_markdown(found))
     if out:
-        found.moved.to_csv(out, index=False)
+        csv.write_csv(spreadsheet(pa.Table.from_pandas(found.moved, preserve_index=False)), out)
 
 
 def reproduce(

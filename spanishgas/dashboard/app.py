@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from spanishgas.dashboard import frame
+from spanishgas.dashboard import frame, guard
 from spanishgas.errors import SpanishGasError
+from spanishgas.escaping import markdown
 
 PAGES = {
     "Retention": {
@@ -31,11 +32,14 @@ def choose_date() -> None:
 def account() -> None:
     """Who is logged in, and the way out, where a login is configured."""
     if st.user.get("is_logged_in"):
-        st.sidebar.caption(f"Logged in as {st.user.get('email') or st.user.get('name') or 'unknown'}")
+        st.sidebar.caption(
+            f"Logged in as {markdown(st.user.get('email') or st.user.get('name') or 'unknown')}"
+        )
         st.sidebar.button("Log out", on_click=st.logout)
 
 
 st.set_page_config("SpanishGas", layout="wide")
+guard.keep_key()
 chosen = st.navigation(
     {
         section: [

@@ -11,6 +11,7 @@ import pandas as pd
 from spanishgas.config.policy import RISK_TIERS
 from spanishgas.dashboard.tables import Scored, ask, ask_arrow
 from spanishgas.errors import UsageError
+from spanishgas.escaping import spreadsheet
 from spanishgas.lake import Lake, Snapshot
 
 SHOWN = 500
@@ -34,8 +35,6 @@ _COLUMNS = """
     g.sales_channel, g.renewal_bucket, r.action, r.timing_window, r.offer_budget, r.expected_margin_impact,
     array_to_string(r.reason_codes, '; ') AS reasons, s.in_training
 """
-_TEXTS = ("customer_id", "segment", "sales_channel", "renewal_bucket", "reasons")
-"""Columns whose words come from outside: a spreadsheet would run them where they look like a formula."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def as_csv(found: Scored, filters: Filters, order: str) -> bytes:
     from pyarrow import csv
 
     out = io.BytesIO()
-    csv.write_csv(ask_arrow(found.tables, _safe(_campaign(filters, order, None)), filters.values), out)
+    csv.write_csv(spreadsheet(ask_arrow(found.tables, _campaign(filters, order, None), filters.values)), out)
     return out.getvalue()
 
 
@@ -175,7 +174,7 @@ def as_excel(found: Scored, filters: Filters, order: str) -> bytes:
     """The same as a workbook, of at most EXCEL_ROWS customers; UsageError for more."""
     from openpyxl import Workbook
 
-    table = ask_arrow(found.tables, _safe(_campaign(filters, order, EXCEL_ROWS + 1)), filters.values)
+    table = spreadsheet(ask_arrow(found.tables, _campaign(filters, order, EXCEL_ROWS + 1), filters.values))
     if table.num_rows > EXCEL_ROWS:
         raise UsageError(f"a workbook holds at most {EXCEL_ROWS:,} customers: filter further, or take CSV")
     book = Workbook(write_only=True)
@@ -187,12 +186,3 @@ def as_excel(found: Scored, filters: Filters, order: str) -> bytes:
     out = io.BytesIO()
     book.save(out)
     return out.getvalue()
-
-
-def _safe(sql: str) -> str:
-    """The same rows, with an apostrophe before texts that begin as a formula does (OWASP, CSV injection)."""
-    guarded = ", ".join(
-        f"CASE WHEN regexp_matches({name}, '^[=+@\\t\\r-]') THEN '''' || {name} ELSE {name} END AS {name}"
-        for name in _TEXTS
-    )
-    return f"SELECT * REPLACE ({guarded}) FROM ({sql})"

@@ -11,6 +11,7 @@ import streamlit as st
 from spanishgas.dashboard import guard
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import SpanishGasError
+from spanishgas.escaping import markdown
 from spanishgas.lake import Lake
 from spanishgas.settings import settings
 
@@ -28,9 +29,9 @@ def page(title: str, show: Callable[[], None], *, customers: bool = False) -> No
     except NothingYet as empty:
         st.info(str(empty))
     except SpanishGasError as fault:
-        st.error(str(fault))
+        st.error(markdown(fault))
     except OSError as fault:
-        st.error(f"{fault}: check that the lake is there and may be read")
+        st.error(f"{markdown(fault)}: check that the lake is there and may be read")
 
 
 def lake() -> Lake:

@@ -11,7 +11,6 @@ from spanishgas.config.policy import ACTIONS, RISK_TIERS, Offers, Policy
 from spanishgas.dashboard.tables import Scored, ask
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.scoring.budget import within_budget
-from spanishgas.scoring.campaign import campaign_value, everyone, tier_rule
 
 
 def actions(found: Scored) -> pd.DataFrame:
@@ -57,28 +56,6 @@ def at_risk(found: Scored) -> AtRisk:
         rows["tier"],
         rows["action"].to_numpy(dtype=object),
     )
-
-
-def ways(known: AtRisk, policy: Policy) -> pd.DataFrame:
-    """These recommendations beside other ways: way, customers with an offer, cost and expected value in EUR."""
-    p, m = known.probability, known.margin
-    given = {
-        "these recommendations": known.action,
-        "an offer to everyone at risk": everyone(p, m, policy.offers),
-        "the replaced system's rule by tier": tier_rule(known.tier, m),
-        "nobody": np.full(len(p), NO_OFFER, dtype=object),
-    }
-    costs = _costs(policy.offers)
-    rows = [
-        (
-            way,
-            int((offer != NO_OFFER).sum()),
-            float(sum(costs[name] * (offer == name).sum() for name in costs)),
-            campaign_value(p, m, offer, policy.offers),
-        )
-        for way, offer in given.items()
-    ]
-    return pd.DataFrame(rows, columns=["way", "customers", "cost", "expected_value"])
 
 
 def allocation(known: AtRisk, policy: Policy, budget: float | None) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import Version
+from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import settings
 from spanishgas.training.model import ChurnModel
 
@@ -144,9 +144,9 @@ def table(run_id: str, path: str) -> pd.DataFrame | None:
 @lru_cache(maxsize=16)
 def artefact(run_id: str, path: str) -> bytes:
     """An artefact's bytes, which never change (none holds a customer's row); TrackingError where it is missing."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         try:
-            local = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{path}", dst_path=folder)
+            local = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{path}", dst_path=str(folder))
             return Path(local).read_bytes()
         except (MlflowException, OSError) as fault:
             raise TrackingError(f"run {run_id} has no artefact {path}") from fault

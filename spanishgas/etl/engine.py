@@ -6,7 +6,6 @@ spark    a Spark session, this machine's or the cluster's (engine_spark.py)
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import ibis.expr.types as ir
 from ibis.backends.duckdb import Backend
 
 from spanishgas.errors import UsageError
+from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import settings
 
 MEMORY = "400MB"
@@ -105,8 +105,8 @@ def connect(name: str) -> AbstractContextManager[Engine]:
 @contextmanager
 def duckdb() -> Iterator[DuckEngine]:
     """DuckDB with one thread."""
-    with tempfile.TemporaryDirectory(prefix="spanishgas-") as spill:
-        con = ibis.duckdb.connect(threads=1, memory_limit=MEMORY, temp_directory=spill)
+    with temporary_folder() as spill:
+        con = ibis.duckdb.connect(threads=1, memory_limit=MEMORY, temp_directory=str(spill))
         try:
             yield DuckEngine(con)
         finally:

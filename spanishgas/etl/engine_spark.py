@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import pyarrow.parquet as pq
 
 from spanishgas.errors import SpanishGasError
 from spanishgas.etl.engine import DuckEngine, duckdb
+from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import settings
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ def spark() -> Iterator[SparkEngine]:
     given = SparkSession.getActiveSession()
     session = given or start()
     try:
-        with duckdb() as reader, tempfile.TemporaryDirectory(prefix="spanishgas-") as scratch:
-            yield SparkEngine(session, reader, Path(scratch))
+        with duckdb() as reader, temporary_folder() as scratch:
+            yield SparkEngine(session, reader, scratch)
     finally:
         if not given:
             session.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from spanishgas import escaping
 from spanishgas.etl.quality import Report
 
 _NEVER_METRICS = ("min.", "max.")
@@ -48,7 +49,7 @@ def _rules(report: Report) -> Iterator[str]:
         for name, value in values.items():
             kind = next((begin for begin in _KINDS if name.startswith(begin)), None)
             if kind and value:
-                yield f"| {table} | {_KINDS[kind]} | {name.removeprefix(kind)} | {_shown(value)} |"
+                yield f"| {table} | {_KINDS[kind]} | {escaping.markdown(name.removeprefix(kind))} | {_shown(value)} |"
 
 
 def _columns(report: Report) -> Iterator[str]:
@@ -63,7 +64,7 @@ def _columns(report: Report) -> Iterator[str]:
 
 def _shown(value: float | str | None) -> str:
     if isinstance(value, str):
-        return value.replace("|", "\\|")
+        return escaping.markdown(value)
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ def page(study: optuna.Study, title: str) -> str:
             drawn.append(plots.plot_param_importances(study, evaluator=_evaluator()))
         drawn += [plots.plot_slice(study), plots.plot_parallel_coordinate(study)]
     parts = [figure.to_html(full_html=False, include_plotlyjs=not n) for n, figure in enumerate(drawn)]
-    head = f'<!doctype html>\n<meta charset="utf-8"><title>{title}</title>\n<h1>{title}</h1>\n'
+    head = (
+        f'<!doctype html>\n<meta charset="utf-8"><title>{escape(title)}</title>\n<h1>{escape(title)}</h1>\n'
+    )
     return head + "\n".join(parts)
 
 

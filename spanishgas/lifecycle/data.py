@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -14,6 +13,7 @@ from spanishgas.etl.build import EtlReport, build
 from spanishgas.etl.quality import Quality
 from spanishgas.lake import SCHEME, Lake, Place, S3Store, location, open_store
 from spanishgas.lifecycle import runs
+from spanishgas.lifetime import temporary_folder
 from spanishgas.simulate import write_extract
 
 
@@ -55,7 +55,7 @@ def _drawn(out: Place, truth: Place) -> Iterator[tuple[Path, Path]]:
         return
     if S3Store(str(out)).listing():
         raise UsageError(f"{out} exists already: remove it or name a prefix that holds nothing")
-    with tempfile.TemporaryDirectory(prefix="spanishgas-") as work:
+    with temporary_folder() as work:
         yield Path(work, "raw"), Path(work, "truth")
         for name, store in (("truth", S3Store(str(truth))), ("raw", S3Store(str(out)))):
             for file in sorted(Path(work, name).iterdir()):

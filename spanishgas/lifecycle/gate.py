@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
+from spanishgas import escaping
 from spanishgas.config.policy import GateLimits, Judgement, Waiver
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.paired import Difference
@@ -89,9 +90,11 @@ class Verdict(BaseModel):
         for c in self.checks:
             value = "missing" if c.value is None else f"{c.value:.4f}"
             interval = f"{c.interval[0]:.4f} to {c.interval[1]:.4f}" if c.interval else ""
-            outcome = ("passed" if c.passed else "**refused**") + (f", {c.note}" if c.note else "")
+            outcome = ("passed" if c.passed else "**refused**") + (
+                f", {escaping.markdown(c.note)}" if c.note else ""
+            )
             lines.append(f"| {c.name} | {value} | {interval} | {c.bound} {c.limit:.4g} | {outcome} |")
-        lines += [f"\nWaived ({w.date}): {w.check}. {w.reason}" for w in self.waivers]
+        lines += [f"\nWaived ({w.date}): {w.check}. {escaping.markdown(w.reason)}" for w in self.waivers]
         return "\n".join(lines)
 
 

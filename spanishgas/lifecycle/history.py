@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel, ConfigDict
 
+from spanishgas import escaping
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import PROBATION
@@ -187,9 +188,7 @@ def as_markdown(record: Record, probation: Mapping[str, str] | None = None) -> s
         why = m.reason + "".join(f" [{name}: {words}]" for name, words in beside.items())
         when = m.at.removesuffix("+00:00").replace("T", " ")
         cells = [m.number, when, what, m.version or "none", m.replaced or "none", m.by, why]
-        lines.append(
-            f"| {' | '.join(str(c).replace('|', '/') for c in cells)} | {(m.verdict or 'none')[:12]} |"
-        )
+        lines.append(f"| {' | '.join(escaping.markdown(c) for c in [*cells, (m.verdict or 'none')[:12]])} |")
     return "\n".join(lines) if record.moves or record.unseen else "No champion was ever named."
 
 

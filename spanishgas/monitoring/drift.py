@@ -10,15 +10,14 @@ holdout side alone: on its training rows the model is too sure of itself.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from spanishgas import escaping
 from spanishgas.config.policy import AlarmLimits, load_policy
 from spanishgas.errors import UsageError
 from spanishgas.evaluation.explanations import contributions
@@ -27,6 +26,7 @@ from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.version import TrainingTable, Version
+from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import ordinary, page, reports
 from spanishgas.monitoring.alarm import Judged, judge
 from spanishgas.monitoring.bins import shares
@@ -223,14 +223,20 @@ def _log(
     run.document(
         {k: v for k, v in asdict(found).items() if k != "run_id"} | {"as_of": str(found.as_of)}, "drift.json"
     )
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         for name, report in evaluated.items():
-            full = Path(folder) / f"drift-{name}.html"
+            full = folder / f"drift-{name}.html"
             report.save_html(str(full))
             run.file(full)
             run.text(report.json(), f"drift-{name}.json")
     run.describe(
-        "\n".join([f"**Alarm: {yes(found.alarm)}**", "", *(f"- {reason}" for reason in found.reasons)])
+        "\n".join(
+            [
+                f"**Alarm: {yes(found.alarm)}**",
+                "",
+                *(f"- {escaping.markdown(r)}" for r in found.reasons),
+            ]
+        )
     )
 
 

@@ -87,14 +87,7 @@ def html(found: Judged, weighed: pd.DataFrame, quality: pd.DataFrame, shown: Sho
         .render(
             title=f"Drift as of {shown.dates[1]}",
             found=found,
-            rate=shown.rate,
-            version=shown.version,
-            dates=shown.dates,
-            customers=shown.customers,
-            source=shown.source,
-            prediction=shown.prediction,
-            files=shown.files,
-            rows_shown=shown.rows,
+            shown=shown,
             rows=rows,
             quality=quality.to_dict("records"),
         )

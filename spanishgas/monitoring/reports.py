@@ -77,10 +77,17 @@ def _datasets(
 
     def typed(frame: pd.DataFrame) -> Dataset:
         rows = sampled(frame)
-        columns = rows[numbers].astype("float64").join(rows[texts].astype(object).fillna("missing"))
+        columns = (
+            rows[numbers].astype("float64").join(rows[texts].astype(object).fillna("missing").map(_harmless))
+        )
         return Dataset.from_pandas(columns.reset_index(drop=True), data_definition=definition)
 
     return typed(reference), typed(current)
+
+
+def _harmless(category: object) -> str:
+    """The category with `<` in full width: Evidently writes it into a script, which `</script>` would end."""
+    return str(category).replace("<", "\uff1c")
 
 
 def effects(report: Evaluated) -> dict[str, float]:

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from html import escape
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from spanishgas.config.policy import Offers
+from spanishgas.evaluation.card import html
 from spanishgas.evaluation.value import NO_OFFER, offer_value
+from spanishgas.rendering import as_markdown
 
 Array = NDArray[np.float64]
 TIER_RULE: Mapping[str, str] = {"Medium": "offer_small", "High": "offer_medium", "Critical": "offer_large"}
 """The replaced system's rule: an offer by risk tier, whatever it costs and brings, none at a negative margin."""
 FACTORS = (0.5, 1.0, 1.5)
+ASSUMED: Mapping[str, str] = {"uplift": "uplift", "acceptance": "acceptance", "cost_eur": "cost of an offer"}
 
 
 def campaign_value(probability: Array, margin: Array, action: NDArray[np.object_], offers: Offers) -> float:
@@ -57,96 +59,74 @@ def scaled(offers: Offers, what: str, factor: float) -> Offers:
     return offers.model_copy(update={"menu": menu})
 
 
+def ways(p: Array, m: Array, tier: pd.Series, made: NDArray[np.object_], offers: Offers) -> pd.DataFrame:
+    """The actions `made` beside other ways: way, customers with an offer, cost and expected_value in EUR."""
+    every = {
+        "these recommendations": made,
+        "an offer to everyone": everyone(p, m, offers),
+        "nobody": np.full(len(p), NO_OFFER, dtype=object),
+        "the tier rule of the replaced system": tier_rule(tier, m),
+    }
+    rows = [
+        (
+            way,
+            int((action != NO_OFFER).sum()),
+            float(sum(terms.cost_eur * (action == name).sum() for name, terms in offers.menu.items())),
+            campaign_value(p, m, action, offers),
+        )
+        for way, action in every.items()
+    ]
+    return pd.DataFrame(rows, columns=["way", "customers", "cost", "expected_value"])
+
+
 def page(
     probability: pd.Series, margin: pd.Series, tier: pd.Series, action: pd.Series, offers: Offers, as_of: date
 ) -> str:
     """The page as HTML, self-contained; it holds counts and sums, no customer."""
     p, m = probability.to_numpy(), margin.to_numpy(dtype="float64")
     made = action.to_numpy(dtype=object)
-    ways = {
-        "these recommendations": made,
-        "an offer to everyone": everyone(p, m, offers),
-        "nobody": np.full(len(p), NO_OFFER, dtype=object),
-        "the tier rule of the replaced system": tier_rule(tier, m),
-    }
-    rows = [_way(name, p, m, given, offers) for name, given in ways.items()]
-    lines = [
-        _head("way", "customers with an offer", "offers cost at most (EUR)", "expected value (EUR)"),
-        *(_row(*row) for row in rows),
-    ]
-    changed = [_head("if this is multiplied by", *(f"{factor:g}" for factor in FACTORS))]
-    for what, words in (
-        ("uplift", "uplift"),
-        ("acceptance", "acceptance"),
-        ("cost_eur", "cost of an offer"),
-    ):
-        values = [campaign_value(p, m, made, scaled(offers, what, factor)) for factor in FACTORS]
-        changed.append(_row(words, *(f"{value:,.0f}" for value in values)))
+    others = ways(p, m, tier, made, offers)
+    for column in ("customers", "cost", "expected_value"):
+        others[column] = others[column].map("{:,.0f}".format)
+    names = ["way", "customers with an offer", "offers cost at most (EUR)", "expected value (EUR)"]
     menu = [
-        _head("offer", "customers", "cost (EUR)", "acceptance", "uplift"),
-        *(
-            _row(
-                name,
-                f"{int((made == name).sum()):,}",
-                f"{o.cost_eur:g}",
-                f"{o.acceptance:.0%}",
-                f"{o.uplift:.0%}",
-            )
-            for name, o in offers.menu.items()
-        ),
+        (name, f"{(made == name).sum():,}", f"{o.cost_eur:g}", f"{o.acceptance:.0%}", f"{o.uplift:.0%}")
+        for name, o in offers.menu.items()
     ]
-    return _PAGE.format(
+    changed = [
+        (words, *(f"{campaign_value(p, m, made, scaled(offers, what, factor)):,.0f}" for factor in FACTORS))
+        for what, words in ASSUMED.items()
+    ]
+    text = _PAGE.format(
         as_of=as_of,
         customers=f"{len(p):,}",
         budget="none" if offers.total_budget_eur is None else f"{offers.total_budget_eur:,.0f} EUR",
         share=f"{offers.control.share:.0%}",
         months=offers.horizon_months,
-        ways="\n".join(lines),
-        menu="\n".join(menu),
-        changed="\n".join(changed),
+        ways=as_markdown(others.set_axis(names, axis=1)),
+        menu=as_markdown(
+            pd.DataFrame(menu, columns=["offer", "customers", "cost (EUR)", "acceptance", "uplift"])
+        ),
+        changed=as_markdown(pd.DataFrame(changed, columns=["if this is multiplied by", *map(str, FACTORS)])),
     )
+    return html(text, f"Retention campaign as of {as_of}")
 
 
-def _way(name: str, p: Array, m: Array, action: NDArray[np.object_], offers: Offers) -> tuple[str, ...]:
-    costs = {offer: terms.cost_eur for offer, terms in offers.menu.items()}
-    cost = sum(costs.get(given, 0.0) for given in action)
-    value = campaign_value(p, m, action, offers)
-    return name, f"{int((action != NO_OFFER).sum()):,}", f"{cost:,.0f}", f"{value:,.0f}"
+_PAGE = """# Retention campaign as of {as_of}
+{customers} customers scored. Budget: {budget}. {share} of the customers an offer was chosen for get none, by chance,
+so that the uplift can be measured later; they count as customers without an offer here.
 
-
-def _head(*cells: str) -> str:
-    return "<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in cells) + "</tr>"
-
-
-def _row(*cells: str) -> str:
-    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>Retention campaign as of {as_of}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
-table {{ border-collapse: collapse; width: 100%; margin: 0.5rem 0 1.5rem }}
-th, td {{ padding: 0.3rem 0.6rem; border-bottom: 1px solid #ccc; text-align: right }}
-th:first-child, td:first-child {{ text-align: left }}
-</style>
-<h1>Retention campaign as of {as_of}</h1>
-<p>{customers} customers scored. Budget: {budget}. {share} of the customers an offer was chosen for get none, by chance,
-so that the uplift can be measured later; they count as customers without an offer here.</p>
-<h2>What it is expected to bring</h2>
-<table>
+## What it is expected to bring
 {ways}
-</table>
-<p>Expected value: acceptance x (probability of churn x uplift x {months} months of margin - cost), summed. An
-assumption of the policy, not a measurement.</p>
-<h2>Offers</h2>
-<table>
+
+Expected value: acceptance x (probability of churn x uplift x {months} months of margin - cost), summed. An
+assumption of the policy, not a measurement.
+
+## Offers
 {menu}
-</table>
-<h2>If the assumptions are wrong</h2>
-<p>Expected value in EUR of the same offers to the same customers.</p>
-<table>
+
+## If the assumptions are wrong
+Expected value in EUR of the same offers to the same customers.
+
 {changed}
-</table>
-</html>
 """

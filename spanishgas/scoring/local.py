@@ -7,9 +7,7 @@ settings say if the server failed, and not at all if it refused.
 from __future__ import annotations
 
 import http.client
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 from spanishgas.scoring.process import Answer, Endpoint, serving_process
 from spanishgas.scoring.settings import Transform
@@ -26,12 +24,8 @@ class LocalTransform:
     def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
         """The answer to each part, each read before the next part is cut."""
         done = 0
-        with (
-            tempfile.TemporaryDirectory(prefix="spanishgas-serving-") as folder,
-            serving_process(
-                task.model_dir, Path(folder) / "log", self.given.serving_environment(workers=1)
-            ) as endpoint,
-        ):
+        environment = self.given.serving_environment(workers=1)
+        with serving_process(task.model_dir, environment=environment) as endpoint:
             for part in task.shards:
                 yield self._scored(endpoint, part)
                 done += part.rows

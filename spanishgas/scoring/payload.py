@@ -3,6 +3,7 @@
 - A body is a whole table: a Parquet file, a CSV file with its header, or {"dataframe_split": {"columns", "data"}}.
 - customer_id and every input of the model must be there in its type (numbers, or text); other columns are ignored.
 - In CSV an empty cell is null and "" is an empty text. Numbers keep every digit on their way through each format.
+- A number must fit single precision, in which trees split; NaN, where a format has it, is null.
 - What is refused names the column, the type or the format, never a value: answers and logs hold no customer data.
 """
 
@@ -14,18 +15,27 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from spanishgas.errors import DataError
-from spanishgas.training.matrix import is_text
-from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from spanishgas.training.model import ChurnModel
 
 ID = "customer_id"
+DECODED = 512 * 2**20
+"""Bytes that a table may take once decoded; 500,000 rows of gold take about 300 MB."""
+MOST_COLUMNS = 1_000
+LARGEST = 3.4028234e38
+"""Of single precision."""
 Inputs = Mapping[str, pa.DataType]
 
 
@@ -45,10 +55,18 @@ class Refused(DataError):
         self.status = status
         self.where = where
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return partial(Refused, self.status, str(self), **self.where), ()
 
-def media_type(header: str | None) -> Media:
-    """The format that a Content-Type header names; 415 for any other."""
-    name = (header or "").partition(";")[0].strip().lower()
+
+def media_type(header: str | None, encoding: str | None = None) -> Media:
+    """The format that a Content-Type header names; 415 for another, or for a charset or encoding."""
+    name, _, parameters = (header or "").lower().partition(";")
+    name, charset = name.strip(), re.search(r"charset=\W*([\w-]+)", parameters)
+    if (encoding or "identity").strip().lower() != "identity":
+        raise Refused(415, "a Content-Encoding is not undone: send the body as it is")
+    if charset and charset[1] not in ("utf-8", "utf8", "us-ascii"):
+        raise Refused(415, "text is read as UTF-8 alone: send no other charset")
     try:
         return Media(name)
     except ValueError:
@@ -83,24 +101,43 @@ def _preference(part: str) -> tuple[str, float]:
 
 def inputs(model: ChurnModel) -> Inputs:
     """The columns that a body must hold for `model`, and what each is read as."""
+    from spanishgas.training.matrix import is_text
+
     kinds = {f: pa.string() if is_text(model.kinds[f]) else pa.float64() for f in model.features}
     return {ID: pa.string(), **kinds}
 
 
-def read(body: bytes, media: Media, wanted: Inputs, max_rows: int) -> pd.DataFrame:
+def read(body: bytes, media: Media, wanted: Inputs, max_rows: int, decoded: int = DECODED) -> pd.DataFrame:
     """The wanted columns of a body, in their types; `Refused` where it cannot be read or lacks one of them."""
-    table = _READERS[media](body, wanted, max_rows)
-    if table.num_rows > max_rows:
-        raise _too_long(table.num_rows, max_rows)
-    typed = pa.table({name: _typed(table[name], name, kind) for name, kind in wanted.items()})
+    frame: pd.DataFrame = decode(body, media, wanted, max_rows, decoded).to_pandas()
+    return frame
+
+
+def decode(body: bytes, media: Media, wanted: Inputs, max_rows: int, decoded: int) -> pa.Table:
+    """The same as an Arrow table; 413 for one that is larger than it may be, 400 for whatever else is wrong with it."""
+    try:
+        table = _READERS[media](body, wanted, max_rows, decoded)
+        if table.num_rows > max_rows:
+            raise _too_long(table.num_rows, max_rows)
+        typed = pa.table({name: _typed(table[name], name, kind) for name, kind in wanted.items()})
+    except Refused:
+        raise
+    except MemoryError:
+        raise too_large(decoded) from None
+    except Exception:
+        # Whatever a library says of bytes that anybody may send: its words quote them.
+        raise Refused(400, f"the body is not {_SHAPES[media]}", body=media.name.lower()) from None
+    if typed.nbytes > decoded:
+        raise too_large(decoded)
     if typed[ID].null_count:
         raise Refused(400, f"{typed[ID].null_count} rows have no {ID}", column=ID)
-    frame: pd.DataFrame = typed.to_pandas()
-    return frame
+    return typed
 
 
 def answer(ids: pd.Series, predicted: pd.DataFrame) -> pa.Table:
     """What is answered: customer_id, churn_probability, churn_flag, risk_tier, a row per row of the request."""
+    from spanishgas.training.model import FLAG, PROBABILITY, TIER
+
     return pa.table(
         {
             ID: pa.array(ids, pa.string()),
@@ -125,19 +162,23 @@ def write(table: pa.Table, media: Media) -> bytes:
     return written
 
 
-def _parquet(body: bytes, wanted: Inputs, max_rows: int) -> pa.Table:
-    try:
-        file = pq.ParquetFile(pa.BufferReader(body))
-        _named(file.schema_arrow.names, wanted)
-        if file.metadata.num_rows > max_rows:
-            raise _too_long(file.metadata.num_rows, max_rows)
-        return file.read(columns=list(wanted))
-    except (pa.ArrowException, OSError):
-        raise Refused(400, "the body is not a Parquet file that can be read", body="parquet") from None
+def _parquet(body: bytes, wanted: Inputs, max_rows: int, most: int) -> pa.Table:
+    file = pq.ParquetFile(pa.BufferReader(body))
+    schema, groups = file.schema_arrow, file.metadata.num_row_groups
+    _named(schema.names, wanted)
+    for name, kind in wanted.items():
+        _fitting(schema.field(name).type, name, kind)
+    if file.metadata.num_rows > max_rows:
+        raise _too_long(file.metadata.num_rows, max_rows)
+    # What the file claims of itself; what it holds is seen when it is read.
+    if sum(file.metadata.row_group(i).total_byte_size for i in range(groups)) > most:
+        raise too_large(most)
+    return file.read(columns=list(wanted), use_threads=False)
 
 
-def _csv(body: bytes, wanted: Inputs, max_rows: int) -> pa.Table:
-    names = _csv_header(body)
+def _csv(body: bytes, wanted: Inputs, *_: int) -> pa.Table:
+    first = body[: max(body.find(b"\n"), 0) or None].decode("utf-8-sig")
+    names = next(csv.reader(io.StringIO(first)), [])
     _named(names, wanted)
     convert = pacsv.ConvertOptions(
         column_types=dict(wanted),
@@ -146,39 +187,25 @@ def _csv(body: bytes, wanted: Inputs, max_rows: int) -> pa.Table:
         strings_can_be_null=True,
         quoted_strings_can_be_null=False,
     )
-    parse = pacsv.ParseOptions(newlines_in_values=True)
+    parse, one = pacsv.ParseOptions(newlines_in_values=True), pacsv.ReadOptions(use_threads=False)
     try:
-        return pacsv.read_csv(pa.BufferReader(body), convert_options=convert, parse_options=parse)
-    except pa.ArrowException as fault:
-        raise _csv_fault(str(fault), names, wanted) from None  # Arrow's message quotes the cell
+        return pacsv.read_csv(pa.BufferReader(body), one, parse, convert)
+    except pa.ArrowInvalid as fault:
+        if wrong := re.match(r"In CSV column #(\d+): (?:Row #\d+: )?CSV conversion error", str(fault)):
+            name = names[int(wrong[1])]
+            raise _wrong_type(name, wanted[name], "other text") from None
+        raise
 
 
-def _csv_header(body: bytes) -> list[str]:
-    try:
-        first = body[: max(body.find(b"\n"), 0) or None].decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise Refused(400, "the header is not UTF-8 text", body="csv") from None
-    return next(csv.reader(io.StringIO(first)), [])
-
-
-def _csv_fault(message: str, names: Sequence[str], wanted: Inputs) -> Refused:
-    found = re.match(r"In CSV column #(\d+): CSV conversion error", message)
-    if not found:
-        return Refused(400, "the body is not a CSV file whose rows are as long as its header", body="csv")
-    name = names[int(found[1])]
-    return _wrong_type(name, wanted[name], "other text")
-
-
-def _json(body: bytes, wanted: Inputs, _: int) -> pa.Table:
-    try:
-        split = json.loads(body)["dataframe_split"]
-        names, rows = split["columns"], split["data"]
-        if any(len(row) != len(names) for row in rows):
-            raise ValueError
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError):
-        shape = '{"dataframe_split": {"columns": [...], "data": [[...], ...]}}'
-        raise Refused(400, f"the body is not {shape} with rows as long as the columns", body="json") from None
+def _json(body: bytes, wanted: Inputs, max_rows: int, _: int) -> pa.Table:
+    # NaN and Infinity are no JSON: int refuses them.
+    split = json.loads(body.decode("utf-8-sig"), parse_constant=int)["dataframe_split"]
+    names, rows = split["columns"], split["data"]
     _named(names, wanted)
+    if len(rows) > max_rows:
+        raise _too_long(len(rows), max_rows)
+    if not all(isinstance(row, list) and len(row) == len(names) for row in [names, *rows]):
+        raise ValueError
     position = {name: names.index(name) for name in wanted}
     return pa.table({n: _json_column([row[i] for row in rows], n, wanted[n]) for n, i in position.items()})
 
@@ -192,18 +219,25 @@ def _json_column(values: list[Any], name: str, kind: pa.DataType) -> pa.Array:
         raise _wrong_type(name, kind, type(odd).__name__)
     try:
         return pa.array([float(v) if v is not None and kind != pa.string() else v for v in values], kind)
-    except (OverflowError, UnicodeEncodeError, pa.ArrowException):
+    except (OverflowError, UnicodeEncodeError):
         raise _wrong_type(name, kind, "a value that does not fit") from None
 
 
-_READERS: Mapping[Media, Callable[[bytes, Inputs, int], pa.Table]] = {
+_READERS: Mapping[Media, Callable[[bytes, Inputs, int, int], pa.Table]] = {
     Media.PARQUET: _parquet,
     Media.CSV: _csv,
     Media.JSON: _json,
 }
+_SHAPES: Mapping[Media, str] = {
+    Media.PARQUET: "a Parquet file that can be read",
+    Media.CSV: "a CSV file in UTF-8 whose rows are as long as its header",
+    Media.JSON: '{"dataframe_split": {"columns": [...], "data": [[...], ...]}} with rows as long as the columns',
+}
 
 
 def _named(names: Sequence[str], wanted: Inputs) -> None:
+    if len(names) > MOST_COLUMNS:
+        raise Refused(413, f"the body has more than {MOST_COLUMNS:,} columns: send what the model takes")
     missing = [name for name in wanted if name not in names]
     if missing:
         raise Refused(
@@ -216,23 +250,38 @@ def _named(names: Sequence[str], wanted: Inputs) -> None:
         raise Refused(400, f"columns {', '.join(twice)} stand more than once", columns=twice)
 
 
-def _typed(column: pa.ChunkedArray, name: str, kind: pa.DataType) -> pa.ChunkedArray:
-    held = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+def _fitting(found: pa.DataType, name: str, kind: pa.DataType) -> None:
+    values = found.value_type if pa.types.is_dictionary(found) else found
     if kind == pa.string():
-        fits = pa.types.is_string(held) or pa.types.is_large_string(held) or pa.types.is_string_view(held)
+        fits = (
+            pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values)
+        )
     else:
-        fits = pa.types.is_integer(held) or pa.types.is_floating(held) or pa.types.is_boolean(held)
-    if not fits and not pa.types.is_null(held):
-        raise _wrong_type(name, kind, str(held))
+        fits = pa.types.is_integer(values) or pa.types.is_floating(values) or pa.types.is_boolean(values)
+    if not fits and not pa.types.is_null(values):
+        raise _wrong_type(name, kind, re.split(r"\W", str(values))[0])
+
+
+def _typed(column: pa.ChunkedArray, name: str, kind: pa.DataType) -> pa.ChunkedArray:
+    _fitting(column.type, name, kind)
     try:
-        return column.cast(kind)
-    except pa.ArrowException:
-        raise _wrong_type(name, kind, f"{held} with values that do not fit") from None
+        typed = column.cast(kind)
+        typed.validate(full=True)
+    except pa.ArrowInvalid:
+        raise _wrong_type(name, kind, "values that do not fit") from None
+    if kind != pa.string() and pc.any(pc.greater(pc.abs(typed), LARGEST)).as_py():
+        raise _wrong_type(name, kind, "one that is not finite in single precision")
+    return typed
 
 
 def _wrong_type(name: str, kind: pa.DataType, found: str) -> Refused:
     words = "text" if kind == pa.string() else "numbers"
     return Refused(400, f"column '{name}' must hold {words}, but holds {found}", column=name, expected=words)
+
+
+def too_large(most: int) -> Refused:
+    """The refusal of a body whose table takes more than `most` bytes."""
+    return Refused(413, f"the body takes more than {most // 2**20} MB once decoded: send it in parts")
 
 
 def _too_long(rows: int, limit: int) -> Refused:

@@ -6,13 +6,16 @@ import http.client
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from spanishgas.errors import SpanishGasError
+from spanishgas.lifetime import LEASH
 
 COMMAND = (sys.executable, "-m", "spanishgas.scoring", "serve")
 LISTENING = "listening on port "
@@ -39,7 +42,7 @@ class Endpoint:
 
     port: int
     process: subprocess.Popen[bytes]
-    log: Path
+    log: IO[bytes]
 
     def get(self, path: str, timeout: float = PING_SECONDS) -> Answer:
         """The answer to a GET; OSError or HTTPException where there is none."""
@@ -61,42 +64,51 @@ class Endpoint:
         finally:
             connection.close()
 
+    def said(self) -> str:
+        """The process's log so far."""
+        # A position of its own: the process writes at the file's.
+        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode(errors="replace")
+
     def tail(self) -> str:
         """The last lines of the process's log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
+        return "\n".join(self.said().splitlines()[-15:])
 
 
 @contextmanager
 def serving_process(
     model_dir: Path,
-    log: Path,
+    log: Path | None = None,
     environment: Mapping[str, str] | None = None,
     command: Sequence[str] = COMMAND,
 ) -> Iterator[Endpoint]:
-    """A serving process around the model in `model_dir`, ready to be asked; it ends with the block.
+    """A serving process around the model in `model_dir`, ready to be asked; it ends with the block or this process.
 
-    `ServingError` with the end of its log where it does not come up.
+    Its log is `log`, or a file without a name, which nobody has to remove. `ServingError` with the log's end where the
+    process does not come up.
     """
     given = {
         "SPANISHGAS_MODEL_DIR": str(model_dir),
         "SPANISHGAS_SERVE_HOST": "127.0.0.1",
         "SPANISHGAS_SERVE_PORT": "0",
+        LEASH: "stdin",
         **(environment or {}),
     }
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **given}
-        )
-    try:
-        yield _ready(process, log)
-    finally:
-        _end(process)
+    with (
+        log.open("w+b") if log else tempfile.TemporaryFile() as out,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, **given}
+        ) as process,
+    ):
+        try:
+            yield _ready(process, out)
+        finally:
+            _end(process)
 
 
-def _ready(process: subprocess.Popen[bytes], log: Path) -> Endpoint:
+def _ready(process: subprocess.Popen[bytes], log: IO[bytes]) -> Endpoint:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        if port := _port(log):
+        if port := _port(Endpoint(0, process, log).said()):
             endpoint = Endpoint(port, process, log)
             try:
                 if endpoint.get("/ping").status == 200:
@@ -109,9 +121,10 @@ def _ready(process: subprocess.Popen[bytes], log: Path) -> Endpoint:
     raise ServingError(f"the serving process {how}:\n{Endpoint(0, process, log).tail()}")
 
 
-def _port(log: Path) -> int | None:
-    lines = log.read_text(errors="replace").splitlines(keepends=True)
-    ports = [line for line in lines if line.startswith(LISTENING) and line.endswith("\n")]
+def _port(log: str) -> int | None:
+    ports = [
+        line for line in log.splitlines(keepends=True) if line.startswith(LISTENING) and line.endswith("\n")
+    ]
     return int(ports[0].removeprefix(LISTENING)) if ports else None
 
 

@@ -1,9 +1,9 @@
 """The serving process, as SageMaker calls it: `serve` answers GET /ping, GET /execution-parameters, POST /invocations.
 
-    part of gold (Parquet, CSV, JSON) -> the model of /opt/ml/model -> customer_id, probability, flag, tier
+    part of gold (Parquet, CSV, JSON) -> decoder -> the model of /opt/ml/model -> customer_id, probability, flag, tier
 
 The model is loaded once per worker, before the port answers. A worker scores one part at a time, in a thread, so that
-/ping is answered meanwhile and memory is bounded by the size of a part.
+/ping is answered meanwhile and memory is bounded by the size of a part. Bodies arrive beside that, each by a deadline.
 """
 
 from __future__ import annotations
@@ -12,39 +12,52 @@ import asyncio
 import logging
 import sys
 import time
+import traceback
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
+import pandas as pd
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from uvicorn.supervisors import Multiprocess
 
 from spanishgas.errors import SpanishGasError, UsageError
+from spanishgas.lifetime import end_with_parent
 from spanishgas.scoring import payload
-from spanishgas.scoring.payload import Media, Refused
+from spanishgas.scoring.decoder import Decoder
+from spanishgas.scoring.payload import Inputs, Media, Refused
 from spanishgas.scoring.process import LISTENING
 from spanishgas.scoring.settings import MEGABYTE, Serving, read_settings
 from spanishgas.training import artefact
 from spanishgas.training.model import ChurnModel
 
 log = logging.getLogger(__name__)
+BYTES_PER_SECOND = 64 * 1024
+"""How fast a body must arrive at least, once its first seconds are over."""
+BODIES = 4
+"""How many of the largest bodies may be in memory at a time."""
+Read = Callable[[bytes, Media, Inputs, int], pd.DataFrame]
 
 
 def create_app(model: ChurnModel | None = None, settings: Serving | None = None) -> Starlette:
     """The ASGI app around a model; without one, around that of the model folder."""
     settings = settings or read_settings(Serving)
     loaded = model or artefact.load(settings.model_dir, str(settings.model_dir))
-    turn = asyncio.Semaphore(1)
+    turn, intake, decoder = asyncio.Semaphore(1), _Intake(settings), Decoder(settings.decoded_mb * MEGABYTE)
 
     async def invocations(request: Request) -> Response:
         began = time.perf_counter()
-        sent = payload.media_type(request.headers.get("content-type"))
+        sent = payload.media_type(
+            request.headers.get("content-type"), request.headers.get("content-encoding")
+        )
         wanted = payload.accepted(request.headers.get("accept"), sent)
-        async with turn:
-            body = await _body(request, settings.payload_mb * MEGABYTE)
-            rows, answer = await run_in_threadpool(score_body, loaded, body, sent, wanted, settings.max_rows)
+        async with intake.whole(request) as body, turn:
+            asked = (loaded, body, sent, wanted, settings.max_rows, decoder.read)
+            rows, answer = await run_in_threadpool(score_body, *asked)
         log.info("scored %d rows in %.2f s, %s to %s", rows, time.perf_counter() - began, sent, wanted)
         return Response(answer, media_type=wanted, headers={"x-rows": str(rows)})
 
@@ -62,16 +75,55 @@ def create_app(model: ChurnModel | None = None, settings: Serving | None = None)
         Route("/execution-parameters", execution_parameters),
         Route("/invocations", invocations, methods=["POST"]),
     ]
-    return Starlette(routes=routes, exception_handlers={Refused: _refused})
+    gone = {ClientDisconnect: lambda *_: Response(status_code=400)}
+    return Starlette(routes=routes, exception_handlers={Refused: _refused, **gone})
 
 
 def score_body(
-    model: ChurnModel, body: bytes, sent: Media, wanted: Media, max_rows: int
+    model: ChurnModel, body: bytes, sent: Media, wanted: Media, max_rows: int, read: Read = payload.read
 ) -> tuple[int, bytes]:
     """Rows of a body, and the answer to it; `Refused` where it is not a table with the model's inputs."""
-    rows = payload.read(body, sent, payload.inputs(model), max_rows)
-    table = payload.answer(rows[payload.ID], model.predict(rows))
+    rows = read(body, sent, payload.inputs(model), max_rows)
+    try:
+        table = payload.answer(rows[payload.ID], model.predict(rows))
+    except Exception as fault:
+        # Its words may quote a customer's values; where it was raised does not.
+        log.error(
+            "%s in the model:\n%s", type(fault).__name__, "".join(traceback.format_tb(fault.__traceback__))
+        )
+        raise Refused(500, "the model failed: see where in the log") from None
     return len(rows), payload.write(table, wanted)
+
+
+class _Intake:
+    """The bodies that are in memory, arriving or waiting for their turn."""
+
+    def __init__(self, settings: Serving) -> None:
+        self._most, self._seconds, self._taken = settings.payload_mb * MEGABYTE, settings.body_seconds, 0
+
+    @asynccontextmanager
+    async def whole(self, request: Request) -> AsyncIterator[bytes]:
+        """A body, until it is done with; `Refused` for one that is too large, too slow or one too many."""
+        body, began = bytearray(), asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(self._seconds) as deadline:
+                async for chunk in request.stream():
+                    body += chunk
+                    self._taken += len(chunk)
+                    if len(body) > self._most:
+                        raise Refused(
+                            413, f"the body is larger than {self._most // MEGABYTE} MB: send it in parts"
+                        )
+                    if self._taken > BODIES * self._most:
+                        raise Refused(503, f"more than {BODIES} large bodies at a time: send this one again")
+                    deadline.reschedule(began + self._seconds + len(body) / BYTES_PER_SECOND)
+            yield bytes(body)
+        except TimeoutError:
+            raise Refused(
+                408, f"only {len(body):,} bytes of the body arrived in time: send it faster"
+            ) from None
+        finally:
+            self._taken -= len(body)
 
 
 async def _ping(_: Request) -> Response:
@@ -82,29 +134,31 @@ def _refused(_: Request, fault: Exception) -> Response:
     if not isinstance(fault, Refused):
         raise fault
     log.warning("refused with %d: %s", fault.status, fault)
-    return JSONResponse({"error": {"message": str(fault), **fault.where}}, fault.status)
+    # The rest of a slow body is not waited for; that of a large one is, or its sender would not read the answer.
+    headers = {"connection": "close"} if fault.status == 408 else {}
+    return JSONResponse({"error": {"message": str(fault), **fault.where}}, fault.status, headers)
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise Refused(413, f"the body is larger than {limit // MEGABYTE} MB: send it in parts")
-    return bytes(body)
+def worker() -> Starlette:
+    """The app in one of several processes, which ends with the one that started it."""
+    end_with_parent()
+    return create_app()
 
 
 def serve() -> None:
     """Listen until the process is told to end; the model is checked before the port is taken."""
     settings = read_settings(Serving)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    app = create_app(settings=settings) if settings.workers == 1 else f"{__name__}:create_app"
+    app = create_app(settings=settings) if settings.workers == 1 else f"{__name__}:worker"
     config = uvicorn.Config(
         app,
         host=settings.host,
         port=settings.port,
         workers=settings.workers,
         factory=settings.workers > 1,
+        # A worker that is still importing on a busy machine is no dead one.
+        timeout_worker_healthcheck=60,
+        ws="none",
         log_level="warning",
         access_log=False,
     )

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spanishgas.errors import UsageError
-from spanishgas.scoring.payload import Media
+from spanishgas.scoring.payload import DECODED, Media
 
 MEGABYTE = 1024 * 1024
 MOST_MB_IN_FLIGHT = 100
@@ -43,6 +43,10 @@ class Serving(BaseSettings):
     """Largest body in MB; workers times payload may not exceed 100, SageMaker's limit."""
     max_rows: int = Field(500_000, ge=1)
     """Most rows in one body: a small Parquet file can hold very many."""
+    decoded_mb: int = Field(DECODED // MEGABYTE, ge=1)
+    """Most memory in MB that a body's table may take: text that repeats takes next to nothing in a Parquet file."""
+    body_seconds: float = Field(10, gt=0)
+    """How long a body may take to arrive, beside a second for every 64 kB of it."""
 
     @model_validator(mode="after")
     def _in_flight(self) -> Self:

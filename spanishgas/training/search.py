@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from spanishgas.config.reading import Value
 from spanishgas.config.search import Dimension, Space
 from spanishgas.errors import SpanishGasError, UsageError
+from spanishgas.lifetime import end_with_parent
 from spanishgas.settings import settings
 from spanishgas.training.fitting import TREES, Folds, Training, fold_by_fold, refit
 from spanishgas.training.folds import folds
@@ -159,7 +160,6 @@ def _work(
     shared: Shared,
     study: optuna.Study,
     after_each: Callable[[], None] = lambda: None,
-    abandoned: Callable[[], bool] = lambda: False,
 ) -> None:
     from spanishgas.training import study as studies
 
@@ -170,9 +170,7 @@ def _work(
     def objective(trial: optuna.Trial) -> float:
         return _score(parts, space, _draw(trial, space), trial, shared.owner)
 
-    studies.work(
-        study, objective, trials, patience=shared.patience, after_each=after_each, abandoned=abandoned
-    )
+    studies.work(study, objective, trials, patience=shared.patience, after_each=after_each)
 
 
 def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna.Trial, owner: str) -> float:
@@ -199,12 +197,12 @@ def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna
 def _work_together(
     training: Training, space: Space, trials: int, shared: Shared, listen: Callable[[], None]
 ) -> None:
-    """Start the workers and wait for them; each stops by itself when this process is no more."""
+    """Start the workers and wait for them; each ends with this process."""
     from spanishgas.training import study as studies
 
     threads = settings().threads or max(1, settings().cores // shared.workers)
     start = multiprocessing.get_context("spawn").Process
-    words = (training, space, trials, shared, threads, os.getpid())
+    words = (training, space, trials, shared, threads)
     crew = [start(target=_worker, args=words) for _ in range(shared.workers)]
     try:
         for worker in crew:
@@ -225,12 +223,12 @@ def _work_together(
         )
 
 
-def _worker(training: Training, space: Space, trials: int, shared: Shared, threads: int, parent: int) -> None:
-
+def _worker(training: Training, space: Space, trials: int, shared: Shared, threads: int) -> None:
+    end_with_parent()
     os.environ["SPANISHGAS_THREADS"] = str(threads)
     settings.cache_clear()
     study = _open(training, space, shared)
-    _work(training, space, trials, shared, study, abandoned=lambda: os.getppid() != parent)
+    _work(training, space, trials, shared, study)
 
 
 def _draw(trial: optuna.Trial, space: Space) -> dict[str, Value]:

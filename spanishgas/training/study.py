@@ -169,7 +169,6 @@ def work(
     *,
     patience: int | None = None,
     after_each: Callable[[], None] = lambda: None,
-    abandoned: Callable[[], bool] = lambda: False,
 ) -> None:
     """Try until the study is complete, beside whoever else does. `after_each` is called when a trial has ended."""
     nameless = _Nameless()
@@ -184,7 +183,7 @@ def work(
             trial.set_user_attr(RANK, rank)
         return objective(trial)
 
-    while not abandoned() and not complete(study, total, patience):
+    while not complete(study, total, patience):
         _reclaim(study)
         if nameless.wait(study) or not _is_free(study, total):
             time.sleep(POLL_SECONDS)

@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -68,18 +69,26 @@ def offers(ran: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def served(ran: Path) -> Iterator[str]:
-    """Address of a dashboard over what the chain left."""
+    """Address that the command prints of a dashboard over what the chain left."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "spanishgas", "dashboard", "--port", str(port), "--lake", "lake"]
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{ran}/mlflow.db"}
-    with subprocess.Popen(words, cwd=ran, env=environment, stderr=subprocess.DEVNULL) as server:
+    with subprocess.Popen(words, cwd=ran, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
+            assert server.stderr is not None
+            printed = server.stderr.readline().strip()
+            threading.Thread(target=server.stderr.read, daemon=True).start()
             wait(f"http://127.0.0.1:{port}/_stcore/health")
-            yield f"http://127.0.0.1:{port}"
+            yield printed
         finally:
             server.terminate()
+
+
+def at(served: str, path: str) -> str:
+    """Address of a page, with the key that the command printed."""
+    return served.replace("/?", f"/{path}?")
 
 
 def wait(url: str) -> None:
@@ -142,7 +151,7 @@ def picture(page: Page, name: str) -> None:
 def test_a_page_opened_by_its_address_shows_its_title_and_no_failure(
     served: str, page: Page, path: str
 ) -> None:
-    page.goto(f"{served}/{path}")
+    page.goto(at(served, path))
     page.get_by_role("heading", name=PAGES[path], exact=True).wait_for()
     settled(page)
     assert page.get_by_test_id("stException").count() == 0
@@ -150,10 +159,23 @@ def test_a_page_opened_by_its_address_shows_its_title_and_no_failure(
     picture(page, path or "overview")
 
 
+def test_a_page_of_customers_is_shown_by_the_printed_address_alone_and_when_it_is_loaded_again(
+    served: str, page: Page
+) -> None:
+    page.goto(at(served, "customers").partition("?")[0])
+    page.get_by_test_id("stAlertContentError").get_by_text("address with a key").wait_for()
+    assert page.get_by_test_id("stDataFrame").count() == 0
+    page.goto(served)
+    page.get_by_role("link", name="Customers").click()
+    page.get_by_test_id("stDataFrame").wait_for()
+    page.reload()
+    page.get_by_test_id("stDataFrame").wait_for()
+
+
 def test_a_filtered_campaign_is_taken_along_as_csv_and_excel(
     served: str, offers: pd.DataFrame, page: Page
 ) -> None:
-    page.goto(f"{served}/customers")
+    page.goto(at(served, "customers"))
     page.get_by_role("combobox", name="Risk tier").click()
     page.get_by_role("option", name="Critical").click()
     page.keyboard.press("Escape")
@@ -171,7 +193,7 @@ def test_a_customer_is_found_and_told_with_reasons(served: str, offers: pd.DataF
     from playwright.sync_api import expect
 
     best = offers.iloc[0]
-    page.goto(f"{served}/customer")
+    page.goto(at(served, "customer"))
     box = page.get_by_role("textbox", name="Customer id")
     box.fill(best["customer_id"])
     box.press("Enter")
@@ -185,14 +207,14 @@ def test_a_customer_is_found_and_told_with_reasons(served: str, offers: pd.DataF
 
 
 def test_a_row_that_is_marked_leads_to_its_customer(served: str, page: Page) -> None:
-    page.goto(f"{served}/customers")
+    page.goto(at(served, "customers"))
     settled(page)
     page.get_by_test_id("stDataFrame").locator(".dvn-scroller").click(position={"x": 15, "y": 52})
     page.get_by_role("heading", name="Why").wait_for()
 
 
 def test_evidentlys_report_is_shown_and_cannot_reach_into_the_dashboard(served: str, page: Page) -> None:
-    page.goto(f"{served}/drift")
+    page.goto(at(served, "drift"))
     page.get_by_text("the model's inputs").click()
     report = page.frame_locator('[data-testid="stIFrame"]').frame_locator("iframe")
     report.get_by_text("months_to_renewal").first.wait_for()

@@ -42,6 +42,7 @@ APP = PROJECT / "spanishgas" / "dashboard" / "app.py"
 OF_THE_LAKE = ("overview", "customers", "customer", "recommendations")
 OF_THE_TRACKING = ("model", "drift", "pipeline")
 OF_CUSTOMERS = ("customers", "customer")
+RIGHT = "the key of this start"
 Open = Callable[..., "AppTest"]
 
 
@@ -69,10 +70,15 @@ def see(address: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
     """Opens a page of the dashboard over a lake."""
     from streamlit.testing.v1 import AppTest
 
-    def opened(page: str, lake: Path | str, state: Mapping[str, object] | None = None) -> AppTest:
+    def opened(
+        page: str, lake: Path | str, state: Mapping[str, object] | None = None, key: str = RIGHT
+    ) -> AppTest:
         monkeypatch.setenv("SPANISHGAS_LAKE", str(lake))
+        monkeypatch.setenv("SPANISHGAS_DASHBOARD_KEY", RIGHT)
         settings.cache_clear()
-        app = AppTest.from_file(str(APP), default_timeout=60).run()
+        app = AppTest.from_file(str(APP), default_timeout=60)
+        app.query_params["key"] = key
+        app.run()
         for name, value in (state or {}).items():
             app.session_state[name] = value
         return app.switch_page(f"views/{page}.py").run()
@@ -217,32 +223,66 @@ def test_served_beyond_this_machine_a_page_of_customers_shows_none(
 ) -> None:
     address(elsewhere)
     app = see(page, full, {"customer_id": "C00003"})
-    assert "until a login is configured" in app.error[0].value
+    assert "or after a login" in app.error[0].value
     assert not app.dataframe
     assert "C00003" not in texts(app)
 
 
-@pytest.mark.parametrize("host", ["localhost:8501", "127.0.0.1", "127.0.0.1:8501", "[::1]:8501", "LOCALHOST"])
-def test_a_page_opened_on_this_machine_is_local(host: str) -> None:
-    from spanishgas.dashboard import guard
+@pytest.mark.parametrize("key", ["", "k", "another"])
+@pytest.mark.parametrize("page", OF_CUSTOMERS)
+def test_without_the_key_of_this_start_a_page_of_customers_shows_none(
+    see: Open, full: Path, page: str, key: str
+) -> None:
+    app = see(page, full, {"customer_id": "C00003"}, key=key)
+    assert "address with a key" in app.error[0].value
+    assert not app.dataframe
+    assert "C00003" not in texts(app)
 
-    assert guard.local("127.0.0.1", {"Host": host})
+
+HERE, ELSEWHERE = "127.0.0.1", "192.0.2.1"
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("listens", "peer", "key", "expected"),
     [
-        {"Host": "churn.example.org"},
-        {"Host": "192.0.2.1:8501"},
-        {"Host": "localhost.example.org"},
-        {"Host": "localhost:8501", "X-Forwarded-For": "192.0.2.1"},
-        {"Host": ""},
+        (HERE, None, RIGHT, True),
+        (HERE, "127.0.0.2", RIGHT, True),
+        ("localhost", "::1", RIGHT, True),
+        ("::1", None, RIGHT, True),
+        # A proxy on this machine: its socket is here, and whatever it says of itself, it has no key.
+        (HERE, None, None, False),
+        (HERE, None, "", False),
+        (HERE, None, RIGHT[:-1], False),
+        (HERE, None, RIGHT + "\udc80", False),
+        (HERE, ELSEWHERE, RIGHT, False),
+        (HERE, "no address", RIGHT, False),
+        ("0.0.0.0", None, RIGHT, False),
+        ("::", None, RIGHT, False),
+        (ELSEWHERE, ELSEWHERE, RIGHT, False),
+        ("localhost.example.org", None, RIGHT, False),
+        (None, None, RIGHT, False),
+        ("", None, RIGHT, False),
     ],
 )
-def test_a_page_that_came_by_another_name_or_a_proxy_is_not_local(headers: dict[str, str]) -> None:
+def test_a_page_is_local_by_socket_and_key_together(
+    listens: str | None, peer: str | None, key: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from spanishgas.dashboard import guard
 
-    assert not guard.local("127.0.0.1", headers)
+    monkeypatch.setenv(guard.KEY, RIGHT)
+    assert guard.local(listens, peer, key) is expected
+
+
+@pytest.mark.parametrize("key", [None, "", RIGHT])
+def test_a_server_that_was_started_without_a_key_takes_none(
+    key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spanishgas.dashboard import guard
+
+    monkeypatch.delenv(guard.KEY, raising=False)
+    assert not guard.local(HERE, None, key)
+    monkeypatch.setenv(guard.KEY, "")
+    assert not guard.local(HERE, None, key)
 
 
 def test_the_verb_serves_the_dashboard_on_its_port(tracking: Path) -> None:

@@ -265,7 +265,7 @@ def test_nobody_to_calibrate_on_leaves_everything_possible() -> None:
 
 
 def numbers_of(html: str, row: str) -> list[float]:
-    (found,) = re.findall(rf"<tr><td>{re.escape(row)}</td>(.*?)</tr>", html)
+    (found,) = re.findall(rf"<tr>\s*<td>{re.escape(row)}</td>(.*?)</tr>", html, re.S)
     return [float(cell.replace(",", "").rstrip("%")) for cell in re.findall(r"<td>(.*?)</td>", found)]
 
 

@@ -11,6 +11,7 @@ import streamlit as st
 from spanishgas.dashboard import customer, frame, tables, tracking
 from spanishgas.dashboard.tables import Scored
 from spanishgas.errors import TrackingError
+from spanishgas.escaping import markdown
 from spanishgas.lake import Lake
 
 
@@ -25,7 +26,7 @@ def show() -> None:
     near = customer.search(found, text)
     if not near:
         day = frame.day(found.scores.manifest.as_of)
-        st.warning(f"No customer scored as of {day} has an id that begins with '{text.strip()}'.")
+        st.warning(f"No customer scored as of {day} has an id that begins with '{markdown(text)}'.")
         return
     who = (
         near[0]
@@ -33,7 +34,7 @@ def show() -> None:
         else st.selectbox(f"Ids that begin so (at most {customer.NEAR})", near)
     )
     facts = customer.facts(found, str(who))
-    st.header(str(who))
+    st.header(markdown(who))
     risk(facts)
     moves(found, facts)
     st.subheader("Usage and margin by month")
@@ -63,7 +64,7 @@ def risk(facts: dict[str, Any]) -> None:
     st.subheader("What to do")
     st.write(advice(facts))
     st.subheader("Why")
-    st.markdown("\n".join(f"- {plain(reason)}" for reason in facts["reason_codes"]))
+    st.markdown("\n".join(f"- {markdown(reason)}" for reason in facts["reason_codes"]))
 
 
 def moves(found: Scored, facts: dict[str, Any]) -> None:
@@ -71,7 +72,9 @@ def moves(found: Scored, facts: dict[str, Any]) -> None:
     try:
         model = tracking.model(str(facts["model_version"]))
     except TrackingError as fault:
-        st.caption(f"No picture of what moves the risk, since the model could not be loaded: {fault}")
+        st.caption(
+            f"No picture of what moves the risk, since the model could not be loaded: {markdown(fault)}"
+        )
         return
     added = customer.contributions(found, str(facts["customer_id"]), model)
     chart = (
@@ -97,7 +100,7 @@ def about(facts: dict[str, Any]) -> str:
     names = ("segment", "sales channel", "with us", "renewal in")
     said = [f"{name}: {value}" for name, value in zip(names, known, strict=True) if not pd.isna(value)]
     trained = ["the model saw this customer's outcome in training"] if facts["in_training"] else []
-    return plain("; ".join([*said, *trained, f"scored by version {facts['model_version']}"]))
+    return markdown("; ".join([*said, *trained, f"scored by version {facts['model_version']}"]))
 
 
 def advice(facts: dict[str, Any]) -> str:
@@ -109,11 +112,6 @@ def advice(facts: dict[str, Any]) -> str:
         f"{frame.words(facts['action']).capitalize()} of {frame.eur(facts['offer_budget'])}{when}; "
         f"expected to bring {frame.eur(facts['expected_margin_impact'], 2)}."
     )
-
-
-def plain(text: str) -> str:
-    """Text from outside, shown as it is: nothing in it is markup."""
-    return "".join(f"\\{c}" if c in r"\`*_{}[]()#+!|<>$~:" else c for c in text)
 
 
 def by_month(months: pd.DataFrame) -> None:

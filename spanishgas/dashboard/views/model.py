@@ -8,6 +8,7 @@ import streamlit as st
 from spanishgas.dashboard import frame, tracking
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import TrackingError
+from spanishgas.escaping import markdown
 from spanishgas.lifecycle.version import Version
 
 
@@ -36,7 +37,7 @@ def champion(version: Version) -> None:
     st.subheader(f"Champion: version {version.number}")
     judged = tracking.judged(version)
     tell = st.success if judged.verdict.passed else st.error
-    tell(f"Gate {judged.verdict.words}")
+    tell(f"Gate {markdown(judged.verdict.words)}")
     st.markdown(judged.verdict.table())
     left, right = st.columns(2)
     left.markdown("**On held-out customers, with 95 % intervals**")
@@ -47,7 +48,7 @@ def champion(version: Version) -> None:
             tracking.artefact(run, "holdout.png"), caption="Precision-recall and calibration, holdout"
         )
     except TrackingError as fault:
-        right.caption(str(fault))
+        right.caption(markdown(fault))
     slices = tracking.table(run, "slices.json")
     if slices is not None:
         st.markdown("**Where it is weaker**")

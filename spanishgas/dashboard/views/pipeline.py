@@ -7,6 +7,7 @@ import streamlit as st
 from spanishgas.dashboard import frame, tracking
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import TrackingError
+from spanishgas.escaping import markdown
 
 STAGES = (
     "simulate",
@@ -54,7 +55,7 @@ def runs(experiment: str) -> None:
         return
     st.dataframe(found.drop(columns="failure"), column_config=COLUMNS, hide_index=True)
     for row in found[found["failure"] != ""].head(10).itertuples():
-        with st.expander(f"{row.stage} failed on {row.started:%d %b %Y %H:%M} UTC"):
+        with st.expander(f"{markdown(row.stage)} failed on {row.started:%d %b %Y %H:%M} UTC"):
             st.code(row.failure, language=None, wrap_lines=True)
 
 
@@ -66,9 +67,9 @@ def quality(experiment: str) -> None:
     except NothingYet as empty:
         st.info(str(empty))
     except TrackingError as fault:
-        st.error(str(fault))
+        st.error(markdown(fault))
     else:
-        with st.expander(f"Report of {run.info.run_name}"):
+        with st.expander(f"Report of {markdown(run.info.run_name)}"):
             st.markdown(text)
 
 

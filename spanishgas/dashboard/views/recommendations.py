@@ -11,6 +11,7 @@ from spanishgas.config.policy import RISK_TIERS, Policy, load_policy
 from spanishgas.dashboard import frame, offers, tables
 from spanishgas.dashboard.offers import AtRisk
 from spanishgas.evaluation.value import NO_OFFER
+from spanishgas.scoring.campaign import ways
 
 COLUMNS: Mapping[str, object] = {
     "customers": st.column_config.NumberColumn(format="localized"),
@@ -31,7 +32,8 @@ def show() -> None:
     st.dataframe(made, column_config=COLUMNS, hide_index=True)
     known = offers.at_risk(found)
     st.subheader("Beside other ways")
-    st.dataframe(offers.ways(known, policy).round(0), column_config=COLUMNS, hide_index=True)
+    beside = ways(known.probability, known.margin, known.tier, known.action, policy.offers)
+    st.dataframe(beside.round(0), column_config=COLUMNS, hide_index=True)
     st.caption(
         "Expected value: acceptance x (probability of churn x uplift x months of margin - cost). Uplift, acceptance "
         "and months are assumptions of experiments/policy.yaml, not measurements."
