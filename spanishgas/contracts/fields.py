@@ -10,54 +10,21 @@ import ibis.expr.datatypes as dt
 
 
 class Kind(Enum):
-    """What a column holds, and the type it has in every table (nulls are allowed unless a field says otherwise)."""
+    """What a column holds: a name, how a message names a value, and the Ibis type (nullable unless a field forbids)."""
 
-    TEXT = "text"
-    NUMBER = "number"
-    FLAG = "flag"
-    COUNT = "count"
-    CODE = "code"
-    DAY = "day"
-    TIME = "time"
-    MONTH = "month"
-    YESNO = "yesno"
-    LIST = "list"
+    TEXT = ("text", "text", dt.string)
+    NUMBER = ("number", "a number", dt.float64)
+    FLAG = ("flag", "a flag (0 or 1)", dt.int64)
+    COUNT = ("count", "a whole number", dt.int64)
+    CODE = ("code", "a whole number", dt.int64)
+    DAY = ("day", "a date (YYYY-MM-DD)", dt.date)
+    TIME = ("time", "a time (YYYY-MM-DD HH:MM)", dt.timestamp)
+    MONTH = ("month", "a month (YYYY-MM)", dt.string)
+    YESNO = ("yesno", "true or false", dt.boolean)
+    LIST = ("list", "a list of texts", dt.Array(dt.string))
 
-    @property
-    def dtype(self) -> dt.DataType:
-        """The Ibis type of a column of this kind."""
-        return _DTYPES[self]
-
-    @property
-    def words(self) -> str:
-        """How a message names a value of this kind."""
-        return _WORDS[self]
-
-
-_DTYPES: Mapping[Kind, dt.DataType] = {
-    Kind.TEXT: dt.string,
-    Kind.NUMBER: dt.float64,
-    Kind.FLAG: dt.int64,
-    Kind.COUNT: dt.int64,
-    Kind.CODE: dt.int64,
-    Kind.DAY: dt.date,
-    Kind.TIME: dt.timestamp,
-    Kind.MONTH: dt.string,
-    Kind.YESNO: dt.boolean,
-    Kind.LIST: dt.Array(dt.string),
-}
-_WORDS: Mapping[Kind, str] = {
-    Kind.TEXT: "text",
-    Kind.NUMBER: "a number",
-    Kind.FLAG: "a flag (0 or 1)",
-    Kind.COUNT: "a whole number",
-    Kind.CODE: "a whole number",
-    Kind.DAY: "a date (YYYY-MM-DD)",
-    Kind.TIME: "a time (YYYY-MM-DD HH:MM)",
-    Kind.MONTH: "a month (YYYY-MM)",
-    Kind.YESNO: "true or false",
-    Kind.LIST: "a list of texts",
-}
+    def __init__(self, label: str, words: str, dtype: dt.DataType) -> None:
+        self.words, self.dtype = words, dtype
 
 
 @dataclass(frozen=True)
