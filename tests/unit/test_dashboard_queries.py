@@ -14,6 +14,7 @@ from spanishgas.dashboard.campaign import Filters
 from spanishgas.dashboard.tables import NothingYet, Scored, scored
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake import Lake
+from spanishgas.scoring.campaign import ways
 from spanishgas.scoring.recommend import choose
 from tests.dashboard_lake import CUSTOMERS, DAY, FORMULA, LATER, filled
 
@@ -220,12 +221,12 @@ def test_actions_sum_to_all_customers_and_stand_in_the_order_of_tiers(found: Sco
 
 
 def test_the_recommendations_are_valued_beside_other_ways(found: Scored) -> None:
-    ways = offers.ways(offers.at_risk(found), load_policy()).set_index("way")
+    beside = ways(offers.at_risk(found), load_policy().offers).set_index("way")
     made = found.recommendations.pandas()
     offered = made[(made["action"] == "offer_small") & (made["risk_tier"] != "Low")]
-    assert ways.loc["these recommendations", "customers"] == len(offered)
-    assert ways.loc["these recommendations", "cost"] == offered["offer_budget"].sum()
-    assert list(ways.loc["nobody"]) == [0, 0.0, 0.0]
+    assert beside.loc["these recommendations", "customers"] == len(offered)
+    assert beside.loc["these recommendations", "cost"] == offered["offer_budget"].sum()
+    assert list(beside.loc["nobody"]) == [0, 0.0, 0.0]
 
 
 def test_no_budget_chooses_what_recommend_would_choose(found: Scored) -> None:
