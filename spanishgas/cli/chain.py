@@ -24,7 +24,7 @@ def main(
     from spanishgas import pipeline
 
     tracked()
-    found = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=progress())
+    found = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=progress)
     from spanishgas.progress import show
 
     show(pipeline.summary(found))
@@ -35,7 +35,7 @@ def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed =
     from spanishgas import pipeline
 
     tracked()
-    done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=progress())
+    done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=progress)
     typer.echo(f"version {done.version.version}, gate {done.verdict.words}")
     if not done.verdict.passed:
         typer.echo("not promoted")

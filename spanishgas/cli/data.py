@@ -49,7 +49,6 @@ def simulate(
     day = day_of(as_of, "--as_of")
     folder = given(out) or Lake(settings().lake).raw(day)
     tracked()
-    bar = progress()
     truth = data.simulate(
         folder,
         customers=customers,
@@ -57,7 +56,7 @@ def simulate(
         as_of=day,
         labelled=labelled.lower() == "true",
         shift=shift,
-        progress=lambda done, total: bar("simulate", done, total),
+        progress=lambda done, total: progress("simulate", done, total),
     )
     typer.echo(f"raw files: {folder}\ntrue churn probabilities: {truth}")
 

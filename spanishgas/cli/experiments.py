@@ -51,7 +51,7 @@ def experiment(
         study=given(study),
         workers=workers,
         patience=patience or None,
-        progress=progress(),
+        progress=progress,
     )
     typer.echo(f"run {run_id}")
 
@@ -83,6 +83,6 @@ def ladder(
         seed=seed,
         workers=workers,
         reuse=True,
-        progress=progress(),
+        progress=progress,
     )
     show(f"{as_markdown(ladder_table(compared))}\n\n{sentence(compared)}")

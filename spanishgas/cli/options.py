@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from spanishgas.errors import UsageError
-
-if TYPE_CHECKING:
-    from spanishgas.pipeline import Progress
 
 AUTO = "auto"
 
@@ -72,8 +69,8 @@ def tracked() -> None:
     connect()
 
 
-def progress() -> Progress:
-    """Where long work says how far it is: a bar on a terminal."""
+def progress(what: str, done: int, total: int) -> None:
+    """Say how far long work is: a bar on a terminal."""
     from spanishgas.progress import bar
 
-    return bar
+    bar(what, done, total)

@@ -25,7 +25,7 @@ def score(
 
     tracked()
     for published in (
-        scoring.score(alias, lake=Lake(lake), backend=backend, progress=progress(), say=typer.echo),
+        scoring.score(alias, lake=Lake(lake), backend=backend, progress=progress, say=typer.echo),
         recommend.recommend(lake=Lake(lake)),
     ):
         typer.echo(f"{published.manifest.table}: {published.manifest.rows:,} rows, {published.uri}")
@@ -44,7 +44,7 @@ def drift(
     from spanishgas.monitoring.drift import yes
 
     tracked()
-    found = pipeline.watched(given(current), alias, lake=Lake(lake), progress=progress(), say=typer.echo)
+    found = pipeline.watched(given(current), alias, lake=Lake(lake), progress=progress, say=typer.echo)
     for reason in found.reasons:
         typer.echo(reason)
     typer.echo(f"alarm: {yes(found.alarm)}, report in run {found.run_id}")
