@@ -98,7 +98,7 @@ def totals(scores: Snapshot) -> Totals:
         """,
         {"lowest": RISK_TIERS[0]},
     )
-    return Totals(*row.iloc[0])
+    return Totals(*next(row.itertuples(index=False)))
 
 
 def trend(lake: Lake) -> pd.DataFrame:
@@ -141,7 +141,7 @@ def cut(found: Scored, filters: Filters) -> Cut:
         """,
         filters.values,
     )
-    return Cut(*row.iloc[0])
+    return Cut(*next(row.itertuples(index=False)))
 
 
 def customers(found: Scored, filters: Filters, order: str, limit: int = SHOWN) -> pd.DataFrame:
