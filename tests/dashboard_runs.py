@@ -25,8 +25,8 @@ def filled(root: Path) -> None:
     for number, name in enumerate(("E4", "E5")):
         experiment(name, 0.70 + number / 10)
     champion()
-    drift(root, 0.1)
-    drift(root, 0.6)
+    drift(root, 0.1, "2024-12-31")
+    drift(root, 0.6, "2025-03-31")
 
 
 def etl() -> None:
@@ -73,11 +73,11 @@ def champion() -> None:
     history.write(move.model_copy(update={"state": State.DONE}))
 
 
-def drift(root: Path, share: float) -> None:
+def drift(root: Path, share: float, as_of: str) -> None:
     """A drift report; beyond half of the inputs it is an alarm."""
     page = root / "drift-inputs.html"
     page.write_text(f"<p>Evidently on {share}</p>")
-    with runs.stage("drift", f"drift of {share}", params={"version": "1"}) as run:
+    with runs.stage("drift", f"drift of {share}", tags={"version": "1", "as_of": as_of}) as run:
         metrics = {"drift.share": share, "prediction_drift": share / 2}
         metrics |= {"drift.statistic": 10 * share, "drift.threshold": 5.0}
         run.log(metrics={**metrics, "drift.feature.margin": share, "drift.feature.tenure": 0.01})

@@ -58,27 +58,26 @@ COSTS: Mapping[str, Field] = {
 }
 
 # In a raw table a row without a required value, or with one outside its limits, goes to quarantine.
-RAW: Mapping[str, Table] = {
-    "churn_label": Table({"customer_id": ID, "churn": Field(Kind.FLAG, required=True)}, closed=False),
-    "customer_attributes": Table({"customer_id": ID, **ATTRIBUTES}, closed=False),
-    "customer_contracts": Table({"customer_id": ID, **CONTRACTS}, closed=False),
-    "price_history": Table({"customer_id": ID, "pricing_date": _KEY_DAY, **PRICES}, closed=False),
-    "costs_by_province_month": Table(
-        {"province": Field(Kind.CODE, required=True), "month": MONTH, **COSTS}, closed=False
-    ),
-    "customer_interactions": Table(
-        {"customer_id": ID, "date": _KEY_DAY, "channel": TEXT, "interaction_summary": TEXT}, closed=False
-    ),
-    "consumption_hourly_2024": Table(
-        {
-            "customer_id": ID,
-            "timestamp": Field(Kind.TIME, required=True),
-            "consumption_elec_kwh": Field(Kind.NUMBER, high=LARGEST_READING),
-            "consumption_gas_m3": Field(Kind.NUMBER, high=LARGEST_READING),
-        },
-        closed=False,
-    ),
+_RAW: Mapping[str, Mapping[str, Field]] = {
+    "churn_label": {"customer_id": ID, "churn": Field(Kind.FLAG, required=True)},
+    "customer_attributes": {"customer_id": ID, **ATTRIBUTES},
+    "customer_contracts": {"customer_id": ID, **CONTRACTS},
+    "price_history": {"customer_id": ID, "pricing_date": _KEY_DAY, **PRICES},
+    "costs_by_province_month": {"province": Field(Kind.CODE, required=True), "month": MONTH, **COSTS},
+    "customer_interactions": {
+        "customer_id": ID,
+        "date": _KEY_DAY,
+        "channel": TEXT,
+        "interaction_summary": TEXT,
+    },
+    "consumption_hourly_2024": {
+        "customer_id": ID,
+        "timestamp": Field(Kind.TIME, required=True),
+        "consumption_elec_kwh": Field(Kind.NUMBER, high=LARGEST_READING),
+        "consumption_gas_m3": Field(Kind.NUMBER, high=LARGEST_READING),
+    },
 }
+RAW: Mapping[str, Table] = {name: Table(fields, closed=False) for name, fields in _RAW.items()}
 DATED: Mapping[str, tuple[str, ...]] = {
     "customer_contracts": tuple(CONTRACTS),
 }
@@ -125,8 +124,12 @@ ARMS = ("offer", "control")
 _SHARE = Field(Kind.NUMBER, low=0, high=1)
 _PROBABILITY = Field(Kind.NUMBER, required=True, low=0, high=1)
 _MONEY = Field(Kind.NUMBER, required=True)
+_FLAG = Field(Kind.FLAG, required=True)
+_TIER = Field(Kind.TEXT, required=True, values=RISK_TIERS)
+_IN_TRAINING = Field(Kind.YESNO, required=True)
+_MADE: Mapping[str, Field] = {"model_version": Field(Kind.TEXT, required=True), "as_of": _KEY_DAY}
+"""By which version, about which day."""
 _BRONZE_CUSTOMER: Mapping[str, Field] = {
-    "customer_id": ID,
     "churn": FLAG,
     **ATTRIBUTES,
     **CONTRACTS,
@@ -135,120 +138,89 @@ _BRONZE_CUSTOMER: Mapping[str, Field] = {
     "interaction_summary": TEXT,
 }
 _BRONZE_MONTH: Mapping[str, Field] = {
-    "customer_id": ID,
-    "month": MONTH,
     **{name: Field(Kind.NUMBER, required=True, low=0) for name in CONSUMPTION},
     **PRICES,
     **COSTS,
 }
+_BY_MONTH: Mapping[str, Mapping[str, Field]] = {
+    "bronze_customer_month": _BRONZE_MONTH,
+    "silver_customer_month": {
+        **_BRONZE_MONTH,
+        "raw_price_tier1_eur_kwh": AMOUNT,
+        "raw_gas_price_eur_m3": AMOUNT,
+        "uses_elec": _FLAG,
+        "uses_gas": _FLAG,
+        **dict.fromkeys(PROFIT_AND_LOSS, _MONEY),
+    },
+}
+_BY_CUSTOMER: Mapping[str, Mapping[str, Field]] = {
+    "bronze_customer": _BRONZE_CUSTOMER,
+    "silver_customer": {
+        **_BRONZE_CUSTOMER,
+        "sales_channel": Field(Kind.TEXT, required=True, values=tuple(dict.fromkeys(CHANNELS.values()))),
+        "segment": Field(Kind.TEXT, values=SEGMENTS),
+        "residential_type": Field(Kind.TEXT, values=RESIDENTIAL_TYPES),
+        "customer_intent": Field(Kind.TEXT, values=INTENTS),
+        **{f"sentiment_{label}": _SHARE for label in SENTIMENTS},
+        "sentiment_label": Field(Kind.TEXT, values=SENTIMENTS),
+    },
+    "out_of_fold": {
+        "churn": _FLAG,
+        "fold": Field(Kind.COUNT, required=True, low=0),
+        "log_odds": NUMBER,
+        "churn_probability": _PROBABILITY,
+    },
+    "scores": {
+        "churn_probability": _PROBABILITY,
+        "churn_flag": _FLAG,
+        "risk_tier": _TIER,
+        "expected_monthly_loss": AMOUNT,
+        "in_training": _IN_TRAINING,
+        **_MADE,
+    },
+    "recommendations": {
+        "risk_score": _PROBABILITY,
+        "risk_tier": _TIER,
+        "segment": Field(Kind.TEXT, values=SEGMENTS),
+        "action": Field(Kind.TEXT, required=True, values=ACTIONS),
+        "timing_window": Field(Kind.TEXT, values=TIMINGS),
+        "offer_budget": AMOUNT,
+        "expected_margin_impact": NUMBER,
+        "reason_codes": Field(Kind.LIST, required=True),
+        **_MADE,
+        "expected_monthly_loss": AMOUNT,
+        "probability_low": _PROBABILITY,
+        "probability_high": _PROBABILITY,
+    },
+    "treatments": {
+        "arm": Field(Kind.TEXT, required=True, values=ARMS),
+        "offer": Field(Kind.TEXT, required=True, values=ACTIONS[1:]),
+        "offer_cost": AMOUNT,
+        "timing_window": Field(Kind.TEXT, values=TIMINGS),
+        "risk_score": _PROBABILITY,
+        "expected_margin_impact": NUMBER,
+        "control_share": _SHARE,
+        **_MADE,
+    },
+    "outcomes": {
+        "churn": _FLAG,
+        "label_date": DAY,
+        "churn_probability": _PROBABILITY,
+        "churn_flag": _FLAG,
+        "risk_tier": _TIER,
+        "in_training": _IN_TRAINING,
+        "arm": Field(Kind.TEXT, values=ARMS),
+        **_MADE,
+    },
+}
+_QUARANTINE = dict.fromkeys(("source_table", "rule"), ID) | dict.fromkeys(("column", "customer_id"), TEXT)
 DERIVED: Mapping[str, Table] = {
-    "quarantine": Table(
-        {
-            "source_table": ID,
-            "rule": ID,
-            "column": TEXT,
-            "customer_id": TEXT,
-            "row": ID,
-            "run_id": TEXT,
-        }
-    ),
-    "bronze_customer": Table(_BRONZE_CUSTOMER, key=("customer_id",)),
-    "bronze_customer_month": Table(_BRONZE_MONTH, key=("customer_id", "month")),
-    "silver_customer": Table(
-        {
-            **_BRONZE_CUSTOMER,
-            "sales_channel": Field(Kind.TEXT, required=True, values=tuple(dict.fromkeys(CHANNELS.values()))),
-            "segment": Field(Kind.TEXT, values=SEGMENTS),
-            "residential_type": Field(Kind.TEXT, values=RESIDENTIAL_TYPES),
-            "customer_intent": Field(Kind.TEXT, values=INTENTS),
-            **{f"sentiment_{label}": _SHARE for label in SENTIMENTS},
-            "sentiment_label": Field(Kind.TEXT, values=SENTIMENTS),
-        },
-        key=("customer_id",),
-    ),
-    "silver_customer_month": Table(
-        {
-            **_BRONZE_MONTH,
-            "raw_price_tier1_eur_kwh": AMOUNT,
-            "raw_gas_price_eur_m3": AMOUNT,
-            "uses_elec": Field(Kind.FLAG, required=True),
-            "uses_gas": Field(Kind.FLAG, required=True),
-            **dict.fromkeys(PROFIT_AND_LOSS, _MONEY),
-        },
-        key=("customer_id", "month"),
-    ),
-    "out_of_fold": Table(
-        {
-            "customer_id": ID,
-            "churn": Field(Kind.FLAG, required=True),
-            "fold": Field(Kind.COUNT, required=True, low=0),
-            "log_odds": NUMBER,
-            "churn_probability": _PROBABILITY,
-        },
-        key=("customer_id",),
-    ),
-    "scores": Table(
-        {
-            "customer_id": ID,
-            "churn_probability": _PROBABILITY,
-            "churn_flag": Field(Kind.FLAG, required=True),
-            "risk_tier": Field(Kind.TEXT, required=True, values=RISK_TIERS),
-            "expected_monthly_loss": AMOUNT,
-            "in_training": Field(Kind.YESNO, required=True),
-            "model_version": Field(Kind.TEXT, required=True),
-            "as_of": Field(Kind.DAY, required=True),
-        },
-        key=("customer_id",),
-    ),
-    "recommendations": Table(
-        {
-            "customer_id": ID,
-            "risk_score": _PROBABILITY,
-            "risk_tier": Field(Kind.TEXT, required=True, values=RISK_TIERS),
-            "segment": Field(Kind.TEXT, values=SEGMENTS),
-            "action": Field(Kind.TEXT, required=True, values=ACTIONS),
-            "timing_window": Field(Kind.TEXT, values=TIMINGS),
-            "offer_budget": AMOUNT,
-            "expected_margin_impact": NUMBER,
-            "reason_codes": Field(Kind.LIST, required=True),
-            "model_version": Field(Kind.TEXT, required=True),
-            "as_of": Field(Kind.DAY, required=True),
-            "expected_monthly_loss": AMOUNT,
-            "probability_low": _PROBABILITY,
-            "probability_high": _PROBABILITY,
-        },
-        key=("customer_id",),
-    ),
-    "treatments": Table(
-        {
-            "customer_id": ID,
-            "arm": Field(Kind.TEXT, required=True, values=ARMS),
-            "offer": Field(Kind.TEXT, required=True, values=ACTIONS[1:]),
-            "offer_cost": AMOUNT,
-            "timing_window": Field(Kind.TEXT, values=TIMINGS),
-            "risk_score": _PROBABILITY,
-            "expected_margin_impact": NUMBER,
-            "control_share": _SHARE,
-            "model_version": Field(Kind.TEXT, required=True),
-            "as_of": Field(Kind.DAY, required=True),
-        },
-        key=("customer_id",),
-    ),
-    "outcomes": Table(
-        {
-            "customer_id": ID,
-            "churn": Field(Kind.FLAG, required=True),
-            "label_date": DAY,
-            "churn_probability": _PROBABILITY,
-            "churn_flag": Field(Kind.FLAG, required=True),
-            "risk_tier": Field(Kind.TEXT, required=True, values=RISK_TIERS),
-            "in_training": Field(Kind.YESNO, required=True),
-            "arm": Field(Kind.TEXT, values=ARMS),
-            "model_version": Field(Kind.TEXT, required=True),
-            "as_of": Field(Kind.DAY, required=True),
-        },
-        key=("customer_id",),
-    ),
+    "quarantine": Table({**_QUARANTINE, "row": ID, "run_id": TEXT}),
+    **{n: Table({"customer_id": ID, **fields}, key=("customer_id",)) for n, fields in _BY_CUSTOMER.items()},
+    **{
+        n: Table({"customer_id": ID, "month": MONTH, **fields}, key=("customer_id", "month"))
+        for n, fields in _BY_MONTH.items()
+    },
 }
 
 

@@ -68,7 +68,7 @@ _OF = {"risk_tier": "s", "segment": "g", "sales_channel": "g", "action": "r", "t
 
 @dataclass(frozen=True)
 class Totals:
-    """A date's customers in four numbers."""
+    """A date's customers in four numbers, and who scored them."""
 
     customers: int
     at_risk: int
@@ -77,6 +77,8 @@ class Totals:
     """Above the champion's threshold."""
     expected_monthly_loss: float
     """EUR."""
+    model_version: str | None
+    """Who scored them."""
 
     @property
     def share(self) -> float:
@@ -90,28 +92,20 @@ def totals(scores: Snapshot) -> Totals:
         {"scores": scores},
         """
         SELECT count(*), count(*) FILTER (risk_tier <> $lowest), count(*) FILTER (churn_flag = 1),
-            coalesce(sum(expected_monthly_loss), 0)
+            coalesce(sum(expected_monthly_loss), 0), any_value(model_version)
         FROM scores
         """,
         {"lowest": RISK_TIERS[0]},
-    ).iloc[0]
-    return Totals(int(row.iloc[0]), int(row.iloc[1]), int(row.iloc[2]), float(row.iloc[3]))
+    )
+    return Totals(*next(row.itertuples(index=False)))
 
 
 def trend(lake: Lake) -> pd.DataFrame:
     """A row per scored date, oldest first: as_of, model_version, customers, at_risk_share, expected_monthly_loss."""
-    rows = []
-    for day in lake.dates("scores"):
-        if found := lake.find("scores", day):
-            of_day = totals(found)
-            rows.append((day, _version(found), of_day.customers, of_day.share, of_day.expected_monthly_loss))
+    days = [(day, totals(scores)) for day in lake.dates("scores") if (scores := lake.find("scores", day))]
+    rows = [(day, t.model_version, t.customers, t.share, t.expected_monthly_loss) for day, t in days]
     names = ["as_of", "model_version", "customers", "at_risk_share", "expected_monthly_loss"]
     return pd.DataFrame(rows, columns=names)
-
-
-def _version(scores: Snapshot) -> str:
-    found = ask({"scores": scores}, "SELECT any_value(model_version) AS version FROM scores")
-    return str(found["version"].iloc[0])
 
 
 def tiers(scores: Snapshot) -> pd.DataFrame:
@@ -145,8 +139,8 @@ def cut(found: Scored, filters: Filters) -> Cut:
         {_JOINED} WHERE {filters.where}
         """,
         filters.values,
-    ).iloc[0]
-    return Cut(int(row.iloc[0]), float(row.iloc[1]), int(row.iloc[2]), float(row.iloc[3]), float(row.iloc[4]))
+    )
+    return Cut(*next(row.itertuples(index=False)))
 
 
 def customers(found: Scored, filters: Filters, order: str, limit: int = SHOWN) -> pd.DataFrame:

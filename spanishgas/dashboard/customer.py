@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -101,22 +102,16 @@ def contacts(lake: Lake, found: Scored, customer_id: str) -> pd.DataFrame:
 
 def lineage(found: Scored) -> pd.DataFrame:
     """What was made from what: table, as_of, digest, made by (the MLflow run), code (the commit)."""
-    rows = [_line(snapshot) for snapshot in found.tables.values()]
+    rows = [
+        (m.table, m.as_of, m.rows, m.digest[:16], m.run_id or "none", _commit(m.code))
+        for m in (snapshot.manifest for snapshot in found.tables.values())
+    ]
     return pd.DataFrame(rows, columns=["table", "as of", "rows", "digest", "run", "code"])
 
 
-def _line(snapshot: Snapshot) -> tuple[object, ...]:
-    manifest = snapshot.manifest
-    commit = manifest.code.get("commit", "unknown")[:10]
-    dirty = " with changes" if manifest.code.get("dirty") == "true" else ""
-    return (
-        manifest.table,
-        manifest.as_of,
-        manifest.rows,
-        manifest.digest[:16],
-        manifest.run_id or "none",
-        commit + dirty,
-    )
+def _commit(code: Mapping[str, str]) -> str:
+    dirty = " with changes" if code.get("dirty") == "true" else ""
+    return code.get("commit", "unknown")[:10] + dirty
 
 
 def _source(lake: Lake, found: Scored, table: str) -> Snapshot:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import date
+from typing import Any
 
+import altair as alt
 import streamlit as st
 
 from spanishgas.dashboard import guard
@@ -58,3 +60,14 @@ def day(when: date) -> str:
 def words(name: str) -> str:
     """A value of a closed set as words: offer_small is `offer small`, 60_90_days `60 to 90 days`."""
     return re.sub(r"(?<=\d)_(?=\d)", " to ", name).replace("_", " ")
+
+
+def metric(place: Any, label: str, value: str, note: str, **more: Any) -> None:
+    """A figure with a note below it, which is no change of it."""
+    place.metric(label, value, note, delta_color="off", delta_arrow="off", **more)
+
+
+def bars(rows: object, **channels: Any) -> alt.Chart:
+    """A chart of bars; `channels` are Altair's encodings."""
+    chart: alt.Chart = alt.Chart(rows).mark_bar().encode(**channels)
+    return chart

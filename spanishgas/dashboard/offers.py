@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from spanishgas.config.policy import ACTIONS, RISK_TIERS, Offers, Policy
+from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy
 from spanishgas.dashboard.tables import Scored, ask
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.scoring.budget import within_budget
@@ -29,19 +27,12 @@ def actions(found: Scored) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class AtRisk:
-    """Probability, EUR of margin a month and tier of the customers above the lowest tier, in the order of their ids."""
+def at_risk(found: Scored) -> pd.DataFrame:
+    """The customers that offers are for, above the lowest tier, in the order of their ids.
 
-    probability: np.ndarray[tuple[int], np.dtype[np.float64]]
-    margin: np.ndarray[tuple[int], np.dtype[np.float64]]
-    tier: pd.Series
-    action: np.ndarray[tuple[int], np.dtype[np.object_]]
-
-
-def at_risk(found: Scored) -> AtRisk:
-    """The customers that offers are for."""
-    rows = ask(
+    probability, margin (EUR a month), tier, action.
+    """
+    return ask(
         found.tables,
         """
         SELECT s.churn_probability AS probability, g.avg_monthly_margin AS margin, s.risk_tier AS tier, r.action
@@ -50,35 +41,20 @@ def at_risk(found: Scored) -> AtRisk:
         """,
         {"lowest": RISK_TIERS[0]},
     )
-    return AtRisk(
-        rows["probability"].to_numpy(dtype="float64"),
-        rows["margin"].to_numpy(dtype="float64"),
-        rows["tier"],
-        rows["action"].to_numpy(dtype=object),
-    )
 
 
-def allocation(known: AtRisk, policy: Policy, budget: float | None) -> pd.DataFrame:
+def allocation(customers: pd.DataFrame, policy: Policy, budget: float | None) -> pd.DataFrame:
     """What `budget` in EUR would choose (None: whatever pays): offer, customers, cost and expected_value; dearest last.
 
     The same rule as in `spanishgas score`, before a share of the customers is held back as control.
     """
-    offers = policy.offers
-    values = option_values(known.probability, known.margin, offers)
-    costs = np.array(list(_costs(offers).values()))
+    p, m = (customers[name].to_numpy(dtype="float64") for name in ("probability", "margin"))
+    values = option_values(p, m, policy.offers)
+    options = {NO_OFFER: 0.0, **{name: offer.cost_eur for name, offer in policy.offers.menu.items()}}
+    costs = np.array(list(options.values()))
     option = within_budget(values, costs, budget)
-    worth = values[option, np.arange(len(option))]
-    rows = [
-        (
-            name,
-            int((option == i).sum()),
-            float(costs[i] * (option == i).sum()),
-            float(worth[option == i].sum()),
-        )
-        for i, name in enumerate(_costs(offers))
-    ]
-    return pd.DataFrame(rows, columns=["offer", "customers", "cost", "expected_value"])
-
-
-def _costs(offers: Offers) -> dict[str, float]:
-    return {NO_OFFER: 0.0, **{name: offer.cost_eur for name, offer in offers.menu.items()}}
+    chosen = np.bincount(option, minlength=len(costs))
+    worth = np.bincount(option, values[option, np.arange(len(option))], minlength=len(costs))
+    return pd.DataFrame(
+        {"offer": list(options), "customers": chosen, "cost": costs * chosen, "expected_value": worth}
+    )

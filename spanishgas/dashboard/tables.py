@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -17,11 +17,8 @@ from spanishgas.settings import settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FILLED_BY: Mapping[str, str] = {
-    "gold_master": "spanishgas etl",
-    "scores": "spanishgas score",
-    "recommendations": "spanishgas score",
-}
+SCORE = "spanishgas score"
+"""What fills scores and recommendations."""
 
 
 class NothingYet(SpanishGasError):
@@ -51,7 +48,7 @@ def scores(lake: Lake, as_of: date | None = None) -> Snapshot:
     """The scores of `as_of`, the newest if None; `NothingYet` without any."""
     dates = lake.dates("scores")
     if not dates:
-        raise NothingYet.of(f"{lake.root} holds no scores", FILLED_BY["scores"])
+        raise NothingYet.of(f"{lake.root} holds no scores", SCORE)
     return lake.current("scores", as_of)
 
 
@@ -64,9 +61,7 @@ def scored(lake: Lake, as_of: date | None = None) -> Scored:
     day, digest = found.manifest.as_of, found.manifest.digest
     recommended = lake.find("recommendations", day)
     if recommended is None or recommended.manifest.built_from.get("scores") != digest:
-        raise NothingYet.of(
-            f"{lake.root} holds no recommendations for the scores of {day}", FILLED_BY["recommendations"]
-        )
+        raise NothingYet.of(f"{lake.root} holds no recommendations for the scores of {day}", SCORE)
     return Scored(found, recommended, lake.at(found.manifest.built_from["gold_master"], "gold_master"))
 
 
@@ -87,12 +82,8 @@ def _run(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object])
         connection.execute(f"SET threads = {threads}")
     try:
         for name, snapshot in tables.items():
-            connection.read_parquet(_parts(snapshot)).create_view(name)
+            parts = [str(snapshot.folder / part) for part in snapshot.manifest.parts]
+            connection.read_parquet(parts).create_view(name)
         return connection.execute(sql, dict(values))
     except duckdb.IOException as fault:
         raise LakeError(f"a part of {', '.join(tables)} cannot be read ({fault}): build it again") from fault
-
-
-def _parts(snapshot: Snapshot) -> Sequence[str]:
-    folder = snapshot.folder
-    return [str(folder / name) for name in snapshot.manifest.parts]

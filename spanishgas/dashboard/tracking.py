@@ -6,10 +6,8 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -20,11 +18,13 @@ from mlflow.tracking import MlflowClient
 from spanishgas.dashboard.tables import NothingYet, ask
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import history, registry, runs
+from spanishgas.lifecycle import history as moved
+from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import Version
 from spanishgas.lifetime import temporary_folder
+from spanishgas.monitoring import history
 from spanishgas.settings import settings
 from spanishgas.training.model import ChurnModel
 
@@ -34,8 +34,8 @@ _SQLITE = "sqlite:///"
 
 
 @contextmanager
-def looked_at() -> Iterator[str]:
-    """The id of the project's experiment; `NothingYet` without one, TrackingError where the server does not answer.
+def looked_at() -> Iterator[None]:
+    """Asks the project's experiment; `NothingYet` without one, TrackingError where the server does not answer.
 
     A store or experiment that is missing stays missing: MLflow would make both.
     """
@@ -46,48 +46,37 @@ def looked_at() -> Iterator[str]:
         raise nothing
     runs.connect()
     with runs.reported():
-        found = mlflow.get_experiment_by_name(name)
-        if found is None:
+        if mlflow.get_experiment_by_name(name) is None:
             raise nothing
-        yield str(found.experiment_id)
+        yield
 
 
-def pipeline(experiment: str, stage: str | None = None) -> pd.DataFrame:
+def pipeline(stage: str | None = None) -> pd.DataFrame:
     """The newest runs of stages (trials left out): started (UTC), stage, title, status, seconds, failure, run."""
     wanted = f"tags.stage = '{stage}'" if stage else "tags.stage != 'trial'"
-    found = _search(experiment, wanted, NEWEST)
     rows = [
         {
             "started": pd.Timestamp(run.info.start_time, unit="ms"),
             "stage": run.data.tags["stage"],
             "title": run.info.run_name,
             "status": run.info.status,
-            "seconds": _seconds(run),
+            "seconds": (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None,
             "failure": run.data.tags.get("failure", ""),
             "run": run.info.run_id,
         }
-        for run in found
+        for run in MlflowClient().search_runs(
+            [runs.experiment_id()], wanted, order_by=["attributes.start_time DESC"], max_results=NEWEST
+        )
     ]
     return pd.DataFrame(rows, columns=["started", "stage", "title", "status", "seconds", "failure", "run"])
 
 
-def _search(experiment: str, wanted: str, limit: int) -> list[Run]:
-    order = ["attributes.start_time DESC"]
-    return list(MlflowClient().search_runs([experiment], wanted, order_by=order, max_results=limit))
-
-
-def _seconds(run: Run) -> float | None:
-    if run.info.end_time is None:
-        return None
-    return float((run.info.end_time - run.info.start_time) / 1000)
-
-
-def newest(experiment: str, stage: str, command: str) -> Run:
-    """The newest finished run of a stage; `NothingYet` that names `command` where there is none."""
-    found = _search(experiment, f"tags.stage = '{stage}' and attributes.status = 'FINISHED'", 1)
-    if not found:
+def finished(stage: str, command: str) -> list[Run]:
+    """The finished runs of a stage, newest first; `NothingYet` that names `command` where there are none."""
+    ended = runs.find({"stage": stage})
+    if not ended:
         raise NothingYet.of(f"no finished {stage} run", command)
-    return found[0]
+    return ended
 
 
 def quarantine(lake: Lake) -> pd.DataFrame:
@@ -108,28 +97,20 @@ def champion() -> Version:
     return registry.resolve(Alias.CHAMPION)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """The verdict on a version, and its metrics on the held-out customers."""
-
-    verdict: Verdict
-    metrics: Mapping[str, float]
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """A row per metric: metric, value, low and high (95 %, missing where there is no interval)."""
-        ends = (".low", ".high")
-        rows = [
-            (name.removeprefix("holdout."), value, *(self.metrics.get(f"{name}{end}") for end in ends))
-            for name, value in self.metrics.items()
-            if not name.endswith(ends)
-        ]
-        return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
+def judged(version: Version) -> tuple[Verdict, pd.DataFrame]:
+    """The verdict as its run holds it, and the metrics on held-out customers; TrackingError where it is missing."""
+    return Verdict.model_validate(version.verdict), intervals(version.metrics)
 
 
-def judged(version: Version) -> Judged:
-    """The verdict as its run holds it; TrackingError where it is missing."""
-    return Judged(Verdict.model_validate(version.verdict), version.metrics)
+def intervals(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """A row per metric: metric, value, low and high (95 %, missing where there is no interval)."""
+    ends = (".low", ".high")
+    rows = [
+        (name.removeprefix("holdout."), value, *(metrics.get(f"{name}{end}") for end in ends))
+        for name, value in metrics.items()
+        if not name.endswith(ends)
+    ]
+    return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
 
 def table(run_id: str, path: str) -> pd.DataFrame | None:
@@ -164,14 +145,12 @@ def _model(uri: str, version: str) -> ChurnModel:
         return registry.resolve(version).model
 
 
-def ladder(experiment: str) -> pd.DataFrame:
+def ladder() -> pd.DataFrame:
     """The newest run of each experiment and model on the newest table: score, low and high (95 %), features, run."""
-    held = _search(experiment, "tags.stage = 'experiment' and attributes.status = 'FINISHED'", 1000)
-    if not held:
-        raise NothingYet.of("no finished experiment", "spanishgas ladder")
+    ended = finished("experiment", "spanishgas ladder")
     newest: dict[tuple[str, str], Run] = {}
-    for run in held:
-        if run.data.tags.get("gold") == held[0].data.tags.get("gold"):
+    for run in ended:
+        if run.data.tags.get("gold") == ended[0].data.tags.get("gold"):
             newest.setdefault((run.data.tags["experiment"], run.data.tags["model"]), run)
     names = {"score": "", "low": ".low", "high": ".high"}
     rows = [
@@ -190,30 +169,16 @@ def ladder(experiment: str) -> pd.DataFrame:
 def moves() -> pd.DataFrame:
     """Every move of champion, newest first: at, how, version, replaced, by, reason, override, state."""
     columns = ["at", "how", "version", "replaced", "by", "reason", "override", "state"]
-    found = json.loads(history.as_json(history.read()))
+    found = json.loads(moved.as_json(moved.read()))
     return pd.DataFrame(found[::-1], columns=columns)
 
 
-def drifts(experiment: str) -> pd.DataFrame:
-    """Drift reports, oldest first: started, title, version, share, prediction, alarm, statistic, threshold, run."""
-    held = _search(experiment, "tags.stage = 'drift' and attributes.status = 'FINISHED'", 1000)
-    if not held:
+def drifts() -> pd.DataFrame:
+    """A row per watched window, oldest first, with the fields of `monitoring.history.Window`."""
+    windows = history.windows()
+    if not windows:
         raise NothingYet.of("no drift report yet", "spanishgas drift")
-    rows: list[dict[str, Any]] = [
-        {
-            "started": pd.Timestamp(run.info.start_time, unit="ms"),
-            "title": run.info.run_name,
-            "version": run.data.params.get("version"),
-            "share": run.data.metrics.get("drift.share"),
-            "prediction": run.data.metrics.get("prediction_drift"),
-            "alarm": run.data.tags.get("alarm") == "yes",
-            "statistic": run.data.metrics.get("drift.statistic"),
-            "threshold": run.data.metrics.get("drift.threshold"),
-            "run": run.info.run_id,
-        }
-        for run in reversed(held)
-    ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(windows)
 
 
 def effects(run_id: str) -> pd.DataFrame:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+
+import jinja2
 
 from spanishgas import escaping
 from spanishgas.etl.quality import Report
@@ -31,35 +33,10 @@ def metrics(report: Report) -> dict[str, float]:
 
 def markdown(report: Report) -> str:
     """One page: the accounts of the raw tables, what each rule found, and the columns of every table."""
-    return "\n".join([*_accounts(report), *_rules(report), *_columns(report), ""])
-
-
-def _accounts(report: Report) -> Iterator[str]:
-    yield "# Data quality\n\nrows in = kept + quarantined + collapsed copies\n"
-    yield "| raw table | rows in | kept | quarantined | collapsed |\n|---|---|---|---|---|"
-    for table, values in report.items():
-        if "rows_in" in values:
-            cells = (_shown(values.get(n)) for n in ("rows_in", "kept", "quarantined", "collapsed"))
-            yield f"| {table} | {' | '.join(cells)} |"
-
-
-def _rules(report: Report) -> Iterator[str]:
-    yield "\n| table | what | rule | found |\n|---|---|---|---|"
-    for table, values in report.items():
-        for name, value in values.items():
-            kind = next((begin for begin in _KINDS if name.startswith(begin)), None)
-            if kind and value:
-                yield f"| {table} | {_KINDS[kind]} | {escaping.markdown(name.removeprefix(kind))} | {_shown(value)} |"
-
-
-def _columns(report: Report) -> Iterator[str]:
-    yield "\n| table | column | without value | smallest | largest |\n|---|---|---|---|---|"
-    for table, values in report.items():
-        for name, value in values.items():
-            if name.startswith("null_rate."):
-                column = name.removeprefix("null_rate.")
-                ends = (_shown(values.get(f"{end}.{column}")) for end in ("min", "max"))
-                yield f"| {table} | {column} | {value:.1%} | {' | '.join(ends)} |"
+    loader = jinja2.PackageLoader("spanishgas.etl")
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters |= {"shown": _shown, "text": escaping.markdown}
+    return environment.get_template("quality.md.jinja").render(report=report, kinds=_KINDS)
 
 
 def _shown(value: float | str | None) -> str:

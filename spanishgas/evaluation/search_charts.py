@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,11 +24,7 @@ def page(study: optuna.Study, title: str) -> str:
     """History, importances, slices and parallel coordinates as one HTML page (plotly.js stands in it once)."""
     import optuna.visualization as plots
 
-    with _of_few_trials():
-        drawn = [plots.plot_optimization_history(study)]
-        if importances(study):
-            drawn.append(plots.plot_param_importances(study, evaluator=_evaluator()))
-        drawn += [plots.plot_slice(study), plots.plot_parallel_coordinate(study)]
+    drawn = _drawn(plots, study).values()
     parts = [figure.to_html(full_html=False, include_plotlyjs=not n) for n, figure in enumerate(drawn)]
     head = (
         f'<!doctype html>\n<meta charset="utf-8"><title>{escape(title)}</title>\n<h1>{escape(title)}</h1>\n'
@@ -40,15 +37,20 @@ def pictures(study: optuna.Study) -> dict[str, Figure]:
     import matplotlib
     import optuna.visualization.matplotlib as plots
 
-    known = importances(study)
-    shown = list(known)[:SHOWN] or sorted(study.best_trial.params)[:SHOWN]
-    with _of_few_trials(), matplotlib.rc_context():  # Optuna changes the style of whatever is drawn after it
-        found = {"history": _figure(plots.plot_optimization_history(study))}
-        if known:
-            found["importances"] = _figure(plots.plot_param_importances(study, evaluator=_evaluator()))
-        found["slices"] = _figure(plots.plot_slice(study, params=shown))
-        found["parallel_coordinates"] = _figure(plots.plot_parallel_coordinate(study, params=shown))
-    return found
+    shown = list(importances(study))[:SHOWN] or sorted(study.best_trial.params)[:SHOWN]
+    with matplotlib.rc_context():  # Optuna changes the style of whatever is drawn after it
+        return {name: _figure(axes) for name, axes in _drawn(plots, study, params=shown).items()}
+
+
+def _drawn(plots: ModuleType, study: optuna.Study, **shown: list[str]) -> dict[str, Any]:
+    """The plots of one of Optuna's two modules, by name; importances where there are any."""
+    with _of_few_trials():
+        drawn = {"history": plots.plot_optimization_history(study)}
+        if importances(study):
+            drawn["importances"] = plots.plot_param_importances(study, evaluator=_evaluator())
+        drawn["slices"] = plots.plot_slice(study, **shown)
+        drawn["parallel_coordinates"] = plots.plot_parallel_coordinate(study, **shown)
+    return drawn
 
 
 def importances(study: optuna.Study) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The 64 features of gold: a module per tier, a function per feature, a row per feature in experiments/tiers.yaml."""
+"""The 64 features of gold: a module per tier, and a row per feature in experiments/tiers.yaml."""
 
 from spanishgas.config.tiers import Tiers
 

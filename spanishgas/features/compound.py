@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
+from operator import and_
 
 import ibis.expr.types as ir
 
 from spanishgas.features.behaviour import PRICING
-from spanishgas.features.registry import over_customer
+from spanishgas.features.registry import over_customer, over_pairs
 
 
 @over_customer
@@ -22,25 +23,12 @@ def is_high_risk_lifecycle(row: ir.Table, as_of: date) -> ir.Value:
     return row.renewal_bucket.isin(("expired", "0-3m")) & row.tenure_bucket.isin(("0-6m", "6-12m"))
 
 
-@over_customer
-def is_competition_x_renewal(row: ir.Table, as_of: date) -> ir.Value:
-    """Strong competition, close to the renewal."""
-    return row.is_high_competition_province & row.is_within_3m_of_renewal
-
-
-@over_customer
-def dual_fuel_x_renewal(row: ir.Table, as_of: date) -> ir.Value:
-    """Both fuels, close to the renewal."""
-    return row.is_dual_fuel & row.is_within_3m_of_renewal
-
-
-@over_customer
-def dual_fuel_x_competition(row: ir.Table, as_of: date) -> ir.Value:
-    """Both fuels, strong competition."""
-    return row.is_dual_fuel & row.is_high_competition_province
-
-
-@over_customer
-def dual_fuel_x_intent(row: ir.Table, as_of: date) -> ir.Value:
-    """Both fuels, and a complaint or wish to leave."""
-    return row.is_dual_fuel & row.recent_complaint_flag
+over_pairs(
+    and_,
+    {
+        "is_competition_x_renewal": ("is_high_competition_province", "is_within_3m_of_renewal"),
+        "dual_fuel_x_renewal": ("is_dual_fuel", "is_within_3m_of_renewal"),
+        "dual_fuel_x_competition": ("is_dual_fuel", "is_high_competition_province"),
+        "dual_fuel_x_intent": ("is_dual_fuel", "recent_complaint_flag"),
+    },
+)

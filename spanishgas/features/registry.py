@@ -1,6 +1,7 @@
 """Features register themselves here; gold asks for all of them in the order of the data dictionary.
 
-A feature is one function whose name is the column's, under one of two decorators:
+A feature is one function whose name is the column's, under one of two decorators (or, where it is plain, a line of a
+table: `over_pairs` of two columns of the row, `reductions` of a column of the months):
 
 - `over_customer`: (row, as_of) -> value. `row` has the columns of silver_customer, every feature over months, and
   the features that stand above it in tiers.yaml.
@@ -11,9 +12,10 @@ A feature is one function whose name is the column's, under one of two decorator
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import ibis
@@ -52,6 +54,28 @@ def over_months(function: MonthsFunction) -> MonthsFunction:
     """Register a feature over the customer's months."""
     REGISTRY.months[_fresh(function.__name__)] = function
     return function
+
+
+def over_pairs(join: Callable[[ir.Value, ir.Value], ir.Value], pairs: Mapping[str, tuple[str, str]]) -> None:
+    """Register features that `join` two columns of the customer's row, named by feature."""
+    for name, (left, right) in pairs.items():
+        REGISTRY.customer[_fresh(name)] = partial(_joined, join, left, right)
+
+
+def _joined(
+    join: Callable[[ir.Value, ir.Value], ir.Value], left: str, right: str, row: ir.Table, as_of: date
+) -> ir.Value:
+    return join(row[left], row[right])
+
+
+def reductions(features: Mapping[str, tuple[str, str]]) -> None:
+    """Register features that are a plain reduction of one column over the months: its name and the column's."""
+    for name, (reduction, column) in features.items():
+        REGISTRY.months[_fresh(name)] = partial(_reduced, reduction, column)
+
+
+def _reduced(reduction: str, column: str, months: ir.Table) -> ir.Value:
+    return getattr(months[column], reduction)()
 
 
 def load_tiers(path: Path | None = None) -> Tiers:

@@ -8,37 +8,23 @@ import ibis
 import ibis.expr.types as ir
 
 from spanishgas.features.formulas import change, first_of, last_of
-from spanishgas.features.registry import over_customer, over_months
+from spanishgas.features.registry import over_customer, over_months, reductions
 
-
-@over_months
-def std_monthly_elec_kwh(months: ir.Table) -> ir.Value:
-    """Sample standard deviation; null of a single month."""
-    return months.monthly_elec_kwh.std(how="sample")
-
-
-@over_months
-def std_monthly_gas_m3(months: ir.Table) -> ir.Value:
-    """Sample standard deviation; null of a single month."""
-    return months.monthly_gas_m3.std(how="sample")
+reductions(
+    {
+        "std_monthly_elec_kwh": ("std", "monthly_elec_kwh"),
+        "std_monthly_gas_m3": ("std", "monthly_gas_m3"),
+        "std_margin": ("std", "total_margin"),
+        "min_monthly_margin": ("min", "total_margin"),
+        "elec_price_volatility_12m": ("std", "raw_price_tier1_eur_kwh"),
+    }
+)
 
 
 @over_months
 def active_months_count(months: ir.Table) -> ir.Value:
     """Months with at least one hour."""
     return months.count()
-
-
-@over_months
-def std_margin(months: ir.Table) -> ir.Value:
-    """Sample standard deviation; null of a single month."""
-    return months.total_margin.std(how="sample")
-
-
-@over_months
-def min_monthly_margin(months: ir.Table) -> ir.Value:
-    """The worst month."""
-    return months.total_margin.min()
 
 
 @over_months
@@ -57,12 +43,6 @@ def elec_price_trend_12m(months: ir.Table) -> ir.Value:
 def gas_price_trend_12m(months: ir.Table) -> ir.Value:
     """The same for gas, of customers who use it."""
     return ibis.ifelse(months.uses_gas.max() == 1, _trend(months, months.raw_gas_price_eur_m3), None)
-
-
-@over_months
-def elec_price_volatility_12m(months: ir.Table) -> ir.Value:
-    """Sample standard deviation; null without two prices."""
-    return months.raw_price_tier1_eur_kwh.std(how="sample")
 
 
 @over_months

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from spanishgas.errors import UsageError
 from spanishgas.etl import report as quality_report
@@ -30,19 +31,11 @@ def simulate(
     """Draw one extract into `out` (a folder or an s3:// prefix); gives where the truth lies, apart from it."""
     out = open_store(out).root
     truth = truth_of(out)
-    params = {"customers": customers, "seed": seed, "as_of": as_of, "labelled": labelled, "shift": shift}
+    params: dict[str, Any] = {"customers": customers, "seed": seed, "as_of": as_of}
+    params |= {"labelled": labelled, "shift": shift}
     with runs.stage("simulate", f"simulate {customers:,} customers as of {as_of}", params=params) as run:
         with _drawn(out, truth) as (raw, true):
-            write_extract(
-                raw,
-                customers=customers,
-                seed=seed,
-                as_of=as_of,
-                labelled=labelled,
-                shift=shift,
-                truth=true,
-                progress=progress,
-            )
+            write_extract(raw, **params, truth=true, progress=progress)
         run.log(tags={"raw": location(out), "truth": location(truth)})
     return truth
 

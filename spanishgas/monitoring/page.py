@@ -77,21 +77,10 @@ def html(found: Judged, weighed: pd.DataFrame, quality: pd.DataFrame, shown: Sho
         }
         for name, row in near.iterrows()
     ]
-    return (
-        jinja2.Environment(
-            loader=jinja2.PackageLoader("spanishgas.monitoring"),
-            undefined=jinja2.StrictUndefined,
-            autoescape=True,
-        )
-        .get_template("drift.html.jinja")
-        .render(
-            title=f"Drift as of {shown.dates[1]}",
-            found=found,
-            shown=shown,
-            rows=rows,
-            quality=quality.to_dict("records"),
-        )
-    )
+    loader = jinja2.PackageLoader("spanishgas.monitoring")
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
+    template = environment.get_template("drift.html.jinja")
+    return template.render(found=found, shown=shown, rows=rows, quality=quality.to_dict("records"))
 
 
 def _care(row: pd.Series) -> str:

@@ -59,13 +59,17 @@ def scaled(offers: Offers, what: str, factor: float) -> Offers:
     return offers.model_copy(update={"menu": menu})
 
 
-def ways(p: Array, m: Array, tier: pd.Series, made: NDArray[np.object_], offers: Offers) -> pd.DataFrame:
-    """The actions `made` beside other ways: way, customers with an offer, cost and expected_value in EUR."""
+def ways(customers: pd.DataFrame, offers: Offers) -> pd.DataFrame:
+    """These recommendations beside other ways: way, customers with an offer, cost and expected_value in EUR.
+
+    `customers` has probability, margin (EUR a month), tier and action.
+    """
+    p, m = (customers[name].to_numpy(dtype="float64") for name in ("probability", "margin"))
     every = {
-        "these recommendations": made,
+        "these recommendations": customers["action"].to_numpy(dtype=object),
         "an offer to everyone": everyone(p, m, offers),
         "nobody": np.full(len(p), NO_OFFER, dtype=object),
-        "the tier rule of the replaced system": tier_rule(tier, m),
+        "the tier rule of the replaced system": tier_rule(customers["tier"], m),
     }
     rows = [
         (
@@ -85,7 +89,8 @@ def page(
     """The page as HTML, self-contained; it holds counts and sums, no customer."""
     p, m = probability.to_numpy(), margin.to_numpy(dtype="float64")
     made = action.to_numpy(dtype=object)
-    others = ways(p, m, tier, made, offers)
+    customers = pd.DataFrame({"probability": p, "margin": m, "tier": tier.to_numpy(), "action": made})
+    others = ways(customers, offers)
     for column in ("customers", "cost", "expected_value"):
         others[column] = others[column].map("{:,.0f}".format)
     names = ["way", "customers with an offer", "offers cost at most (EUR)", "expected value (EUR)"]

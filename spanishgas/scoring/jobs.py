@@ -142,15 +142,12 @@ class SageMakerTransform:
             time.sleep(self.given.poll_seconds)
 
     def _ended(self, state: State) -> None:
-        if state.status == "Stopped":
-            raise TransformError(
-                f"transform job {self.job} was stopped, so nothing was published; run the command again. {self._where}"
-            )
-        if state.status == "Failed":
-            raise TransformError(
-                f"transform job {self.job} failed: {state.reason or 'no reason given'}. Nothing was published. "
-                f"{self._where}"
-            )
+        words = {
+            "Stopped": "was stopped, so nothing was published; run the command again.",
+            "Failed": f"failed: {state.reason or 'no reason given'}. Nothing was published.",
+        }
+        if state.status in words:
+            raise TransformError(f"transform job {self.job} {words[state.status]} {self._where}")
 
     def _answered(self) -> set[str]:
         return {listed.name for listed in self.store.listing(self._out)}

@@ -10,17 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from spanishgas.contracts.tables import INTENTS
 from spanishgas.simulate.population import Floats
 
-INTENTS = (
-    "Cancellation / Switch",
-    "Complaint / Escalation",
-    "Billing / Payment",
-    "Contract Renewal",
-    "Pricing Offers",
-    "Plan / Product Inquiry",
-    "Account / Service Inquiry",
-)
 SENTIMENTS = ("negative", "neutral", "positive")
 NONE = -1
 """Code of a customer without contact."""
@@ -34,7 +26,10 @@ _CHURNERS = np.array([[10, 13, 0], [544, 38, 0], [0, 5, 0], [110, 310, 1], [7, 3
 TOPIC_SHARE: Floats = np.stack(
     [((_ALL - _CHURNERS) / (_ALL - _CHURNERS).sum()).ravel(), (_CHURNERS / _CHURNERS.sum()).ravel()]
 )
-"""Share of each (intent, sentiment), row-major, among contacts of stayers and of churners; published counts."""
+"""Share of each (intent, sentiment), row-major, among contacts of stayers and of churners; published counts.
+
+A contact has one of the first seven intents.
+"""
 
 
 def draw_topics(

@@ -7,6 +7,8 @@ readings come at the published rates and stand in hours that carry nothing of th
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -15,38 +17,10 @@ from spanishgas.simulate.market import Energy
 from spanishgas.simulate.population import Floats
 from spanishgas.simulate.streams import BLOCK, Stream, month_start, rng
 
-_HOME = [30, 24, 21, 20, 20, 23, 32, 45, 50, 45, 42, 42, 46, 52, 50, 44, 42, 44, 52, 62, 72, 74, 60, 42]
-_SHOP = [14, 13, 13, 13, 13, 15, 22, 38, 62, 80, 86, 86, 80, 66, 62, 74, 80, 80, 74, 60, 40, 26, 18, 15]
-_PLANT = [
-    70,
-    68,
-    66,
-    66,
-    67,
-    70,
-    78,
-    90,
-    100,
-    104,
-    105,
-    104,
-    100,
-    98,
-    98,
-    100,
-    100,
-    96,
-    90,
-    86,
-    82,
-    80,
-    76,
-    72,
-]
-_BOILER = [10, 8, 8, 8, 10, 25, 80, 100, 80, 50, 36, 32, 36, 40, 34, 30, 34, 50, 80, 100, 100, 84, 50, 20]
-SHAPES = np.array([_HOME, _SHOP, _PLANT], dtype=np.float32)
+_SHAPES = pd.read_csv(Path(__file__).with_name("shapes.csv"), dtype=np.float32)
+SHAPES = _SHAPES[["home", "shop", "plant"]].to_numpy().T.copy()
 """Electricity by hour of the day: Residential, SME, Corporate."""
-BOILER = np.array(_BOILER, dtype=np.float32)
+BOILER = _SHAPES["boiler"].to_numpy()
 """Gas by hour of the day."""
 WEEKEND = np.array([1.12, 0.45, 0.75], dtype=np.float32)
 ELEC_NEGATIVE_RATE = 457_644 / 176_549_616

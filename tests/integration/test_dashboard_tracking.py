@@ -19,17 +19,17 @@ from tests.dashboard_lake import DAY, publish
 from tests.tracked import own_store
 
 
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     root = tmp_path_factory.mktemp("tracked")
     with own_store(root):
         dashboard_runs.filled(root)
-        with tracking.looked_at() as found:
-            yield found
+        with tracking.looked_at():
+            yield
 
 
-def test_the_pipeline_shows_stages_newest_first_without_trials_and_why_one_failed(experiment: str) -> None:
-    found = tracking.pipeline(experiment)
+def test_the_pipeline_shows_stages_newest_first_without_trials_and_why_one_failed() -> None:
+    found = tracking.pipeline()
     assert "trial" not in set(found["stage"])
     assert found["started"].is_monotonic_decreasing
     failed = found[found["status"] == "FAILED"]
@@ -37,23 +37,23 @@ def test_the_pipeline_shows_stages_newest_first_without_trials_and_why_one_faile
     assert (found["seconds"] >= 0).all()
 
 
-def test_the_pipeline_of_one_stage_holds_that_stage_alone(experiment: str) -> None:
-    assert set(tracking.pipeline(experiment, "drift")["stage"]) == {"drift"}
+def test_the_pipeline_of_one_stage_holds_that_stage_alone() -> None:
+    assert set(tracking.pipeline("drift")["stage"]) == {"drift"}
 
 
-def test_the_newest_finished_run_passes_over_failed_ones(experiment: str) -> None:
-    assert tracking.newest(experiment, "etl", "spanishgas etl").info.run_name == "etl as of 2024-12-31"
+def test_the_newest_finished_run_passes_over_failed_ones() -> None:
+    assert tracking.finished("etl", "spanishgas etl")[0].info.run_name == "etl as of 2024-12-31"
 
 
-def test_a_stage_that_never_finished_names_its_command(experiment: str) -> None:
+def test_a_stage_that_never_finished_names_its_command() -> None:
     with pytest.raises(NothingYet, match="no finished retrain run: run `spanishgas retrain`"):
-        tracking.newest(experiment, "retrain", "spanishgas retrain")
+        tracking.finished("retrain", "spanishgas retrain")
 
 
-def test_the_champions_verdict_and_metrics_are_those_of_its_run(experiment: str) -> None:
-    judged = tracking.judged(tracking.champion())
-    assert judged.verdict.passed
-    assert judged.table.set_index("metric")["value"].to_dict() == {"average_precision": 0.75}
+def test_the_champions_verdict_and_metrics_are_those_of_its_run() -> None:
+    verdict, table = tracking.judged(tracking.champion())
+    assert verdict.passed
+    assert table.set_index("metric")["value"].to_dict() == {"average_precision": 0.75}
 
 
 def test_intervals_stand_beside_their_metric() -> None:
@@ -63,12 +63,12 @@ def test_intervals_stand_beside_their_metric() -> None:
         "holdout.recall.high": 0.8,
         "holdout.rows": 9.0,
     }
-    table = tracking.Judged(tracking.Verdict(checks=[], waivers=[]), metrics).table.set_index("metric")
+    table = tracking.intervals(metrics).set_index("metric")
     assert list(table.loc["recall"]) == [0.7, 0.6, 0.8]
     assert pd.isna(table.loc["rows", "low"])
 
 
-def test_a_table_of_a_run_is_read_and_one_that_is_not_there_is_none(experiment: str) -> None:
+def test_a_table_of_a_run_is_read_and_one_that_is_not_there_is_none() -> None:
     run = tracking.champion().run_id or ""
     slices = tracking.table(run, "slices.json")
     assert slices is not None
@@ -76,31 +76,31 @@ def test_a_table_of_a_run_is_read_and_one_that_is_not_there_is_none(experiment: 
     assert tracking.table(run, "other.json") is None
 
 
-def test_an_artefact_that_is_missing_is_named(experiment: str) -> None:
+def test_an_artefact_that_is_missing_is_named() -> None:
     with pytest.raises(TrackingError, match=r"no artefact none\.png"):
         tracking.artefact(tracking.champion().run_id or "", "none.png")
 
 
-def test_the_ladder_compares_rungs_on_the_newest_table_with_their_intervals(experiment: str) -> None:
-    rungs = tracking.ladder(experiment)
+def test_the_ladder_compares_rungs_on_the_newest_table_with_their_intervals() -> None:
+    rungs = tracking.ladder()
     assert list(rungs["experiment"]) == ["E4", "E5"]
     assert list(rungs["features"]) == [50, 50]
     assert (rungs["low"] < rungs["score"]).all()
     assert (rungs["score"] < rungs["high"]).all()
 
 
-def test_the_history_names_who_moved_the_champion_and_why(experiment: str) -> None:
+def test_the_history_names_who_moved_the_champion_and_why() -> None:
     moves = tracking.moves()
     assert list(moves["by"]) == ["tester"]
     assert list(moves["reason"]) == ["passed"]
 
 
-def test_drift_reports_stand_in_time_and_say_which_was_an_alarm(experiment: str) -> None:
-    found = tracking.drifts(experiment)
+def test_watched_windows_stand_in_time_and_say_which_was_an_alarm() -> None:
+    found = tracking.drifts()
     assert list(found["alarm"]) == [False, True]
     assert list(found["share"]) == [0.1, 0.6]
     assert list(found["statistic"] > found["threshold"]) == [False, True]
-    effects = tracking.effects(found["run"].iloc[-1])
+    effects = tracking.effects(found["run_id"].iloc[-1])
     assert list(effects["column"]) == ["margin", "tenure"]
 
 
@@ -110,9 +110,7 @@ def test_a_store_that_is_not_there_is_not_made(tracking_nowhere: Path) -> None:
     assert not tracking_nowhere.exists()
 
 
-def test_an_experiment_that_is_not_there_is_not_made(
-    experiment: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_experiment_that_is_not_there_is_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "another")
     with pytest.raises(NothingYet, match="no experiment another"), tracking.looked_at():
         pass

@@ -221,10 +221,7 @@ def test_actions_sum_to_all_customers_and_stand_in_the_order_of_tiers(found: Sco
 
 
 def test_the_recommendations_are_valued_beside_other_ways(found: Scored) -> None:
-    known = offers.at_risk(found)
-    beside = ways(known.probability, known.margin, known.tier, known.action, load_policy().offers).set_index(
-        "way"
-    )
+    beside = ways(offers.at_risk(found), load_policy().offers).set_index("way")
     made = found.recommendations.pandas()
     offered = made[(made["action"] == "offer_small") & (made["risk_tier"] != "Low")]
     assert beside.loc["these recommendations", "customers"] == len(offered)

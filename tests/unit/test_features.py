@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from spanishgas.errors import UsageError
-from spanishgas.features import behaviour, compound, lifecycle, load_tiers, market, strings
+from spanishgas.features import behaviour, compound, lifecycle, load_tiers, market
 from spanishgas.features.registry import REGISTRY, CustomerFunction, MonthsFunction
 from spanishgas.settings import settings
 
@@ -180,17 +180,16 @@ def test_a_new_customer_close_to_renewal_is_high_risk() -> None:
 def test_crossed_strings_read_none_for_a_null_part_and_digits_for_flags() -> None:
     nothing = pa.scalar(None, pa.string())
     assert (
-        value(strings.sentiment_x_renewal_bucket, sentiment_label=nothing, renewal_bucket="0-3m")
+        value(REGISTRY.customer["sentiment_x_renewal_bucket"], sentiment_label=nothing, renewal_bucket="0-3m")
         == "none_x_0-3m"
     )
     assert (
-        value(strings.has_interaction_x_renewal_bucket, has_interaction=0, renewal_bucket="12m+")
+        value(REGISTRY.customer["has_interaction_x_renewal_bucket"], has_interaction=0, renewal_bucket="12m+")
         == "0_x_12m+"
     )
-    assert (
-        value(strings.competition_x_intent, is_high_competition_province=1, customer_intent="Pricing Offers")
-        == "1_x_Pricing Offers"
-    )
+    crossed = REGISTRY.customer["competition_x_intent"]
+    both = {"is_high_competition_province": 1, "customer_intent": "Pricing Offers"}
+    assert value(crossed, **both) == "1_x_Pricing Offers"
 
 
 def test_prices_that_move_by_more_than_a_tenth_of_a_cent_are_updates() -> None:

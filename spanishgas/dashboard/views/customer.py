@@ -49,13 +49,7 @@ def risk(facts: dict[str, Any]) -> None:
     """Probability and value, what is recommended, and the reasons."""
     columns = st.columns(4)
     between = f"{facts['probability_low']:.1%} to {facts['probability_high']:.1%}"
-    columns[0].metric(
-        "Churn probability",
-        f"{facts['churn_probability']:.1%}",
-        between,
-        delta_color="off",
-        delta_arrow="off",
-    )
+    frame.metric(columns[0], "Churn probability", f"{facts['churn_probability']:.1%}", between)
     columns[1].metric("Risk tier", facts["risk_tier"])
     columns[2].metric("Expected monthly loss", frame.eur(facts["expected_monthly_loss"], 2))
     margin = facts["avg_monthly_margin"]
@@ -77,19 +71,13 @@ def moves(found: Scored, facts: dict[str, Any]) -> None:
         )
         return
     added = customer.contributions(found, str(facts["customer_id"]), model)
-    chart = (
-        alt.Chart(added.assign(raises=added["adds"] > 0))
-        .mark_bar()
-        .encode(
-            x=alt.X("adds:Q", title="lowers the risk <  log odds  > raises it"),
-            y=alt.Y("feature:N", sort=None, title=None, axis=alt.Axis(labelLimit=280)),
-            color=alt.Color(
-                "raises:N",
-                legend=None,
-                scale=alt.Scale(domain=[True, False], range=["#c0392b", "#2471a3"]),
-            ),
-            tooltip=["feature:N", "value:N", alt.Tooltip("adds:Q", format="+.2f")],
-        )
+    colours = alt.Scale(domain=[True, False], range=["#c0392b", "#2471a3"])
+    chart = frame.bars(
+        added.assign(raises=added["adds"] > 0),
+        x=alt.X("adds:Q", title="lowers the risk <  log odds  > raises it"),
+        y=alt.Y("feature:N", sort=None, title=None, axis=alt.Axis(labelLimit=280)),
+        color=alt.Color("raises:N", legend=None, scale=colours),
+        tooltip=["feature:N", "value:N", alt.Tooltip("adds:Q", format="+.2f")],
     )
     st.altair_chart(chart)
 
@@ -129,18 +117,14 @@ def by_month(months: pd.DataFrame) -> None:
 def bars(months: pd.DataFrame, columns: dict[str, str], title: str) -> alt.Chart:
     """A bar per month and column."""
     long = months.rename(columns=columns).melt("month", list(columns.values()), "what", title)
-    chart: alt.Chart = (
-        alt.Chart(long)
-        .mark_bar()
-        .encode(
-            x=alt.X("month:O", title=None),
-            xOffset="what:N",
-            y=alt.Y(f"{title}:Q"),
-            color=alt.Color("what:N", title=None, legend=alt.Legend(orient="top")),
-            tooltip=["month:O", "what:N", alt.Tooltip(f"{title}:Q", format=",.2f")],
-        )
+    return frame.bars(
+        long,
+        x=alt.X("month:O", title=None),
+        xOffset="what:N",
+        y=alt.Y(f"{title}:Q"),
+        color=alt.Color("what:N", title=None, legend=alt.Legend(orient="top")),
+        tooltip=["month:O", "what:N", alt.Tooltip(f"{title}:Q", format=",.2f")],
     )
-    return chart
 
 
 def contacts(lake: Lake, found: Scored, who: str) -> None:

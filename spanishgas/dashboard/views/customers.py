@@ -39,13 +39,8 @@ def show() -> None:
     left, middle, right = st.columns(3)
     left.metric("Customers", f"{sums.customers:,}")
     middle.metric("Expected monthly loss", frame.eur(sums.expected_monthly_loss))
-    right.metric(
-        "Offers",
-        f"{sums.offers:,}",
-        f"{frame.eur(sums.offer_budget)}, worth {frame.eur(sums.expected_margin_impact)}",
-        delta_color="off",
-        delta_arrow="off",
-    )
+    worth = f"{frame.eur(sums.offer_budget)}, worth {frame.eur(sums.expected_margin_impact)}"
+    frame.metric(right, "Offers", f"{sums.offers:,}", worth)
     if not sums.customers:
         st.info("No customer passes these filters: take one of them away.")
         return

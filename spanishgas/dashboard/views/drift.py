@@ -21,15 +21,15 @@ REPORTS = {
 
 def show() -> None:
     """All reports over time, then one of them: what moved, and Evidently's own pages."""
-    with tracking.looked_at() as experiment:
-        found = tracking.drifts(experiment)
+    with tracking.looked_at():
+        windows = tracking.drifts()
         st.subheader("Over time")
-        st.altair_chart(trend(found))
+        st.altair_chart(trend(windows))
         titles = {
-            row.run: f"{row.title}, {row.started:%d %b %Y %H:%M} UTC" for row in found[::-1].itertuples()
+            row.run_id: f"{row.as_of:%d %b %Y}, version {row.version}" for row in windows[::-1].itertuples()
         }
-        run = str(st.selectbox("Report", list(titles), format_func=titles.__getitem__))
-        one = found.set_index("run").loc[run]
+        run = str(st.selectbox("Report as of", list(titles), format_func=titles.__getitem__))
+        one = windows.set_index("run_id").loc[run]
         left, middle, right = st.columns(3)
         left.metric("Alarm", "yes" if one["alarm"] else "no")
         middle.metric("Inputs that moved", f"{one['share']:.0%}")
@@ -57,16 +57,16 @@ def apart(report: str) -> str:
 
 
 def trend(found: object) -> alt.Chart:
-    """Share of inputs that moved, by report; alarms stand out."""
+    """Share of inputs that moved, by as-of date; alarms stand out."""
     chart: alt.Chart = (
         alt.Chart(found)
         .mark_circle(size=80)
         .encode(
-            x=alt.X("started:T", title=None, axis=alt.Axis(format="%d %b %Y")),
+            x=alt.X("as_of:T", title=None, axis=alt.Axis(format="%d %b %Y")),
             y=alt.Y("share:Q", title="share of inputs that moved", axis=alt.Axis(format="%")),
             color=alt.Color("alarm:N", title="alarm"),
             tooltip=[
-                "title",
+                alt.Tooltip("as_of:T", format="%d %b %Y"),
                 "version",
                 alt.Tooltip("share:Q", format=".0%"),
                 alt.Tooltip("prediction:Q", format=".2f"),
@@ -78,13 +78,10 @@ def trend(found: object) -> alt.Chart:
 
 def bars(effects: object) -> alt.LayerChart:
     """Effect size per column beside the limit of policy.yaml."""
-    base = (
-        alt.Chart(effects)
-        .mark_bar()
-        .encode(
-            x=alt.X("effect:Q", title="effect size"),
-            y=alt.Y("column:N", sort="-x", title=None, axis=alt.Axis(labelLimit=280)),
-        )
+    base = frame.bars(
+        effects,
+        x=alt.X("effect:Q", title="effect size"),
+        y=alt.Y("column:N", sort="-x", title=None, axis=alt.Axis(labelLimit=280)),
     )
     limit = alt.Chart(alt.Data(values=[{"limit": load_policy().drift.min_effect}])).mark_rule(
         strokeDash=[4, 4]

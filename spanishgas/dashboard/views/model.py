@@ -14,14 +14,14 @@ from spanishgas.lifecycle.version import Version
 
 def show() -> None:
     """Champion, ladder and history; each says for itself what is missing."""
-    with tracking.looked_at() as experiment:
+    with tracking.looked_at():
         try:
             champion(tracking.champion())
         except NothingYet as empty:
             st.info(str(empty))
         st.subheader("The ladder")
         try:
-            ladder(experiment)
+            ladder()
         except NothingYet as empty:
             st.info(str(empty))
         st.subheader("Who was champion when")
@@ -35,13 +35,13 @@ def show() -> None:
 def champion(version: Version) -> None:
     """Verdict, metrics with intervals, curves and slices."""
     st.subheader(f"Champion: version {version.number}")
-    judged = tracking.judged(version)
-    tell = st.success if judged.verdict.passed else st.error
-    tell(f"Gate {markdown(judged.verdict.words)}")
-    st.markdown(judged.verdict.table())
+    verdict, metrics = tracking.judged(version)
+    tell = st.success if verdict.passed else st.error
+    tell(f"Gate {markdown(verdict.words)}")
+    st.markdown(verdict.table())
     left, right = st.columns(2)
     left.markdown("**On held-out customers, with 95 % intervals**")
-    left.dataframe(judged.table, hide_index=True)
+    left.dataframe(metrics, hide_index=True)
     run = version.run_id
     try:
         right.image(
@@ -55,9 +55,9 @@ def champion(version: Version) -> None:
         st.dataframe(slices, hide_index=True)
 
 
-def ladder(experiment: str) -> None:
+def ladder() -> None:
     """Average precision of each rung with its interval."""
-    rungs = tracking.ladder(experiment)
+    rungs = tracking.ladder()
     base = alt.Chart(rungs).encode(
         x=alt.X("experiment:N", title=None), xOffset="model:N", color=alt.Color("model:N", title=None)
     )

@@ -17,18 +17,11 @@ def show() -> None:
     lake = frame.lake()
     scores = tables.scores(lake, frame.as_of())
     now, history = campaign.totals(scores), campaign.trend(lake)
-    version = history.loc[history["as_of"] == scores.manifest.as_of, "model_version"].iloc[0]
-    st.caption(f"As of {frame.day(scores.manifest.as_of)}, scored by version {version}.")
+    st.caption(f"As of {frame.day(scores.manifest.as_of)}, scored by version {now.model_version}.")
     columns = st.columns(4)
     columns[0].metric("Customers", f"{now.customers:,}")
-    columns[1].metric(
-        "At risk",
-        f"{now.share:.1%}",
-        help="Above the lowest risk tier.",
-        delta=f"{now.at_risk:,} customers",
-        delta_color="off",
-        delta_arrow="off",
-    )
+    lowest = "Above the lowest risk tier."
+    frame.metric(columns[1], "At risk", f"{now.share:.1%}", f"{now.at_risk:,} customers", help=lowest)
     columns[2].metric("Flagged", f"{now.flagged:,}", help="At or above the champion's threshold.")
     columns[3].metric(
         "Expected monthly loss",
@@ -51,17 +44,13 @@ def tier_chart(found: object) -> alt.Chart:
         alt.Tooltip("customers:Q", format=","),
         alt.Tooltip("expected_monthly_loss:Q", format=",.0f", title="EUR a month"),
     ]
-    chart: alt.Chart = (
-        alt.Chart(found)
-        .mark_bar()
-        .encode(
-            x=alt.X("risk_tier:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
-            y=alt.Y("customers:Q", title="customers"),
-            color=alt.Color("risk_tier:N", scale=alt.Scale(domain=order, range=SHADES), legend=None),
-            tooltip=tooltip,
-        )
+    return frame.bars(
+        found,
+        x=alt.X("risk_tier:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("customers:Q", title="customers"),
+        color=alt.Color("risk_tier:N", scale=alt.Scale(domain=order, range=SHADES), legend=None),
+        tooltip=tooltip,
     )
-    return chart
 
 
 def trend_chart(found: object) -> alt.Chart:

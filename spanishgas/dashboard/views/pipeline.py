@@ -10,17 +10,8 @@ from spanishgas.errors import TrackingError
 from spanishgas.escaping import markdown
 
 STAGES = (
-    "simulate",
-    "etl",
-    "experiment",
-    "ladder",
-    "evaluate",
-    "promote",
-    "score",
-    "recommend",
-    "drift",
-    "retrain",
-    "main",
+    *("simulate", "etl", "experiment", "ladder", "evaluate", "promote"),
+    *("score", "recommend", "drift", "retrain", "main"),
 )
 COLUMNS = {
     "started": st.column_config.DatetimeColumn("started (UTC)", format="DD MMM YYYY HH:mm"),
@@ -39,17 +30,17 @@ def show() -> None:
             st.dataframe(apart, hide_index=True)
     except NothingYet as empty:
         st.info(str(empty))
-    with tracking.looked_at() as experiment:
-        runs(experiment)
+    with tracking.looked_at():
+        runs()
         st.subheader("Data quality")
-        quality(experiment)
+        quality()
 
 
-def runs(experiment: str) -> None:
+def runs() -> None:
     """The newest runs, of one stage or all, and what the failed ones said."""
     st.subheader("Runs")
     stage = st.selectbox("Stage", ["all", *STAGES])
-    found = tracking.pipeline(experiment, None if stage == "all" else str(stage))
+    found = tracking.pipeline(None if stage == "all" else str(stage))
     if found.empty:
         st.caption("No run of this stage yet.")
         return
@@ -59,10 +50,10 @@ def runs(experiment: str) -> None:
             st.code(row.failure, language=None, wrap_lines=True)
 
 
-def quality(experiment: str) -> None:
+def quality() -> None:
     """The report of the newest build, as the ETL wrote it."""
     try:
-        run = tracking.newest(experiment, "etl", "spanishgas etl")
+        run = tracking.finished("etl", "spanishgas etl")[0]
         text = tracking.artefact(run.info.run_id, "quality.md").decode()
     except NothingYet as empty:
         st.info(str(empty))

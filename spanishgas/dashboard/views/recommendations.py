@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import altair as alt
+import pandas as pd
 import streamlit as st
 
 from spanishgas.config.policy import RISK_TIERS, Policy, load_policy
 from spanishgas.dashboard import frame, offers, tables
-from spanishgas.dashboard.offers import AtRisk
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.scoring.campaign import ways
 
@@ -30,37 +30,32 @@ def show() -> None:
     st.subheader("By tier and segment")
     st.altair_chart(chart(made[made["action"] != NO_OFFER]))
     st.dataframe(made, column_config=COLUMNS, hide_index=True)
-    known = offers.at_risk(found)
+    customers = offers.at_risk(found)
     st.subheader("Beside other ways")
-    beside = ways(known.probability, known.margin, known.tier, known.action, policy.offers)
-    st.dataframe(beside.round(0), column_config=COLUMNS, hide_index=True)
+    st.dataframe(ways(customers, policy.offers).round(0), column_config=COLUMNS, hide_index=True)
     st.caption(
         "Expected value: acceptance x (probability of churn x uplift x months of margin - cost). Uplift, acceptance "
         "and months are assumptions of experiments/policy.yaml, not measurements."
     )
     st.subheader("With another budget")
-    budget(known, policy)
+    budget(customers, policy)
 
 
-def budget(known: AtRisk, policy: Policy) -> None:
+def budget(customers: pd.DataFrame, policy: Policy) -> None:
     """A slider from nothing to all that pays, and what it would choose."""
-    everything = offers.allocation(known, policy, None)
+    everything = offers.allocation(customers, policy, None)
     most, best = float(everything["cost"].sum()), float(everything["expected_value"].sum())
     if most <= 0:
         st.caption("No offer is expected to pay, whatever the budget.")
         return
     limit = st.slider("Budget, EUR", 0.0, most, most, step=max(1.0, round(most / 100, 0)), format="localized")
-    chosen = offers.allocation(known, policy, limit) if limit < most else everything
+    chosen = offers.allocation(customers, policy, limit) if limit < most else everything
     left, middle, right = st.columns(3)
     left.metric("Offers", f"{chosen['customers'][chosen['offer'] != NO_OFFER].sum():,}")
     middle.metric("Cost at most", frame.eur(chosen["cost"].sum()))
-    right.metric(
-        "Expected value",
-        frame.eur(chosen["expected_value"].sum()),
-        f"{chosen['expected_value'].sum() / best:.0%} of the most that offers can bring",
-        delta_color="off",
-        delta_arrow="off",
-    )
+    worth = chosen["expected_value"].sum()
+    of_most = f"{worth / best:.0%} of the most that offers can bring"
+    frame.metric(right, "Expected value", frame.eur(worth), of_most)
     st.dataframe(chosen.round(0), column_config=COLUMNS, hide_index=True)
     st.caption(
         "Nothing is changed here: set offers.total_budget_eur in experiments/policy.yaml and run `spanishgas score`. "
@@ -70,18 +65,14 @@ def budget(known: AtRisk, policy: Policy) -> None:
 
 def chart(made: object) -> alt.Chart:
     """Customers with an offer by tier, a panel per segment."""
-    found: alt.Chart = (
-        alt.Chart(made)
-        .mark_bar()
-        .encode(
-            x=alt.X("risk_tier:N", sort=list(RISK_TIERS), title=None),
-            y=alt.Y("customers:Q", title="customers with an offer"),
-            color=alt.Color("action:N", title=None),
-            column=alt.Column("segment:N", title=None),
-            tooltip=["segment", "risk_tier", "action", alt.Tooltip("customers:Q", format=",")],
-        )
+    return frame.bars(
+        made,
+        x=alt.X("risk_tier:N", sort=list(RISK_TIERS), title=None),
+        y=alt.Y("customers:Q", title="customers with an offer"),
+        color=alt.Color("action:N", title=None),
+        column=alt.Column("segment:N", title=None),
+        tooltip=["segment", "risk_tier", "action", alt.Tooltip("customers:Q", format=",")],
     )
-    return found
 
 
 frame.page("Recommendations", show)
