@@ -149,7 +149,8 @@ class Bronze:
         )
         counts = self.engine.hold("hour_counts", counts)
         mine, orphan = counts.has_id & counts.known, counts.has_id & ~counts.known
-        bad = counts.unreadable_time + counts.bad_elec + counts.bad_gas
+        beside = counts.bad_elec + counts.bad_gas
+        bad, without = counts.unreadable_time + beside, {name: counts[f"without_{name}"] for name in READINGS}
         sums = {
             "rows_in": counts.rows_in.sum(),
             "quarantined.missing.customer_id": _where(~counts.has_id, counts.rows_in),
@@ -161,8 +162,14 @@ class Bronze:
             },
             "unused.outside_window": _where(mine, counts.rows_in - bad - counts.in_window),
             "collapsed": _where(mine, counts.in_window - counts.kept),
+            "repaired.copies_of_an_hour": _where(mine, counts.in_window - counts.kept),
+            "repaired.between_hours": _where(mine, counts.between_hours),
             **{f"repaired.negative_{name}": counts[f"negative_{name}"].sum() for name in READINGS},
-            **{f"missing_as_0.{name}": counts[f"without_{name}"].sum() for name in READINGS},
+            **{
+                f"repaired.missing_{name}": _where(without[name] < counts.rows_in - beside, without[name])
+                for name in READINGS
+            },
+            **{f"missing_as_0.{name}": number.sum() for name, number in without.items()},
         }
         self.quality.measure(TABLE, counts, **sums)
         for rule, bad_hours in self._bad_hours(hours.hours).items():
@@ -190,7 +197,8 @@ class Bronze:
         """The first of these hours in the order of their values, in the columns of the file."""
         first = hours.order_by(["customer_id", "written", *READINGS]).limit(EXAMPLES)
         names = {"customer_id": "customer_id", "timestamp": "written"}
-        return first.select(**names, **{column: name for name, column in READINGS.items()}).to_pyarrow()
+        names |= {column: f"written_{name}" for name, column in READINGS.items()}
+        return first.select(**names).to_pyarrow()
 
     def _of_known(self, name: str, table: ir.Table) -> ir.Table:
         self.quality.quarantine(name, "orphan", table.anti_join(self.known, "customer_id"))

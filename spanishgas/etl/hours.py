@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,18 +12,21 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from spanishgas.contracts import contract
 from spanishgas.errors import ContractError
 from spanishgas.etl.engine import DuckEngine
+from spanishgas.etl.parquet import misfits
 from spanishgas.etl.source import CSV, MEND, Source, check_header, header
 from spanishgas.etl.source import HOURS as TABLE
+from spanishgas.lake import files_of
 
 READINGS = {"elec": "consumption_elec_kwh", "gas": "consumption_gas_m3"}
 
 
 def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
-    """customer_id, hour (naive timestamp; as `written`: text), elec and gas (kWh, m3), nothing read yet.
+    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), the three as `written`, nothing read yet.
 
-    A time that does not parse is null, a reading that does not is NaN.
+    A time that does not parse or names a zone is null, a reading that does not is NaN.
 
     Raises `ContractError` for a file that is missing or cannot be read, and for columns missing or of another type.
     """
@@ -36,9 +39,10 @@ def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
         hours = engine.con.read_parquet([str(part) for part in parts_of(source)], union_by_name=True)
     return hours.select(
         customer_id=hours[columns["customer_id"]].cast("string"),
-        hour=_typed(hours[columns["timestamp"]], "timestamp"),
+        hour=_time(hours[columns["timestamp"]]),
         written=hours[columns["timestamp"]].cast("string"),
         **{name: _number(hours[columns[reading]]) for name, reading in READINGS.items()},
+        **{f"written_{name}": hours[columns[reading]].cast("string") for name, reading in READINGS.items()},
     )
 
 
@@ -50,7 +54,9 @@ def is_parquet(source: Source) -> bool:
 def parts_of(source: Source) -> list[Path]:
     """The Parquet files of the hours, their columns and types held; errors as of `open_hours`."""
     file = source.present(TABLE)
-    parts = sorted(file.rglob("*.parquet")) if file.is_dir() else [file]
+    parts = (
+        [part for part in files_of(file) if part.suffix.lower() == ".parquet"] if file.is_dir() else [file]
+    )
     if not parts:
         raise ContractError.broken(file.name, ["the folder holds no .parquet file"], MEND)
     for part in parts:
@@ -66,6 +72,12 @@ def _open_csv(file: Path, width: int, delimiter: str, engine: DuckEngine) -> ir.
 
 def _typed(column: ir.Column, kind: str) -> ir.Value:
     return column.try_cast(kind) if column.type().is_string() else column.cast(kind)
+
+
+def _time(column: ir.Column) -> ir.Value:
+    if column.type().is_string():  # DuckDB would drop the zone in silence
+        column = ibis.ifelse(column.re_search(r":\d\d.*([A-Za-z]|[+-] *\d)"), None, column)
+    return _typed(column, "timestamp")
 
 
 def _number(column: ir.Column) -> ir.Value:
@@ -100,35 +112,6 @@ def _check_schema(part: Path, columns: Mapping[str, str]) -> None:
     except (pa.ArrowInvalid, OSError) as fault:
         raise unreadable(part, fault) from fault
     check_header(part, schema.names, list(columns.values()))
-    kinds = {ours: schema.field(theirs).type for ours, theirs in columns.items()}
-    faults = [
-        f"column '{columns[ours]}' is {kinds[ours]}, expected {words}"
-        for ours, (words, fits) in _EXPECTED.items()
-        if not fits(kinds[ours])
-    ]
-    if faults:
+    fields = contract(TABLE).fields
+    if faults := misfits(schema, {theirs: fields[ours] for ours, theirs in columns.items()}):
         raise ContractError.broken(part.name, faults, MEND)
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds text."""
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(
-        pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)
-    )
-
-
-def _is_time(kind: pa.DataType) -> bool:
-    return is_text(kind) or (pa.types.is_timestamp(kind) and kind.tz is None)
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    plain = pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
-    return bool(plain) or is_text(kind)
-
-
-_EXPECTED: Mapping[str, tuple[str, Callable[[pa.DataType], bool]]] = {
-    "customer_id": ("text", is_text),
-    "timestamp": ("a timestamp without time zone", _is_time),
-    **dict.fromkeys(READINGS.values(), ("a number", _is_number)),
-}

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ibis.expr.types as ir
+import pyarrow as pa
 import pyarrow.dataset as ds
 
 from spanishgas.etl import hours
 from spanishgas.etl.engine_spark import SparkEngine
 from spanishgas.etl.hours import READINGS
+from spanishgas.etl.parquet import is_text
 from spanishgas.etl.source import CSV, HOURS, Source
 from spanishgas.lake import SCHEME
 
@@ -21,17 +23,18 @@ if TYPE_CHECKING:
 
 
 def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
-    """customer_id, hour (naive timestamp), elec and gas (kWh, m3); errors as on DuckDB.
+    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), the three as written; errors as on DuckDB.
 
-    Nothing is read yet, unless times or readings are text: engines read odd text differently, so DuckDB then writes the
-    hours anew, which takes a driver whose files the executors see.
+    Nothing is read yet, unless times or readings are text, which engines read differently, or floats of 16 bits, which
+    Spark does not know: DuckDB then writes the hours anew, which takes a driver whose files the executors see.
     """
     columns, alike = source.columns(HOURS), dict[str, list[str]]()
     if source.present(HOURS).name.endswith(CSV):
         return _rewritten(source, engine)
     for part in hours.parts_of(source):
         schema = ds.dataset(part, format="parquet").schema
-        if any(hours.is_text(schema.field(columns[name]).type) for name in ("timestamp", *READINGS.values())):
+        kinds = [schema.field(columns[name]).type for name in ("timestamp", *READINGS.values())]
+        if any(is_text(kind) or pa.types.is_float16(kind) for kind in kinds):
             return _rewritten(source, engine)
         alike.setdefault(str(schema.remove_metadata()), []).append(_address(part, source, engine))
     # Parts whose columns differ in type are read apart: Spark casts none of them by itself.
@@ -61,6 +64,7 @@ def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
     time = f"timestamp_micros({theirs['timestamp']} div 1000)" if nanoseconds else theirs["timestamp"]
     readings = [f"{theirs[column]}::double AS {name}" for name, column in READINGS.items()]
     times = [f"{time}::timestamp_ntz AS hour", f"{time}::timestamp_ntz::string AS written"]
+    readings += [f"{theirs[column]}::string AS written_{name}" for name, column in READINGS.items()]
     return frame.selectExpr(f"{theirs['customer_id']}::string AS customer_id", *times, *readings)
 
 

@@ -6,6 +6,7 @@ For each raw table, exactly: rows_in = kept + quarantined + collapsed. `quaranti
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import date
 
 import ibis
@@ -13,6 +14,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 
 from spanishgas.contracts import contract
+from spanishgas.contracts.checking import FEW
 from spanishgas.errors import ContractError
 from spanishgas.lake import RAW_FILES
 from spanishgas.settings import settings
@@ -26,6 +28,8 @@ _RULES = {
     "missing": "without a value in column '{column}'",
     "unreadable": "in column '{column}' are not {kind}",
     "out_of_range": "in column '{column}' are not {limits}",
+    "repeated_header": "that repeat the header",
+    "total": "that sum others, and are of no customer",
     "orphan": "of customers that stand in neither labels nor attributes",
     "conflicting_label": "with labels that contradict each other",
     "conflicting_copy": "that differ from the row of the same key that stands",
@@ -33,6 +37,18 @@ _RULES = {
 _WAY_OUT = (
     "Mend the file in the raw folder; or, if so many rows may be left out, set SPANISHGAS_MAX_QUARANTINED higher. "
     "Nothing was published."
+)
+REPAIRS: Mapping[str, float] = {
+    "collapsed": 0.5,
+    "repaired.copies_of_an_hour": 0.1,
+    "repaired.between_hours": 0.1,
+    "repaired.negative": 0.1,
+    "repaired.missing": 0.5,
+    "repaired.after_as_of": 0.5,
+}
+"""By the beginning of a rule's name the share of rows beyond which it mends no dirt, but hides another kind of file."""
+_REPAIRED = (
+    "So many are not dirt: give one reading per full hour, one row per fact, and numbers of the unit named."
 )
 _COLUMNS = pa.schema(
     [(name, pa.string()) for name in ("source_table", "rule", "column", "customer_id", "row", "run_id")]
@@ -124,6 +140,14 @@ class Quality:
             share = f"{total} of {rows_in} rows ({total / rows_in:.1%}) cannot be used: more than {limit:.1%}"
             faults = [share, *(f"{count} rows {self.words(table, rule)}" for rule, count in rules.items())]
             raise ContractError.broken(RAW_FILES[table], faults, _WAY_OUT)
+        repairs = [
+            f"{count} of {rows_in} rows ({int(count) / rows_in:.1%}) fall under '{rule}': more than {share:.0%}"
+            for rule, count in self.report[table].items()
+            for start, share in REPAIRS.items()
+            if rule.startswith(start) and rows_in >= FEW and int(count) > share * rows_in
+        ]
+        if repairs:
+            raise ContractError.broken(RAW_FILES[table], repairs, _REPAIRED)
 
     def words(self, table: str, rule: str) -> str:
         """What is wrong with the rows of a rule, with the first of their values in sort order."""

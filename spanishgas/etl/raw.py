@@ -27,6 +27,10 @@ from spanishgas.lake import RAW_FILES
 
 WHOLE = 2.0**53
 """Above it a double no longer tells whole numbers apart."""
+NOBODY = ("repeated_header", "total")
+"""Rules for rows that are of no customer."""
+TOTALS = r"(?i)^\W*(grand |sub-?)?(total[a-z]{0,2}|sum[a-z]{0,2}|somme|soma|gesamt[a-z]*)( general[a-z]?| amount)?\W*$"
+"""Ids of rows in which a sheet sums the others."""
 UNREADABLE_DATES = 0.5
 """More of a column's dates than this share that do not parse are not dirt but a wrong column."""
 
@@ -38,7 +42,8 @@ def read(source: Source, engine: DuckEngine, quality: Quality) -> tuple[dict[str
     - Without churn_label.csv that table has no rows.
     """
     tables = {name: _typed(name, source, engine, quality) for name in RAW_FILES if name != HOURS}
-    ids = [tables[name].select("customer_id") for name in ("churn_label", "customer_attributes")]
+    people = [tables[name] for name in ("churn_label", "customer_attributes")]
+    ids = [t.filter(t[FAULT].isnull() | t[FAULT].notin(NOBODY)).select("customer_id") for t in people]
     named = ibis.union(*ids, distinct=True).filter(lambda t: t.customer_id.notnull())
     known = engine.hold("known", named, by=["customer_id"])
     return {name: _usable(name, table, engine, quality) for name, table in tables.items()}, known
@@ -57,7 +62,8 @@ def _typed(name: str, source: Source, engine: DuckEngine, quality: Quality) -> i
         **{column: _parse(given[column], field) for column, field in fields.items()},
         **{f"given_{column}": given[column].notnull() for column in fields},
     )
-    fault = ibis.cases(*(rule for column in fields for rule in _rules(table, column, fields[column], name)))
+    rules = [rule for column in fields for rule in _rules(table, column, fields[column], name)]
+    fault = ibis.cases(*_nobody(table, source.columns(name).get("customer_id")), *rules)
     typed = engine.hold(f"raw_{name}", table.mutate(**{FAULT: fault}))
     _count_dates(name, source.file(name).name, typed, quality)
     return typed.drop(*(f"given_{column}" for column in fields))
@@ -90,7 +96,7 @@ def _parse(text: ir.StringColumn, field: Field) -> ir.Value:
         case Kind.TEXT:
             return text
         case Kind.DAY:
-            day = text.strip().re_search(r"^[1-9]\d{3}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$")
+            day = text.strip().re_search(r"^[1-9]\d{3}-\d{2}-\d{2}([T ]\d{2}:\d{2}[:.\d]*)?$")
             return ibis.ifelse(day, text.strip().substr(0, 10), None).try_cast("date")
         case Kind.MONTH:
             month = text.strip().re_search(r"^[1-9]\d{3}-(0[1-9]|1[0-2])(-\d{2})?$")
@@ -107,6 +113,12 @@ def _number(text: ir.StringColumn) -> ir.FloatingValue:
     plain = text.strip().re_search(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
     number = ibis.ifelse(plain, text.strip(), None).try_cast("float64")
     return ibis.ifelse(number.isinf(), None, number)
+
+
+def _nobody(table: ir.Table, header: str | None) -> Iterator[tuple[ir.BooleanValue, str]]:
+    if header is not None:
+        yield table.customer_id.strip().lower().isin(["customer_id", header.lower()]), NOBODY[0]
+        yield table.customer_id.re_search(TOTALS), NOBODY[1]
 
 
 def _rules(table: ir.Table, column: str, field: Field, name: str) -> Iterator[tuple[ir.BooleanValue, str]]:

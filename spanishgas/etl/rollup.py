@@ -31,8 +31,8 @@ from spanishgas.settings import settings
 
 UNIT = 1e12
 KWH_PER_M3 = 11.0
-SET_APART = ("unreadable_time", *(f"bad_{name}" for name in READINGS))
-"""Hours of a customer that cannot be used, by what is wrong with them."""
+SET_APART = ("unreadable_time", "between_hours", *(f"bad_{name}" for name in READINGS))
+"""Hours of a customer that cannot be used, or not as they stand, by what is wrong with them."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,11 @@ def roll_up(hours: ir.Table, as_of: date, engine: DuckEngine, source: Source | N
         odd = _suspects(first, frame)
         if first.filter(first.slot.isnull()).count().execute():
             apart.append(engine.hold("untimed", _untimed(usable)))
-            odd = odd.union(_off_the_hour(usable, frame), distinct=True)
+            off = engine.hold("off_the_hour", _off_the_hour(usable, frame))
+            apart.append(
+                engine.hold("between_hours", between_hours(usable.semi_join(off, "customer_id"), frame))
+            )
+            odd = odd.union(off, distinct=True)
         suspects = engine.hold("suspects", odd)
         slots = first
         if suspects.count().execute():
@@ -189,9 +193,21 @@ def _suspects(sums: ir.Table, frame: pd.DataFrame) -> ir.Table:
 
 def _off_the_hour(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
     """Customers with a reading between two hours of the window (looked for only where some row met no hour)."""
-    end = frame.hour.max() + pd.Timedelta(hours=1)
-    inside = hours.filter(hours.customer_id.notnull(), hours.hour >= frame.hour.min(), hours.hour < end)
+    inside = _inside(hours, frame)
     return inside.filter(inside.hour != inside.hour.truncate("h")).select("customer_id").distinct()
+
+
+def between_hours(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
+    """Per customer the readings between two hours of the window; 0 where all lie as far behind an hour."""
+    inside = _inside(hours, frame)
+    behind = inside.hour.minute() * 60 + inside.hour.second()
+    between = ibis.ifelse(behind.min() < behind.max(), (behind > 0).cast("int64").sum(), 0)
+    return inside.group_by("customer_id").agg(between_hours=between)
+
+
+def _inside(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
+    end = frame.hour.max() + pd.Timedelta(hours=1)
+    return hours.filter(hours.customer_id.notnull(), hours.hour >= frame.hour.min(), hours.hour < end)
 
 
 def _each_hour_once(hours: ir.Table, customers: ir.Table) -> ir.Table:

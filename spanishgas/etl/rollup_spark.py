@@ -36,6 +36,9 @@ def roll_up(hours: ir.Table, as_of: date, engine: SparkEngine) -> RollUp:
     suspects = engine.keep("suspects", engine.sql(_suspects(as_of)))
     engine.sql(_each_hour_once(name)).createOrReplaceTempView("hours_once")
     second = engine.keep("slots_second", engine.sql(_sums(stamped("hours_once", as_of), "sum(copies)")))
+    if suspects.count().execute():
+        mine = hours.semi_join(suspects, "customer_id")
+        apart.append(engine.hold("between_hours", rollup.between_hours(mine, calendar.hours(as_of))))
     slots = engine.hold("slots", first.anti_join(suspects, "customer_id").union(second))
     return RollUp(slots.filter(slots.slot.notnull()), rollup.counts(first, slots, untimed, *apart), hours)
 

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -23,9 +23,22 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from spanishgas import contracts
+from spanishgas.contracts.fields import Field
 from spanishgas.errors import ContractError, DataError, UsageError
 from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
-from spanishgas.lake import RAW_FILES, SCHEME, Lake, Listed, Place, S3Store, file_digest, local_path, location
+from spanishgas.etl.parquet import misfits
+from spanishgas.lake import (
+    RAW_FILES,
+    SCHEME,
+    Lake,
+    Listed,
+    Place,
+    S3Store,
+    file_digest,
+    is_hidden,
+    local_path,
+    location,
+)
 
 BASE = date(2024, 12, 31)
 """Date of an extract whose folder says none."""
@@ -33,7 +46,7 @@ HOURS = "consumption_hourly_2024"
 CONTACTS = "customer_interactions"
 MEND = "Mend the file in the raw folder and run again; nothing was published."
 CSV, JSON, PARQUET = (".csv", ".csv.gz"), (".json", ".jsonl", ".json.gz", ".jsonl.gz"), (".parquet",)
-_UNREADABLE = (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error)
+_UNREADABLE = (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error, pa.ArrowException)
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,11 @@ class Source:
     def present(self, table: str) -> Path:
         """The table's file; `ContractError` if there is none."""
         if table not in self.found:
-            way_out = f"Put it into {self.place} and run again."
-            raise ContractError.broken(self.file(table).name, ["the file is missing"], way_out)
+            names = sorted(file.name for file in self.folder.iterdir())
+            beside = [name for name in names if name.lower().startswith(table)]
+            way_out = f"Put it into {self.place} as {' or '.join(_names(table, self.renamed))} and run again."
+            missing = f"the file is missing{f', but {beside[0]} lies there' if beside else ''}"
+            raise ContractError.broken(self.file(table).name, [missing], way_out)
         return self.found[table]
 
     @property
@@ -82,7 +98,8 @@ class Source:
         columns = self.columns(table)
         if table == "churn_label" and table not in self.found:
             return pa.table({column: pa.array([], pa.string()) for column in columns})
-        text = read_text(self.present(table), list(columns.values()))
+        fields = dict(zip(columns.values(), contracts.contract(table).fields.values(), strict=True))
+        text = read_text(self.present(table), list(fields), fields=fields)
         return pa.table({ours: text[theirs] for ours, theirs in columns.items()})
 
 
@@ -124,14 +141,20 @@ def newest_extract(lake: Lake) -> Place:
     return extracts[-1]
 
 
-def read_text(file: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pa.Table:
+def read_text(
+    file: Path,
+    columns: Sequence[str],
+    optional: Sequence[str] = (),
+    fields: Mapping[str, Field] | None = None,
+) -> pa.Table:
     """`columns` of a file as text, and those of `optional` that it has; an empty text is null.
 
-    Raises `ContractError` for a column that is missing or stands twice, and for a file that cannot be read.
+    Raises `ContractError` for a column that is missing or stands twice, for one whose Parquet type does not fit its
+    one of `fields`, and for a file that cannot be read.
     """
     try:
         more = [c for c in optional if c in _columns(file)] if optional else []
-        return _read(file, [*columns, *more])
+        return _read(file, [*columns, *more], fields or {})
     except _UNREADABLE as fault:
         raise _unreadable(file, fault) from fault
 
@@ -168,8 +191,8 @@ def _wanted(store: S3Store, mapping: Path | None) -> tuple[list[Listed], dict[st
         raise DataError(f"{store.root} holds no object: give the prefix that holds the seven raw files")
     own = [listed for listed in listing if listed.name == MAPPING]
     renamed = _mapping(mapping, store.fetch("", own))
-    found = [o for o in listing if o.name == MAPPING or table_of(o.name, renamed) is not None]
-    return found, renamed
+    parts = [o for o in listing if not is_hidden(o.name.partition("/")[2])]
+    return [o for o in parts if o.name == MAPPING or table_of(o.name, renamed) is not None], renamed
 
 
 def table_of(name: str, renamed: Mapping[str, Renamed]) -> str | None:
@@ -222,10 +245,10 @@ def _find(place: str, folder: Path, table: str, renamed: Mapping[str, Renamed]) 
     return files[0] if files else None
 
 
-def _read(file: Path, columns: list[str]) -> pa.Table:
+def _read(file: Path, columns: list[str], fields: Mapping[str, Field]) -> pa.Table:
     if file.name.endswith(JSON):
         return _json(file, columns)
-    return _parquet(file, columns) if file.name.endswith(PARQUET) else _csv(file, columns)
+    return _parquet(file, columns, fields) if file.name.endswith(PARQUET) else _csv(file, columns)
 
 
 def _open(file: Path) -> TextIO:
@@ -240,9 +263,14 @@ def _header(file: Path, delimiter: str) -> list[str]:
 
 def _csv(file: Path, columns: list[str]) -> pa.Table:
     names, delimiter = header(file, columns)
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
+        content = stream.read()
     return pa_csv.read_csv(
-        file,
-        read_options=pa_csv.ReadOptions(column_names=names, skip_rows=1),
+        pa.BufferReader(content),
+        # one block: Arrow loses a byte of CRLF within quotes where two blocks meet
+        read_options=pa_csv.ReadOptions(
+            column_names=names, skip_rows=1, block_size=min(len(content) + 1, 2**31 - 1)
+        ),
         parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pa_csv.ConvertOptions(
             include_columns=list(dict.fromkeys(columns)),
@@ -253,14 +281,19 @@ def _csv(file: Path, columns: list[str]) -> pa.Table:
     )
 
 
-def _parquet(file: Path, columns: list[str]) -> pa.Table:
+def _parquet(file: Path, columns: list[str], fields: Mapping[str, Field]) -> pa.Table:
     check_header(file, pq.read_schema(file).names, columns)
     table = pq.read_table(file, columns=list(dict.fromkeys(columns)))
+    filled = {name: f for name, f in fields.items() if table[name].null_count < len(table)}
+    if faults := misfits(table.schema, filled):
+        raise ContractError.broken(file.name, faults, MEND)
     return pa.table({name: _as_text(table[name]) for name in table.column_names})
 
 
 def _as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
     """As a CSV file would have it: flags as 0 and 1, times as dates, no value for an empty text."""
+    if values.null_count == len(values):
+        return pa.chunked_array([pa.nulls(len(values), pa.string())])
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     if pa.types.is_timestamp(values.type):
@@ -280,10 +313,9 @@ def _columns(file: Path) -> list[str]:
 def _json(file: Path, columns: list[str]) -> pa.Table:
     with _open(file) as stream:
         text = stream.read().strip()
+    loads = partial(json.loads, parse_constant=_no_json)
     records = (
-        json.loads(text)
-        if text.startswith("[")
-        else [json.loads(line) for line in text.split("\n") if line.strip()]
+        loads(text) if text.startswith("[") else [loads(line) for line in text.split("\n") if line.strip()]
     )
     if not all(isinstance(record, dict) for record in records):
         raise ValueError('expected a list of records, [{"...": ...}, ...], or a record a line')
@@ -294,8 +326,14 @@ def _json(file: Path, columns: list[str]) -> pa.Table:
     )
 
 
+def _no_json(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
 def _plain(value: object) -> str | None:
     """A value of JSON as a CSV file would have it: an empty text is no value, and a number its digits."""
+    if isinstance(value, (dict, list)):
+        raise ValueError(f"expected plain values, but got {json.dumps(value)[:40]}")
     return None if value in (None, "") else value if isinstance(value, str) else json.dumps(value)
 
 

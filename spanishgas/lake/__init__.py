@@ -6,7 +6,7 @@ store.py     the few operations that it asks of a place, and the local folder th
 digests.py   what makes two tables, parts or files equal
 """
 
-from spanishgas.lake.digests import content, file_digest, rows_digest
+from spanishgas.lake.digests import content, file_digest, files_of, is_hidden, rows_digest
 from spanishgas.lake.lake import Lake, open_store
 from spanishgas.lake.s3 import S3Store
 from spanishgas.lake.store import SCHEME, Listed, LocalStore, Place, Replaced, Store, local_path, location
@@ -28,6 +28,8 @@ __all__ = [
     "Store",
     "content",
     "file_digest",
+    "files_of",
+    "is_hidden",
     "local_path",
     "location",
     "open_store",

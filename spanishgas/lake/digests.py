@@ -42,14 +42,24 @@ def rows_digest(data: ds.Dataset | pa.Table) -> tuple[list[str], int]:
     return [f"{s:016x}" for s in sums], rows
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a part of the name begins with `_` or `.`: a mark, a checksum, or what a killed writer left."""
+    return any(part.startswith(("_", ".")) for part in name.split("/"))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files below a folder that are not hidden, in name order."""
+    files = (file for file in sorted(folder.rglob("*")) if file.is_file())
+    return [file for file in files if not is_hidden(file.relative_to(folder).as_posix())]
+
+
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, or of the files of a folder in name order."""
+    """SHA-256 of a file, or of `files_of` a folder."""
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            with file.open("rb") as stream:
-                while chunk := stream.read(1 << 22):
-                    digest.update(chunk)
+    for file in files_of(path) if path.is_dir() else [path]:
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -7,7 +7,9 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
+from spanishgas.errors import ContractError
 from spanishgas.etl.bronze import EXAMPLES
 from spanishgas.etl.build import EtlReport, build
 from spanishgas.lake import Lake
@@ -75,3 +77,77 @@ def test_the_largest_reading_is_judged_alike_whatever_else_the_file_holds(tmp_pa
     digests = {r.snapshots["bronze_customer_month"].manifest.digest for r in (alone, beside)}
     assert len(digests) == 1
     assert beside.quality[HOURS]["quarantined.out_of_range.consumption_elec_kwh"] == 1
+
+
+# --- repairs that are no dirt
+
+
+def refusal_of(folder: Path, hours: pd.DataFrame) -> str:
+    with pytest.raises(ContractError) as refused:
+        built(folder, hours)
+    assert not list((folder / "lake").rglob("*.parquet"))
+    return str(refused.value)
+
+
+def spread(minutes: int, times: int, step: int = 60) -> pd.DataFrame:
+    """Fifty days of C1 from February on, `times` readings at so many minutes after each `step` minutes."""
+    whole = pd.date_range("2024-02-01", periods=1200, freq=f"{step}min")
+    stamps = [at + pd.Timedelta(minutes=minutes * n) for at in whole for n in range(times)]
+    return pd.DataFrame(hour("C1", f"{stamp:%Y-%m-%d %H:%M:%S}", elec=0.25) for stamp in stamps)
+
+
+@pytest.mark.parametrize(("minutes", "times"), [(15, 4), (30, 2), (0, 2)])
+def test_several_readings_of_most_hours_stop_the_run_instead_of_losing_all_but_one(
+    tmp_path: Path, minutes: int, times: int
+) -> None:
+    message = refusal_of(tmp_path, spread(minutes, times))
+    gone = 1200 * (times - 1)
+    assert f"{gone} of {1200 * times} rows ({gone / 1200 / times:.1%}) fall under" in message
+    assert "'repaired.copies_of_an_hour': more than 10%" in message
+    assert "give one reading per full hour" in message
+
+
+def test_readings_off_the_files_own_grid_stop_the_run(tmp_path: Path) -> None:
+    assert "'repaired.between_hours': more than 10%" in refusal_of(tmp_path, spread(0, 1, step=90))
+
+
+def test_readings_that_all_lie_as_far_behind_the_hour_are_hours(tmp_path: Path) -> None:
+    frame = spread(0, 1)
+    late = frame.assign(timestamp=pd.to_datetime(frame["timestamp"]) + pd.Timedelta(minutes=59, seconds=59))
+    report = built(tmp_path, late)
+    assert report.quality[HOURS]["repaired.between_hours"] == 0
+    assert report.quality[HOURS]["kept"] == len(late)
+
+
+def test_a_few_copies_are_dirt_and_collapse(tmp_path: Path) -> None:
+    frame = spread(0, 1)
+    report = built(tmp_path, pd.concat([frame, frame.head(100)]))
+    assert report.quality[HOURS]["collapsed"] == report.quality[HOURS]["repaired.copies_of_an_hour"] == 100
+
+
+@pytest.mark.parametrize(
+    ("share", "value", "rule"), [(0.2, -1.0, "repaired.negative_elec"), (0.6, None, "repaired.missing_elec")]
+)
+def test_readings_below_zero_or_missing_beyond_a_share_stop_the_run(
+    tmp_path: Path, share: float, value: float | None, rule: str
+) -> None:
+    frame, few = spread(0, 1), int(1200 * share)
+    frame.loc[: few - 1, "consumption_elec_kwh"] = value
+    assert f"{few} of 1200 rows ({share:.1%}) fall under '{rule}'" in refusal_of(tmp_path, frame)
+
+
+def test_a_commodity_that_a_customer_does_not_take_is_nothing_missing(tmp_path: Path) -> None:
+    report = built(tmp_path, spread(0, 1).assign(consumption_gas_m3=float("nan")))
+    assert report.quality[HOURS]["repaired.missing_gas"] == 0
+    assert report.quality[HOURS]["missing_as_0.gas"] == 1200
+
+
+def test_a_small_file_pasted_three_times_stops_the_run(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    text = (raw / "price_history.csv").read_text()
+    rest = "".join(f"{line}\n" for line in text.splitlines()[1:])
+    (raw / "price_history.csv").write_text(text + rest * 3)
+    with pytest.raises(
+        ContractError, match=r"108 of 144 rows \(75.0%\) fall under 'collapsed': more than 50%"
+    ):
+        build(raw, Lake(tmp_path / "lake"), date(2024, 12, 31))

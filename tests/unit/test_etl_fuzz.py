@@ -19,6 +19,7 @@ from spanishgas.errors import SpanishGasError
 from spanishgas.etl.build import build
 from spanishgas.etl.quality import Quality
 from spanishgas.lake import RAW_FILES, Lake
+from tests import parquet_types
 from tests.raw_builder import (
     MONTHS,
     assert_accounted,
@@ -212,24 +213,19 @@ def spoil_parquet(rng: np.random.Generator, file: Path) -> None:
     table = pa.Table.from_pandas(frame, preserve_index=False)
     if rng.random() < 0.4:
         place = int(rng.integers(4))
-        kinds = [
-            pa.string(),
-            pa.large_string(),
-            pa.timestamp("s"),
-            pa.timestamp("ns", "UTC"),
-            pa.int8(),
-            pa.null(),
-        ]
-        kind = kinds[int(rng.integers(len(kinds)))]
+        make = parquet_types.TYPES[str(rng.choice(list(parquet_types.TYPES)))]
+        typed = make(size)
         values = (
-            pa.nulls(size, kind)
-            if rng.random() < 0.5 or kind != pa.string()
+            pa.nulls(size, typed.type)
+            if rng.random() < 0.3
+            else typed
+            if rng.random() < 0.7
             else pa.array(rng.choice(JUNK, size).tolist())
         )
         table = table.set_column(place, table.column_names[place], values)
     if rng.random() < 0.1:
         table = table.drop_columns(table.column_names[int(rng.integers(4))])
-    pq.write_table(table, file)
+    pq.write_table(table, file, **parquet_types.LAYOUTS[str(rng.choice(list(parquet_types.LAYOUTS)))])
 
 
 def spoil(rng: np.random.Generator, folder: Path, files: int) -> list[str]:

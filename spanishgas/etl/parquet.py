@@ -1,0 +1,52 @@
+"""Which Arrow type may hold which values: each is read right by Arrow, DuckDB and Spark, or refused by name.
+
+The table for people is in docs/own-data.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from spanishgas.contracts.fields import Field, Kind
+
+DIGITS = 38
+"""Of the widest decimal that DuckDB and Spark hold; DuckDB multiplies wider ones by powers of 256 without a word."""
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds text."""
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(
+        pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)
+    )
+
+
+def fits(kind: pa.DataType, field: Field) -> bool:
+    """Whether every reader reads values of this type right as those of `field`."""
+    whole = pa.types.is_integer(kind)
+    number = whole or pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and kind.precision <= DIGITS)
+    naive = pa.types.is_timestamp(kind) and kind.tz is None
+    day = naive or pa.types.is_date(kind)
+    others = {
+        Kind.TEXT: whole if field.required else number,
+        Kind.TIME: naive,
+        Kind.DAY: day,
+        Kind.MONTH: day,
+        Kind.FLAG: number or pa.types.is_boolean(kind),
+    }
+    return is_text(kind) or bool(others.get(field.kind, number))
+
+
+def misfits(schema: pa.Schema, columns: Mapping[str, Field]) -> list[str]:
+    """A fault for each of `columns` whose type in the file does not fit."""
+    words = {
+        Kind.TIME: "a timestamp without time zone",
+        Kind.NUMBER: f"a number (decimals: of up to {DIGITS} digits)",
+    }
+    return [
+        f"column '{name}' is {kind}, expected {words.get(field.kind, field.kind.words)}"
+        for name, field in columns.items()
+        if not fits(kind := schema.field(name).type, field)
+    ]
