@@ -10,6 +10,7 @@ import typer
 from spanishgas.cli.options import AUTO, LakeOption, Mapped, Seed, at_least, day_of, given, path, tracked
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake import RAW_FILES, Lake
+from spanishgas.progress import bar
 from spanishgas.settings import settings
 
 

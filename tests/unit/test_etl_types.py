@@ -14,7 +14,7 @@ import pytest
 from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Kind
 from spanishgas.errors import ContractError
-from spanishgas.etl import build
+from spanishgas.etl.build import build
 from spanishgas.etl.engine import DuckEngine, connect
 from spanishgas.etl.hours import open_hours, parts_of
 from spanishgas.etl.parquet import fits
