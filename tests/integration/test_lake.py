@@ -337,7 +337,7 @@ def test_a_publish_that_ends_before_any_step_leaves_what_was_current_and_the_nex
         if before == "nothing":
             assert lake.find(TABLE, day) is None
         elif before == "a lost pointer":
-            with pytest.raises(LakeError, match="_current.json is missing"):
+            with pytest.raises(LakeError, match=r"_current\.json is missing"):
                 lake.current(TABLE)
         else:
             assert values(lake.current(TABLE)) == {1.0}
