@@ -125,25 +125,21 @@ def tables(lake: Lake) -> Iterator[Finding]:
         words = f"{place} is no folder that can be written to: {way_out}"
         yield Finding("lake", State.FAULT, words)
         return
+    verbs = {"gold_master": "etl", "scores": "score"}
     for table in LAYERS:
-        yield from _newest(table, lake)
-
-
-def _newest(table: str, lake: Lake) -> Iterator[Finding]:
-    """Whether the newest of a table reads as it was written; of most tables only what is wrong is told."""
-    verb = {"gold_master": "etl", "scores": "score"}.get(table)
-    try:
-        newest = lake.current(table) if lake.dates(table) else None
-        if newest:
-            newest.dataset()
-    except LakeError as fault:
-        yield Finding("lake", State.FAULT, str(fault))
-        return
-    if newest and verb:
-        rows, day = newest.manifest.rows, newest.manifest.as_of
-        yield Finding("lake", State.OK, f"{table} as of {day}: {rows:,} rows")
-    elif verb:
-        yield Finding("lake", State.NOTE, f"no {table} in {lake.root} yet: python -m spanishgas {verb}")
+        try:
+            newest = lake.current(table) if lake.dates(table) else None
+            if newest:
+                newest.dataset()
+        except LakeError as fault:
+            yield Finding("lake", State.FAULT, str(fault))
+            continue
+        if newest and table in verbs:
+            rows, day = newest.manifest.rows, newest.manifest.as_of
+            yield Finding("lake", State.OK, f"{table} as of {day}: {rows:,} rows")
+        elif table in verbs:
+            words = f"no {table} in {lake.root} yet: python -m spanishgas {verbs[table]}"
+            yield Finding("lake", State.NOTE, words)
 
 
 def disk(folder: Path) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import typer
 from spanishgas.cli.options import AUTO, LakeOption, Mapped, Seed, at_least, day_of, given, path, tracked
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake import RAW_FILES, Lake
+from spanishgas.lake.store import sweep
 from spanishgas.progress import bar
 from spanishgas.settings import settings
 
@@ -146,7 +147,7 @@ def prune(
     from spanishgas.lifecycle import retention
 
     home = Lake(lake)
-    for left in home.store.sweep(dry=not yes):
+    for left in sweep(home.root if isinstance(home.root, Path) else home.store.downloads, dry=not yes):
         typer.echo(f"left by a run that was killed: {left}")
     found = retention.prunable(home, keep=keep, days=days)
     gone = [snapshot for snapshot in found if not yes or home.remove(snapshot)]

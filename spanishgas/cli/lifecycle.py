@@ -103,10 +103,7 @@ def lineage(
     lake: LakeOption = settings().lake,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Walk from a score back to the raw files, and say where a link is missing or no longer has its digest.
-
-    Exit code 1 if there is such a link.
-    """
+    """Walk from a score back to the raw files, and fail where a link is missing or no longer has its digest."""
     from spanishgas.lifecycle import lineage as links
 
     tracked()

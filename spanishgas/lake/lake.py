@@ -18,29 +18,30 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from spanishgas.errors import LakeError, UsageError
-from spanishgas.lake.digests import content, named_by_content, sealed, unsealed
+from spanishgas.lake.digests import content, named_by_content
 from spanishgas.lake.s3 import S3Store
 from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, Store, local_path
-from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot, way_out
+from spanishgas.lake.tables import (
+    LAYERS,
+    MANIFEST,
+    POINTER,
+    RAW_FILES,
+    Erasure,
+    Manifest,
+    Pointer,
+    Snapshot,
+    ancestry,
+    damage,
+    parsed,
+)
 from spanishgas.stages import outside
 
-POINTER, MANIFEST = "_current.json", "_manifest.json"
-
-
-Body = TypeVar("Body", bound=BaseModel)
-
-
-class _Pointer(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    snapshot: str | None
-    """None before the first snapshot is whole."""
+T = TypeVar("T")
 
 
 def open_store(place: Place) -> Store:
@@ -111,7 +112,7 @@ class Lake:
             return None
         if snapshot := self.snapshot(f"{home}/{name}"):
             return snapshot
-        raise self._damage(f"{home}/{name}/{MANIFEST}", f"is missing, but {POINTER} names it")
+        raise damage(self.store, f"{home}/{name}/{MANIFEST}", f"is missing, but {POINTER} names it")
 
     def reusable(self, table: str, as_of: date) -> Snapshot | None:
         """The current snapshot if it is whole; None also where it is damaged, for to publish it again mends it."""
@@ -136,7 +137,8 @@ class Lake:
     def dates(self, table: str) -> list[date]:
         """As-of dates under which `table` was published, be it damaged now or not, oldest first."""
         outside(f"the table {table}")
-        return [day for day in self._days(table) if self._names(self._home(table, day)) is not None]
+        homes = {day: partial(self._pointed, self._home(table, day)) for day in self._days(table)}
+        return [day for day, pointed in homes.items() if _unless_damaged(pointed, "") is not None]
 
     def _days(self, table: str) -> list[date]:
         folders = {listed.name.partition("/")[0] for listed in self.store.listing(self._table(table))}
@@ -155,38 +157,21 @@ class Lake:
 
     def _pointed(self, home: str) -> str | None:
         """Name of the current snapshot, None if there was none yet."""
-        pointer = self._parsed(f"{home}/{POINTER}", _Pointer)
+        key = f"{home}/{POINTER}"
+        pointer = parsed(self.store, key, Pointer)
         if pointer is None and (lies := self.store.listing(home)):
             # It may be the first build's, which put its pointer there since, before anything else.
-            pointer = self._parsed(f"{home}/{POINTER}", _Pointer)
+            pointer = parsed(self.store, key, Pointer)
             if pointer is None:
-                raise self._damage(f"{home}/{POINTER}", f"is missing, but {lies[0].name} lies beside it")
+                raise damage(self.store, key, f"is missing, but {lies[0].name} lies beside it")
         return pointer.snapshot if pointer else None
-
-    def _names(self, home: str) -> str | None:
-        """The same, and no snapshot's name where it is damaged."""
-        try:
-            return self._pointed(home)
-        except LakeError:
-            return ""
 
     def snapshot(self, key: str) -> Snapshot | None:
         """The snapshot whose folder this is, or None without a manifest."""
-        manifest = self._parsed(f"{key}/{MANIFEST}", Manifest)
+        manifest = parsed(self.store, f"{key}/{MANIFEST}", Manifest)
         if manifest and manifest.key != key:
-            raise self._damage(f"{key}/{MANIFEST}", f"is the manifest of {manifest.key}")
+            raise damage(self.store, f"{key}/{MANIFEST}", f"is the manifest of {manifest.key}")
         return Snapshot(manifest, self.store, key) if manifest else None
-
-    def _parsed(self, key: str, kind: type[Body]) -> Body | None:
-        try:
-            text = self.store.read(key)
-            return kind.model_validate(unsealed(text.text)) if text else None
-        except (ValueError, OSError) as fault:
-            words = fault.errors()[0]["msg"] if isinstance(fault, ValidationError) else str(fault)
-            raise self._damage(key, f"cannot be read ({words})") from fault
-
-    def _damage(self, key: str, words: str) -> LakeError:
-        return LakeError(f"{self.store.uri(key)} {words}: {way_out(self.store, key)}")
 
     def publish(
         self,
@@ -237,7 +222,8 @@ class Lake:
         held = _unless_damaged(lambda: self.snapshot(key))
         # What this run has just put there need not be fetched to be sure of it.
         if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.whole):
-            if self._names(home) == fresh.snapshot and held.manifest.fingerprint == fresh.fingerprint:
+            current = _unless_damaged(lambda: self._pointed(home))
+            if current == fresh.snapshot and held.manifest.fingerprint == fresh.fingerprint:
                 return held
             fresh = fresh.model_copy(update={"parts": held.manifest.parts})
         else:
@@ -246,7 +232,7 @@ class Lake:
                 self.store.put(staging / part, f"{key}/{part}")
                 (staging / part).unlink(missing_ok=True)
         self.store.swap(f"{key}/{MANIFEST}", fresh.text, lies)
-        version = self._point(home, fresh.snapshot, before)
+        version = self.store.swap(f"{home}/{POINTER}", Pointer(snapshot=fresh.snapshot).text, before)
         if home in self._seen:
             self._seen[home] = version
         return Snapshot(fresh, self.store, key)
@@ -257,11 +243,8 @@ class Lake:
         if before or (names and POINTER not in names):
             return before
         with suppress(Replaced):
-            return self._point(home, None, None)
+            return self.store.swap(f"{home}/{POINTER}", Pointer(snapshot=None).text, None)
         return None
-
-    def _point(self, home: str, snapshot: str | None, before: str | None) -> str:
-        return self.store.swap(f"{home}/{POINTER}", sealed(_Pointer(snapshot=snapshot).model_dump()), before)
 
     def _tidy(self, home: str, current: Manifest, own: Collection[str]) -> None:
         """Remove parts that no manifest names: `own` at once, others when their writer must have been killed."""
@@ -313,7 +296,7 @@ class Lake:
         Never the current ones, never those with a digest in `protected`, and none that either were built from.
         """
         held = self._dated()
-        safe = _lineage(
+        safe = ancestry(
             [s for s, *_ in held], {s.manifest.digest for s, current, _ in held if current} | {*protected}
         )
         seen: dict[tuple[str, date], int] = {}
@@ -360,21 +343,11 @@ class Lake:
             self.store.remove(f"{snapshot.key}/{part}")
 
 
-def _lineage(held: list[Snapshot], digests: set[str]) -> set[str]:
-    """The digests, and those of everything that they were built from."""
-    sources = {s.manifest.digest: {*s.manifest.built_from.values()} for s in held}
-    known, new = set(digests), set(digests)
-    while new:
-        new = {source for digest in new for source in sources.get(digest, ())} - known
-        known |= new
-    return known
-
-
-def _unless_damaged(read: Callable[[], Snapshot | None]) -> Snapshot | None:
+def _unless_damaged(read: Callable[[], T | None], otherwise: T | None = None) -> T | None:
     try:
         return read()
     except LakeError:
-        return None
+        return otherwise
 
 
 def _date(name: str) -> date | None:

@@ -21,7 +21,7 @@ from typing import Any
 
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake.digests import file_digest, intact
-from spanishgas.lake.store import SCHEME, Listed, Replaced, Text, put_in_place, staged, sweep
+from spanishgas.lake.store import SCHEME, Listed, Replaced, Text, put_in_place, staged
 from spanishgas.settings import settings
 
 _DENIED = (
@@ -160,10 +160,6 @@ class S3Store:
         self.downloads.mkdir(parents=True, exist_ok=True, mode=0o700)
         with staged(self.downloads) as staging:
             yield staging
-
-    def sweep(self, *, dry: bool = False) -> list[Path]:
-        """Among the copies."""
-        return sweep(self.downloads, dry=dry)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

@@ -118,9 +118,6 @@ class Store(Protocol):
     def staging(self, folder: str) -> AbstractContextManager[Path]:
         """A local folder for files that are to be put into `folder`; gone afterwards."""
 
-    def sweep(self, *, dry: bool = False) -> list[Path]:
-        """Remove what killed writers left of temporary files on this machine; with `dry` it is only listed."""
-
     def alone(self, name: str) -> AbstractContextManager[None]:
         """Take turns with others that ask for the same name, where the place can hold a lock."""
 
@@ -201,10 +198,6 @@ class LocalStore:
         sweep(self.root / folder)
         with staged(self.root / folder) as staging:
             yield staging
-
-    def sweep(self, *, dry: bool = False) -> list[Path]:
-        """In the whole lake."""
-        return sweep(self.root, dry=dry)
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

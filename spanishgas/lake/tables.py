@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spanishgas.errors import LakeError
-from spanishgas.lake.digests import intact, sealed
+from spanishgas.lake.digests import intact, sealed, unsealed
 from spanishgas.lake.store import Store
 
 if TYPE_CHECKING:
@@ -42,12 +42,44 @@ LAYERS: Mapping[str, str] = {
 }
 
 
-def way_out(store: Store, key: str) -> str:
-    """What to do about a file of a table that is damaged; `key` is its own, or of a folder above it."""
+POINTER, MANIFEST = "_current.json", "_manifest.json"
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def parsed(store: Store, key: str, kind: type[Body]) -> Body | None:
+    """What a small file says, or None where it is missing; LakeError if it says nothing."""
+    try:
+        text = store.read(key)
+        return kind.model_validate(unsealed(text.text)) if text else None
+    except (ValueError, OSError) as fault:
+        words = fault.errors()[0]["msg"] if isinstance(fault, ValidationError) else str(fault)
+        raise damage(store, key, f"cannot be read ({words})") from fault
+
+
+def damage(store: Store, key: str, words: str) -> LakeError:
+    """The error about a file of a table, with what makes it whole again."""
     layer, table, day = key.split("/")[:3]
     verbs = {"experiments": "experiment", "scored": "outcomes" if table == "outcomes" else "score"}
     verb = verbs.get(layer, f"etl --raw {store.uri(day.replace('as_of=', 'raw/'))}")
-    return f"build {table} again (spanishgas {verb}), or restore it from a copy"
+    way_out = f"build {table} again (spanishgas {verb}), or restore it from a copy"
+    return LakeError(f"{store.uri(key)} {words}: {way_out}")
+
+
+class Sealed(BaseModel):
+    """What a small file of the lake says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @property
+    def text(self) -> str:
+        """What is written of it."""
+        return sealed(self.model_dump(mode="json"))
+
+
+class Pointer(Sealed):
+    """Which snapshot is current; none before the first is whole."""
+
+    snapshot: str | None
 
 
 class Erasure(BaseModel):
@@ -60,10 +92,8 @@ class Erasure(BaseModel):
     reason: str
 
 
-class Manifest(BaseModel):
+class Manifest(Sealed):
     """What a snapshot is: its rows, its digest, and everything it was built from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     table: str
     as_of: date
@@ -85,11 +115,6 @@ class Manifest(BaseModel):
     def key(self) -> str:
         """The only folder of a store where it may lie."""
         return f"{LAYERS.get(self.table)}/{self.table}/as_of={self.as_of}/{self.digest[:16]}"
-
-    @property
-    def text(self) -> str:
-        """What is written of it."""
-        return sealed(self.model_dump(mode="json"))
 
 
 @dataclass(frozen=True)
@@ -116,8 +141,7 @@ class Snapshot:
         """The parts as local files, fetched where they lie elsewhere; `LakeError` names one that is damaged."""
         folder, faults = self._checked()
         for name, fault in faults.items():
-            place = self.store.uri(f"{self.key}/{name}")
-            raise LakeError(f"{place} {fault}: {way_out(self.store, self.key)}")
+            raise damage(self.store, f"{self.key}/{name}", fault)
         return folder
 
     @property
@@ -150,3 +174,13 @@ class Snapshot:
         faults = dict.fromkeys(sorted(parts.keys() - {o.name for o in there}), "is missing or cut short")
         changed = (o.name for o in there if not intact(folder / o.name))
         return folder, faults | dict.fromkeys(changed, "was changed since it was written")
+
+
+def ancestry(snapshots: Collection[Snapshot], digests: Collection[str]) -> set[str]:
+    """The digests, and those of everything that they were built from."""
+    sources = {s.manifest.digest: {*s.manifest.built_from.values()} for s in snapshots}
+    known, new = set(digests), set(digests)
+    while new:
+        new = {source for digest in new for source in sources.get(digest, ())} - known
+        known |= new
+    return known

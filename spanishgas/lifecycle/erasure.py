@@ -41,8 +41,8 @@ from spanishgas.lake import (
     local_path,
 )
 from spanishgas.lake.digests import sealed, unsealed
-from spanishgas.lake.lake import MANIFEST, POINTER
-from spanishgas.lake.store import staged
+from spanishgas.lake.store import staged, sweep
+from spanishgas.lake.tables import MANIFEST, POINTER
 
 ID = "customer_id"
 _FOLDER = re.compile(r"(raw|truth|downloads)/[^/]+(?=/)|[^/]+/[^/]+/as_of=[^/]+/[^/]+(?=/)")
@@ -147,13 +147,13 @@ class _Walk:
 
     def hidden(self, root: Path) -> None:
         """What killed runs left hidden goes; of the rest that is hidden, what names the person is told."""
-        left = self.store.sweep(dry=True)
+        left = sweep(root, dry=True)
         for file in (f for f in root.rglob("*") if f.is_file() and "/." in f"/{f.relative_to(root)}"):
             if any(file.is_relative_to(path) for path in left):
                 self.take(str(file), self.mentions(file))
             elif self.mentions(file):
                 self.leave(str(file), "names the customer")
-        self.store.sweep(dry=self.dry)
+        sweep(root, dry=self.dry)
 
     def files(self, store: Store, folder: str, files: Sequence[Listed], mapping: Path | None = None) -> None:
         """The files of a raw folder, or of one that holds others with our own column names."""

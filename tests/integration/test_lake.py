@@ -273,7 +273,7 @@ def test_what_is_lost_is_not_taken_for_what_never_was(lake: Lake, lost: str, wor
     for read in (lambda: lake.current(TABLE), lambda: lake.find(TABLE, LATER)):
         with pytest.raises(LakeError, match=words) as fault:
             read()
-        assert str(lake.store.place(place)) in str(fault.value)
+        assert lake.store.uri(place) in str(fault.value)
         assert "\n" not in str(fault.value)
     assert lake.dates(TABLE) == [DAY, LATER]
     assert values(lake.current(TABLE, DAY)) == {1.0}

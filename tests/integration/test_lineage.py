@@ -14,7 +14,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
-from spanishgas.errors import UsageError
+from spanishgas.cli.lifecycle import lineage as show
+from spanishgas.errors import DataError, UsageError
 from spanishgas.lake import RAW_FILES, Lake, Snapshot, file_digest
 from spanishgas.lifecycle import lineage
 from spanishgas.lifecycle.data import etl
@@ -148,6 +149,22 @@ def test_a_table_whose_rows_were_changed_is_named(built: Built) -> None:
     frame.to_parquet(part, index=False)
     faults = lineage.lineage("gold", built.lake).broken
     assert any("gold_master: " in fault for fault in faults)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_command_shows_the_broken_walk_and_fails(
+    built: Built, as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = str(built.lake.root)
+    show("gold", place, as_json)
+    assert "gold_master" in capsys.readouterr().out
+    part = next(built.gold.folder.glob("*.parquet"))
+    damaged = bytearray(part.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    part.write_bytes(damaged)
+    with pytest.raises(DataError, match=f"{part.name} was changed since it was written"):
+        show("gold", place, as_json)
+    assert part.name in capsys.readouterr().out
 
 
 def test_a_table_that_is_gone_is_a_missing_link_and_the_walk_goes_on(built: Built) -> None:

@@ -65,7 +65,25 @@ def test_a_file_in_the_lakes_place_is_a_fault_and_a_damaged_table_too(tmp_path: 
     assert (gold.state, scores.state) == (State.OK, State.NOTE)
     assert "50 rows" in gold.words
     next(iter(Path(snapshot.folder).glob("*.parquet"))).write_bytes(b"")
-    assert next(doctor.tables(lake)).state is State.FAULT
+    assert State.FAULT in [finding.state for finding in doctor.tables(lake)]
+
+
+@pytest.mark.parametrize("table", ["gold_master", "silver_customer"])
+@pytest.mark.parametrize("name", ["*.parquet", "_manifest.json", "_current.json"])
+def test_a_bit_of_the_newest_tables_that_changed_is_a_fault_and_no_table_yet(
+    tmp_path: Path, table: str, name: str
+) -> None:
+    lake = Lake(tmp_path)
+    for day in (date(2024, 12, 31), date(2025, 3, 31)):
+        write = lambda folder: gold_frame(50).to_parquet(folder / "part-0.parquet")  # noqa: E731
+        key = lake.publish(table, day, write, built_from={}, fingerprint="f", code={}).key
+    file = next((tmp_path / key).parent.rglob(name))
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+    (fault,) = (finding for finding in doctor.tables(lake) if finding.state is State.FAULT)
+    assert file.name in fault.words
+    assert "spanishgas etl --raw" in fault.words
 
 
 def test_of_a_lake_on_s3_the_local_copies_folder_is_looked_at(

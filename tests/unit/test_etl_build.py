@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from importlib import import_module
 from pathlib import Path
 
 import ibis
@@ -146,19 +148,48 @@ def test_an_unchanged_build_is_reused_and_touches_no_file(tmp_path: Path) -> Non
     assert files(tmp_path / "lake") == before
 
 
-@pytest.mark.parametrize("lost", ["_quality.json", "part-*.parquet", "_current.json", "cut short"])
-def test_a_build_whose_files_are_gone_or_cut_short_is_made_again(tmp_path: Path, lost: str) -> None:
-    raw, lake = write_raw(tmp_path / "raw"), Lake(tmp_path / "lake")
-    first = build(raw, lake, AS_OF)
-    if lost == "cut short":
-        part = next((tmp_path / "lake" / "silver").rglob("part-*.parquet"))
-        part.write_bytes(part.read_bytes()[:-9])
-    else:
-        next((tmp_path / "lake" / "gold").rglob(lost)).unlink()
-    again = build(raw, lake, AS_OF)
+def flipped(file: Path) -> None:
+    damaged = bytearray(file.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    file.write_bytes(damaged)
+
+
+@pytest.mark.parametrize("fault", [Path.unlink, flipped])
+def test_a_build_whose_files_are_gone_or_damaged_is_made_again(
+    made: Made, tmp_path: Path, fault: Callable[[Path], None]
+) -> None:
+    """Each kind of file in another table, so that one build has to mend them all."""
+    lake = Lake(shutil.copytree(made.lake, tmp_path / "lake"))
+    before = parts(made.report)
+    for folder, name in (
+        ("gold", "_quality.json"),
+        ("silver/silver_customer", "part-*.parquet"),
+        ("bronze/bronze_customer", "_current.json"),
+        ("silver/silver_customer_month", "_manifest.json"),
+    ):
+        fault(next((tmp_path / "lake" / folder).rglob(name)))
+    again = build(made.raw, lake, AS_OF, run_id="run-1")
     assert not again.reused
-    assert again.snapshots["gold_master"].manifest.digest == first.snapshots["gold_master"].manifest.digest
-    assert all(snapshot.whole for snapshot in again.snapshots.values())
+    assert parts(again) == before
+    assert build(made.raw, lake, AS_OF, run_id="run-1").reused
+
+
+@pytest.mark.parametrize("name", ["_quality.json", "part-*.parquet", "_current.json", "_manifest.json"])
+def test_one_damaged_file_is_enough_to_build_again(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    class Computed(Exception):
+        """The build went on to compute."""
+
+    def computes(stage: object) -> None:
+        raise Computed
+
+    lake = Lake(shutil.copytree(made.lake, tmp_path / "lake"))
+    monkeypatch.setattr(import_module("spanishgas.etl.build")._Stage, "compute", computes)
+    assert build(made.raw, lake, AS_OF).reused
+    flipped(next((tmp_path / "lake" / "gold").rglob(name)))
+    with pytest.raises(Computed):
+        build(made.raw, lake, AS_OF)
 
 
 def test_every_table_names_what_it_was_built_from(tmp_path: Path) -> None:
