@@ -112,11 +112,14 @@ def fill(lake: Lake, customers: int) -> None:
 def seconds(page: str) -> list[tuple[float, float]]:
     """Seconds, and CPU seconds of all threads, of each warm run of a page."""
     from streamlit import config
+    from streamlit.runtime.context import ContextProxy
     from streamlit.testing.v1 import AppTest
 
     from spanishgas.dashboard import guard
 
     config.set_option("server.address", "127.0.0.1")
+    # The test runner has no socket, and so no peer's address.
+    ContextProxy.ip_address = None
     app = AppTest.from_file(str(PROJECT / "spanishgas" / "dashboard" / "app.py"), default_timeout=300)
     os.environ[guard.KEY] = app.query_params[guard.PARAMETER] = "here"
     app.run()

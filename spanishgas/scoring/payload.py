@@ -211,16 +211,10 @@ def _json(body: bytes, wanted: Inputs, max_rows: int, _: int) -> pa.Table:
 
 
 def _json_column(values: list[Any], name: str, kind: pa.DataType) -> pa.Array:
-    right = str if kind == pa.string() else (int, float)
-    odd = next(
-        (v for v in values if v is not None and (isinstance(v, bool) or not isinstance(v, right))), None
-    )
-    if odd is not None:
-        raise _wrong_type(name, kind, type(odd).__name__)
     try:
-        return pa.array([float(v) if v is not None and kind != pa.string() else v for v in values], kind)
-    except (OverflowError, UnicodeEncodeError):
-        raise _wrong_type(name, kind, "a value that does not fit") from None
+        return pa.array(values)
+    except (OverflowError, UnicodeEncodeError, pa.ArrowException):
+        raise _wrong_type(name, kind, "values that do not fit") from None
 
 
 _READERS: Mapping[Media, Callable[[bytes, Inputs, int, int], pa.Table]] = {
