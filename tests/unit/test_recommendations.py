@@ -16,6 +16,7 @@ from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
+from spanishgas.lifecycle.version import TrainingTable
 from spanishgas.scoring.budget import within_budget
 from spanishgas.scoring.campaign import campaign_value, page, scaled
 from spanishgas.scoring.intervals import Calibration
@@ -241,7 +242,7 @@ def test_venn_abers_intervals_hold_what_happens_even_where_the_model_is_wrong() 
 def test_the_held_out_customers_of_the_models_own_table_calibrate_and_nobody_else(tmp_path: Path) -> None:
     gold, model, holdout = gold_frame(300), churn_model(ModelKind.LOGISTIC), load_policy().holdout
     gold.loc[::7, "churn"] = pd.NA
-    found = Calibration.of(model, publish_gold(Lake(tmp_path), gold, DAY), holdout)
+    found = Calibration.of(model, TrainingTable(publish_gold(Lake(tmp_path), gold, DAY), holdout))
     rows = gold[in_holdout(gold["customer_id"], holdout) & gold["churn"].notna()]
     assert found.labels.tolist() == rows["churn"].tolist()
     assert found.scores == pytest.approx(model.predict_proba(rows)[:, 1])
