@@ -94,5 +94,5 @@ def test_what_is_copied_exists_and_is_let_through() -> None:
         for word, rest in stages()[name]:
             if word == "COPY" and "--from" not in rest:
                 for source in rest.split()[:-1]:
-                    assert (PROJECT / source).exists(), source
+                    assert list(PROJECT.glob(source)), source
                     assert any(source == k or source.startswith(f"{k}/") for k in kept), source
