@@ -147,7 +147,7 @@ def _next_state(asked: Asked, key: str, value: str, tags: Mapping[str, str]) -> 
         return
     if key != f"move.{1 + sum(k.startswith('move.') for k in tags):04d}":
         raise RequestRefused(f"{key} is not the next move")
-    if not FIELDS <= move.keys():
+    if not move.keys() >= FIELDS:
         raise RequestRefused(f"a move says its {', '.join(sorted(FIELDS))}")
     maker = "unknown" if move.get("how") == "moved elsewhere" else asked.user
     if move.get("by") != maker or move.get("state") != "begun":
