@@ -15,6 +15,7 @@ from rules import Asked, RequestRefused, Role, is_own, registry, tracking
 CHALLENGER, ALIASES = "challenger", ("champion", "challenger", "previous")
 TURN, CLAIM = re.compile(r"turn\.[0-9a-f]{32}"), re.compile(r"[0-9]{1,9} [\w.-]{1,255}:[0-9]{1,10}")
 MOVE = re.compile(r"move\.[0-9]{4,}")
+FIELDS = frozenset({"number", "how", "version", "replaced", "reason", "by", "at", "state"})
 OVERRIDE, APPROVED = "gate.override", "approved"
 PROMOTION = re.compile(
     r"gate\.override|rolled_back|approved|champion\.(how|reason|by|at|replaced|verdict)|probation(\.cohorts)?"
@@ -146,6 +147,8 @@ def _next_state(asked: Asked, key: str, value: str, tags: Mapping[str, str]) -> 
         return
     if key != f"move.{1 + sum(k.startswith('move.') for k in tags):04d}":
         raise RequestRefused(f"{key} is not the next move")
+    if not move.keys() >= FIELDS:
+        raise RequestRefused(f"a move says its {', '.join(sorted(FIELDS))}")
     maker = "unknown" if move.get("how") == "moved elsewhere" else asked.user
     if move.get("by") != maker or move.get("state") != "begun":
         raise RequestRefused(f"a move of {asked.user} is begun by {asked.user}: set MLFLOW_TRACKING_USERNAME")

@@ -37,7 +37,7 @@ class TrialRuns:
             first, *others = sorted(several, key=lambda r: (r.info.start_time, r.info.run_id))
             self.known[key] = first
             for run in others:
-                client.delete_run(run.info.run_id)
+                client.set_tag(run.info.run_id, "stage", "duplicate")
         parents = {run.data.tags[runs.PARENT] for run in self.known.values()}
         gone = {p for p in parents if not lives(p)}
         for run in self.known.values():
