@@ -444,7 +444,7 @@ def test_only_old_snapshots_that_nothing_refers_to_can_be_pruned(lake: Lake) -> 
     lake.publish(
         "scores",
         DAY,
-        writer(frame()),
+        writer(frame(value=9.0)),  # other rows than any of those: its own digest protects none of them
         built_from={TABLE: made[1].manifest.digest},
         fingerprint="s",
         code={},

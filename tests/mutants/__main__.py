@@ -35,9 +35,9 @@ LIBRARIES = (
     "pyarrow.dataset",
 )
 LIMIT = 600
-"""Seconds for the tests of one fault: it may make them run for ever."""
+"""Seconds for the tests of one fault: it may make them run for ever, which proves nothing."""
 KILLED = "killed"
-TOLD = {OFFSET: "SURVIVED", OFFSET + 1: KILLED, None: f"{KILLED}: it ran for ever"}
+TOLD = {OFFSET: "SURVIVED", OFFSET + 1: KILLED}
 fork = mp.get_context("forkserver")
 
 
@@ -107,7 +107,7 @@ def main() -> int:
         ends = pool.map(lambda fault: outcome(free, fault, fault.tests), chosen)
         for fault, (end, said) in zip(chosen, ends, strict=True):
             print(f"{end:10} {fault.file:28} {fault.name}", flush=True)
-            if not end.startswith(KILLED):
+            if end != KILLED:
                 alive += 1
                 print(fault.wrong, said, sep="\n", flush=True)
     took = time.monotonic() - began

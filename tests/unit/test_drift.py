@@ -243,13 +243,20 @@ def test_a_pair_is_judged_by_the_others_alone() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "taken"),
-    [((3, 3), (3, 3)), ((3, 9), (3, 6)), ((2, 6), (3, 6)), ((12, 6), (11, 1)), ((8, 2), (11, 1))],
+    [
+        ((4, 3), (4, 3)),
+        ((4, 9), (4, 6)),
+        ((2, 6), (4, 6)),
+        ((12, 6), (11, 1)),
+        ((8, 2), (11, 1)),
+        ((1, 1), (11, 1)),
+    ],
 )
 def test_the_nearest_month_in_the_round_of_the_year_stands_in_then_the_nearest_lag(
     usual: Ordinary, asked: tuple[int, int], taken: tuple[int, int]
 ) -> None:
     [pair] = usual.pairs.head(1).to_numpy()
-    held = pd.MultiIndex.from_tuples([(3, 3), (3, 6), (11, 1)], names=["month", "lag"])
+    held = pd.MultiIndex.from_tuples([(4, 3), (4, 6), (11, 1)], names=["month", "lag"])
     some = replace(usual, pairs=pd.DataFrame([pair] * 3, index=held, columns=usual.pairs.columns))
     assert some.nearest(*asked) == taken
 
