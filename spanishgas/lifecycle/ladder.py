@@ -10,6 +10,7 @@ from mlflow.entities import Run
 
 from spanishgas.config.experiment import below, experiment_ids, load_experiment
 from spanishgas.config.policy import load_policy
+from spanishgas.config.search import ModelKind
 from spanishgas.errors import TrackingError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.ladder import ladder_table, ladder_words
@@ -56,11 +57,12 @@ def ladder_inputs(
     `of_each` is what `experiment_inputs` takes for every rung. With `reuse`, finished runs of the same inputs and code
     are taken as they are.
     """
-    rungs = tuple(experiment_inputs(name, model, **of_each) for name in ids for model in models)
+    below_each, kinds = {name: below(name) for name in ids}, [ModelKind.of(model) for model in models]
+    rungs = tuple(experiment_inputs(name, kind, **of_each) for name in ids for kind in kinds)
     return LadderInputs(
         training=rungs[0].training,
         rungs=rungs,
-        below={name: below(name) for name in ids},
+        below=below_each,
         reuse=reuse,
         introduction=introduction(),
     )

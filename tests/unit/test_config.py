@@ -358,6 +358,7 @@ def groups(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 FREE = {
     ("GateLimits", "min_value_eur"),
+    ("Judgement", "risk_tiers"),
     ("Policy", "risk_tiers"),
     *((model, end) for model in ("Entry", "Dimension") for end in ("low", "high")),
 }

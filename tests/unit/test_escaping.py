@@ -19,7 +19,7 @@ from spanishgas import escaping
 from spanishgas.config.policy import load_policy
 from spanishgas.etl import report
 from spanishgas.evaluation import card
-from spanishgas.lifecycle import compare, evaluation, history
+from spanishgas.lifecycle import compare, history
 from spanishgas.lifecycle.compare import Comparison
 from spanishgas.lifecycle.gate import Bound, Check, Verdict
 from spanishgas.lifecycle.history import How, Move, Record, State
@@ -86,9 +86,8 @@ def card_page(name: str) -> str:
 
 
 def short_card(name: str) -> str:
-    return rendered(
-        evaluation.short_card(evaluated(slices=[a_slice(name, worse=True)]), verdict(name), "where")
-    )
+    evaluation = evaluated(slices=[a_slice(name, worse=True)])
+    return rendered(card.short(evaluation, "refused", verdict(name).table(), "where"))
 
 
 def verdict(name: str) -> Verdict:
@@ -157,7 +156,7 @@ def campaign_page(name: str) -> str:
         one * 50,
         pd.Series(["High"]),
         made,
-        policy.model_copy(update={"offers": offers}),
+        offers,
         date(2024, 12, 31),
     )
 

@@ -171,14 +171,14 @@ def test_what_a_killed_writer_left_is_no_part_and_changes_no_digest(
     hours_with(raw)
     folder.mkdir()
     (raw / f"{HOURS}.parquet").rename(folder / "part-0.PARQUET")
-    before = open_source(raw).digests()
+    before = open_source(raw).digests
     for name in LEFT:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes((folder / "part-0.PARQUET").read_bytes() if "parquet" in name else b"")
     source = open_source(raw)
     assert parts_of(source) == [folder / "part-0.PARQUET"]
     assert len(as_read(raw, engine)) == ROWS
-    assert source.digests() == before
+    assert source.digests == before
 
 
 @pytest.mark.parametrize("name", ["churn_label.CSV", "churn_label.snappy.parquet", "Churn_label.csv"])

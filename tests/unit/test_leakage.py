@@ -140,7 +140,7 @@ def test_texts_that_know_the_outcome_are_found_and_declared_by_the_policys_waive
 def test_a_waiver_hides_no_other_column() -> None:
     frame = gold_frame(1500)
     frame["customer_intent"] = np.where(frame["churn"] == 1, "Complaint / Escalation", "Contract Renewal")
-    waiver = Waiver(check="mood", reason="", date=AS_OF, features=["sentiment_label"])
+    waiver = Waiver(check="mood", reason="known", date=AS_OF, features=["sentiment_label"])
     found = check(frame, [*FEATURES, *TEXTS], [waiver])
     assert found["single_feature"].features == ("customer_intent",)
     assert found["single_feature"].refuses
