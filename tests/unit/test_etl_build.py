@@ -185,7 +185,7 @@ def test_one_damaged_file_is_enough_to_build_again(
         raise Computed
 
     lake = Lake(shutil.copytree(made.lake, tmp_path / "lake"))
-    monkeypatch.setattr(import_module("spanishgas.etl.build")._Stage, "compute", computes)
+    monkeypatch.setattr(import_module("spanishgas.etl.build")._Build, "compute", computes)
     assert build(made.raw, lake, AS_OF).reused
     flipped(next((tmp_path / "lake" / "gold").rglob(name)))
     with pytest.raises(Computed):

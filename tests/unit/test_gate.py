@@ -13,6 +13,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import Policy, Waiver, load_policy
+from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.paired import Difference, Predictions, calibration_by_chance, differences
@@ -235,9 +236,9 @@ def test_a_verdict_survives_json() -> None:
 
 
 def test_a_gold_table_that_breaks_its_contract_is_counted() -> None:
-    gold = gold_frame(50)
-    assert gathered.contract_faults(gold) == 0
-    assert gathered.contract_faults(gold.assign(stray=1, churn=gold["churn"].astype("string"))) == 2
+    gold, tiers = gold_frame(50), read_tiers()
+    assert gathered.contract_faults(gold, tiers) == 0
+    assert gathered.contract_faults(gold.assign(stray=1, churn=gold["churn"].astype("string")), tiers) == 2
 
 
 # Differences on the same customers
