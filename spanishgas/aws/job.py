@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+from spanishgas.lifetime import LEASH
+
 MESSAGE = Path("/opt/ml/output/message")
 """SageMaker gives the first 1,024 bytes of this file as ExitMessage, and fails a job whose file is not UTF-8."""
 LONGEST = 1024
@@ -30,7 +32,8 @@ def main(words: Sequence[str], message: Path = MESSAGE, verb: Sequence[str] = VE
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*verb, *words],
-        env={**os.environ, **tracking_user()},
+        env={**os.environ, **tracking_user(), LEASH: "stdin"},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -39,6 +39,14 @@ if __name__ == "__main__":
     child.start()
     child.join()
 """
+RUNS_A_VERB = """
+import sys
+from pathlib import Path
+from spanishgas.aws.job import main
+verb = "import os, time; from spanishgas.lifetime import end_with_parent; end_with_parent()"
+if __name__ == "__main__":
+    main(["-c", verb + "; print(os.getpid(), flush=True); time.sleep(600)"], Path(sys.argv[0] + ".message"), (sys.executable,))
+"""
 ENTERS = "from spanishgas.lifetime import temporary_folder\nwith temporary_folder(): pass\n"
 
 
@@ -102,9 +110,12 @@ def test_a_scoring_process_that_is_killed_leaves_no_server_and_no_folder(
     assert not list(tmp_path.glob("spanishgas-*"))
 
 
-def test_a_worker_ends_with_the_process_that_started_it_in_the_midst_of_its_work(tmp_path: Path) -> None:
-    script = tmp_path / "searches.py"
-    script.write_text(SEARCHES)
+@pytest.mark.parametrize("source", [SEARCHES, RUNS_A_VERB], ids=["worker of a search", "verb of a job"])
+def test_a_child_ends_with_the_process_that_started_it_in_the_midst_of_its_work(
+    source: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(source)
     with subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, env=environment(tmp_path), text=True
     ) as parent:
