@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from reprlib import repr as short
 from typing import Annotated, Any, TypeVar
@@ -27,7 +27,6 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from spanishgas.errors import UsageError
 
 M = TypeVar("M", bound=BaseModel)
-S = TypeVar("S", bound=Sequence[str])
 WAYS_OUT = {"string_type": ": write it in quotes", "float_type": ", such as 0.001"}
 
 
@@ -48,7 +47,7 @@ def _scalar(value: object) -> object:
     return value
 
 
-def unique(values: S) -> S:
+def unique(values: list[str]) -> list[str]:
     """The names, each of which stands once."""
     if twice := sorted({value for value in values if values.count(value) > 1}):
         raise fault("", f"names {twice[0]} twice", values)
@@ -130,7 +129,7 @@ def _line(error: ErrorDetails) -> str:
     where = ".".join(str(part) for part in (*error["loc"], about.get("key", "")) if part != "") or "(file)"
     words, value = error["msg"] + WAYS_OUT.get(error["type"], ""), short(about.get("value", error["input"]))
     if words.startswith("unknown key"):
-        return f"  - {words}".replace(value, f"'{where}'", 1)
+        return f"  - {words}".replace(f"'{about['value']}'", f"'{where}'", 1)
     told = error["type"] in ("missing", "value_error") or value in words
     return f"  - {where}: {words}" + ("" if told else f", but got {value}")
 
