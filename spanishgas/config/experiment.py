@@ -21,10 +21,7 @@ class Experiment(Strict):
     """The experiment that this one is held against; its best parameters are tried early."""
 
     def features(self, tiers: Tiers, *, linear: bool) -> list[str]:
-        """The rung's features in the dictionary's order; crossed strings for linear models only.
-
-        UsageError where none is left.
-        """
+        """The rung's features in the dictionary's order, crossed strings for linear models only; UsageError if none."""
         names = [f for f in tiers.features(self.tiers) if linear or tiers.kind(f) != "cross"]
         if left := [f for f in names if f not in self.without]:
             return left

@@ -211,7 +211,7 @@ class Waiver(Strict):
     """A known finding that the policy tolerates, with its reason and date; shown in every verdict."""
 
     check: Text
-    reason: Text
+    reason: str
     date: Annotated[date, BeforeValidator(lambda d: date.fromisoformat(d) if isinstance(d, str) else d)]
     features: Names = []
     """Columns that the finding is about."""
@@ -240,6 +240,8 @@ class Judgement(Protocol):
                 member(f"{where}.features", "feature", feature, features)
             if (waiver.check == SIGNATURE) == bool(waiver.features):
                 raise fault(f"{where}.features", f"are for {' and '.join(ABOUT_FEATURES)}", waiver.features)
+            if not waiver.reason.strip():
+                raise fault(f"{where}.reason", "must say why", waiver.reason)
             if waiver.date > date.today() + timedelta(days=1):
                 raise fault(f"{where}.date", "lies in the future", waiver.date)
         return self

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from reprlib import repr as short
@@ -29,8 +29,6 @@ from spanishgas.errors import UsageError
 from spanishgas.stages import outside
 
 M = TypeVar("M", bound=BaseModel)
-N = TypeVar("N", bound=Sequence[str])
-S = TypeVar("S", bound="Strict")
 WAYS_OUT = {"string_type": ": write it in quotes", "float_type": ", such as 0.001"}
 
 
@@ -145,6 +143,6 @@ def _line(error: ErrorDetails) -> str:
     where = ".".join(str(part) for part in (*error["loc"], about.get("key", "")) if part != "") or "(file)"
     words, value = error["msg"] + WAYS_OUT.get(error["type"], ""), short(about.get("value", error["input"]))
     if words.startswith("unknown key"):
-        return f"  - {words}".replace(value, f"'{where}'", 1)
+        return f"  - {words}".replace(f"'{about['value']}'", f"'{where}'", 1)
     told = error["type"] in ("missing", "value_error") or value in words
     return f"  - {where}: {words}" + ("" if told else f", but got {value}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, RootModel, model_validator
+from pydantic import ConfigDict, Field, RootModel, model_validator
 
-from spanishgas.config.reading import Strict, Text, fault, read, unique
+from spanishgas.config.reading import Names, Strict, Text, fault, read
 from spanishgas.errors import UsageError
 from spanishgas.settings import settings
 
@@ -18,7 +18,6 @@ BESIDE = (
     *("as_of", "model_version"),
 )
 """Columns that stand beside the features of a customer, so that no feature may have their names."""
-Labels = Annotated[tuple[Text, ...], Field(min_length=1, strict=False), AfterValidator(unique)]
 FeatureKind = Literal["numeric", "flag", "category", "cross"]
 
 
@@ -33,7 +32,7 @@ class Entry(Strict):
     """Whether a numeric feature is a count that is never null: int64 in gold, else float64."""
     low: float | None = None
     high: float | None = None
-    values: Labels | None = None
+    values: Names | None = Field(None, min_length=1)
     """The labels that a category may have."""
     max_null: float = Field(1.0, ge=0, le=1)
     """Largest share of customers without a value."""

@@ -244,4 +244,9 @@ def _feature(entry: Entry) -> Field:
     if entry.kind == "numeric":
         kind = Kind.COUNT if entry.whole else Kind.NUMBER
         return Field(kind, required=entry.whole, low=entry.low, high=entry.high, max_null=entry.max_null)
-    return Field(Kind.TEXT, required=entry.kind == "cross", values=entry.values, max_null=entry.max_null)
+    return Field(
+        Kind.TEXT,
+        required=entry.kind == "cross",
+        values=tuple(entry.values) if entry.values else None,
+        max_null=entry.max_null,
+    )

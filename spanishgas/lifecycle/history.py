@@ -185,10 +185,12 @@ def as_markdown(record: Record, probation: Mapping[str, str] | None = None) -> s
     for m in _all(record):
         what = m.how if m.state is State.DONE else f"{m.how} ({m.state})"
         beside = ({"override": m.override} if m.override else {}) | told.get(m.number, {})
-        why = m.reason + "".join(f" [{name}: {words}]" for name, words in beside.items())
+        told_beside = (f" [{name}: {escaping.markdown(words)}]" for name, words in beside.items())
+        why = escaping.markdown(m.reason) + "".join(told_beside)
         when = m.at.removesuffix("+00:00").replace("T", " ")
-        cells = [m.number, when, what, m.version or "none", m.replaced or "none", m.by, why]
-        lines.append(f"| {' | '.join(escaping.markdown(c) for c in [*cells, (m.verdict or 'none')[:12]])} |")
+        who = escaping.markdown(m.by)
+        cells = [m.number, when, what, m.version or "none", m.replaced or "none", who, why]
+        lines.append(f"| {' | '.join(map(str, [*cells, (m.verdict or 'none')[:12]]))} |")
     return "\n".join(lines) if record.moves or record.unseen else "No champion was ever named."
 
 

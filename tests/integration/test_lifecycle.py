@@ -92,7 +92,7 @@ def cheap_search(folder: Path) -> Path:
     shutil.copytree(PROJECT / "experiments", folder)
     search = yaml.safe_load((folder / "search.yaml").read_text())
     search["xgboost"]["start"] |= {"learning_rate": 0.1}
-    search["xgboost"]["early_stopping"] |= {"most_trees": 30, "unmeasured": 30}
+    search["xgboost"]["early_stopping"] |= {"most_trees": 30, "rounds": 30, "unmeasured": 30}
     (folder / "search.yaml").write_text(yaml.safe_dump(search, sort_keys=False))
     return folder
 

@@ -170,6 +170,7 @@ POLICY = [
     ("      - customer_intent\n", "      - customer_inten\n", "waivers.0.features: unknown feature 'customer_inten'"),
     ("      - customer_intent\n", "      - is_price_sensitive\n", "waivers.0.features: names is_price_sensitive twice"),
     ("date: 2026-11-23", f"date: {date.today() + timedelta(days=30)}", "waivers.0.date: lies in the future"),
+    ("reason: >-\n", "reason: ''\n    more: >-\n", "unknown key 'waivers.0.more'"),
     ("date: 2026-11-23", "date: 20261123", "waivers.0.date"),
     ("date: 2026-11-23", "date: 2026-11-23 10:00:00", "waivers.0.date"),
     ("date: 2026-11-23", "date: 2026-13-23", "is not YAML that can be read"),
