@@ -29,6 +29,7 @@ from spanishgas.errors import UsageError
 from spanishgas.stages import outside
 
 M = TypeVar("M", bound=BaseModel)
+S = TypeVar("S", bound="Strict")
 WAYS_OUT = {"string_type": ": write it in quotes", "float_type": ", such as 0.001"}
 
 
@@ -49,7 +50,7 @@ def _scalar(value: object) -> object:
     return value
 
 
-def unique(values: N) -> N:
+def unique(values: list[str]) -> list[str]:
     """The names, each of which stands once."""
     if twice := sorted({value for value in values if values.count(value) > 1}):
         raise fault("", f"names {twice[0]} twice", values)
