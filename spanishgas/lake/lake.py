@@ -126,6 +126,7 @@ class Lake:
 
     def current(self, table: str, as_of: date | None = None) -> Snapshot:
         """The current snapshot of `table` at `as_of`, of the newest as-of date if none is named."""
+        outside(f"the table {table}")
         for day in [as_of] if as_of else self._days(table)[::-1]:
             if snapshot := self.find(table, day):
                 return snapshot

@@ -138,7 +138,7 @@ def test_a_champion_that_is_no_worse_passes_and_both_were_judged_on_customers_ne
     stands = np.where(control, 1 / offers["control_share"].iloc[0], 1.0)[fair]
     rows = shop.lake.current("gold_master").pandas()[fair.to_numpy()]
     y = pd.read_csv(shop.file)["churn"].to_numpy()[fair]
-    both = [predictions(one, rows, y, load_policy()) for one in (good_model(), poor_model())]
+    both = [predictions(one, rows, y, load_policy().offers) for one in (good_model(), poor_model())]
     ours, theirs = (average_precision_score(y, one.probability, sample_weight=stands) for one in both)
     assert run.data.metrics["probation.average_precision"] == pytest.approx(ours - theirs)
     assert run.data.metrics["probation.value_eur"] == pytest.approx(stands @ (both[0].value - both[1].value))

@@ -225,6 +225,7 @@ def sections() -> list[str]:
     return [name for name in Policy.model_fields if name != "drift"] + of_drift
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @each_stage
 def test_a_stages_key_follows_the_part_of_policy_that_it_reads_and_no_other(
     name: str, world: World, monkeypatch: pytest.MonkeyPatch
