@@ -12,7 +12,7 @@ FORMULA = r"^[\s\x00-\x1f]*[=+\-@\t\r\n\x{FF1D}\x{FF0B}\x{FF0D}\x{FF20}]"
 """How a text begins that a spreadsheet would run (OWASP, CSV injection), also in full width."""
 CONTROL = r"[\x00-\x08\x0b\x0c\x0e-\x1f]"
 """Characters that a workbook cannot hold."""
-_MARKUP = re.compile(r"[\\`*\[\]<>|$~&]|:(?=\S)|(?<!\w)_|_(?!\w)|^[-+=#]|(?<=\d)[.)](?=\s)")
+_MARKUP = re.compile(r"[\\`*\[\]<>|$~&]|:(?=\S)|(?<!\w)_|_(?!\w)|^[-+=#](?!\d)|(?<=\d)[.)](?=\s)")
 """What CommonMark, GitHub's tables or Streamlit read as markup; underscores within words and "a: b" are none."""
 
 

@@ -725,6 +725,7 @@ def test_the_reference_is_the_champions_training_table_by_digest(chain: Chain) -
     assert read == {
         "reference": chain.gold.manifest.digest[:16],
         "current": chain.later.manifest.digest[:16],
+        "scores": chain.scores.manifest.digest[:16],
     }
 
 
