@@ -130,6 +130,7 @@ def test_what_cannot_be_computed_is_refused(changes: dict[str, Any], names: set[
 )
 def test_one_bad_figure_alone_refuses(changes: dict[str, Any], name: str) -> None:
     assert refused(verdict(**changes)) == [name]
+    assert not verdict(**changes).passed
 
 
 def test_the_floor_of_average_precision_is_a_point_and_the_limit_itself_passes() -> None:

@@ -117,6 +117,16 @@ def test_guardrails_hold_for_every_customer() -> None:
     assert 0 < table["offer_budget"].sum() <= 900
 
 
+def test_the_lowest_tier_gets_no_offer_even_where_one_would_pay() -> None:
+    frame, gold = scored(500)
+    low = frame[TIER].eq("Low").to_numpy()
+    values = option_values(
+        frame["churn_probability"].to_numpy(), gold["avg_monthly_margin"].to_numpy(), OFFERS
+    )
+    assert (values[1:, low].max(axis=0) > 0).sum() > 5
+    assert (choose(frame, gold, policy(total_budget_eur=None)).offer[low] == NO_OFFER).all()
+
+
 def test_the_control_share_is_drawn_by_chance_from_those_an_offer_was_chosen_for() -> None:
     frame, gold = scored(6000)
     chosen = offered(frame, gold, policy(control=Control(share=0.2, salt="x")))

@@ -70,6 +70,18 @@ def test_a_slice_of_another_churn_rate_is_not_flagged_for_it() -> None:
     assert not any(s.ranks_worse for s in found.values() if s.value == "risky")
 
 
+def test_a_slice_with_few_churners_of_the_same_scores_is_not_flagged_for_its_lower_average_precision() -> (
+    None
+):
+    y, p = customers(4000, 0)
+    here = np.random.default_rng(1).random(4000) < np.where(y == 1, 0.1, 0.5)
+    found = measure(y, p, {"kind": pd.Series(np.where(here, "few", "rest"))})["kind few"]
+    assert found.average_precision is not None
+    assert found.average_precision < average_precision_score(y, p) - 0.15
+    assert found.expected == pytest.approx(found.average_precision, abs=0.1)
+    assert not found.ranks_worse
+
+
 def test_a_slice_that_is_ranked_by_chance_is_flagged_alone() -> None:
     y, p = customers(2000, 0)
     by = dealt(2000, 8, 0)

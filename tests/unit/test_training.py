@@ -450,7 +450,7 @@ def test_folds_partition_the_rows_at_one_churn_rate(seed: int) -> None:
 
 def test_fresh_folds_are_not_the_folds_that_chose() -> None:
     y = (np.arange(200) % 3 == 0).astype("int64")
-    chose, report = folds(y, 5, 4), folds(y, 5, 4 + FRESH)
+    chose, report = folds(y, 5, 4), fresh_folds(y, 5, 4)
     assert not any(np.array_equal(a.valid, b.valid) for a in chose for b in report)
     assert all(np.array_equal(a.valid, b.valid) for a, b in zip(chose, folds(y, 5, 4), strict=True))
 
