@@ -45,8 +45,8 @@ from pathlib import Path
 from spanishgas.aws.job import main
 verb = "import os, time; from spanishgas.lifetime import end_with_parent; end_with_parent()"
 if __name__ == "__main__":
-    words = ["-c", verb + "; print(os.getpid(), flush=True); time.sleep(600)"]
-    main(words, Path(sys.argv[0] + ".message"), (sys.executable,))
+    verb += "; print(os.getpid(), flush=True); time.sleep(600)"
+    main(["-c", verb], Path(sys.argv[0] + ".message"), (sys.executable,))
 """
 ENTERS = "from spanishgas.lifetime import temporary_folder\nwith temporary_folder(): pass\n"
 
