@@ -14,8 +14,8 @@ from benchmarks.utility import PUBLISHED_SIZE, drawn, e5
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.matrix import in_holdout
 from spanishgas.training.search import search
+from spanishgas.training.sides import in_holdout
 
 TRIALS, SEEDS, LIMIT, AIM = 8, 5, 0.95, 0.97
 

@@ -26,7 +26,8 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
 from spanishgas.training.estimators import pipeline
-from spanishgas.training.matrix import labelled, matrix
+from spanishgas.training.matrix import matrix
+from spanishgas.training.sides import labelled
 
 AS_OF, CUSTOMERS, WITHIN = date(2024, 12, 31), 20_099, 0.05
 TREES, LINEAR = ModelKind.XGBOOST, ModelKind.LOGISTIC

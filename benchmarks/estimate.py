@@ -22,8 +22,8 @@ from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.monitoring.concept import Scored, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
+from spanishgas.training.sides import in_holdout
 
 LATER = date(2025, 3, 31)
 WHEN = {

@@ -29,7 +29,8 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
 from spanishgas.training.estimators import pipeline
-from spanishgas.training.matrix import labelled, matrix
+from spanishgas.training.matrix import matrix
+from spanishgas.training.sides import labelled
 from spanishgas.training.threshold import choose_threshold
 
 AS_OF, WORSE_BY, CLIP = date(2024, 12, 31), 0.05, 1e-6

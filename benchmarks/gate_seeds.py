@@ -15,7 +15,7 @@ from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.matrix import in_holdout
+from spanishgas.training.sides import in_holdout
 
 
 def holdout_average_precision(customers: int, seed: int) -> dict[str, float]:

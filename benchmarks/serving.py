@@ -36,8 +36,9 @@ from spanishgas.scoring.reasons import reasons
 from spanishgas.training import artefact
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.fitting import Training
-from spanishgas.training.matrix import labelled, matrix
+from spanishgas.training.matrix import matrix
 from spanishgas.training.model import ChurnModel
+from spanishgas.training.sides import labelled
 from tests.gold_frames import gold_frame
 
 SIZES, QUICK = (20_099, 1_000_000), (2_000,)

@@ -22,9 +22,10 @@ from spanishgas.scoring.shards import Shards
 from spanishgas.scoring.transform import Task
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import Curve, fit_final
-from spanishgas.training.matrix import labelled, matrix
+from spanishgas.training.matrix import matrix
 from spanishgas.training.model import ChurnModel
 from spanishgas.training.search import Training
+from spanishgas.training.sides import labelled
 from tests.gold_frames import gold_frame, publish_gold
 
 NATIVE = "native categories, isotonic"

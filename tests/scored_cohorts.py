@@ -21,8 +21,9 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.fitting import Training
-from spanishgas.training.matrix import in_holdout, labelled, matrix
+from spanishgas.training.matrix import matrix
 from spanishgas.training.model import PROBABILITY, ChurnModel
+from spanishgas.training.sides import in_holdout, labelled
 from tests.churn_models import churn_model
 from tests.dashboard_lake import publish
 from tests.gold_frames import gold_frame, publish_gold

@@ -10,8 +10,8 @@ from spanishgas.config.policy import Holdout, Offers
 from spanishgas.evaluation.bootstrap import Judged, performance
 from spanishgas.evaluation.metrics import Array, Labels, with_intervals
 from spanishgas.evaluation.value import realised_value
-from spanishgas.training.matrix import in_holdout, labelled
 from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
+from spanishgas.training.sides import in_holdout, labelled
 
 
 @dataclass(frozen=True)

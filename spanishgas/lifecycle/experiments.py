@@ -26,8 +26,9 @@ from spanishgas.lifecycle.trials import STUDY, TrialRuns
 from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.fitting import Training
-from spanishgas.training.matrix import in_holdout, labelled, matrix
+from spanishgas.training.matrix import matrix
 from spanishgas.training.search import Shared, Trial, search
+from spanishgas.training.sides import in_holdout, labelled
 
 START, FRESH_FOLDS, HOLDOUT = "warm_start", "fresh_folds", "holdout"
 Progress = Callable[[str, int, int], None]
@@ -82,6 +83,8 @@ class SearchInputs:
     """What a search depends on: its study is named after their key, and continues under it."""
 
     training: Snapshot
+    experiment: str
+    """Its id: rungs of the same features are searched, and shown, one by one."""
     kinds: Mapping[str, str]
     model: ModelKind
     space: Space
@@ -117,6 +120,7 @@ class ExperimentInputs:
         """The part that the search depends on."""
         return SearchInputs(
             self.training,
+            self.experiment.id,
             self.kinds,
             self.model,
             self.space,
@@ -127,7 +131,9 @@ class ExperimentInputs:
         )
 
 
-SEARCH = Stage[SearchInputs]("search", ("spanishgas.training.search", "spanishgas.training.matrix"))
+SEARCH = Stage[SearchInputs](
+    "search", ("spanishgas.training.search", "spanishgas.training.matrix", "spanishgas.training.sides")
+)
 EXPERIMENT = Stage[ExperimentInputs]("experiment", (__name__,))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import pandas as pd
@@ -24,9 +24,10 @@ from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.records import VersionRecord
-from spanishgas.training import artefact
-from spanishgas.training.matrix import in_holdout
-from spanishgas.training.model import ChurnModel
+from spanishgas.training.sides import in_holdout
+
+if TYPE_CHECKING:
+    from spanishgas.training.model import ChurnModel
 
 VERDICT, DIGEST, WORDS = "gate", "gate.digest", "gate.words"
 OVERRIDE, ROLLED_BACK, APPROVED = "gate.override", "rolled_back", "approved"
@@ -141,6 +142,8 @@ class Version:
     @cached_property
     def model(self) -> ChurnModel:
         """Its model, the artefact checked against our own list of trusted types first."""
+        from spanishgas.training import artefact
+
         return artefact.load(self.folder, f"version {self.number} of {self.name}")
 
     @property

@@ -32,8 +32,8 @@ from spanishgas.monitoring.alarm import Judged, judge
 from spanishgas.monitoring.bins import shares
 from spanishgas.monitoring.ordinary import Ordinary
 from spanishgas.stages import Stage
-from spanishgas.training.matrix import labelled
 from spanishgas.training.model import PROBABILITY
+from spanishgas.training.sides import labelled
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot as Evaluated

@@ -34,8 +34,8 @@ from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
 from spanishgas.scoring.score import LOSS, MARGIN
 from spanishgas.stages import Stage, unkeyed
-from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
+from spanishgas.training.sides import in_holdout
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The model matrix: which rows train, which are held out, and how gold's columns become numbers.
+"""The model matrix: how gold's columns become numbers.
 
 Every fill lives inside the fitted preprocessor, so training and scoring cannot differ:
 - last_interaction_days_ago null -> 9999; sentiment_label and customer_intent null -> "no_interaction"
@@ -9,45 +9,21 @@ Every fill lives inside the fitted preprocessor, so training and scoring cannot 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
-from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError
 
 NO_CONTACT_DAYS = 9999.0
 NO_CONTACT = "no_interaction"
 DAYS_AGO = "last_interaction_days_ago"
 CONTACT_LABELS = ("sentiment_label", "customer_intent")
-
-
-def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
-    """Whether each customer is held out: the first 64 bits of SHA-256(salt + id) below the share.
-
-    Depends on the id alone, so no customer ever changes sides.
-    """
-    hashed = [hashlib.sha256(f"{holdout.salt}{i}".encode()).digest()[:8] for i in ids]
-    return np.array([int.from_bytes(h) < holdout.share * 2**64 for h in hashed], dtype=bool)
-
-
-def labelled(gold: pd.DataFrame) -> pd.DataFrame:
-    """The rows of gold that can train; DataError without two classes to learn from."""
-    rows = gold[gold["churn"].notna()].reset_index(drop=True)
-    counts = rows["churn"].value_counts()
-    if len(counts) < 2 or counts.min() < 10:
-        raise DataError(
-            f"gold has {len(rows)} labelled customers, churn counts {counts.to_dict()}: at least 10 churners and 10 "
-            "stayers are needed. Run the ETL on a labelled extract (one with churn_label.csv)."
-        )
-    return rows
 
 
 def matrix(rows: pd.DataFrame, features: Sequence[str], kinds: Mapping[str, str]) -> pd.DataFrame:

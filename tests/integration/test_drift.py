@@ -23,8 +23,9 @@ from spanishgas.monitoring.drift import Drift, drift
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.fitting import Training
-from spanishgas.training.matrix import labelled, matrix
+from spanishgas.training.matrix import matrix
 from spanishgas.training.model import PROBABILITY, ChurnModel
+from spanishgas.training.sides import labelled
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import own_model, own_store
 from tests.versions import add_version, made_up_record

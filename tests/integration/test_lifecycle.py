@@ -58,8 +58,8 @@ from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
 from spanishgas.settings import PROJECT, settings
 from spanishgas.training.calibration import fit_final
-from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
+from spanishgas.training.sides import in_holdout
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import forget, own_model, own_store
 from tests.versions import add_version

@@ -29,7 +29,7 @@ from mlflow.tracking import MlflowClient
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import evaluation, history, promotion, registry
-from spanishgas.lifecycle.experiments import run_ladder, silent
+from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.settings import settings
 from tests import postgres, tracking_server
 from tests.gold_frames import publish_gold
@@ -646,8 +646,8 @@ def test_a_trainers_evaluate_comes_to_its_end_and_a_promoter_promotes_it(
         lake = Lake(tmp_path / "lake")
         publish_gold(lake, labelled_gold(), DAY)
         become("trainer")
-        run_ladder(["E5"], ["xgboost"], trials=1, lake=lake, seed=SEED, progress=silent)
-        version = str(evaluation.evaluate(None, lake=lake).version.version)
+        run_ladder(ladder_inputs(["E5"], ["xgboost"], trials=1, lake=lake, seed=SEED))
+        version = str(evaluation.evaluate(None, lake=lake).version.number)
         assert registry.aliases()["challenger"] == version
         client = MlflowClient()
         assert client.get_run(registry.resolve(version).run_id).info.status == "FINISHED"

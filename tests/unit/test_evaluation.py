@@ -310,8 +310,8 @@ OFFERS = Offers.model_validate(
         "horizon_months": 10,
         "max_share_of_margin": 0.5,
         "menu": {
-            "small": {"cost_eur": 10, "acceptance": 0.5, "uplift": 0.2},
-            "large": {"cost_eur": 40, "acceptance": 0.5, "uplift": 0.6},
+            "offer_small": {"cost_eur": 10, "acceptance": 0.5, "uplift": 0.2},
+            "offer_large": {"cost_eur": 40, "acceptance": 0.5, "uplift": 0.6},
         },
         "timing_days": {"immediate": 30},
     }
@@ -327,14 +327,14 @@ def test_an_offers_value_by_hand() -> None:
 @pytest.mark.parametrize("margin", [-4.0, 0.0, np.nan])
 def test_a_margin_below_zero_or_unknown_protects_nothing_and_gets_no_offer(margin: float) -> None:
     sure, m = np.array([1.0]), np.array([margin])
-    assert offer_value(sure, m, OFFERS.menu["small"], 10) == pytest.approx([-5.0])
+    assert offer_value(sure, m, OFFERS.menu["offer_small"], 10) == pytest.approx([-5.0])
     action, value = best_offer(sure, m, OFFERS)
     assert (action[0], value[0]) == (NO_OFFER, 0.0)
 
 
 @pytest.mark.parametrize("margin", [-4.0, 0.0, np.nan])
 def test_a_margin_below_zero_or_unknown_gets_no_offer_even_if_it_costs_nothing(margin: float) -> None:
-    free = OFFERS.menu["small"].model_copy(update={"cost_eur": 0.0})
+    free = OFFERS.menu["offer_small"].model_copy(update={"cost_eur": 0.0})
     offers = OFFERS.model_copy(update={"menu": {"free": free}})
     assert option_values(np.array([1.0]), np.array([margin]), offers).tolist() == [[0.0], [-np.inf]]
 
@@ -342,14 +342,14 @@ def test_a_margin_below_zero_or_unknown_gets_no_offer_even_if_it_costs_nothing(m
 def test_the_most_valuable_offer_is_made_and_none_where_none_pays() -> None:
     # margin 20 over 10 months protects 200; small: 0.5 * (40 p - 10), large: 0.5 * (120 p - 40)
     action, value = best_offer(np.array([0.1, 0.3, 0.9]), np.full(3, 20.0), OFFERS)
-    assert list(action) == [NO_OFFER, "small", "large"]
+    assert list(action) == [NO_OFFER, "offer_small", "offer_large"]
     assert value == pytest.approx([0.0, 1.0, 34.0])
 
 
 def test_no_offer_costs_more_than_its_share_of_the_margin_it_protects() -> None:
     # margin 7.8 protects 78, half of it is 39: large (40) would be worth more, 3.4, but is not allowed
     action, value = best_offer(np.array([1.0, 1.0]), np.array([7.8, 8.0]), OFFERS)
-    assert list(action) == ["small", "large"]
+    assert list(action) == ["offer_small", "offer_large"]
     assert value == pytest.approx([2.8, 4.0])
 
 

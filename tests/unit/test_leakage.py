@@ -16,7 +16,7 @@ from spanishgas.config.policy import Waiver, load_policy
 from spanishgas.evaluation import leakage
 from spanishgas.evaluation.leakage import Finding, OutOfFold
 from spanishgas.features import load_tiers
-from spanishgas.training.matrix import in_holdout
+from spanishgas.training.sides import in_holdout
 from tests.gold_frames import gold_frame
 
 AS_OF = date(2024, 12, 31)

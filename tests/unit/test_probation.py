@@ -27,8 +27,8 @@ from spanishgas.monitoring import outcomes as stage
 from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.monitoring.probation import Judgement, Record, Trial
 from spanishgas.settings import settings
-from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import PROBABILITY, ChurnModel
+from spanishgas.training.sides import in_holdout
 from tests.churn_models import churn_model
 from tests.labels import customers
 from tests.scored_cohorts import DAY, LATER, drawn, poor_model, reference, score, version_of, write_labels

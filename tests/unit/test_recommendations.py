@@ -23,8 +23,8 @@ from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
 from spanishgas.scoring.recommend import Chosen, choose, explained, recommendations, timing, treatments
 from spanishgas.scoring.score import expected_loss
-from spanishgas.training.matrix import in_holdout
 from spanishgas.training.model import TIER, risk_tier
+from spanishgas.training.sides import in_holdout
 from tests.churn_models import churn_model, odd_gold
 from tests.gold_frames import gold_frame, publish_gold
 
@@ -124,7 +124,7 @@ def test_the_lowest_tier_gets_no_offer_even_where_one_would_pay() -> None:
         frame["churn_probability"].to_numpy(), gold["avg_monthly_margin"].to_numpy(), OFFERS
     )
     assert (values[1:, low].max(axis=0) > 0).sum() > 5
-    assert (choose(frame, gold, policy(total_budget_eur=None)).offer[low] == NO_OFFER).all()
+    assert (offered(frame, gold, policy(total_budget_eur=None)).offer[low] == NO_OFFER).all()
 
 
 def test_the_control_share_is_drawn_by_chance_from_those_an_offer_was_chosen_for() -> None:

@@ -43,7 +43,7 @@ from spanishgas.scoring.recommend import RECOMMEND, recommend_inputs
 from spanishgas.scoring.score import SCORE, score_inputs
 from spanishgas.settings import PROJECT, settings
 from spanishgas.stages import Stage, digest, keyed, unkeyed
-from spanishgas.training.matrix import in_holdout
+from spanishgas.training.sides import in_holdout
 from tests.churn_models import churn_model
 from tests.raw_builder import write_raw
 from tests.scored_cohorts import DAY, LATER, drawn, reference, score, version_of, write_labels

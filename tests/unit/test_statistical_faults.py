@@ -30,7 +30,7 @@ from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.training.calibration import Fitted, fit_chosen
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import Fold, fold_error, folds, fresh_folds
-from spanishgas.training.matrix import in_holdout
+from spanishgas.training.sides import in_holdout
 from spanishgas.training.threshold import recall_bound, recall_floor
 from tests.gold_frames import gold_frame
 

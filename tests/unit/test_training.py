@@ -31,9 +31,10 @@ from spanishgas.training.calibration import Curve, calibrated, cross_calibrated,
 from spanishgas.training.estimators import BoostedTrees, Forest, column_types, estimator
 from spanishgas.training.fitting import Folds, Training, fit_predict, fold_by_fold, refit
 from spanishgas.training.folds import FRESH, folds, fresh_folds, inner_split
-from spanishgas.training.matrix import encoded_sources, in_holdout, labelled, matrix, preprocessor
+from spanishgas.training.matrix import encoded_sources, matrix, preprocessor
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel, risk_tier
 from spanishgas.training.search import Shared, Trial, search
+from spanishgas.training.sides import in_holdout, labelled
 from spanishgas.training.threshold import break_even, choose_threshold, recall_floor, sensitivity
 from tests.gold_frames import gold_frame
 

@@ -1,0 +1,33 @@
+"""The two sides of a labelled table: who trains, and who is held out."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from spanishgas.config.policy import Holdout
+from spanishgas.errors import DataError
+
+
+def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
+    """Whether each customer is held out: the first 64 bits of SHA-256(salt + id) below the share.
+
+    Depends on the id alone, so no customer ever changes sides.
+    """
+    hashed = [hashlib.sha256(f"{holdout.salt}{i}".encode()).digest()[:8] for i in ids]
+    return np.array([int.from_bytes(h) < holdout.share * 2**64 for h in hashed], dtype=bool)
+
+
+def labelled(gold: pd.DataFrame) -> pd.DataFrame:
+    """The rows of gold that can train; DataError without two classes to learn from."""
+    rows = gold[gold["churn"].notna()].reset_index(drop=True)
+    counts = rows["churn"].value_counts()
+    if len(counts) < 2 or counts.min() < 10:
+        raise DataError(
+            f"gold has {len(rows)} labelled customers, churn counts {counts.to_dict()}: at least 10 churners and 10 "
+            "stayers are needed. Run the ETL on a labelled extract (one with churn_label.csv)."
+        )
+    return rows
