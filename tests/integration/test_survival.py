@@ -18,12 +18,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from spanishgas.etl.build import SOURCES, build
 from spanishgas.lake import Lake, S3Store
 from spanishgas.settings import PROJECT
 from tests.raw_builder import IDS, label, write_raw
+from tests.tracked import empty_store
 
 AS_OF = date(2024, 12, 31)
 Bytes = dict[str, bytes]
@@ -46,7 +46,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
-    MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    empty_store(folder)
     churned = [label(customer_id, 1) for customer_id in IDS]
     raw = write_raw(folder / "raw", churn_label=churned)
     old = build(write_raw(folder / "before"), Lake(folder / "lake"), AS_OF)
