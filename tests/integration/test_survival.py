@@ -152,6 +152,7 @@ def at_once(world: World, lake: str | Path, tmp_path: Path) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_two_at_once_in_a_folder_build_once_and_leave_one_set_of_snapshots(
     world: World, tmp_path: Path
 ) -> None:
