@@ -22,7 +22,7 @@ from spanishgas.evaluation.ladder import sentence
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import promotion, registry, runs
+from spanishgas.lifecycle import history, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
 from spanishgas.lifecycle.experiments import (
@@ -35,7 +35,7 @@ from spanishgas.lifecycle.experiments import (
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.version import ROLLED_BACK, Version
+from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring import alerts, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
 from spanishgas.monitoring.sinks import put_metrics
@@ -101,7 +101,7 @@ def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) 
 def promote_if_passed(evaluated: Evaluated, reason: str) -> None:
     """Promote a version that passed its gate and was never rolled back, where the policy lets a machine do so."""
     policy = load_policy().promotion
-    marked = ROLLED_BACK in evaluated.version.tags
+    marked = history.read().rolled_back(evaluated.version.number) is not None
     if evaluated.verdict.passed and policy.automatic and not policy.approvers and not marked:
         promotion.promote(evaluated.version.number, reason)
 
