@@ -16,7 +16,7 @@ from spanishgas import escaping
 from spanishgas.config.experiment import experiment_ids
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
-from spanishgas.errors import SpanishGasError
+from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.etl.source import BASE, extract_date
 from spanishgas.evaluation.ladder import sentence
 from spanishgas.evaluation.selection import Compared
@@ -178,9 +178,15 @@ def _start(version: Version | None, inputs: ExperimentInputs) -> Start | None:
 def reconcile(*, lake: Lake) -> str:
     """Settle the moves of `champion`, then start what it drives: scores, recommendations and the drift report.
 
-    What is up to date is left as it is. Raises TrackingError where its verdict has not passed.
+    What is up to date is left as it is. A champion whose verdict has not passed, or whose bytes are not those that were
+    judged, is refused by TrackingError or DataError, and the alert sinks are told.
     """
-    version = scorable(Alias.CHAMPION)
+    try:
+        version = scorable(Alias.CHAMPION)
+    except (TrackingError, DataError) as fault:
+        if champion := registry.aliases().get(Alias.CHAMPION):
+            alerts.send_refusal(champion, str(fault))
+        raise
     scores = score(Alias.CHAMPION, lake=lake)
     recommend(lake=lake)
     found = drift(None, lake=lake)
