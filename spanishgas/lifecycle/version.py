@@ -160,9 +160,10 @@ class Version:
                 uri = f"models:/{self.name}/{self.number}"
                 folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(copy)))
             except (MlflowException, OSError) as fault:
+                why = str(fault).replace(str(copy), "")
                 raise DataError(
-                    f"the artefact of {self.named} cannot be read ({str(fault).replace(str(copy), 'here')}): put it back at "
-                    f"{self.entity.source}, or promote another version"
+                    f"the artefact of {self.named} cannot be read ({why}): put it back at {self.entity.source}, or "
+                    "promote another version"
                 ) from fault
             if differing := seal.differing(self.record.manifest, folder):
                 raise DataError(
