@@ -32,8 +32,9 @@ from spanishgas.lifecycle import evaluation, history, promotion, registry
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.settings import settings
 from tests import postgres, tracking_server
+from tests.cheap_experiments import cheap_search, lenient
 from tests.gold_frames import publish_gold
-from tests.integration.test_lifecycle import DAY, SEED, cheap_search, labelled_gold, lenient
+from tests.integration.test_lifecycle import DAY, SEED, labelled_gold
 from tests.tracked import forget
 from tests.tracking_server import ADMIN, PASSWORD
 

@@ -380,6 +380,7 @@ def test_the_history_shows_a_move_that_nobody_has_written_down_and_writes_nothin
 # Turns
 
 
+@pytest.mark.slow
 def test_twenty_promotions_at_once_leave_one_champion_and_a_whole_history(model: str) -> None:
     versions = [add_version() for _ in range(20)]
     faults: list[BaseException] = []
