@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import mlflow
+import pyarrow.parquet as pq
 import pytest
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.tracking import MlflowClient
@@ -38,7 +40,7 @@ from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.serving import score_body
 from spanishgas.scoring.settings import Transform
 from spanishgas.scoring.transform import Progress, Task
-from spanishgas.settings import settings
+from spanishgas.settings import PROJECT, settings
 from spanishgas.training import artefact
 from tests.churn_models import churn_model
 from tests.gold_frames import gold_frame, publish_gold
@@ -185,7 +187,7 @@ def tracked() -> dict[str, object]:
     return {
         "aliases": model.aliases,
         "moves": [m | {"run_id": bool(m["run_id"])} for m in moves],
-        "other tags": {k: v for k, v in model.tags.items() if not k.startswith("move.")},
+        "other tags": {k: v for k, v in model.tags.items() if not k.startswith("move.") and not void(k, v)},
         "versions": {v.number: timeless(v.tags) for v in registry.versions()},
         "runs of moves": [
             (r.info.status, r.data.tags["reason"]) for r in (runs[m["run_id"]] for m in moves if m["run_id"])
@@ -195,23 +197,35 @@ def tracked() -> dict[str, object]:
     }
 
 
+def void(key: str, value: str) -> bool:
+    """Whether a tag is the claim of a dead process, which whoever wants a turn next removes."""
+    return key.startswith("turn.") and provenance.is_gone(value.split()[1])
+
+
 def timeless(tags: dict[str, str]) -> dict[str, str]:
     return {
         k: v[: v.rfind(", ")] if k == "gate.override" else v for k, v in tags.items() if k != "champion.at"
     }
 
 
-def lies(root: Path) -> dict[str, str]:
-    """Every file that is not hidden, by content, but for the runs that made it."""
-    found = {}
+def lies(root: Path) -> dict[str, set[str]]:
+    """Every file that is not hidden, by content, but for the runs that made it; parts by their rows.
+
+    A part that was put and is named by no manifest yet has the rows of the one that is put in its place.
+    """
+    found: dict[str, set[str]] = {}
     for file in sorted(
         f for f in root.rglob("*") if f.is_file() and "/." not in str(f.relative_to(root.parent))
     ):
-        body = file.read_bytes()
+        name, body = str(file.relative_to(root)), file.read_bytes()
         if file.name == "_manifest.json":
-            said = json.loads(body)
-            body = json.dumps({k: v for k, v in said.items() if k not in ("run_id", "check")}).encode()
-        found[str(file.relative_to(root))] = hashlib.sha256(body).hexdigest()
+            said = json.loads(body) | {"run_id": "", "check": ""}
+            said["parts"] = sorted(part.rpartition("-")[0] for part in said["parts"])
+            body = json.dumps(said).encode()
+        elif file.suffix == ".parquet" and root.name == "lake":
+            name = name.rpartition("-")[0]
+            body = repr(pq.read_table(file).to_pylist()).encode()
+        found.setdefault(name, set()).add(hashlib.sha256(body).hexdigest())
     return found
 
 
@@ -307,3 +321,52 @@ def test_an_opening_that_a_kill_cut_short_is_counted_and_blocks_nobody(place: Pl
     after = MlflowClient().get_registered_model("kills").tags
     assert int(after[registry.OPENINGS]) == int(before[registry.OPENINGS]) + 1
     assert not [key for key in after if key.startswith("turn.")]
+
+
+# Real processes, killed by the kernel
+
+
+def command(place: Place, *words: str) -> subprocess.Popen[bytes]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_RUN")}
+    environment |= {"PYTHONPATH": str(PROJECT), "MLFLOW_TRACKING_URI": mlflow.get_tracking_uri()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "spanishgas", *words],
+        cwd=place.root,
+        env=environment,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def begun(place: Place, move: str) -> bool:
+    with closing(sqlite3.connect(place.root / "mlflow.db")) as db:
+        return bool(db.execute("SELECT 1 FROM registered_model_tags WHERE key = ?", (move,)).fetchall())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize(
+    "words",
+    [("rollback", "--reason", "worse"), ("promote", "--version", "3", "--reason", "good")],
+    ids=lambda w: w[0],
+)
+def test_a_command_that_is_killed_and_run_again_moves_the_champion_once(
+    place: Place, words: tuple[str, ...], delay: float
+) -> None:
+    place.restore()
+    with command(place, *words) as running:
+        while running.poll() is None and not begun(place, "move.0003"):
+            time.sleep(0.005)
+        time.sleep(delay)
+        running.kill()
+    with command(place, *words) as again:
+        assert again.wait(300) == 0
+    found = tracked()
+    moves: Any = found["moves"]
+    assert [m["state"] for m in moves] == ["done"] * 3
+    assert found["aliases"] == (
+        {"champion": "1"} if words[0] == "rollback" else {"champion": "3", "previous": "2"}
+    )
+    assert ("rolled_back" in registry.resolve("2").tags) == (words[0] == "rollback")
+    assert "rolled_back" not in registry.resolve("1").tags
+    assert found["open"] == []
+    assert found["runs of moves, in all"] == 3
