@@ -20,8 +20,8 @@ from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history as moved
 from spanishgas.lifecycle import registry, runs
-from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle.verdict import Verdict
 from spanishgas.lifecycle.version import Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import history
@@ -99,7 +99,7 @@ def champion() -> Version:
 
 def judged(version: Version) -> tuple[Verdict, pd.DataFrame]:
     """The verdict as its run holds it, and the metrics on held-out customers; TrackingError where it is missing."""
-    return Verdict.model_validate(version.verdict), intervals(version.metrics)
+    return version.verdict, intervals(version.metrics)
 
 
 def intervals(metrics: Mapping[str, float]) -> pd.DataFrame:

@@ -104,7 +104,7 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
 
 def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
     """The report as lake, registry and configuration have it now."""
-    version = registry.resolve(alias)
+    version = registry.resolve(alias).checked()
     scores = lake.current("scores", _date(current))
     training, limits = version.training_table(lake), load_policy().drift
     return DriftInputs(

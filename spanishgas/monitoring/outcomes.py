@@ -135,7 +135,7 @@ def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInput
     day, policy = scores.manifest.as_of, load_policy()
     scored = scores.pandas([ID, "model_version"])
     rows, strangers = known_only(labels, scored[ID], day)
-    version = registry.resolve(str(scored["model_version"].iloc[0]))
+    version = registry.resolve(str(scored["model_version"].iloc[0])).checked()
     treatments = lake.find("treatments", day)
     return OutcomesInputs(
         scores=scores,

@@ -162,6 +162,7 @@ def _task(inputs: ScoreInputs) -> Task:
             "run_id": version.run_id,
             "code": provenance.commit(),
         },
+        model_sha256=version.record.manifest.files[artefact.FILE],
     )
 
 

@@ -520,7 +520,9 @@ def test_moves_are_appended_in_ones_own_name_and_stay(server: Server) -> None:
     assert write("promoter", number + 1) == 403
     assert write("promoter", number) == 200
     assert write("promoter", number, version="2") == 403
-    assert write("promoter", number, state="abandoned") == 200
+    assert write("promoter", number, verdict="another") == 403
+    assert write("promoter", number, state="abandoned", run_id="its run") == 200
+    assert write("promoter", number, state="abandoned", run_id="another") == 403
     assert write("promoter", number, state="done") == 403
     gone = {"name": MODEL, "key": f"move.{number:04d}"}
     for user in ("trainer", "promoter"):
@@ -555,12 +557,11 @@ def test_a_promoter_marks_versions_and_rewrites_no_verdict(server: Server, regis
         "data.digest",
         "fingerprint",
         "gate.override ",
+        "approved",
         "Approved",
     ):
         assert mark(key, "passed") == 403
-    assert mark("approved", json.dumps({"by": "trainer"})) == 403
-    assert mark("approved", "[]") == 403
-    assert mark("approved", json.dumps({"by": "promoter"})) == 200
+    assert mark("gate.override", "why (promoter, today)") == 200
     where = "api/2.0/mlflow/model-versions/delete-tag"
     for key in ("gate", "approved", "rolled_back"):
         words = {"name": MODEL, "version": registered.version, "key": key}

@@ -19,7 +19,8 @@ from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.paired import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
-from spanishgas.lifecycle.gate import Against, Check, Evidence, Verdict, judge
+from spanishgas.lifecycle.gate import Against, Evidence, judge
+from spanishgas.lifecycle.verdict import Check, Verdict
 from spanishgas.settings import PROJECT
 from tests.gold_frames import gold_frame
 
