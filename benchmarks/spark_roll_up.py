@@ -27,7 +27,7 @@ def on_duckdb(source: Source) -> pd.DataFrame:
     """Customer-months by DuckDB."""
     with duckdb() as engine:
         rolled = rollup.roll_up(hours.open_hours(source, engine), AS_OF, engine)
-        return _sorted(rollup.customer_months(rolled.slots, AS_OF).to_pandas())
+        return _sorted(engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas())
 
 
 def on_spark(source: Source) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def on_spark(source: Source) -> pd.DataFrame:
 
     with engine_spark.spark() as engine:
         rolled = rollup_spark.roll_up(hours_spark.open_hours(source, engine), AS_OF, engine)
-        return _sorted(rollup.customer_months(rolled.slots, AS_OF).to_pandas())
+        return _sorted(engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas())
 
 
 def main(customers: int = 2_000) -> None:

@@ -101,8 +101,8 @@ def roll_up(folder: Path, _: int) -> Work:
         with connect("duckdb") as engine:
             reader, source = engine.reader, open_source(folder / "raw")
             rolled = rollup.roll_up(open_hours(source, reader), AS_OF, reader, source)
-            months = engine.hold("months", rollup.customer_months(rolled.slots, AS_OF))
-            return float(months.monthly_elec_kwh.sum().execute())
+            months = engine.materialize("months", rollup.customer_months(rolled.slots, AS_OF))
+            return float(engine.fetch(months.aggregate(kwh=months.monthly_elec_kwh.sum()))["kwh"][0].as_py())
 
     return work
 

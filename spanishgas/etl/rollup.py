@@ -21,6 +21,7 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
+import pyarrow as pa
 
 from spanishgas.contracts.tables import LARGEST_READING, PERIODS
 from spanishgas.etl import calendar, ordered
@@ -53,23 +54,26 @@ def roll_up(hours: ir.Table, as_of: date, engine: DuckEngine, source: Source | N
     With the `source` that `hours` were opened from, Parquet files in order are read the faster way of `ordered`.
     """
     frame = calendar.hours(as_of)
+    clock = engine.import_table("calendar", pa.Table.from_pandas(frame, preserve_index=False))
     with engine.streaming():
-        usable, first, apart = _in_order(hours, frame, engine, source) or _first_pass(hours, frame, engine)
-        odd = _suspects(first, frame)
-        if first.filter(first.slot.isnull()).count().execute():
-            apart.append(engine.hold("untimed", _untimed(usable)))
-            off = engine.hold("off_the_hour", _off_the_hour(usable, frame))
+        usable, first, apart = _in_order(hours, frame, engine, source) or _first_pass(hours, clock, engine)
+        odd = _suspects(first, clock)
+        if engine.fetch(first.filter(first.slot.isnull()).limit(1)).num_rows:
+            apart.append(engine.materialize("untimed", _untimed(usable)))
+            off = engine.materialize("off_the_hour", _off_the_hour(usable, frame))
             apart.append(
-                engine.hold("between_hours", between_hours(usable.semi_join(off, "customer_id"), frame))
+                engine.materialize(
+                    "between_hours", between_hours(usable.semi_join(off, "customer_id"), frame)
+                )
             )
             odd = odd.union(off, distinct=True)
-        suspects = engine.hold("suspects", odd)
+        suspects = engine.materialize("suspects", odd)
         slots = first
-        if suspects.count().execute():
-            second = engine.hold(
-                "slots_second", _sums(_on_calendar(_each_hour_once(usable, suspects), frame))
+        if engine.fetch(suspects.limit(1)).num_rows:
+            second = engine.materialize(
+                "slots_second", _sums(_on_calendar(_each_hour_once(usable, suspects), clock))
             )
-            slots = engine.hold("slots", first.anti_join(suspects, "customer_id").union(second))
+            slots = engine.materialize("slots", first.anti_join(suspects, "customer_id").union(second))
         return RollUp(slots.filter(slots.slot.notnull()), counts(first, slots, *apart), hours)
 
 
@@ -85,14 +89,14 @@ def _in_order(
     found = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
     if found is None:
         return None
-    runs, broken = ibis.memtable(found.table), ibis.memtable(found.broken)
+    runs, broken = engine.import_table("runs", found.table), engine.import_table("broken_runs", found.broken)
     sums = _typed(runs.anti_join(broken, "customer_id"))
     if len(found.broken):
         pieces = _typed(runs.semi_join(broken, "customer_id"))
         added = {name: pieces[name].sum() for name in pieces.columns if name not in ("customer_id", "slot")}
         sums = sums.union(pieces.group_by("customer_id", "slot").agg(**added).cast(sums.schema()))
     given = {f"given_{name}": sums.n_rows for name in READINGS}
-    return hours, engine.hold("slots_first", sums.mutate(copies=sums.n_rows, **given)), []
+    return hours, engine.materialize("slots_first", sums.mutate(copies=sums.n_rows, **given)), []
 
 
 def _typed(runs: ir.Table) -> ir.Table:
@@ -107,14 +111,14 @@ def _typed(runs: ir.Table) -> ir.Table:
     )
 
 
-def _first_pass(hours: ir.Table, frame: pd.DataFrame, engine: DuckEngine) -> _Pass:
+def _first_pass(hours: ir.Table, clock: ir.Table, engine: DuckEngine) -> _Pass:
     """The hours that can be summed, their sums, and what had to be set apart for that."""
     try:
-        return hours, engine.hold("slots_first", _sums(_on_calendar(hours, frame))), []
+        return hours, engine.materialize("slots_first", _sums(_on_calendar(hours, clock))), []
     except (duckdb.ConversionException, duckdb.OutOfRangeException):
         usable = hours.filter(fault(hours).isnull())
-        apart = engine.hold("bad_readings", bad_readings(hours))
-        return usable, engine.hold("slots_first", _sums(_on_calendar(usable, frame))), [apart]
+        apart = engine.materialize("bad_readings", bad_readings(hours))
+        return usable, engine.materialize("slots_first", _sums(_on_calendar(usable, clock))), [apart]
 
 
 def fault(hours: ir.Table) -> ir.StringValue:
@@ -158,8 +162,8 @@ def _amount(slots: ir.Table, units: ir.Column, periods: Sequence[int]) -> ir.Val
     return ibis.ifelse(slots.period.isin(periods), units, 0).sum().cast("float64") / UNIT
 
 
-def _on_calendar(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
-    return hours.join(ibis.memtable(frame), "hour", how="left")
+def _on_calendar(hours: ir.Table, clock: ir.Table) -> ir.Table:
+    return hours.join(clock, "hour", how="left")
 
 
 def _units(reading: ir.FloatingColumn) -> ir.FloatingValue:
@@ -183,10 +187,10 @@ def _sums(hours: ir.Table) -> ir.Table:
     )
 
 
-def _suspects(sums: ir.Table, frame: pd.DataFrame) -> ir.Table:
+def _suspects(sums: ir.Table, clock: ir.Table) -> ir.Table:
     """Customers with a slot that is not the calendar's."""
-    whole = frame.groupby("slot", as_index=False).agg(hours=("code", "size"), whole=("code", "sum"))
-    slots = sums.filter(sums.customer_id.notnull()).join(ibis.memtable(whole), "slot")
+    whole = clock.group_by("slot").agg(hours=clock.count(), whole=clock.code.sum())
+    slots = sums.filter(sums.customer_id.notnull()).join(whole, "slot")
     odd = slots.filter((slots.n_rows != slots.hours) | (slots.code != slots.whole))
     return odd.select("customer_id").distinct()
 

@@ -26,8 +26,10 @@ def roll_up(hours: ir.Table, as_of: date, engine: SparkEngine) -> RollUp:
     """`rollup.roll_up` on Spark: `hours` is a table of the engine with customer_id, hour, elec and gas."""
     name, apart = hours.get_name(), []
     first = engine.keep("slots_first", engine.sql(_sums(stamped(name, as_of), "count(*)")))
-    if first.filter(first.n_rows > ibis.least(first.read_elec, first.read_gas)).count().execute():
-        apart.append(engine.hold("bad_readings", rollup.bad_readings(hours)))
+    if engine.fetch(
+        first.filter(first.n_rows > ibis.least(first.read_elec, first.read_gas)).limit(1)
+    ).num_rows:
+        apart.append(engine.materialize("bad_readings", rollup.bad_readings(hours)))
         usable = hours.filter(rollup.fault(hours).isnull())
         engine.sql(engine.con.compile(usable)).createOrReplaceTempView("usable_hours")
         name = "usable_hours"
@@ -36,10 +38,10 @@ def roll_up(hours: ir.Table, as_of: date, engine: SparkEngine) -> RollUp:
     suspects = engine.keep("suspects", engine.sql(_suspects(as_of)))
     engine.sql(_each_hour_once(name)).createOrReplaceTempView("hours_once")
     second = engine.keep("slots_second", engine.sql(_sums(stamped("hours_once", as_of), "sum(copies)")))
-    if suspects.count().execute():
+    if engine.fetch(suspects.limit(1)).num_rows:
         mine = hours.semi_join(suspects, "customer_id")
-        apart.append(engine.hold("between_hours", rollup.between_hours(mine, calendar.hours(as_of))))
-    slots = engine.hold("slots", first.anti_join(suspects, "customer_id").union(second))
+        apart.append(engine.materialize("between_hours", rollup.between_hours(mine, calendar.hours(as_of))))
+    slots = engine.materialize("slots", first.anti_join(suspects, "customer_id").union(second))
     return RollUp(slots.filter(slots.slot.notnull()), rollup.counts(first, slots, untimed, *apart), hours)
 
 

@@ -11,7 +11,7 @@ from spanishgas.etl import raw
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.hours import open_hours, reading
-from spanishgas.etl.quality import Quality
+from spanishgas.etl.quality import Audit, Quality
 from spanishgas.etl.rollup import roll_up
 from spanishgas.etl.source import HOURS, Source
 from spanishgas.lake import RAW_FILES
@@ -49,8 +49,8 @@ def _unreadable(source: Source, engine: DuckEngine) -> Iterator[str]:
 
 
 def _check_rows(source: Source, as_of: date, engine: DuckEngine, quality: Quality) -> None:
-    small, known = raw.read(source, engine, quality)
-    bronze = Bronze(small, known, as_of, engine, quality)
+    audit = Audit(engine, quality)
+    bronze = Bronze(*raw.read(source, audit), as_of, audit)
     customers = bronze.customer()
     with reading(source.file(HOURS)):
         hours = roll_up(open_hours(source, engine), as_of, engine, source)

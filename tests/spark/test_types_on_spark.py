@@ -23,7 +23,7 @@ SOUND = {name: layout for name, layout in types.LAYOUTS.items() if name != "brot
 def as_read(folder: Path) -> pd.DataFrame:
     with connect("spark") as engine:
         hours: Any = hours_spark.open_hours(open_source(folder), engine)  # type: ignore[arg-type]
-        found: pd.DataFrame = hours.select("customer_id", "hour", "elec", "gas").to_pandas()
+        found: pd.DataFrame = engine.fetch(hours.select("customer_id", "hour", "elec", "gas")).to_pandas()
     return found
 
 

@@ -45,7 +45,7 @@ def rolled(folder: Path, in_order: bool) -> Frames:
         assert isinstance(engine, DuckEngine)
         source = open_source(folder)
         found = rollup.roll_up(open_hours(source, engine), AS_OF, engine, source if in_order else None)
-        slots, counts = found.slots.to_pandas(), found.counts.to_pandas()
+        slots, counts = (engine.fetch(table).to_pandas() for table in (found.slots, found.counts))
     columns = sorted(slots.columns)
     return (
         slots[columns].sort_values(["customer_id", "slot"], ignore_index=True),

@@ -43,7 +43,7 @@ def months(folder: Path, hours: pd.DataFrame, seen: list[str] | None = None) -> 
         rolled = rollup.roll_up(open_hours(open_source(folder), engine), AS_OF, engine)
         if seen is not None:
             seen += engine.con.list_tables(database=("temp", "main"))
-        frame: pd.DataFrame = rollup.customer_months(rolled.slots, AS_OF).to_pandas()
+        frame: pd.DataFrame = engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas()
     return frame.sort_values(["customer_id", "month"], ignore_index=True)
 
 
@@ -141,8 +141,8 @@ def test_a_reading_that_is_no_amount_leaves_its_hour_out_and_every_other_hour_as
     with connect("duckdb") as engine:
         assert isinstance(engine, DuckEngine)
         rolled = rollup.roll_up(open_hours(open_source(tmp_path / "spoilt"), engine), AS_OF, engine)
-        counts = rolled.counts.to_pandas()
-        ours = rollup.customer_months(rolled.slots, AS_OF).to_pandas()
+        counts = engine.fetch(rolled.counts).to_pandas()
+        ours = engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas()
     ours = ours.sort_values(["customer_id", "month"], ignore_index=True)
     pd.testing.assert_frame_equal(ours, without, check_exact=True)
     assert counts["bad_elec"].sum() == 2

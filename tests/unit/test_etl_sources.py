@@ -238,7 +238,7 @@ def test_a_broken_csv_of_hours_is_a_contract_error(tmp_path: Path, fault: str) -
     (raw / f"{HOURS}.csv").write_bytes(BROKEN_HOURS[fault])
     refused = pytest.raises(ContractError, match=rf"{HOURS}\.csv breaks its contract")
     with connect("duckdb") as engine, refused, reading(raw / f"{HOURS}.csv"):
-        open_hours(open_source(raw), engine).to_pyarrow()
+        engine.fetch(open_hours(open_source(raw), engine.reader))
 
 
 @pytest.mark.parametrize("name", [f"{HOURS}.csv.gz", "customer_attributes.csv.gz", f"{CONTACTS}.json.gz"])

@@ -41,7 +41,7 @@ def bytes_read(raw: Path, in_order: bool = False) -> int:
         sql("CALL enable_logging('FileSystem', level = 'trace')")
         source = open_source(raw)
         rolled = rollup.roll_up(open_hours(source, engine), AS_OF, engine, source if in_order else None)
-        rolled.slots.count().execute()
+        engine.fetch(rolled.slots)
         found = sql(
             "SELECT coalesce(sum(bytes), 0) FROM duckdb_logs_parsed('FileSystem') "
             "WHERE op = 'READ' AND path LIKE '%.parquet'"
