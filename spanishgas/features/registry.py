@@ -1,7 +1,8 @@
 """Features register themselves here; gold asks for all of them in the order of the data dictionary.
 
 A feature is one function whose name is the column's, under one of two decorators (or, where it is plain, a line of a
-table: `over_pairs` of two columns of the row, `reductions` of a column of the months):
+table: `as_in_silver`, `flags` for one value of a column of the row, `over_pairs` of two of its columns, `reductions` of
+a column of the months):
 
 - `over_customer`: (row, as_of) -> value. `row` has the columns of silver_customer, every feature over months, and
   the features that stand above it in tiers.yaml.
@@ -67,6 +68,26 @@ def _joined(
     join: Callable[[ir.Value, ir.Value], ir.Value], left: str, right: str, row: ir.Table, as_of: date
 ) -> ir.Value:
     return join(row[left], row[right])
+
+
+def flags(features: Mapping[str, tuple[str, str]]) -> None:
+    """Register flags that are set where a column of the customer's row has a value: both by feature."""
+    for name, (column, value) in features.items():
+        REGISTRY.customer[_fresh(name)] = partial(_equal, column, value)
+
+
+def _equal(column: str, value: str, row: ir.Table, as_of: date) -> ir.Value:
+    return row[column] == value
+
+
+def as_in_silver(*names: str) -> None:
+    """Register columns of silver that are features as they are."""
+    for name in names:
+        REGISTRY.customer[_fresh(name)] = partial(_column, name)
+
+
+def _column(name: str, row: ir.Table, as_of: date) -> ir.Value:
+    return row[name]
 
 
 def reductions(features: Mapping[str, tuple[str, str]]) -> None:
