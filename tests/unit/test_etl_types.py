@@ -15,7 +15,7 @@ from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Kind
 from spanishgas.errors import ContractError
 from spanishgas.etl.build import build
-from spanishgas.etl.engine import DuckEngine, connect
+from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.hours import open_hours, parts_of
 from spanishgas.etl.parquet import fits
 from spanishgas.etl.quality import Audit, Quality
@@ -42,8 +42,7 @@ HOUR_CASES = [(column, name) for column in FITTING for name in types.TYPES]
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[DuckEngine]:
-    with connect("duckdb") as opened:
-        assert isinstance(opened, DuckEngine)
+    with duckdb() as opened:
         yield opened
 
 
