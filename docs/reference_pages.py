@@ -19,7 +19,7 @@ from spanishgas.config.policy import Policy
 from spanishgas.config.search import Search
 from spanishgas.config.tiers import Tiers
 from spanishgas.features import load_tiers
-from spanishgas.monitoring.sinks import Alerting
+from spanishgas.monitoring.alerts import Alerting
 from spanishgas.scoring.settings import Serving, Transform
 from spanishgas.settings import PROJECT, Settings
 

@@ -38,7 +38,6 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import ROLLED_BACK, Version
 from spanishgas.monitoring import alerts, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
-from spanishgas.monitoring.sinks import put_metrics
 from spanishgas.rendering import as_markdown
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
@@ -142,7 +141,9 @@ def watched(
 
     found = drift(current, alias, lake=lake)
     alerts.send(found.run_id)
-    put_metrics({"DriftShare": found.share, "PredictionDrift": found.prediction, "DriftAlarm": found.alarm})
+    alerts.put_metrics(
+        {"DriftShare": found.share, "PredictionDrift": found.prediction, "DriftAlarm": found.alarm}
+    )
     loop.close(found, lake, again, say)
     return found
 

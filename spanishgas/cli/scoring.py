@@ -20,7 +20,7 @@ def score(
     ] = "local",
 ) -> None:
     """Score every customer of the newest gold table, and recommend what to do about them."""
-    from spanishgas.monitoring.sinks import put_metrics
+    from spanishgas.monitoring.alerts import put_metrics
     from spanishgas.scoring import recommend
     from spanishgas.scoring import score as scoring
 

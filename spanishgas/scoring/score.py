@@ -26,14 +26,12 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import reconcile, registry
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring import transform
+from spanishgas.scoring import parts
 from spanishgas.scoring.local import LocalTransform
+from spanishgas.scoring.parts import Progress, Reconciled, Shards, Task
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.payload import inputs as columns_of
-from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import MEGABYTE, Transform, read_settings
-from spanishgas.scoring.shards import Shards
-from spanishgas.scoring.transform import Progress, Task
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
@@ -68,7 +66,7 @@ class Backend(StrEnum):
         except ValueError:
             raise UsageError.unknown("backend", name, list(cls)) from None
 
-    def transform(self, given: Transform, say: Callable[[str], None]) -> transform.Backend:
+    def transform(self, given: Transform, say: Callable[[str], None]) -> parts.Backend:
         """The backend at work; UsageError where its settings or its packages are missing."""
         if self is Backend.LOCAL:
             return LocalTransform(given)
@@ -85,7 +83,7 @@ class ScoreInputs:
     version: Version
     training: TrainingTable
     lake: Lake = unkeyed("where the scores go")
-    backend: transform.Backend = unkeyed("every backend runs the same serving process")
+    backend: parts.Backend = unkeyed("every backend runs the same serving process")
     settings: Transform = unkeyed("how the table is cut, not what is answered")
     progress: Progress = unkeyed("says how far it is")
 
