@@ -22,8 +22,7 @@ from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.etl.build import build
-from spanishgas.evaluation.paired import Predictions, differences
-from spanishgas.evaluation.simultaneous import wilson
+from spanishgas.evaluation.inference import Predictions, differences, wilson
 from spanishgas.evaluation.value import realised_value
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake

@@ -12,14 +12,13 @@ from datetime import date
 
 import pandas as pd
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.experiment import experiment_ids
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import SpanishGasError
 from spanishgas.etl.source import BASE, extract_date
-from spanishgas.evaluation.ladder import sentence
-from spanishgas.evaluation.selection import Compared
+from spanishgas.evaluation.selection import Compared, sentence
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import promotion, registry, runs
@@ -252,5 +251,5 @@ def _acted(found: Found) -> list[str]:
         "",
         "## Drift",
         f"Alarm: {yes(found.drift.alarm)}.",
-        *map(escaping.markdown, found.drift.reasons),
+        *map(rendering.markdown, found.drift.reasons),
     ]

@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from spanishgas.cli import chain, dashboard, data, experiments, lifecycle, scoring
+from spanishgas.cli import chain, data, lifecycle, scoring
 from spanishgas.errors import SpanishGasError, TrackingError
 
 app = typer.Typer(
@@ -25,11 +25,11 @@ app = typer.Typer(
 )
 for verbs in (
     (chain.main, data.simulate, data.etl, data.validate, data.template),
-    (experiments.experiment, experiments.ladder, lifecycle.evaluate),
+    (lifecycle.experiment, lifecycle.ladder, lifecycle.evaluate),
     (lifecycle.promote, lifecycle.approve, lifecycle.rollback, lifecycle.history, lifecycle.reconcile),
     (lifecycle.lineage, lifecycle.compare, lifecycle.reproduce),
     (scoring.score, scoring.drift, scoring.monitor, scoring.outcomes, chain.retrain),
-    (data.where, data.prune, data.erase, chain.doctor, dashboard.dashboard),
+    (data.where, data.prune, data.erase, chain.doctor, chain.dashboard),
 ):
     for verb in verbs:
         app.command()(verb)

@@ -35,7 +35,12 @@ LakeOption = Annotated[
 ]
 Seed = Annotated[int, typer.Option(callback=at_least(0), help="Seed: the same seed gives the same result.")]
 Trials = Annotated[int, typer.Option(callback=at_least(1), help="Sets of hyperparameters to try.")]
-Workers = Annotated[int, typer.Option(callback=at_least(1), help="Processes that share the search.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        callback=at_least(1), help="Trials at once; the same command elsewhere shares the search too."
+    ),
+]
 Reason = Annotated[str, typer.Option(help="Why; kept with the version.")]
 
 

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import poisson_binom
 
-from spanishgas.evaluation.bootstrap import figures
+from spanishgas.evaluation.inference import Z, figures, holm, wilson
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions
-from spanishgas.evaluation.simultaneous import critical, holm, wilson
 
 Mask = NDArray[np.bool_]
 LEVEL = 0.05
@@ -123,7 +122,7 @@ def _measure(
         rows=rows,
         churners=churners,
         recall=caught / churners if churners else None,
-        recall_interval=wilson(caught, churners, critical(1)) if churners else None,
+        recall_interval=wilson(caught, churners, Z) if churners else None,
         mean_probability=float(scores.mean()),
     )
     if not FEWEST <= churners <= rows - FEWEST:

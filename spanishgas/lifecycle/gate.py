@@ -14,10 +14,10 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.policy import GateLimits, Judgement, Waiver
+from spanishgas.evaluation.inference import Difference
 from spanishgas.evaluation.leakage import Finding
-from spanishgas.evaluation.paired import Difference
 from spanishgas.evaluation.slices import Slice
 
 CHANCE_TIMES = 2.0
@@ -91,10 +91,10 @@ class Verdict(BaseModel):
             value = "missing" if c.value is None else f"{c.value:.4f}"
             interval = f"{c.interval[0]:.4f} to {c.interval[1]:.4f}" if c.interval else ""
             outcome = ("passed" if c.passed else "**refused**") + (
-                f", {escaping.markdown(c.note)}" if c.note else ""
+                f", {rendering.markdown(c.note)}" if c.note else ""
             )
             lines.append(f"| {c.name} | {value} | {interval} | {c.bound} {c.limit:.4g} | {outcome} |")
-        lines += [f"\nWaived ({w.date}): {w.check}. {escaping.markdown(w.reason)}" for w in self.waivers]
+        lines += [f"\nWaived ({w.date}): {w.check}. {rendering.markdown(w.reason)}" for w in self.waivers]
         return "\n".join(lines)
 
 

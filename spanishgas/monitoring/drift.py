@@ -1,7 +1,7 @@
 """Drift: the newest scored gold against the champion's own training table.
 
     training table, by its recorded digest --+-- ordinary change (ordinary.py) --> alarm, with its reasons (alarm.py)
-    gold that was scored last ---------------+-- attributions of the champion ---> the first page (page.py)
+    gold that was scored last ---------------+-- attributions of the champion ---> the first page (reports.py)
                                              +-- Evidently (reports.py) ---------> the full reports behind it
 
 The reference is never a batch scored, so it changes when and only when the alias does. Predictions are compared on the
@@ -17,19 +17,18 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.policy import AlarmLimits, load_policy
 from spanishgas.errors import UsageError
-from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.importance import contributions
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.lifetime import temporary_folder
-from spanishgas.monitoring import ordinary, page, reports
-from spanishgas.monitoring.alarm import Judged, judge
-from spanishgas.monitoring.bins import shares
+from spanishgas.monitoring import ordinary, reports
+from spanishgas.monitoring.alarm import Judged, judge, shares
 from spanishgas.monitoring.ordinary import Ordinary
 from spanishgas.stages import Stage
 from spanishgas.training.model import PROBABILITY
@@ -151,8 +150,8 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
     sizes = reports.effects(evaluated["inputs"])
     summary = _summary(run.run_id, inputs, judged, sizes, evaluated["predictions"])
     explained = reports.sampled(now, EXPLAINED)
-    weighed = page.weighed(judged.effects, contributions(model, explained).abs().mean())
-    shown = page.Shown(
+    weighed = reports.weighed(judged.effects, contributions(model, explained).abs().mean())
+    shown = reports.Shown(
         inputs.version.number,
         dates,
         customers,
@@ -162,7 +161,7 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
         FULL,
         f"{reports.MOST_ROWS:,} customers of each" if max(customers) > reports.MOST_ROWS else "",
     )
-    run.text(page.html(judged, weighed, page.quality(divided, before, after, kinds), shown), PAGE)
+    run.text(reports.html(judged, weighed, reports.quality(divided, before, after, kinds), shown), PAGE)
     _log(run, summary, weighed, {"drift.rows": len(now), **_named("drift.feature", sizes)}, evaluated)
     return summary
 
@@ -234,7 +233,7 @@ def _log(
             [
                 f"**Alarm: {yes(found.alarm)}**",
                 "",
-                *(f"- {escaping.markdown(r)}" for r in found.reasons),
+                *(f"- {rendering.markdown(r)}" for r in found.reasons),
             ]
         )
     )

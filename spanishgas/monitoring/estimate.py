@@ -15,7 +15,7 @@ from datetime import date
 import numpy as np
 
 from spanishgas.errors import DataError
-from spanishgas.evaluation.bootstrap import CELLS, RESAMPLES, percentiles
+from spanishgas.evaluation.inference import CELLS, RESAMPLES, percentiles
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs

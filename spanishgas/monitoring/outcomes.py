@@ -32,7 +32,7 @@ from spanishgas.monitoring import sentences
 from spanishgas.monitoring.cohort import Cohort, Figures, Uplift
 from spanishgas.monitoring.concept import Concept, Scored, concept_drift
 from spanishgas.monitoring.estimate import expected
-from spanishgas.monitoring.labels import ID, LABEL, WHEN, known_only, read_labels
+from spanishgas.monitoring.labels import ID, LABEL, WHEN, Labels, known_only, read_labels
 from spanishgas.monitoring.probation import probation
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
@@ -52,19 +52,6 @@ class Outcomes:
     """None where there were too few customers to test it."""
     probation: Sequence[str] = ()
     """What the labels say of a new champion beside the one before it, and what follows."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels of customers that were scored, and in words how many of the file's and the cohort's they are."""
-
-    rows: pd.DataFrame
-    coverage: Sequence[str]
-
-    @property
-    def identity(self) -> list[object]:
-        """The rows in any order."""
-        return [self.rows.sort_values(ID).astype(str).to_csv(index=False), *self.coverage]
 
 
 @dataclass(frozen=True)
@@ -131,17 +118,16 @@ def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
 
 def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInputs:
     """The study of the cohort scored as of `as_of`, by the version that scored it and the offers that were made."""
-    labels, scores = read_labels(file), lake.current("scores", as_of)
+    found, scores = read_labels(file), lake.current("scores", as_of)
     day, policy = scores.manifest.as_of, load_policy()
     scored = scores.pandas([ID, "model_version"])
-    rows, strangers = known_only(labels, scored[ID], day)
     version = registry.resolve(str(scored["model_version"].iloc[0]))
     treatments = lake.find("treatments", day)
     return OutcomesInputs(
         scores=scores,
         gold=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
         treatments=treatments,
-        labels=Labels(rows, sentences.coverage(labels, len(rows), len(strangers), scores.manifest.rows)),
+        labels=known_only(found, scored[ID], day),
         version=version,
         training=_training(version, lake),
         offers=_offers(treatments) or policy.offers,

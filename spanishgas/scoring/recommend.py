@@ -27,8 +27,7 @@ from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring.budget import within_budget
-from spanishgas.scoring.campaign import page
+from spanishgas.scoring.campaign import page, within_budget
 from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
@@ -112,10 +111,8 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
             as_of,
             lambda folder, rows=rows: rows.to_parquet(folder / "part-0.parquet", index=False),  # type: ignore[misc]
         )
-    run.text(
-        page(scored[PROBABILITY], customers[MARGIN], scored[TIER], frame["action"], inputs.offers, as_of),
-        "campaign.html",
-    )
+    told = {"probability": scored[PROBABILITY], "margin": customers[MARGIN], "tier": scored[TIER]}
+    run.text(page(pd.DataFrame(told).assign(action=frame["action"]), inputs.offers, as_of), "campaign.html")
     offered = frame[frame["action"] != NO_OFFER]
     run.log(
         metrics={

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.config.search import ModelKind
 from spanishgas.dashboard import customer, tables
-from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.importance import contributions
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry, runs

@@ -8,9 +8,9 @@ import streamlit as st
 from spanishgas.dashboard import frame, tracking
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import TrackingError
-from spanishgas.escaping import markdown
 from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.version import Version
+from spanishgas.rendering import markdown
 
 
 def show() -> None:
