@@ -47,8 +47,7 @@ from spanishgas.lifecycle.version import (
 )
 from spanishgas.rendering import as_markdown
 from spanishgas.stages import Stage, unkeyed
-from spanishgas.training.calibration import Fitted, fit_chosen
-from spanishgas.training.threshold import sensitivity
+from spanishgas.training.calibration import Fitted, fit_chosen, sensitivity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

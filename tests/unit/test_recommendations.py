@@ -18,9 +18,16 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.version import TrainingTable
 from spanishgas.scoring.campaign import campaign_value, page, scaled, within_budget
-from spanishgas.scoring.intervals import Calibration
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
-from spanishgas.scoring.recommend import Chosen, choose, explained, recommendations, timing, treatments
+from spanishgas.scoring.recommend import (
+    Calibration,
+    Chosen,
+    choose,
+    explained,
+    recommendations,
+    timing,
+    treatments,
+)
 from spanishgas.scoring.score import expected_loss
 from spanishgas.training.model import TIER, risk_tier
 from spanishgas.training.sides import in_holdout
