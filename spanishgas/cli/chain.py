@@ -64,7 +64,7 @@ def doctor(
     width = max(len(finding.what) for finding in found)
     for finding in found:
         typer.echo(f"{finding.state:<5}  {finding.what:<{width}}  {finding.words}")
-    faults = [finding.what for finding in found if finding.state is checks.State.FAULT]
+    faults = [finding.what for finding in found if finding.state == "fault"]
     if faults:
         raise DataError(f"{len(faults)} to mend: {', '.join(faults)}")
 

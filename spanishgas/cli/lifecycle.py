@@ -88,7 +88,7 @@ def history(
     """Show every move of champion: when, by whom, why, and by which verdict; moves made elsewhere too."""
     from spanishgas.lifecycle import history as moves
 
-    tracked()
+    tracked(writes=False)
     record, probation = moves.read(), moves.probations()
     told = moves.as_json if as_json else moves.as_markdown
     (typer.echo if as_json else show)(told(record, probation))
@@ -117,7 +117,7 @@ def lineage(
     """Walk from a score back to the raw files, and fail where a link is missing or no longer has its digest."""
     from spanishgas.lifecycle import lineage as links
 
-    tracked()
+    tracked(writes=False)
     found = links.lineage(which, Lake(lake))
     typer.echo(links.as_json(found) if as_json else links.as_tree(found))
     if broken := found.broken:
@@ -137,7 +137,7 @@ def compare(
     from spanishgas.lifecycle import compare as versions
     from spanishgas.rendering import spreadsheet
 
-    tracked()
+    tracked(writes=False)
     found = versions.compare(before, after, Lake(lake))
     show(versions.as_markdown(found))
     if out:
@@ -151,7 +151,7 @@ def reproduce(
     """Fit a version again from its recorded data, code and parameters, and compare the predictions."""
     from spanishgas.lifecycle import reproduce as again
 
-    tracked()
+    tracked(writes=False)
     found = again.reproduce(version, Lake(lake))
     typer.echo(found.words)
     if not found.equal:

@@ -58,7 +58,7 @@ def monitor(
     """Show what was watched, window by window: drift, alarms, average precision estimated and measured, retrains."""
     from spanishgas.monitoring import history
 
-    tracked()
+    tracked(writes=False)
     found = history.windows()[-last:]
     typer.echo(history.as_json(found)) if as_json else show(history.as_markdown(found))
 

@@ -19,7 +19,7 @@ from spanishgas.dashboard.tables import NothingYet, ask
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history as moved
-from spanishgas.lifecycle import registry, relocation, runs
+from spanishgas.lifecycle import registry, relocation, runs, schema
 from spanishgas.lifecycle.version import Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import history
@@ -50,6 +50,7 @@ def looked_at() -> Iterator[None]:
     nothing = NothingYet.of(f"{uri} holds no experiment {name}", "spanishgas main")
     if (file := relocation.sqlite_file(uri)) and not file.exists():
         raise nothing
+    schema.look(uri)
     runs.connect()
     with runs.reported():
         if mlflow.get_experiment_by_name(name) is None:
@@ -131,6 +132,7 @@ def model(version: str) -> ChurnModel:
 @lru_cache(maxsize=4)
 def _model(uri: str, version: str) -> ChurnModel:
     with runs.reported():
+        schema.look(uri)
         runs.connect()
         return registry.resolve(version).model
 

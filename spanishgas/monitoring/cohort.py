@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from spanishgas.config.policy import Offer, Offers
 from spanishgas.errors import UsageError
@@ -22,6 +24,21 @@ from spanishgas.training.model import FLAG, PROBABILITY, TIER
 COLUMNS = ("tier", "customers", "churners", "predicted", "observed", "low", "high", "holds")
 Figures = tuple[dict[str, float], dict[str, tuple[float, float]]]
 """Points and intervals by metric."""
+
+
+class Outcomes(BaseModel):
+    """What is known of a scored cohort: what its labels showed, or what is to be expected while there are none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    as_of: date
+    version: str
+    findings: list[str]
+    concept_drift: bool | None = None
+    """None where there were too few labelled customers to test it."""
+    probation: list[str] = []
+    """What the labels say of a new champion beside the one before it, and what follows."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import ibis
+import mlflow
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from spanishgas import provenance
 from spanishgas.contracts import check
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import reconcile, registry
+from spanishgas.lifecycle import reconcile, registry, schema
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.scoring import parts
@@ -213,4 +214,5 @@ def score_table(table: pd.DataFrame, model: ChurnModel | str | Path) -> pd.DataF
 def _model(which: str | Path) -> ChurnModel:
     if Path(which).is_dir():
         return artefact.load(Path(which), str(which))
+    schema.look(mlflow.get_tracking_uri())
     return registry.resolve(str(which)).model

@@ -17,11 +17,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas import cli, doctor
-from spanishgas.doctor import Finding, State
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import relocation, runs
+from spanishgas.lifecycle import health, relocation, runs
 from spanishgas.settings import settings
+from spanishgas.troubles import Finding, State
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import forget, own_store
 
@@ -114,15 +114,15 @@ def test_a_server_that_does_not_answer_is_a_fault(tmp_path: Path, monkeypatch: p
     mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
     try:
         with pytest.raises(TrackingError, match=f"{port} cannot be reached"):
-            list(doctor.tracking())
+            list(health.tracking())
     finally:
         mlflow.set_tracking_uri(before)
 
 
 def test_a_study_storage_that_cannot_be_opened_is_named_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="SPANISHGAS_STUDY_STORAGE"):
-        list(doctor.studies(f"sqlite:///{tmp_path}"))  # a folder
-    (found,) = doctor.studies(f"sqlite:///{tmp_path}/optuna.db")
+        list(health.studies(f"sqlite:///{tmp_path}"))  # a folder
+    (found,) = health.studies(f"sqlite:///{tmp_path}/optuna.db")
     assert found.state is State.OK
 
 
