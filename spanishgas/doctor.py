@@ -105,7 +105,7 @@ def environment() -> Iterator[Finding]:
     ours = [name for name in os.environ if name.startswith("SPANISHGAS_") and not name.startswith(PREFIXES)]
     for name in sorted(set(ours) - known):
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
+        hint = f"did you mean {near[0]}?" if near else "none is called alike"
         yield note(words("strange_variable", name=name, hint=hint))
     if not set(ours) - known:
         yield ok(f"{len(ours)} settings of the project are set")
