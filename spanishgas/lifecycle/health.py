@@ -9,7 +9,7 @@ import os
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -63,7 +63,7 @@ def tracking() -> Iterator[Finding]:
 def champion() -> Iterator[Finding]:
     """Whether there is a champion whose version, verdict and artefacts are all there."""
     uri, name = mlflow.get_tracking_uri(), settings().registered_model
-    if _to_be_made(uri) or schema.fault(uri):
+    if not _can_be_asked(uri):
         return
     record = history.read()
     if record.champion is None:
@@ -92,9 +92,10 @@ def clock(lake: Path) -> Iterator[Finding]:
     uri = mlflow.get_tracking_uri()
     files = (Path(__file__), lake, relocation.sqlite_file(uri))
     times = {str(file): file.stat().st_mtime for file in files if file and file.exists()}
-    if uri.startswith(("http://", "https://")):
+    if uri.startswith(("http://", "https://")) and _can_be_asked(uri):
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_SECONDS) as answer:
-            times[uri] = parsedate_to_datetime(answer.headers["Date"]).timestamp()
+            if date := answer.headers["Date"]:
+                times[uri] = parsedate_to_datetime(date).timestamp()
     what, here = max(times, key=lambda name: times[name]), time.time()
     now, then = (f"{datetime.fromtimestamp(at, UTC):%d %b %Y %H:%M} UTC" for at in (here, times[what]))
     late = times[what] > here + SLOW_SECONDS
@@ -137,11 +138,20 @@ def existing(place: Path) -> Path:
     return next(folder for folder in (place, *place.parents) if folder.exists())
 
 
-def _known(ask: object, named: str) -> bool:
+def _can_be_asked(uri: str) -> bool:
+    """Whether the store is there, of this schema and in reach; `tracking` says what is wrong where it is not."""
     try:
-        ask(named)  # type: ignore[operator]
-    except MlflowException:
+        runs.connect()
+    except TrackingError:
         return False
+    return not _to_be_made(uri) and schema.fault(uri) is None
+
+
+def _known(ask: Callable[[str], object], named: str) -> bool:
+    try:
+        ask(named)
+    except MlflowException as fault:
+        return bool(fault.error_code != "RESOURCE_DOES_NOT_EXIST")
     return True
 
 

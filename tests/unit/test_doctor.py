@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -117,6 +118,16 @@ def test_a_server_that_does_not_answer_is_a_fault(tmp_path: Path, monkeypatch: p
             list(health.tracking())
     finally:
         mlflow.set_tracking_uri(before)
+
+
+def test_a_server_that_is_down_is_one_fault_and_nobody_waits_for_it(
+    tracking: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    began = time.monotonic()
+    found = doctor.examine(Lake(tracking / "lake"))
+    assert [f.what for f in found if f.state is State.FAULT and f.what != "disk"] == ["tracking"]
+    assert time.monotonic() - began < 20
 
 
 def test_a_study_storage_that_cannot_be_opened_is_named_without_its_password(tmp_path: Path) -> None:
