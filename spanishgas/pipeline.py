@@ -12,14 +12,13 @@ from datetime import date
 
 import pandas as pd
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.experiment import experiment_ids
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.etl.source import BASE, extract_date
-from spanishgas.evaluation.ladder import sentence
-from spanishgas.evaluation.selection import Compared
+from spanishgas.evaluation.selection import Compared, sentence
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, promotion, registry, runs
@@ -38,7 +37,6 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring import alerts, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
-from spanishgas.monitoring.sinks import put_metrics
 from spanishgas.rendering import as_markdown
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
@@ -142,7 +140,9 @@ def watched(
 
     found = drift(current, alias, lake=lake)
     alerts.send(found.run_id)
-    put_metrics({"DriftShare": found.share, "PredictionDrift": found.prediction, "DriftAlarm": found.alarm})
+    alerts.put_metrics(
+        {"DriftShare": found.share, "PredictionDrift": found.prediction, "DriftAlarm": found.alarm}
+    )
     loop.close(found, lake, again, say)
     return found
 
@@ -257,5 +257,5 @@ def _acted(found: Found) -> list[str]:
         "",
         "## Drift",
         f"Alarm: {yes(found.drift.alarm)}.",
-        *map(escaping.markdown, found.drift.reasons),
+        *map(rendering.markdown, found.drift.reasons),
     ]

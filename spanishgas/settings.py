@@ -12,15 +12,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-class Settings(BaseSettings):
+class FromEnvironment(BaseSettings):
+    """A group of settings from the environment or a .env file; a subclass names the prefix."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class Settings(FromEnvironment):
     """Every place and name that an installation may change.
 
     The tracking server is not here: it is MLflow's own MLFLOW_TRACKING_URI.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="SPANISHGAS_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="SPANISHGAS_")
 
     lake: str = "lake"
     """Folder or s3:// prefix that holds raw extracts and every published table."""

@@ -91,7 +91,7 @@ def _rolled_up(
 
 
 def _any(table: ir.Table, engine: Engine) -> bool:
-    return engine.fetch(table.limit(1)).num_rows > 0
+    return bool(engine.fetch(table.limit(1)).num_rows)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from scipy.stats import poisson_binom
 
 from spanishgas.config.policy import Dimension
-from spanishgas.evaluation.bootstrap import figures
+from spanishgas.evaluation.inference import Z, figures, holm, wilson
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions
-from spanishgas.evaluation.simultaneous import critical, holm, wilson
 
 Mask = NDArray[np.bool_]
 LEVEL = 0.05
@@ -90,7 +89,7 @@ class Slice(BaseModel):
 
 def groups(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """The slice of each customer by dimension, as text ("unknown" for null); those without a column are left out."""
-    found = {}
+    found: dict[str, pd.Series] = {}
     for dimension, column in COLUMNS.items():
         if column in rows:
             text = rows[column].astype("string").fillna("unknown")
@@ -130,7 +129,7 @@ def _measure(
         flagged=int(flags.sum()),
         caught=caught,
         recall=caught / churners if churners else None,
-        recall_interval=wilson(caught, churners, critical(1)) if churners else None,
+        recall_interval=wilson(caught, churners, Z) if churners else None,
         mean_probability=float(scores.mean()),
     )
     if not FEWEST <= churners <= rows - FEWEST:
@@ -222,7 +221,7 @@ def rates(found: Sequence[Slice], dimensions: Sequence[Dimension]) -> pd.DataFra
 
 
 def _rate(count: int, of: int) -> str:
-    return _between(count / of, wilson(count, of, critical(1))) if of else "none"
+    return _between(count / of, wilson(count, of, Z)) if of else "none"
 
 
 def _between(value: float | None, interval: tuple[float, float] | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.importance import contributions
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
 from spanishgas.rendering import as_markdown as markdown

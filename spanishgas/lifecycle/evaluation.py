@@ -22,9 +22,8 @@ from spanishgas.config.policy import Judgement, load_policy
 from spanishgas.config.tiers import Tiers
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card
-from spanishgas.evaluation.holdout import open_holdout
-from spanishgas.evaluation.paired import calibration_by_chance
-from spanishgas.evaluation.study import Candidate, study
+from spanishgas.evaluation.inference import calibration_by_chance
+from spanishgas.evaluation.study import Candidate, open_holdout, study
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import evaluation_record as record

@@ -13,8 +13,7 @@ from spanishgas.evaluation.metrics import decisions
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.verdict import Verdict
 from spanishgas.rendering import as_markdown
-from spanishgas.training.calibration import Fitted
-from spanishgas.training.threshold import sensitivity
+from spanishgas.training.calibration import Fitted, sensitivity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,8 +15,8 @@ from spanishgas.config.policy import Offers
 from spanishgas.config.tiers import Tiers
 from spanishgas.contracts import check_pandas
 from spanishgas.errors import ContractError, SpanishGasError
+from spanishgas.evaluation.inference import Predictions, differences
 from spanishgas.evaluation.metrics import Labels
-from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.evaluation.value import realised_value
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.gate import Against

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from spanishgas.config.policy import GateLimits, Judgement
+from spanishgas.evaluation.inference import Difference
 from spanishgas.evaluation.leakage import Finding
-from spanishgas.evaluation.paired import Difference
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle.verdict import Bound, Check, Verdict
 

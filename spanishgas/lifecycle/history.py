@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.errors import TrackingError
 from spanishgas.settings import settings
 
@@ -230,10 +230,10 @@ def as_markdown(record: Record, probation: Mapping[str, str] | None = None) -> s
     for m in _all(record):
         what = m.how if m.state is State.DONE else f"{m.how} ({m.state})"
         beside = ({"override": m.override} if m.override else {}) | told.get(m.number, {})
-        told_beside = (f" [{name}: {escaping.markdown(words)}]" for name, words in beside.items())
-        why = escaping.markdown(m.reason) + "".join(told_beside)
+        told_beside = (f" [{name}: {rendering.markdown(words)}]" for name, words in beside.items())
+        why = rendering.markdown(m.reason) + "".join(told_beside)
         when = m.at.removesuffix("+00:00").replace("T", " ")
-        who = escaping.markdown(m.by)
+        who = rendering.markdown(m.by)
         cells = [m.number, when, what, m.version or "none", m.replaced or "none", who, why]
         lines.append(f"| {' | '.join(map(str, [*cells, (m.verdict or 'none')[:12]]))} |")
     return "\n".join(lines) if record.moves or record.unseen else "No champion was ever named."

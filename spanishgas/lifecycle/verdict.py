@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.policy import Waiver
 
 
@@ -76,8 +76,8 @@ class Verdict(BaseModel):
             value = "missing" if c.value is None else f"{c.value:.4f}"
             interval = f"{c.interval[0]:.4f} to {c.interval[1]:.4f}" if c.interval else ""
             outcome = ("passed" if c.passed else "**refused**") + (
-                f", {escaping.markdown(c.note)}" if c.note else ""
+                f", {rendering.markdown(c.note)}" if c.note else ""
             )
             lines.append(f"| {c.name} | {value} | {interval} | {c.bound} {c.limit:.4g} | {outcome} |")
-        lines += [f"\nWaived ({w.date}): {w.check}. {escaping.markdown(w.reason)}" for w in self.waivers]
+        lines += [f"\nWaived ({w.date}): {w.check}. {rendering.markdown(w.reason)}" for w in self.waivers]
         return "\n".join(lines)

@@ -23,13 +23,14 @@ from pathlib import Path
 
 from spanishgas.errors import UsageError
 from spanishgas.lake import SCHEME, S3Store
+from spanishgas.scoring.parts import Part, Progress, Task, TransformError
 from spanishgas.scoring.sagemaker_sdk import LOG_GROUP, Job, SageMaker, State
 from spanishgas.scoring.settings import CleanUp, Transform
-from spanishgas.scoring.shards import Part
-from spanishgas.scoring.transform import Progress, Task, TransformError, estimate
 from spanishgas.training import artefact
 
 LONGEST_NAME = 63
+START_MINUTES = 6
+"""Minutes until an instance answers: assumed, not measured."""
 ATTEMPTS = 11
 """Of each request to S3: a job's parts come by the thousand, and S3 asks for patience."""
 BESIDE = ("MLmodel", "requirements.txt")
@@ -164,6 +165,21 @@ class SageMakerTransform:
     @property
     def _where(self) -> str:
         return f"its log is CloudWatch's {LOG_GROUP}, streams {self.job}/"
+
+
+def estimate(rows: int, parts: int, given: Transform) -> str:
+    """Time and cost of a job in words, before it starts: start-up plus rows over the throughput that was set."""
+    minutes = START_MINUTES + rows / (given.rows_per_second * given.instances * given.concurrency) / 60
+    hours = minutes / 60 * given.instances
+    cost = (
+        f"about {hours * given.price_per_hour:.2f} at {given.price_per_hour} an hour"
+        if given.price_per_hour
+        else "set SPANISHGAS_TRANSFORM_PRICE_PER_HOUR to see the cost"
+    )
+    return (
+        f"{rows:,} rows in about {parts:,} parts on {given.instances} x {given.instance_type}: about {minutes:.0f} "
+        f"minutes, {hours:.2f} instance-hours, {cost}"
+    )
 
 
 def job_name(task: Task, given: Transform) -> str:

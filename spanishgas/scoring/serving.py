@@ -30,8 +30,7 @@ from spanishgas.lifetime import end_with_parent
 from spanishgas.scoring import payload
 from spanishgas.scoring.decoder import Decoder
 from spanishgas.scoring.payload import Inputs, Media, Refused
-from spanishgas.scoring.process import LISTENING
-from spanishgas.scoring.settings import MEGABYTE, Serving, read_settings
+from spanishgas.scoring.settings import LISTENING, MEGABYTE, Serving, read_settings
 from spanishgas.training import artefact
 from spanishgas.training.model import ChurnModel
 

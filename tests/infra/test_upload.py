@@ -15,9 +15,8 @@ from typing import Any
 import boto3
 import pytest
 
-from spanishgas.aws import extract, upload
-from spanishgas.aws.extract import Listed, complete, folder_of
-from spanishgas.aws.manifest import Manifest
+from spanishgas.aws import upload
+from spanishgas.aws.upload import Listed, Manifest, complete, folder_of
 from spanishgas.etl import source
 from spanishgas.lake import RAW_FILES
 from tests import aws_stand_in
@@ -228,8 +227,8 @@ def test_only_what_the_build_reads_is_content() -> None:
 
 
 def test_the_function_knows_the_tables_and_forms_that_the_build_reads() -> None:
-    assert set(extract.TABLES) == RAW_FILES.keys()
-    assert set(extract.FORMS) == {"", *source.CSV, *source.JSON, *source.PARQUET}
+    assert set(upload.TABLES) == RAW_FILES.keys()
+    assert set(upload.FORMS) == {"", *source.CSV, *source.JSON, *source.PARQUET}
 
 
 def test_the_functions_package_needs_boto3_alone() -> None:

@@ -36,10 +36,10 @@ from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake, LocalStore, store
 from spanishgas.lifecycle import data, erasure, promotion, registry
 from spanishgas.scoring import score as scoring
+from spanishgas.scoring.parts import Progress, Task
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.serving import score_body
 from spanishgas.scoring.settings import Transform
-from spanishgas.scoring.transform import Progress, Task
 from spanishgas.settings import PROJECT, settings
 from spanishgas.training import artefact
 from tests.churn_models import churn_model

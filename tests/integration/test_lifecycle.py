@@ -22,13 +22,13 @@ from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from sklearn.metrics import average_precision_score
 
+from benchmarks.ladder import write_ladder
 from spanishgas import pipeline, provenance
 from spanishgas.config.experiment import experiment_ids, load_experiment
 from spanishgas.config.policy import Promotion, load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, TrackingError, UsageError
 from spanishgas.evaluation import card
-from spanishgas.evaluation.ladder import write_ladder
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER

@@ -15,11 +15,10 @@ from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.evaluation import card
 from spanishgas.evaluation.card import METRICS, Evaluation, Subject
-from spanishgas.evaluation.holdout import HoldoutResult
 from spanishgas.evaluation.importance import Importance
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.slices import Slice
-from spanishgas.evaluation.study import Study
+from spanishgas.evaluation.study import HoldoutResult, Study
 from spanishgas.features import load_tiers
 from spanishgas.rendering import as_markdown
 from tests.gold_frames import gold_frame

@@ -45,6 +45,13 @@ def test_the_site_builds_without_a_warning_and_a_broken_link_would_stop_it(site:
     assert build(site).returncode != 0
 
 
+def test_the_page_of_troubles_is_the_one_that_their_wording_gives(site: Path) -> None:
+    name = "docs/troubleshooting.md"
+    assert (site / name).read_text() == (PROJECT / name).read_text(), (
+        "python docs/reference_pages.py writes it"
+    )
+
+
 def test_every_page_stands_in_the_navigation() -> None:
     def pages(part: object) -> set[str]:
         if isinstance(part, dict):

@@ -14,9 +14,9 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import Policy, Waiver, load_policy
 from spanishgas.config.tiers import read_tiers
+from spanishgas.evaluation.inference import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.metrics import ranking
-from spanishgas.evaluation.paired import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
 from spanishgas.lifecycle.gate import Against, Evidence, judge

@@ -18,7 +18,7 @@ from spanishgas.cli import app
 from spanishgas.config.policy import Probation, load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import TrackingError
-from spanishgas.evaluation.paired import Predictions, differences
+from spanishgas.evaluation.inference import Predictions, differences
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import history, promotion, registry, runs
 from spanishgas.lifecycle.evidence import predictions
