@@ -45,6 +45,7 @@ BENCHMARKS = {
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
     "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),
     "startup": ("benchmarks.startup", "CPU seconds of every verb that trains nothing, and of every --help"),
+    "small": ("benchmarks.small", "raw to gold of 3 and of 300 customers: CPU seconds"),
     "spark": ("benchmarks.spark_roll_up", "the roll-up on Spark beside DuckDB (extra spark)"),
 }
 """Name -> module with a function `run(quick)`, and what it measures. Imported only when it is run."""

@@ -6,7 +6,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -40,6 +40,9 @@ class Settings(FromEnvironment):
     """Name of the registered model whose `champion` alias scores."""
     sentiment_model: Path | None = None
     """Folder with model.onnx and tokenizer.json (extra `text`); without it the packaged lexicon model reads texts."""
+    sealing_key: SecretStr = SecretStr("")
+    """Key that signs verdicts and is asked for by whoever loads a version: 64 or more hexadecimal digits, or a file of
+    such lines, of which the first signs; without it verdicts are bound by the promoters' record alone."""
     max_quarantined: float = Field(0.05, ge=0, le=1)
     """Share of a raw table's rows that may go to quarantine; above it the build stops."""
     study_storage: str = "sqlite:///optuna.db"

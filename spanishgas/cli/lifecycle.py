@@ -87,9 +87,10 @@ def history(
 ) -> None:
     """Show every move of champion: when, by whom, why, and by which verdict; moves made elsewhere too."""
     from spanishgas.lifecycle import history as moves
+    from spanishgas.lifecycle import registry
 
     tracked(writes=False)
-    record, probation = moves.read(), moves.probations()
+    record, probation = moves.read(), registry.probations()
     told = moves.as_json if as_json else moves.as_markdown
     (typer.echo if as_json else show)(told(record, probation))
 

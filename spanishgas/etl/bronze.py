@@ -6,7 +6,7 @@ leaves aside is kept, and counted as unused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 
 import ibis
@@ -17,9 +17,8 @@ import pyarrow as pa
 from spanishgas.contracts import contract
 from spanishgas.contracts.tables import ATTRIBUTES, CONTRACTS, COSTS, PRICES
 from spanishgas.etl import calendar
-from spanishgas.etl.engine import Engine
 from spanishgas.etl.hours import READINGS
-from spanishgas.etl.quality import ROW, Quality, flagged, rows
+from spanishgas.etl.quality import ROW, Audit, flagged
 from spanishgas.etl.rollup import RollUp, customer_months, fault
 from spanishgas.etl.source import HOURS as TABLE
 
@@ -27,6 +26,7 @@ EXAMPLES = 1_000
 """Hours of one rule that quarantine shows; all are counted."""
 PAST_DATES = ("customer_first_activation_date", "last_product_change_date")
 """Dates that cannot lie after as_of."""
+_Use = Callable[[ir.Table], ir.BooleanValue]
 
 
 class Bronze:
@@ -37,14 +37,12 @@ class Bronze:
         raw: Mapping[str, ir.Table],
         known: ir.Table,
         as_of: date,
-        engine: Engine,
-        quality: Quality,
+        audit: Audit,
     ) -> None:
         self.as_of = ibis.date(as_of.year, as_of.month, as_of.day)
         self.window = calendar.window(as_of)
         self.day = as_of
-        self.engine = engine
-        self.quality = quality
+        self.audit, self.engine, self.quality = audit, audit.engine, audit.quality
         self.raw, self.known = raw, known
 
     def customer(self) -> ir.Table:
@@ -54,20 +52,20 @@ class Bronze:
         for part in parts:
             table = table.left_join(part, "customer_id").drop("customer_id_right")
         table = table.select(*contract("bronze_customer").fields)
-        return self.engine.hold("bronze_customer", table, by=["customer_id"])
+        return self.engine.materialize("bronze_customer", table, by=["customer_id"])
 
     def customer_month(self, hours: RollUp, customers: ir.Table) -> ir.Table:
         """bronze_customer_month: the months that have an hour, with their prices and the province's costs."""
         self._count_hours(hours)
         months = customer_months(hours.slots.semi_join(self.known, "customer_id"), self.day)
-        months = self.engine.hold("months", months, by=["customer_id", "month"])
+        months = self.engine.materialize("months", months, by=["customer_id", "month"])
         table = months.left_join(self._prices(months), ["customer_id", "month"])
         table = table.drop("customer_id_right", "month_right")
         province = customers.select("customer_id", province=customers.province_code)
         table = table.left_join(province, "customer_id").drop("customer_id_right")
         table = table.left_join(self._costs(), ["province", "month"])
         table = table.select(*contract("bronze_customer_month").fields)
-        table = self.engine.hold("bronze_customer_month", table, by=["customer_id", "month"])
+        table = self.engine.materialize("bronze_customer_month", table, by=["customer_id", "month"])
         self._count_odd(table, customers)
         return table
 
@@ -85,7 +83,7 @@ class Bronze:
             "odd.more_than_the_power_allows": table.monthly_elec_kwh
             > table.contracted_power_kw * ibis.cases(*hours),
         }
-        self.quality.measure(
+        self.audit.measure(
             "bronze_customer_month", table, **{name: flagged(odd_) for name, odd_ in odd.items()}
         )
 
@@ -93,7 +91,7 @@ class Bronze:
         name = "churn_label"
         labels = self._collapse(name, self.raw[name])
         per_id = labels.group_by("customer_id").mutate(labels=lambda t: t.count())
-        one = self.quality.use(name, "conflicting_label", per_id, per_id.labels == 1)
+        one = self.audit.use(name, "conflicting_label", per_id, per_id.labels == 1)
         return self._settled(name, one.drop("labels"))
 
     def _attributes(self) -> ir.Table:
@@ -103,23 +101,28 @@ class Bronze:
 
     def _contracts(self) -> ir.Table:
         name = "customer_contracts"
-        table = self._collapse(name, self._of_known(name, self.raw[name]))
-        start = table.contract_start_date
-        table = self.quality.leave(name, "starts_after_as_of", table, (start <= self.as_of) | start.isnull())
+        table = self._of_known(name, self.raw[name])
+        table = self._collapse(
+            name, table, "starts_after_as_of", lambda t: self._has_begun(t.contract_start_date)
+        )
         table = self._one(name, table, ["customer_id"], list(CONTRACTS), latest=["contract_start_date"])
         later = {column: table[column] > self.as_of for column in PAST_DATES}
         counts = {f"repaired.after_as_of.{c}": flagged(bad) for c, bad in later.items()}
-        self.quality.measure(name, table, **counts)
+        self.audit.measure(name, table, **counts)
         table = table.mutate(**{c: ibis.ifelse(bad, None, table[c]) for c, bad in later.items()})
         return self._settled(name, table)
 
+    def _has_begun(self, start: ir.DateValue) -> ir.BooleanValue:
+        return (start <= self.as_of) | start.isnull()
+
     def _interactions(self) -> ir.Table:
         name = "customer_interactions"
-        table = self._collapse(name, self._of_known(name, self.raw[name]))
-        table = self.quality.leave(name, "after_as_of", table, table.date <= self.as_of)
+        table = self._of_known(name, self.raw[name])
+        table = self._collapse(name, table, "after_as_of", lambda t: t.date <= self.as_of)
         ranked = self._ranked(name, table, ["customer_id"], ["channel"], ["date", "interaction_summary"])
-        table = self.quality.leave(name, "older_interactions", ranked, ranked.place == 0)
-        return self._settled(name, table).select(
+        self.audit.measure(name, ranked, **{"unused.older_interactions": flagged(ranked.place != 0)})
+        table = self._settled(name, ranked.filter(ranked.place == 0))
+        return table.select(
             "customer_id",
             interaction_date=table.date,
             interaction_channel=table.channel,
@@ -128,18 +131,17 @@ class Bronze:
 
     def _prices(self, months: ir.Table) -> ir.Table:
         name = "price_history"
-        table = self._collapse(name, self._of_known(name, self.raw[name]))
+        table = self._of_known(name, self.raw[name])
         table = table.mutate(month=table.pricing_date.strftime("%Y-%m"))
-        table = self.quality.leave(name, "outside_window", table, table.month.isin(self.window))
+        table = self._collapse(name, table, "outside_window", lambda t: t.month.isin(self.window))
         table = self._one(name, table, ["customer_id", "month"], ["pricing_date", *PRICES])
-        used = table.semi_join(months, ["customer_id", "month"])
-        self.quality.add(name, **{"unused.month_without_hours": rows(table) - rows(used)})
-        return self._settled(name, used).drop("pricing_date")
+        unused = table.anti_join(months, ["customer_id", "month"])
+        self.audit.measure(name, unused, **{"unused.month_without_hours": unused.count()})
+        return self._settled(name, table.semi_join(months, ["customer_id", "month"])).drop("pricing_date")
 
     def _costs(self) -> ir.Table:
         name = "costs_by_province_month"
-        table = self._collapse(name, self.raw[name])
-        table = self.quality.leave(name, "outside_window", table, table.month.isin(self.window))
+        table = self._collapse(name, self.raw[name], "outside_window", lambda t: t.month.isin(self.window))
         return self._settled(name, self._one(name, table, ["province", "month"], list(COSTS)))
 
     def _count_hours(self, hours: RollUp) -> None:
@@ -147,7 +149,7 @@ class Bronze:
             has_id=_is_id(hours.counts.customer_id),
             known=hours.counts.customer_id.isin(self.known.customer_id).fill_null(False),
         )
-        counts = self.engine.hold("hour_counts", counts)
+        counts = self.engine.materialize("hour_counts", counts)
         mine, orphan = counts.has_id & counts.known, counts.has_id & ~counts.known
         beside = counts.bad_elec + counts.bad_gas
         bad, without = counts.unreadable_time + beside, {name: counts[f"without_{name}"] for name in READINGS}
@@ -171,7 +173,7 @@ class Bronze:
             },
             **{f"missing_as_0.{name}": number.sum() for name, number in without.items()},
         }
-        self.quality.measure(TABLE, counts, **sums)
+        self.audit.measure(TABLE, counts, **sums)
         for rule, bad_hours in self._bad_hours(hours.hours).items():
             if count := self.quality.count(TABLE, f"quarantined.{rule}"):
                 self.quality.add_quarantined(TABLE, rule, count, self._examples(bad_hours))
@@ -198,19 +200,25 @@ class Bronze:
         first = hours.order_by(["customer_id", "written", *READINGS]).limit(EXAMPLES)
         names = {"customer_id": "customer_id", "timestamp": "written"}
         names |= {column: f"written_{name}" for name, column in READINGS.items()}
-        return first.select(**names).to_pyarrow()
+        return self.engine.fetch(first.select(**names))
 
     def _of_known(self, name: str, table: ir.Table) -> ir.Table:
-        self.quality.quarantine(name, "orphan", table.anti_join(self.known, "customer_id"))
+        self.audit.quarantine(name, "orphan", table.anti_join(self.known, "customer_id"))
         return table.semi_join(self.known, "customer_id")
 
-    def _collapse(self, name: str, table: ir.Table) -> ir.Table:
-        """Identical copies as one row."""
+    def _collapse(self, name: str, table: ir.Table, rule: str = "", use: _Use | None = None) -> ir.Table:
+        """Identical copies as one row, of the rows that meet `use`: others are of no use as of now, noted by `rule`."""
         columns = [column for column in table.columns if column != ROW]
         copies = table.group_by(columns).agg(**{ROW: table[ROW].min()})
-        once = self.engine.hold(f"once_{name}", copies)
-        self.quality.add(name, collapsed=rows(table) - rows(once))
-        return once
+        once = self.engine.materialize(f"once_{name}", copies)
+        used = use(once).fill_null(False) if use else once[ROW].notnull()
+        found = self.audit.sums(once, rows=once.count(), unused=flagged(~used))
+        gone = self.quality.count(name, "quarantined") + self.quality.count(name, "quarantined.orphan")
+        self.quality.add(name, collapsed=self.quality.count(name, "rows_in") - gone - found["rows"])
+        if not use:
+            return once
+        self.quality.add(name, **{f"unused.{rule}": found["unused"]})
+        return once.filter(used)
 
     def _ranked(
         self,
@@ -225,7 +233,7 @@ class Bronze:
         # A column must not be named twice: Ibis keeps one of the two, in the direction of the second.
         order += [ibis.asc(column, nulls_first=False) for column in columns if column not in latest]
         place = ibis.row_number().over(ibis.window(group_by=list(keys), order_by=order))
-        return self.engine.hold(f"ranked_{name}", table.mutate(place=place))
+        return self.engine.materialize(f"ranked_{name}", table.mutate(place=place))
 
     def _one(
         self,
@@ -237,7 +245,7 @@ class Bronze:
     ) -> ir.Table:
         """The row of each key that stands; its other rows go to quarantine."""
         ranked = self._ranked(name, table, keys, columns, latest)
-        return self.quality.use(name, "conflicting_copy", ranked, ranked.place == 0).drop("place")
+        return self.audit.use(name, "conflicting_copy", ranked, ranked.place == 0).drop("place")
 
     def _settled(self, name: str, table: ir.Table) -> ir.Table:
         self.quality.judge(name)

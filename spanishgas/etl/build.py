@@ -14,18 +14,17 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 
-import ibis
 import ibis.expr.types as ir
 
-from spanishgas import contracts, provenance
+from spanishgas import provenance
+from spanishgas.contracts.checking import Statistics
 from spanishgas.etl import gold, raw, silver
 from spanishgas.etl.bronze import Bronze
-from spanishgas.etl.engine import DuckEngine, Engine, connect
-from spanishgas.etl.hours import open_hours, reading
-from spanishgas.etl.quality import Quality, Report
-from spanishgas.etl.rollup import RollUp, roll_up
+from spanishgas.etl.engine import Engine
+from spanishgas.etl.engines import connect, hours_of
+from spanishgas.etl.quality import Audit, Quality, Report
 from spanishgas.etl.sentiment import SentimentModel, load_model
-from spanishgas.etl.source import HOURS, Source, open_source
+from spanishgas.etl.source import Source, open_source
 from spanishgas.features import Tiers, load_tiers
 from spanishgas.lake import RAW_FILES, Lake, Snapshot
 from spanishgas.lake.digests import sealed, unsealed
@@ -130,6 +129,7 @@ class _Build:
         self.run_id, self.progress, self.quality = run_id, progress, quality
         self.source, self.as_of, self.digests = inputs.source, inputs.as_of, inputs.source.digests
         self.key = ETL.key(inputs)
+        self.found: dict[str, Statistics] = {}
 
     def reused(self) -> dict[str, Snapshot] | None:
         """The current tables, if they and their report come whole from this fingerprint and from each other."""
@@ -152,40 +152,27 @@ class _Build:
             return self._compute()
 
     def _compute(self) -> dict[str, ir.Table]:
-        quality, engine, as_of = self.quality, self.engine, self.as_of
-        small, known = raw.read(self.source, engine.reader, quality)
-        small = {name: engine.take(f"raw_{name}", table) for name, table in small.items()}
-        bronze = Bronze(small, engine.take("known", known), as_of, engine, quality)
-        hours = self._roll_up()
+        audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.as_of
+        small, known = raw.read(self.source, Audit(engine.reader, self.quality))
+        small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}
+        bronze = Bronze(small, engine.import_table("known", known), as_of, audit)
+        hours = hours_of(self.source, as_of, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)
-        customers = silver.customer(tables["bronze_customer"], self.inputs.sentiment, engine, quality)
+        customers = silver.customer(tables["bronze_customer"], self.inputs.sentiment, audit)
         tables["silver_customer"] = self._checked("silver_customer", customers)
-        months = silver.customer_month(months, customers, engine, quality)
+        months = silver.customer_month(months, customers, audit)
         tables["silver_customer_month"] = self._checked("silver_customer_month", months)
         master = gold.master(customers, months, self.inputs.tiers, as_of, engine)
         tables["gold_master"] = self._checked("gold_master", master)
-        apart = engine.take("set_apart", ibis.memtable(quality.quarantined(self.run_id)))
-        tables["quarantine"] = self._checked("quarantine", engine.hold("quarantine", apart, by=apart.columns))
-        for table, data in tables.items():
-            quality.measure(table, data, rows=data.count())
-            quality.profile(table, data)
+        apart = engine.import_table("set_apart", self.quality.quarantined(self.run_id))
+        apart = engine.materialize("quarantine", apart, by=apart.columns)
+        tables["quarantine"] = self._checked("quarantine", apart)
+        for table, found in self.found.items():
+            self.quality.add(table, rows=found["rows"])
+            self.quality.profile(table, found)
         return tables
-
-    def _roll_up(self) -> RollUp:
-        """Each engine opens and rolls up the hours in its own words: no other step is about speed."""
-        file = self.source.file(HOURS)
-        if isinstance(self.engine, DuckEngine):
-            hours = open_hours(self.source, self.engine)
-            with reading(file):
-                return roll_up(hours, self.as_of, self.engine, self.source)
-        from spanishgas.etl import engine_spark, hours_spark, rollup_spark
-
-        assert isinstance(self.engine, engine_spark.SparkEngine)
-        with hours_spark.reading(file):
-            hours = hours_spark.open_hours(self.source, self.engine)
-            return rollup_spark.roll_up(hours, self.as_of, self.engine)
 
     def publish(self, tables: Mapping[str, ir.Table]) -> dict[str, Snapshot]:
         """Publish the tables in order, each naming the digests of what it was built from."""
@@ -207,7 +194,9 @@ class _Build:
 
     def _checked(self, name: str, table: ir.Table) -> ir.Table:
         self.progress(f"etl: {name} computed")
-        return contracts.check(name, table, tiers=self.inputs.tiers)
+        audit = Audit(self.engine, self.quality)
+        self.found[name] = audit.check(name, table, tiers=self.inputs.tiers)
+        return table
 
     def _read_quality(self) -> Report | None:
         try:

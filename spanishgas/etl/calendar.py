@@ -6,6 +6,7 @@ Spanish 2.0TD on the naive local timestamp (feature dictionary, "Bronze: the hou
 from __future__ import annotations
 
 from datetime import date, timedelta
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,7 @@ def tariff_period(hour: pd.Timestamp) -> int:
     return WORKING_DAY[hour.hour]
 
 
+@lru_cache(maxsize=8)
 def hours(as_of: date) -> pd.DataFrame:
     """Every hour of the window: `hour`, `slot` (place of its month in the window x 10 + tariff period), `code`."""
     months = window(as_of)

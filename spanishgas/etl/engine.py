@@ -1,27 +1,34 @@
-"""The engine that runs the Ibis expressions: opened here, and nowhere else named.
-
-duckdb   in this process, on one thread: the same bytes on every run
-spark    a Spark session, this machine's or the cluster's (engine_spark.py)
-"""
+"""What the stages ask of the engine that runs their Ibis expressions, and DuckDB as one; engine_spark.py has Spark."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Protocol
 
 import ibis
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
+import pyarrow as pa
 from ibis.backends.duckdb import Backend
+from ibis.formats.pyarrow import PyArrowData
 
-from spanishgas.errors import UsageError
 from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import settings
 
 MEMORY = "400MB"
 """What DuckDB may hold before it spills to disk; the roll-up's groups of 20,000 customers need half of it."""
-ENGINES = ("duckdb", "spark")
+
+
+@cache
+def held(name: str, schema: ibis.Schema) -> ir.Table:
+    """The table that an engine holds under `name`, as expressions see it.
+
+    It is bound to no connection, and equal tables are one object: what is made of it can be kept for the next build.
+    """
+    return ibis.table(schema, name=name)
 
 
 class Engine(Protocol):
@@ -34,19 +41,27 @@ class Engine(Protocol):
         """The DuckDB of this process, which reads the six small raw files: text parses alike on both engines."""
         ...
 
-    def take(self, name: str, table: ir.Table) -> ir.Table:
+    def import_table(self, name: str, table: ir.Table | pa.Table) -> ir.Table:
         """A table of the reader or of memory, for use in this engine's expressions."""
         ...
 
-    def hold(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
+    def materialize(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
         """Compute `table` once and keep it under `name`, the rows of each group by `by[0]` in the order of `by`.
 
         Sums of floats over such a group are then the same on every run.
         """
         ...
 
+    def fetch(self, table: ir.Table) -> pa.Table:
+        """The rows of `table` in memory, typed as its schema says."""
+        ...
+
     def write(self, table: ir.Table, folder: Path) -> None:
-        """Write a held table as Parquet parts into `folder`, in the order in which it is held."""
+        """Write a materialized table as Parquet parts into `folder`, in the order in which it is kept."""
+        ...
+
+    def streaming(self) -> AbstractContextManager[None]:
+        """The time of passes over the hours, whose sums are of integers: in any order, at full speed."""
         ...
 
 
@@ -63,25 +78,32 @@ class DuckEngine:
         """Itself."""
         return self
 
-    def take(self, name: str, table: ir.Table) -> ir.Table:
-        """As it is: DuckDB reads what lies in memory."""
-        return table
+    def import_table(self, name: str, table: ir.Table | pa.Table) -> ir.Table:
+        """Rows in memory under `name`; a table of its own as it is."""
+        if isinstance(table, ir.Table):
+            return table
+        self.con.con.register(name, table)
+        return held(name, ibis.Schema.from_pyarrow(table.schema))
 
-    def hold(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
+    def materialize(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
         """Compute `table` once and keep it under `name`, sorted by `by`: a single thread reads it in that order."""
-        ordered = table.order_by(list(by)) if by else table
-        # Only where a table is replaced: Ibis then copies it once more.
-        overwrite = name in self.con.list_tables(database=("temp", "main"))
-        held: ir.Table = self.con.create_table(name, ordered, temp=True, overwrite=overwrite)
-        return held
+        schema = table.schema()
+        insert = _sql(table.order_by(list(by)).op() if by else table.op())
+        self.con.raw_sql(f'{_empty(name, schema)}; INSERT INTO "{name}" {insert}')
+        return held(name, schema)
+
+    def fetch(self, table: ir.Table) -> pa.Table:
+        """The rows of `table` in memory, typed as its schema says."""
+        rows = self.con.raw_sql(_sql(table.op())).to_arrow_table()
+        return PyArrowData.convert_table(rows, table.schema())
 
     def write(self, table: ir.Table, folder: Path) -> None:
-        """Write a held table as one Parquet file into `folder`."""
+        """Write a materialized table as one Parquet file into `folder`."""
         self.con.to_parquet(table, folder / "part-00000.parquet", compression="zstd")
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
-        """All threads, no order: for passes over the hours, whose sums are of integers."""
+        """All threads, no order."""
         self.con.raw_sql(f"SET threads = {settings().cores}")
         self.con.raw_sql("SET preserve_insertion_order = false")
         try:
@@ -89,17 +111,6 @@ class DuckEngine:
         finally:
             self.con.raw_sql("SET threads = 1")
             self.con.raw_sql("SET preserve_insertion_order = true")
-
-
-def connect(name: str) -> AbstractContextManager[Engine]:
-    """Open the named engine; what it spills to disk is gone afterwards. `UsageError` for another name."""
-    if name not in ENGINES:
-        raise UsageError.unknown("engine", name, ENGINES)
-    if name == "duckdb":
-        return duckdb()
-    from spanishgas.etl import engine_spark
-
-    return engine_spark.spark()
 
 
 @contextmanager
@@ -111,3 +122,17 @@ def duckdb() -> Iterator[DuckEngine]:
             yield DuckEngine(con)
         finally:
             con.disconnect()
+
+
+@lru_cache(maxsize=1024)
+def _sql(table: ops.Node) -> str:
+    """DuckDB's SQL of an expression, once a process: on small tables compiling takes longer than running."""
+    query: str = ibis.duckdb.compile(table.to_expr())
+    return query
+
+
+@lru_cache(maxsize=256)
+def _empty(name: str, schema: ibis.Schema) -> str:
+    """The statement that makes an empty table of Ibis's types, for DuckDB sums whole numbers to 128 bits."""
+    columns = ", ".join(column.sql("duckdb") for column in schema.to_sqlglot_column_defs("duckdb"))
+    return f'CREATE OR REPLACE TEMP TABLE "{name}" ({columns})'

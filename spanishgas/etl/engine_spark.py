@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,10 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ibis.formats.pyarrow import PyArrowData
 
 from spanishgas.errors import SpanishGasError
-from spanishgas.etl.engine import DuckEngine, duckdb
+from spanishgas.etl.engine import DuckEngine, duckdb, held
 from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import settings
 
@@ -68,7 +69,7 @@ class SparkEngine:
         return str(self.session.sparkContext.master).startswith("local")
 
     def sql(self, query: str) -> DataFrame:
-        """A Spark SQL query over held tables."""
+        """A Spark SQL query over materialized tables."""
         return self.session.sql(query)
 
     def keep(self, name: str, frame: DataFrame) -> ir.Table:
@@ -78,21 +79,25 @@ class SparkEngine:
     def view(self, name: str, frame: DataFrame) -> ir.Table:
         """`frame` under `name`, not computed yet."""
         frame.createOrReplaceTempView(name)
-        return self.con.table(name)
+        return held(name, self.con.table(name).schema())
 
-    def take(self, name: str, table: ir.Table) -> ir.Table:
+    def import_table(self, name: str, table: ir.Table | pa.Table) -> ir.Table:
         """Bring a table of the driver to Spark."""
-        rows: pa.Table = self.reader.con.to_pyarrow(table)
+        rows = self.reader.fetch(table) if isinstance(table, ir.Table) else table
         return self.view(name, self.session.createDataFrame(rows))
 
-    def hold(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
+    def fetch(self, table: ir.Table) -> pa.Table:
+        """The rows of `table` on the driver, typed as its schema says."""
+        return PyArrowData.convert_table(self.sql(self.con.compile(table)).toArrow(), table.schema())
+
+    def materialize(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
         """Compute `table` once and keep it under `name`, all rows of a `by[0]` side by side in the order of `by`."""
         frame = self.sql(self.con.compile(table))
         self._order[name] = by
         return self.keep(name, _sorted(frame.repartition(by[0]), by) if by else frame)
 
     def write(self, table: ir.Table, folder: Path) -> None:
-        """Write a held table as Parquet parts into `folder`, on the driver and a part at a time."""
+        """Write a materialized table as Parquet parts into `folder`, on the driver and a part at a time."""
         from pyspark.sql import functions as F
 
         frame = self.session.table(table.get_name())
@@ -103,6 +108,10 @@ class SparkEngine:
         for part in range(count):
             rows = whole.filter(F.spark_partition_id() == part).toArrow()
             pq.write_table(rows, folder / f"part-{part:05d}.parquet", compression="zstd")
+
+    def streaming(self) -> AbstractContextManager[None]:
+        """As ever."""
+        return nullcontext()
 
 
 def _sorted(frame: DataFrame, by: Sequence[str]) -> DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import ibis
@@ -14,7 +15,7 @@ import pyarrow.dataset as ds
 
 from spanishgas.contracts import contract
 from spanishgas.errors import ContractError
-from spanishgas.etl.engine import DuckEngine
+from spanishgas.etl.engine import DuckEngine, held
 from spanishgas.etl.parquet import misfits
 from spanishgas.etl.source import CSV, MEND, Source, check_header, header
 from spanishgas.etl.source import HOURS as TABLE
@@ -36,7 +37,9 @@ def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
         hours = _open_csv(file, len(names), delimiter, engine)
         columns = {ours: f"c{names.index(theirs)}" for ours, theirs in columns.items()}
     else:
-        hours = engine.con.read_parquet([str(part) for part in parts_of(source)], union_by_name=True)
+        paths = [str(part) for part in parts_of(source)]
+        opened = engine.con.read_parquet(paths, table_name="hours", union_by_name=True)
+        hours = held("hours", opened.schema())
     return hours.select(
         customer_id=hours[columns["customer_id"]].cast("string"),
         hour=_time(hours[columns["timestamp"]]),
@@ -67,7 +70,9 @@ def parts_of(source: Source) -> list[Path]:
 def _open_csv(file: Path, width: int, delimiter: str, engine: DuckEngine) -> ir.Table:
     # Named by place: a header may hold names that DuckDB takes for the same, and columns that nobody asked for.
     names = {f"c{place}": "VARCHAR" for place in range(width)}
-    return engine.con.read_csv(str(file), columns=names, header=True, delim=delimiter, quote='"', escape='"')
+    how: dict[str, Any] = {"header": True, "delim": delimiter, "quote": '"', "escape": '"'}
+    opened = engine.con.read_csv(str(file), table_name="hours", columns=names, **how)
+    return held("hours", opened.schema())
 
 
 def _typed(column: ir.Column, kind: str) -> ir.Value:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import ibis
 import ibis.expr.types as ir
 
 from spanishgas.contracts.tables import PERIODS
-from spanishgas.etl.engine import Engine
-from spanishgas.etl.quality import Quality, flagged
+from spanishgas.etl.quality import Audit, flagged
 
 LEVELS = ("previous_price", "next_price", "segment_month_median", "month_median")
 # Which column says that a price is needed: it must be above 0.
@@ -47,42 +47,46 @@ class _Price:
 PRICES = tuple(_Price(name) for name in NEEDED_BY)
 
 
-def impute(months: ir.Table, engine: Engine, quality: Quality) -> ir.Table:
+def impute(months: ir.Table, audit: Audit) -> ir.Table:
     """`months` (with is_industrial and uses_gas) with its six prices filled; what each level filled is counted."""
+    keep = audit.engine.materialize
+    months = keep("imputed_0", _own_prices(months))
+    months = keep("imputed_1", _neighbours(months))
+    months = keep("imputed_2", _medians(months, ("is_industrial", "month"), 3))
+    months = keep("imputed_3", _medians(months, ("month",), 4), by=["customer_id", "month"])
+    _count(months, audit)
+    return months.select(~ibis.selectors.startswith("level_"))
+
+
+@lru_cache(maxsize=8)
+def _own_prices(months: ir.Table) -> ir.Table:
+    """For each price the customer's nearest one before and after: last() of values is not alike on the two engines."""
     months = months.mutate(
         **{price.name: months[price.name].nullif(0) for price in PRICES},
         **{price.level: ibis.literal(0, "int64") for price in PRICES},
     )
-    months = engine.hold("imputed_0", _own_prices(months))
+    before = ibis.window(group_by="customer_id", order_by="month", preceding=None, following=0)
+    after = ibis.window(group_by="customer_id", order_by="month", preceding=0, following=None)
+    nearest: dict[str, ir.Value] = {}
+    for p in PRICES:
+        price = ibis.struct({"month": months.month, "price": months[p.name]})
+        known = ibis.ifelse(months[p.name].notnull(), price, None)
+        nearest |= {f"before_{p.name}": known.max().over(before), f"after_{p.name}": known.min().over(after)}
+    months = months.mutate(**nearest)
+    return months.mutate(**{name: months[name]["price"] for name in nearest})
+
+
+@lru_cache(maxsize=8)
+def _neighbours(months: ir.Table) -> ir.Table:
+    """Fill by the customer's price before, else by the one after."""
     for level, direction in enumerate(("before", "after"), 1):
         fills = [price.fill(months, months[f"{direction}_{price.name}"], level) for price in PRICES]
         months = months.mutate(**{name: value for fill in fills for name, value in fill.items()})
-    months = engine.hold("imputed_1", months.select(~ibis.selectors.startswith(("before_", "after_"))))
-    months = engine.hold("imputed_2", _medians(months, ["is_industrial", "month"], 3))
-    months = engine.hold("imputed_3", _medians(months, ["month"], 4), by=["customer_id", "month"])
-    _count(months, quality)
-    return months.select(~ibis.selectors.startswith("level_"))
+    return months.select(~ibis.selectors.startswith(("before_", "after_")))
 
 
-def _own_prices(months: ir.Table) -> ir.Table:
-    """For each price the customer's nearest one before and after, by running counts (engines differ on last())."""
-    orders = {"before": ibis.asc("month"), "after": ibis.desc("month")}
-    runs: dict[str, ir.Value] = {}
-    for direction, order in orders.items():
-        running = ibis.window(group_by="customer_id", order_by=order, preceding=None, following=0)
-        runs |= {f"run_{direction}_{p.name}": months[p.name].count().over(running) for p in PRICES}
-    months = months.mutate(**runs)
-    nearest = {
-        f"{direction}_{p.name}": months[p.name]
-        .max()
-        .over(ibis.window(group_by=["customer_id", f"run_{direction}_{p.name}"]))
-        for direction in orders
-        for p in PRICES
-    }
-    return months.mutate(**nearest).drop(*runs)
-
-
-def _medians(months: ir.Table, by: list[str], level: int) -> ir.Table:
+@lru_cache(maxsize=8)
+def _medians(months: ir.Table, by: tuple[str, ...], level: int) -> ir.Table:
     """Fill by the median over the rows of the same group where the price is needed; a null is no group."""
     needed = {p.name: ibis.ifelse(months[NEEDED_BY[p.name]] > 0, months[p.name], None) for p in PRICES}
     medians = months.group_by(by).agg(**{f"median_{name}": price.median() for name, price in needed.items()})
@@ -92,7 +96,7 @@ def _medians(months: ir.Table, by: list[str], level: int) -> ir.Table:
     return filled.select(~ibis.selectors.startswith("median_"))
 
 
-def _count(months: ir.Table, quality: Quality) -> None:
+def _count(months: ir.Table, audit: Audit) -> None:
     counts = {
         f"imputed.{price.name}.{name}": flagged(months[price.level] == level)
         for price in PRICES
@@ -102,4 +106,4 @@ def _count(months: ir.Table, quality: Quality) -> None:
         f"imputed.{n}": sum((counts[f"imputed.{p.name}.{n}"] for p in PRICES), start=ibis.literal(0))
         for n in LEVELS
     }
-    quality.measure("silver_customer_month", months, **totals, **counts)
+    audit.measure("silver_customer_month", months, **totals, **counts)

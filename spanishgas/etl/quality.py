@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from spanishgas import contracts
 from spanishgas.contracts import contract
-from spanishgas.contracts.checking import FEW
+from spanishgas.contracts.checking import FEW, Statistics
 from spanishgas.errors import ContractError
+from spanishgas.etl.engine import Engine
 from spanishgas.lake import RAW_FILES
 from spanishgas.settings import settings
 
@@ -76,19 +80,10 @@ class Quality:
         self._texts[table] = text
         self.add(table, rows_in=text.num_rows)
 
-    def measure(self, table: str, data: ir.Table, **sums: ir.Value) -> None:
-        """Compute all `sums` (reductions over `data`) in one query and note them."""
-        row = data.aggregate(**sums).to_pyarrow().to_pylist()[0]
-        self.add(table, **{name: value or 0 for name, value in row.items()})
-
     def text(self, table: str, column: str, place: int) -> str | None:
         """A value of a raw file as it was written."""
         value: str | None = self._texts[table][column][place].as_py()
         return value
-
-    def quarantine(self, table: str, rule: str, rows: ir.Table) -> None:
-        """Set `rows` of a raw table apart under `rule`: with their texts, found by `ROW`."""
-        self.take(table, rule, rows.select(ROW).to_pyarrow()[ROW])
 
     def take(self, table: str, rule: str, places: pa.ChunkedArray) -> None:
         """Set the rows at these places of a raw file apart under `rule`."""
@@ -113,18 +108,6 @@ class Quality:
         """The rows in quarantine as the lake's table of that name, each with the id of the run that set it apart."""
         ordered = sorted(self._rows, key=lambda row: [str(row.get(name)) for name in _COLUMNS.names])
         return pa.Table.from_pylist([row | {"run_id": run_id} for row in ordered], _COLUMNS)
-
-    def use(self, table: str, rule: str, data: ir.Table, condition: ir.BooleanValue) -> ir.Table:
-        """The rows that meet `condition`; the others (null counts as not met) go to quarantine under `rule`."""
-        met = condition.fill_null(False)
-        self.quarantine(table, rule, data.filter(~met))
-        return data.filter(met)
-
-    def leave(self, table: str, rule: str, data: ir.Table, condition: ir.BooleanValue) -> ir.Table:
-        """The rows that meet `condition`; the others are usable but of no use as of now, and counted under `rule`."""
-        met = condition.fill_null(False)
-        self.measure(table, data, **{f"unused.{rule}": flagged(~met)})
-        return data.filter(met)
 
     def judge(self, table: str) -> None:
         """Sum what a raw table has in quarantine; `ContractError` with every rule if it is more than settings allow."""
@@ -163,34 +146,55 @@ class Quality:
         shown = f", for example '{min(map(str, values))}'" if values and name != "missing" else ""
         return f"{_RULES[name].format(column=column, kind=field.kind.words, limits=field.limits)}{shown}"
 
+    def profile(self, table: str, found: Statistics) -> None:
+        """Note per column the share of nulls, and the smallest and largest number or date."""
+        rows, names = found["rows"], [n.removeprefix("count.") for n in found if n.startswith("count.")]
+        values = {f"null_rate.{n}": (rows - found[f"count.{n}"]) / rows for n in names if rows}
+        values |= {f"{end}.{n}": found.get(f"{end}.{n}") for n in names for end in ("min", "max")}
+        known = {name: value for name, value in values.items() if value is not None}
+        self.add(table, **{n: v.isoformat() if isinstance(v, date) else v for n, v in known.items()})
+
     def settle(self, table: str) -> None:
         """Note what a raw table kept, when all that is not usable was set apart and copies were collapsed."""
         gone = self.count(table, "quarantined") + self.count(table, "collapsed")
         self.add(table, kept=self.count(table, "rows_in") - gone)
 
-    def profile(self, table: str, data: ir.Table) -> None:
-        """Note per column the share of nulls, and the smallest and largest number or date."""
-        sums = null_rates(data)
-        for name in data.columns:
-            if data[name].type().is_numeric() or data[name].type().is_date():
-                sums |= {f"min.{name}": data[name].min(), f"max.{name}": data[name].max()}
-        found = data.aggregate(**sums).to_pyarrow().to_pylist()[0]
-        values = {name: value for name, value in found.items() if value is not None}
-        self.add(table, **{n: v.isoformat() if isinstance(v, date) else v for n, v in values.items()})
+
+@dataclass(frozen=True)
+class Audit:
+    """An engine, and the quality report that is told what becomes of the rows of its tables."""
+
+    engine: Engine
+    quality: Quality
+
+    def sums(self, data: ir.Table, **sums: ir.Value) -> dict[str, Any]:
+        """All `sums` (reductions over `data`) by one query; 0 for a sum of nothing."""
+        return {
+            name: value or 0
+            for name, value in self.engine.fetch(data.aggregate(**sums)).to_pylist()[0].items()
+        }
+
+    def measure(self, table: str, data: ir.Table, **sums: ir.Value) -> None:
+        """Compute all `sums` in one query and note them."""
+        self.quality.add(table, **self.sums(data, **sums))
+
+    def quarantine(self, table: str, rule: str, rows: ir.Table) -> None:
+        """Set `rows` of a raw table apart under `rule`: with their texts, found by `ROW`."""
+        self.quality.take(table, rule, self.engine.fetch(rows.select(ROW))[ROW])
+
+    def use(self, table: str, rule: str, data: ir.Table, condition: ir.BooleanValue) -> ir.Table:
+        """The rows that meet `condition`; the others (null counts as not met) go to quarantine under `rule`."""
+        met = condition.fill_null(False)
+        self.quarantine(table, rule, data.filter(~met))
+        return data.filter(met)
+
+    def check(self, table: str, data: ir.Table, **how: Any) -> Statistics:
+        """`contracts.check` on the engine."""
+        return contracts.check(table, data, fetch=self.engine.fetch, **how)
 
 
 def _is_of(row: dict[str, str | None], table: str, rule: str, column: str) -> bool:
     return (row["source_table"], row["rule"], row["column"]) == (table, rule, column)
-
-
-def rows(data: ir.Table) -> int:
-    """Number of rows."""
-    return int(data.count().execute())
-
-
-def null_rates(data: ir.Table) -> dict[str, ir.Value]:
-    """Share of nulls of every column, as reductions."""
-    return {f"null_rate.{name}": data[name].isnull().cast("float64").mean() for name in data.columns}
 
 
 def flagged(condition: ir.BooleanValue) -> ir.Value:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Iterator
+from functools import lru_cache
 
 import ibis
 import ibis.expr.types as ir
@@ -20,8 +21,7 @@ from spanishgas import contracts
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.contracts.tables import DATED
 from spanishgas.errors import ContractError
-from spanishgas.etl.engine import DuckEngine
-from spanishgas.etl.quality import FAULT, ROW, Quality, flagged
+from spanishgas.etl.quality import FAULT, ROW, Audit, flagged
 from spanishgas.etl.source import HOURS, MEND, Source
 from spanishgas.lake import RAW_FILES
 
@@ -35,27 +35,37 @@ UNREADABLE_DATES = 0.5
 """More of a column's dates than this share that do not parse are not dirt but a wrong column."""
 
 
-def read(source: Source, engine: DuckEngine, quality: Quality) -> tuple[dict[str, ir.Table], ir.Table]:
+def read(source: Source, audit: Audit) -> tuple[dict[str, ir.Table], ir.Table]:
     """The usable rows of the six small raw tables, typed and held, and the ids of all customers.
 
     - A customer is who has a row with an id in labels or attributes, be that row usable or not.
     - Without churn_label.csv that table has no rows.
     """
-    tables = {name: _typed(name, source, engine, quality) for name in RAW_FILES if name != HOURS}
+    tables = {name: _typed(name, source, audit) for name in RAW_FILES if name != HOURS}
     people = [tables[name] for name in ("churn_label", "customer_attributes")]
     ids = [t.filter(t[FAULT].isnull() | t[FAULT].notin(NOBODY)).select("customer_id") for t in people]
     named = ibis.union(*ids, distinct=True).filter(lambda t: t.customer_id.notnull())
-    known = engine.hold("known", named, by=["customer_id"])
-    return {name: _usable(name, table, engine, quality) for name, table in tables.items()}, known
+    known = audit.engine.materialize("known", named, by=["customer_id"])
+    return {name: _usable(name, table, audit) for name, table in tables.items()}, known
 
 
-def _typed(name: str, source: Source, engine: DuckEngine, quality: Quality) -> ir.Table:
+def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
     """Every row with its typed values, its place in the file, and under `FAULT` the first rule that it breaks."""
     fields = contracts.contract(name).fields
     text = source.text(name)
-    quality.read(name, text)
+    audit.quality.read(name, text)
     places = pa.array(range(text.num_rows), pa.int64())
-    table = ibis.memtable(text.append_column(ROW, places))
+    table = audit.engine.import_table(f"text_{name}", text.append_column(ROW, places))
+    typed = _parsed(name, table, source.columns(name).get("customer_id"))
+    typed = audit.engine.materialize(f"raw_{name}", typed)
+    _count_dates(name, source.file(name).name, typed, audit)
+    return typed.drop(*(f"given_{column}" for column in fields))
+
+
+@lru_cache(maxsize=64)
+def _parsed(name: str, table: ir.Table, header: str | None) -> ir.Table:
+    """`_typed` of a table of texts; `header` is what the file calls customer_id."""
+    fields = contracts.contract(name).fields
     given = {column: _given(table[column], field) for column, field in fields.items()}
     table = table.select(
         ROW,
@@ -63,21 +73,18 @@ def _typed(name: str, source: Source, engine: DuckEngine, quality: Quality) -> i
         **{f"given_{column}": given[column].notnull() for column in fields},
     )
     rules = [rule for column in fields for rule in _rules(table, column, fields[column], name)]
-    fault = ibis.cases(*_nobody(table, source.columns(name).get("customer_id")), *rules)
-    typed = engine.hold(f"raw_{name}", table.mutate(**{FAULT: fault}))
-    _count_dates(name, source.file(name).name, typed, quality)
-    return typed.drop(*(f"given_{column}" for column in fields))
+    return table.mutate(**{FAULT: ibis.cases(*_nobody(table, header), *rules)})
 
 
-def _usable(name: str, typed: ir.Table, engine: DuckEngine, quality: Quality) -> ir.Table:
+def _usable(name: str, typed: ir.Table, audit: Audit) -> ir.Table:
     """The rows without fault; the others go to quarantine."""
-    found = typed.filter(typed[FAULT].notnull()).select(ROW, FAULT).to_pyarrow()
+    quality, faulty = audit.quality, typed[FAULT].notnull()
+    found = audit.engine.fetch(typed.filter(faulty).select(ROW, FAULT))
     for rule in sorted(set(found[FAULT].to_pylist())):
         quality.take(name, rule, found.filter(pc.equal(found[FAULT], rule))[ROW])
     quality.judge(name)
     table = typed.filter(typed[FAULT].isnull()).drop(FAULT)
-    contracts.check(name, table, named=RAW_FILES[name], way_out=MEND)
-    quality.profile(name, table.drop(ROW))
+    quality.profile(name, audit.check(name, table, named=RAW_FILES[name], way_out=MEND))
     return table
 
 
@@ -133,21 +140,21 @@ def _rules(table: ir.Table, column: str, field: Field, name: str) -> Iterator[tu
         yield functools.reduce(operator.or_, outside), f"out_of_range.{column}"
 
 
-def _count_dates(name: str, named: str, typed: ir.Table, quality: Quality) -> None:
+def _count_dates(name: str, named: str, typed: ir.Table, audit: Audit) -> None:
     """Note unreadable dates that are null from here on; `ContractError` where most of a column is so."""
     columns = DATED.get(name, ())
     if not columns:
         return
-    unread = {c: typed[f"given_{c}"] & typed[c].isnull() for c in columns}
-    quality.measure(name, typed, **{f"repaired.unreadable.{c}": flagged(bad) for c, bad in unread.items()})
-    filled = {c: flagged(typed[f"given_{c}"]) for c in columns}
+    quality, unread = audit.quality, {c: typed[f"given_{c}"] & typed[c].isnull() for c in columns}
+    filled = {f"filled_{c}": flagged(typed[f"given_{c}"]) for c in columns}
     first = {f"first_{c}": ibis.ifelse(bad, typed[ROW], None).min() for c, bad in unread.items()}
-    found = typed.aggregate(**filled, **first).to_pyarrow().to_pylist()[0]
-    counts = {c: quality.count(name, f"repaired.unreadable.{c}") for c in columns}
+    found = audit.sums(typed, **{c: flagged(bad) for c, bad in unread.items()}, **filled, **first)
+    counts = {c: found[c] for c in columns}
+    quality.add(name, **{f"repaired.unreadable.{c}": count for c, count in counts.items()})
     faults = [
         f"{n} rows in column '{c}' are not {Kind.DAY.words}, for example '{quality.text(name, c, found[f'first_{c}'])}'"
         for c, n in counts.items()
-        if n > UNREADABLE_DATES * (found[c] or 0)
+        if n > UNREADABLE_DATES * found[f"filled_{c}"]
     ]
     if faults:
         raise ContractError.broken(named, faults, MEND)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
@@ -11,7 +13,7 @@ from spanishgas.contracts.tables import CHANNELS, COSTS, PERIODS, PRICES, SENTIM
 from spanishgas.etl.engine import Engine
 from spanishgas.etl.intent import intent
 from spanishgas.etl.prices import impute
-from spanishgas.etl.quality import Quality, flagged
+from spanishgas.etl.quality import Audit, flagged
 from spanishgas.etl.sentiment import SentimentModel, label
 
 SME_KW = 10
@@ -20,9 +22,9 @@ NAMED_CHANNELS = 20
 """Unknown sales channels that the quality report names."""
 
 
-def customer(bronze: ir.Table, model: SentimentModel, engine: Engine, quality: Quality) -> ir.Table:
+def customer(bronze: ir.Table, model: SentimentModel, audit: Audit) -> ir.Table:
     """silver_customer from bronze_customer."""
-    _count_unknown_channels(bronze, quality)
+    _count_unknown_channels(bronze, audit)
     table = bronze.mutate(
         sales_channel=_channel(bronze.sales_channel),
         segment=_segment(bronze),
@@ -31,13 +33,22 @@ def customer(bronze: ir.Table, model: SentimentModel, engine: Engine, quality: Q
             (bronze.is_second_residence == 0, "Primary_Residence"),
         ),
     )
-    read = engine.take("texts", ibis.memtable(_read_texts(bronze, model)))
+    read = audit.engine.import_table("texts", _read_texts(bronze, model, audit.engine))
     table = table.left_join(read, "interaction_summary").drop("interaction_summary_right")
-    return engine.hold("silver_customer", _ordered("silver_customer", table), by=["customer_id"])
+    return audit.engine.materialize("silver_customer", _ordered("silver_customer", table), by=["customer_id"])
 
 
-def customer_month(bronze: ir.Table, customers: ir.Table, engine: Engine, quality: Quality) -> ir.Table:
+def customer_month(bronze: ir.Table, customers: ir.Table, audit: Audit) -> ir.Table:
     """silver_customer_month from bronze_customer_month; prices hold their filled values, raw_* two as they came."""
+    months = impute(_with_use(bronze, customers), audit)
+    _count_missing(months, audit)
+    table = _ordered("silver_customer_month", profit_and_loss(months))
+    return audit.engine.materialize("silver_customer_month", table, by=["customer_id", "month"])
+
+
+@lru_cache(maxsize=8)
+def _with_use(bronze: ir.Table, customers: ir.Table) -> ir.Table:
+    """The months with two prices as they came, and whether the customer is of industry and uses either fuel."""
     per_customer = ibis.window(group_by="customer_id")
     months = bronze.mutate(
         raw_price_tier1_eur_kwh=bronze.variable_price_tier1_eur_kwh.nullif(0),
@@ -46,11 +57,7 @@ def customer_month(bronze: ir.Table, customers: ir.Table, engine: Engine, qualit
         uses_gas=(bronze.monthly_gas_m3.sum().over(per_customer) > 0).cast("int64"),
     )
     industrial = customers.select("customer_id", "is_industrial")
-    months = months.left_join(industrial, "customer_id").drop("customer_id_right")
-    months = impute(months, engine, quality)
-    _count_missing(months, quality)
-    table = _ordered("silver_customer_month", profit_and_loss(months))
-    return engine.hold("silver_customer_month", table, by=["customer_id", "month"])
+    return months.left_join(industrial, "customer_id").drop("customer_id_right")
 
 
 def profit_and_loss(months: ir.Table) -> ir.Table:
@@ -106,28 +113,28 @@ def _channel(raw: ir.StringValue) -> ir.Value:
     return ibis.cases(*((folded == source, name) for source, name in CHANNELS.items()), else_="Unknown")
 
 
-def _count_unknown_channels(bronze: ir.Table, quality: Quality) -> None:
+def _count_unknown_channels(bronze: ir.Table, audit: Audit) -> None:
     folded = bronze.sales_channel.strip().lower()
     odd = bronze.filter(folded.notin(list(CHANNELS))).group_by("sales_channel").agg(n=lambda t: t.count())
-    found = odd.order_by([ibis.desc("n"), "sales_channel"]).to_pyarrow().to_pylist()
+    found = audit.engine.fetch(odd.order_by([ibis.desc("n"), "sales_channel"])).to_pylist()
     named = ", ".join(f"{row['sales_channel'].strip()[:40]} ({row['n']})" for row in found[:NAMED_CHANNELS])
     total = sum(row["n"] for row in found)
-    quality.add("silver_customer", **{"odd.unknown_channel": total, "odd.unknown_channel_names": named})
+    audit.quality.add("silver_customer", **{"odd.unknown_channel": total, "odd.unknown_channel_names": named})
 
 
-def _count_missing(months: ir.Table, quality: Quality) -> None:
+def _count_missing(months: ir.Table, audit: Audit) -> None:
     """Prices and costs that count as 0 for a customer who uses that commodity."""
     missing = {}
     for name in (*PRICES, *COSTS):
         uses = months.uses_gas if name.startswith("gas") else months.uses_elec
         missing[f"missing_as_0.{name}"] = flagged((uses == 1) & months[name].isnull())
-    quality.measure("silver_customer_month", months, **missing)
+    audit.measure("silver_customer_month", months, **missing)
 
 
-def _read_texts(bronze: ir.Table, model: SentimentModel) -> pa.Table:
+def _read_texts(bronze: ir.Table, model: SentimentModel, engine: Engine) -> pa.Table:
     """Intent and sentiment of every text that is not blank, each text once."""
     texts = bronze.filter(bronze.interaction_summary.strip() != "").select("interaction_summary").distinct()
-    unique = sorted(texts.to_pyarrow().column(0).to_pylist())
+    unique = sorted(engine.fetch(texts).column(0).to_pylist())
     scores = model(unique)
     columns = {
         "interaction_summary": pa.array(unique, pa.string()),

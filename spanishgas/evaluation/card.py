@@ -80,6 +80,7 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
             worse=[rendering.markdown(f"{s.dimension} {s.value} ({s.words})") for s in judged if s.worse],
             by_province=any(s.dimension == "province" for s in study.slices),
             slices_table=as_markdown(slices.table(judged)),
+            rates_table=as_markdown(slices.rates(judged, evaluation.policy.protected)),
             leakage_table=as_markdown(leakage.table(study.findings)),
             waivers=[
                 w

@@ -4,7 +4,7 @@ from spanishgas.config.tiers import Tiers
 
 # Importing a tier registers its features.
 from spanishgas.features import behaviour, compound, lifecycle, market, risk, sentiment, strings
-from spanishgas.features.registry import add_features, in_context, load_tiers, month_features
+from spanishgas.features.registry import add_features, in_context, levels, load_tiers, month_features
 
 __all__ = [
     "Tiers",
@@ -12,6 +12,7 @@ __all__ = [
     "behaviour",
     "compound",
     "in_context",
+    "levels",
     "lifecycle",
     "load_tiers",
     "market",

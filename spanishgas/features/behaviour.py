@@ -8,33 +8,22 @@ import ibis
 import ibis.expr.types as ir
 
 from spanishgas.features.formulas import days_between, months_between
-from spanishgas.features.registry import over_customer
+from spanishgas.features.registry import as_in_silver, flags, over_customer
 
 CANCELLATION, COMPLAINT, PRICING = "Cancellation / Switch", "Complaint / Escalation", "Pricing Offers"
+as_in_silver("customer_intent")
+flags(
+    {
+        "is_cancellation_intent": ("customer_intent", CANCELLATION),
+        "is_complaint_intent": ("customer_intent", COMPLAINT),
+    }
+)
 
 
 @over_customer
 def has_interaction(row: ir.Table, as_of: date) -> ir.Value:
     """An interaction exists, with or without text."""
     return row.interaction_date.notnull()
-
-
-@over_customer
-def customer_intent(row: ir.Table, as_of: date) -> ir.Value:
-    """As silver has it."""
-    return row.customer_intent
-
-
-@over_customer
-def is_cancellation_intent(row: ir.Table, as_of: date) -> ir.Value:
-    """Wants to cancel or switch."""
-    return row.customer_intent == CANCELLATION
-
-
-@over_customer
-def is_complaint_intent(row: ir.Table, as_of: date) -> ir.Value:
-    """Complains."""
-    return row.customer_intent == COMPLAINT
 
 
 @over_customer

@@ -8,13 +8,9 @@ from operator import and_
 import ibis.expr.types as ir
 
 from spanishgas.features.behaviour import PRICING
-from spanishgas.features.registry import over_customer, over_pairs
+from spanishgas.features.registry import flags, over_customer, over_pairs
 
-
-@over_customer
-def is_price_sensitive(row: ir.Table, as_of: date) -> ir.Value:
-    """Asked about prices."""
-    return row.customer_intent == PRICING
+flags({"is_price_sensitive": ("customer_intent", PRICING)})
 
 
 @over_customer

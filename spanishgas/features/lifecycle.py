@@ -8,7 +8,16 @@ import ibis
 import ibis.expr.types as ir
 
 from spanishgas.features.formulas import bucket, months_between
-from spanishgas.features.registry import over_customer
+from spanishgas.features.registry import as_in_silver, flags, over_customer
+
+as_in_silver("segment", "sales_channel", "is_high_competition_province", "is_second_residence")
+flags(
+    {
+        "is_expired_contract": ("renewal_bucket", "expired"),
+        "is_comparison_channel": ("sales_channel", "Comparison Website"),
+        "is_own_website_channel": ("sales_channel", "Own Website"),
+    }
+)
 
 
 @over_customer
@@ -42,36 +51,6 @@ def tenure_bucket(row: ir.Table, as_of: date) -> ir.Value:
 
 
 @over_customer
-def is_expired_contract(row: ir.Table, as_of: date) -> ir.Value:
-    """The renewal date has come."""
-    return row.renewal_bucket == "expired"
-
-
-@over_customer
-def segment(row: ir.Table, as_of: date) -> ir.Value:
-    """As silver has it."""
-    return row.segment
-
-
-@over_customer
-def sales_channel(row: ir.Table, as_of: date) -> ir.Value:
-    """As silver has it."""
-    return row.sales_channel
-
-
-@over_customer
-def is_high_competition_province(row: ir.Table, as_of: date) -> ir.Value:
-    """The source's flag."""
-    return row.is_high_competition_province
-
-
-@over_customer
-def is_second_residence(row: ir.Table, as_of: date) -> ir.Value:
-    """The source's flag."""
-    return row.is_second_residence
-
-
-@over_customer
 def is_dual_fuel(row: ir.Table, as_of: date) -> ir.Value:
     """The only definition of dual fuel: some of both in the window."""
     return (row.total_elec_kwh_2024 > 0) & (row.total_gas_m3_2024 > 0)
@@ -81,18 +60,6 @@ def is_dual_fuel(row: ir.Table, as_of: date) -> ir.Value:
 def portfolio_type(row: ir.Table, as_of: date) -> ir.Value:
     """Segment and number of fuels."""
     return row.segment + ibis.ifelse(row.is_dual_fuel == 1, "_DualFuel", "_SingleFuel")
-
-
-@over_customer
-def is_comparison_channel(row: ir.Table, as_of: date) -> ir.Value:
-    """Came through a comparison website."""
-    return row.sales_channel == "Comparison Website"
-
-
-@over_customer
-def is_own_website_channel(row: ir.Table, as_of: date) -> ir.Value:
-    """Came through the utility's own website."""
-    return row.sales_channel == "Own Website"
 
 
 @over_customer

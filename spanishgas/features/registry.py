@@ -1,7 +1,8 @@
 """Features register themselves here; gold asks for all of them in the order of the data dictionary.
 
 A feature is one function whose name is the column's, under one of two decorators (or, where it is plain, a line of a
-table: `over_pairs` of two columns of the row, `reductions` of a column of the months):
+table: `as_in_silver`, `flags` for one value of a column of the row, `over_pairs` of two of its columns, `reductions` of
+a column of the months):
 
 - `over_customer`: (row, as_of) -> value. `row` has the columns of silver_customer, every feature over months, and
   the features that stand above it in tiers.yaml.
@@ -12,13 +13,14 @@ table: `over_pairs` of two columns of the row, `reductions` of a column of the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 
 import ibis
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from spanishgas.config.tiers import Entry, Tiers, read_tiers
@@ -68,6 +70,26 @@ def _joined(
     return join(row[left], row[right])
 
 
+def flags(features: Mapping[str, tuple[str, str]]) -> None:
+    """Register flags that are set where a column of the customer's row has a value: both by feature."""
+    for name, (column, value) in features.items():
+        REGISTRY.customer[_fresh(name)] = partial(_equal, column, value)
+
+
+def _equal(column: str, value: str, row: ir.Table, as_of: date) -> ir.Value:
+    return row[column] == value
+
+
+def as_in_silver(*names: str) -> None:
+    """Register columns of silver that are features as they are."""
+    for name in names:
+        REGISTRY.customer[_fresh(name)] = partial(_column, name)
+
+
+def _column(name: str, row: ir.Table, as_of: date) -> ir.Value:
+    return row[name]
+
+
 def reductions(features: Mapping[str, tuple[str, str]]) -> None:
     """Register features that are a plain reduction of one column over the months: its name and the column's."""
     for name, (reduction, column) in features.items():
@@ -104,19 +126,53 @@ def in_context(months: ir.Table) -> ir.Table:
     )
 
 
-def month_features(months: ir.Table) -> ir.Table:
-    """One row per customer with all features over months, from `months` in context."""
+def month_features(months: ir.Table, **beside: ir.Value) -> ir.Table:
+    """One row per customer with all features over months, from `months` in context, and reductions `beside` them."""
     reductions = {name: function(months) for name, function in REGISTRY.months.items()}
-    return months.group_by("customer_id").agg(**reductions)
+    return months.group_by("customer_id").agg(**beside, **reductions)
 
 
-def add_features(row: ir.Table, tiers: Tiers, tier: str, as_of: date) -> ir.Table:
-    """`row` with the features of one tier, typed as gold has them; those over months must stand in `row` already."""
-    for name in tiers.features([tier]):
-        function = REGISTRY.customer.get(name)
-        value = function(row, as_of) if function else row[name]
-        row = row.mutate(**{name: _typed(value, tiers.entry(name))})
-    return row
+def levels(row: ir.Table, tiers: Tiers, as_of: date) -> list[list[str]]:
+    """The features in steps: those of a step stand on the columns of `row` and on features of the steps before alone.
+
+    `row` must hold the features over months. `UsageError` for a feature that stands on one below it in tiers.yaml.
+    """
+    names = tiers.features()
+    whole = _with_features(row.schema(), tiers)
+    step, no_earlier = dict[str, int](), dict.fromkeys(names, 0)
+    for place, name in enumerate(names):
+        used = _columns_of(_value(whole, name, as_of)) - {name}
+        above = used & step.keys()
+        if below := sorted(used.intersection(names[place:]) - {*row.columns}):
+            raise UsageError(
+                f"the feature {name} stands on {below[0]}, which must stand above it in tiers.yaml"
+            )
+        step[name] = max([no_earlier[name], *(step[other] + 1 for other in above)])
+        for other in used.intersection(
+            names[place:]
+        ):  # it reads the column of silver, which this feature replaces
+            no_earlier[other] = max(no_earlier[other], step[name])
+    return [[name for name in names if step[name] == number] for number in sorted(set(step.values()))]
+
+
+def add_features(row: ir.Table, tiers: Tiers, names: Iterable[str], as_of: date) -> ir.Table:
+    """`row` with the features of one of its `levels`, typed as gold has them."""
+    return row.mutate(**{name: _typed(_value(row, name, as_of), tiers.entry(name)) for name in names})
+
+
+def _value(row: ir.Table, name: str, as_of: date) -> ir.Value:
+    function = REGISTRY.customer.get(name)
+    return function(row, as_of) if function else row[name]
+
+
+def _with_features(schema: ibis.Schema, tiers: Tiers) -> ir.Table:
+    """A table without rows that has all features beside these columns."""
+    kinds = {name: _typed(ibis.null(), tiers.entry(name)).type() for name in tiers.features()}
+    return ibis.table({**schema, **kinds}, name="whole")
+
+
+def _columns_of(value: ir.Value) -> set[str]:
+    return {field.name for field in value.op().find(ops.Field)}
 
 
 def _typed(value: ir.Value, entry: Entry) -> ir.Value:

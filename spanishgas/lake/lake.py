@@ -87,7 +87,7 @@ class Lake:
         In a folder others wait for their turn. On S3 nobody waits, but `publish` refuses to replace what another run
         published since the build began.
         """
-        with self.store.alone(f"as_of={as_of}"):
+        with self.store.lock(f"as_of={as_of}"):
             homes = [self._home(table, as_of) for table in LAYERS]
             self._seen = {home: self.store.version(f"{home}/{POINTER}") for home in homes}
             try:
@@ -117,7 +117,7 @@ class Lake:
     def reusable(self, table: str, as_of: date) -> Snapshot | None:
         """The current snapshot if it is whole; None also where it is damaged, for to publish it again mends it."""
         snapshot = _unless_damaged(lambda: self.find(table, as_of))
-        return snapshot if snapshot and snapshot.whole else None
+        return snapshot if snapshot and snapshot.intact else None
 
     def made(self, table: str, as_of: date, key: str) -> Snapshot | None:
         """The current snapshot if it was made under `key` and is whole; None also where it is damaged."""
@@ -145,7 +145,7 @@ class Lake:
         folders = {listed.name.partition("/")[0] for listed in self.store.listing(self._table(table))}
         return sorted(filter(None, (_date(folder.removeprefix("as_of=")) for folder in folders)))
 
-    def at(self, digest: str, table: str) -> Snapshot:
+    def by_digest(self, digest: str, table: str) -> Snapshot:
         """The snapshot of `table` with this digest, current or not; LakeError if it is gone."""
         outside(f"the table {table}")
         for listed in self.store.listing(self._table(table)):
@@ -191,7 +191,7 @@ class Lake:
         - `Replaced` where another run made other rows current meanwhile: those stand.
         """
         home = self._home(table, as_of)
-        with self.store.alone(home), self.store.staging(home) as staging:
+        with self.store.lock(home), self.store.staging(home) as staging:
             before = self._seen.get(home, self.store.version(f"{home}/{POINTER}"))
             write(staging)
             import pyarrow.dataset as ds
@@ -222,7 +222,7 @@ class Lake:
         lies = self.store.version(f"{key}/{MANIFEST}")
         held = _unless_damaged(lambda: self.snapshot(key))
         # What this run has just put there need not be fetched to be sure of it.
-        if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.whole):
+        if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.intact):
             current = _unless_damaged(lambda: self._pointed(home))
             if current == fresh.snapshot and held.manifest.fingerprint == fresh.fingerprint:
                 return held
@@ -269,7 +269,7 @@ class Lake:
     def write_note(self, table: str, as_of: date, name: str, text: str) -> None:
         """Put a file beside the snapshots of `table`, whatever stood there."""
         home = self._home(table, as_of)
-        with self.store.alone(home), self.store.staging(home) as staging:
+        with self.store.lock(home), self.store.staging(home) as staging:
             (staging / name).write_text(text)
             self.store.put(staging / name, f"{home}/{name}")
 
@@ -316,7 +316,7 @@ class Lake:
         On S3 a run that publishes the same rows in the same moment may find them gone, and has to be run again.
         """
         home, _, name = snapshot.key.rpartition("/")
-        with self.store.alone(home):
+        with self.store.lock(home):
             if self._pointed(home) == name:
                 return False
             lies = sorted(o.key for o in self.store.listing(snapshot.key))

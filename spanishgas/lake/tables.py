@@ -150,7 +150,7 @@ class Snapshot:
         return self._checked()[1]
 
     @property
-    def whole(self) -> bool:
+    def intact(self) -> bool:
         """Whether every part holds the bytes that were written, and no person was erased from it."""
         return not self.manifest.erased and not self.faults
 

@@ -33,7 +33,7 @@ class Comparison:
 
 def compare(before: str, after: str, lake: Lake) -> Comparison:
     """Score the newest gold table with two versions, by number or alias; nothing is published."""
-    ours, theirs = registry.resolve(before), registry.resolve(after)
+    ours, theirs = registry.resolve(before).checked(), registry.resolve(after).checked()
     rows = lake.current("gold_master").pandas()
     edges = list(ours.model.risk_tiers)
     then, now = ours.model.predict(rows), theirs.model.predict(rows)

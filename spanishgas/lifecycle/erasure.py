@@ -170,7 +170,7 @@ class _Walk:
 
     def table(self, store: Store, folder: str, files: Sequence[Listed]) -> None:
         """A snapshot; what its manifest does not name is as any other file."""
-        with store.alone(folder.rpartition("/")[0]), store.staging(folder) as staging:
+        with store.lock(folder.rpartition("/")[0]), store.staging(folder) as staging:
             snapshot = None
             with suppress(LakeError):
                 snapshot = self.lake.snapshot(folder)

@@ -1,8 +1,10 @@
 """An alarm reaches people once per window, and nothing fails because nobody could be reached.
 
     drift run with alarm=yes -> claim (one process) -> each sink -> mark on the run: sent, or why not
+    refused champion --------^
 
-A window is a version and an as-of date, however often its report is made. Marks are tags `alert.<sink>` of its runs: a
+A window is a version and an as-of date, however often its report is made; or a champion that is refused, and why.
+Marks are tags `alert.<sink>` of its runs: a
 sink that failed is tried again by the next drift report. Whoever is killed between delivery and mark delivers twice.
 
 Sinks are a file of this machine, an SNS topic and a webhook; metrics go to CloudWatch. None tries for ever. An alert
@@ -13,6 +15,7 @@ printable characters, cut at a length, before any sink sees it.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import logging
 import math
@@ -42,7 +45,7 @@ from spanishgas.lifecycle.turns import turn
 from spanishgas.settings import FromEnvironment, settings
 
 log = logging.getLogger("spanishgas")
-MARK = "alert."
+MARK, REFUSAL = "alert.", "refusal"
 SENT, SENDING, FAILED = "sent", "sending", "failed"
 CLAIM = timedelta(minutes=15)
 """How long another machine's claim holds: of a process here it is known at once whether it lives."""
@@ -190,7 +193,7 @@ def slack(alert: Alert) -> str:
 
 
 def send(run_id: str) -> None:
-    """Tell every sink of the alarm in drift run `run_id`, if it rang, and of those that a sink could not take before.
+    """Tell every sink of the alarm in run `run_id`, if it rang, and of those that a sink could not take before.
 
     What goes wrong is a warning with its reason, never an exception.
     """
@@ -202,9 +205,24 @@ def send(run_id: str) -> None:
         log.warning("alerts: the tracking server failed, so nobody was told (%s); run drift again", fault)
 
 
+def send_refusal(version: str, why: str) -> None:
+    """Tell every sink, once, that nothing is scored with a champion, and why."""
+    tags = {"version": version, "as_of": f"refused-{hashlib.sha256(why.encode()).hexdigest()[:12]}"}
+    known = [run.info.run_id for run in runs.find({"stage": REFUSAL, **tags})]
+    if not known:
+        with runs.stage(REFUSAL, f"version {version} is refused", tags={"alarm": "yes", **tags}) as run:
+            run.describe(why)
+            run.log(tags={"why": why[:5000]})
+            known.append(run.run_id)
+    send(known[0])
+
+
 def alert_of(run: Run) -> Alert:
-    """What is to be said of a drift run."""
+    """What is to be said of a drift run, or of a refusal."""
     tags, metrics = run.data.tags, run.data.metrics
+    if tags["stage"] == REFUSAL:
+        subject = f"SpanishGas: champion version {tags['version']} is refused"
+        return Alert(window_of(run), subject, [tags["why"]], link_to(run))
     found = runs.artifact(run.info.run_id, "drift.json")
     measured = f"Statistic {metrics['drift.statistic']:.2f}, threshold {metrics['drift.threshold']:.2f}."
     return Alert(
@@ -216,7 +234,7 @@ def alert_of(run: Run) -> Alert:
 
 
 def window_of(run: Run) -> str:
-    """Name of the window that a drift run is about."""
+    """Name of the window that a run is about."""
     return f"{settings().registered_model}/{run.data.tags['version']}/{run.data.tags['as_of']}"
 
 
@@ -243,7 +261,7 @@ def _claimed(sink: str, run_id: str) -> list[Run]:
 
 def _due(sink: str, run_id: str) -> list[Run]:
     by_window: dict[str, list[Run]] = {}
-    for run in runs.find({"stage": "drift", "alarm": "yes"}):
+    for run in runs.find({"alarm": "yes"}):
         by_window.setdefault(window_of(run), []).append(run)
     return [run for run in (_next(sink, same, run_id) for same in by_window.values()) if run]
 

@@ -105,12 +105,12 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
 
 def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
     """The report as lake, registry and configuration have it now."""
-    version = registry.resolve(alias)
+    version = registry.resolve(alias).checked()
     scores = lake.current("scores", _date(current))
     training, limits = version.training_table(lake), load_policy().drift
     return DriftInputs(
         reference=training.table,
-        current=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        current=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         scores=scores,
         version=version,
         training=training,

@@ -106,11 +106,11 @@ def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInput
     found, scores = read_labels(file), lake.current("scores", as_of)
     day, policy = scores.manifest.as_of, load_policy()
     scored = scores.pandas([ID, "model_version"])
-    version = registry.resolve(str(scored["model_version"].iloc[0]))
+    version = registry.resolve(str(scored["model_version"].iloc[0])).checked()
     treatments = lake.find("treatments", day)
     return OutcomesInputs(
         scores=scores,
-        gold=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         treatments=treatments,
         labels=known_only(found, scored[ID], day),
         version=version,

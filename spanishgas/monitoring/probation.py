@@ -25,7 +25,8 @@ from spanishgas.evaluation.metrics import Array, Labels, with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.lifecycle.evidence import predictions
-from spanishgas.lifecycle.version import PROBATION, Version
+from spanishgas.lifecycle.history import PROBATION
+from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.cohort import Cohort
 
 KEPT = "probation.cohorts"

@@ -106,12 +106,13 @@ class SageMakerTransform:
         self.say(estimate(task.rows, parts, self.given))
         packed = archive(task.model_dir)
         folder = f"models/{hashlib.sha256(packed).hexdigest()}"
-        if not self.store.listing(folder):
+        if not (self.store.listing(folder) and self.store.read_bytes(f"{folder}/model.tar.gz") == packed):
             self.store.write(f"{folder}/model.tar.gz", packed)
         archived, parts_in, out = map(
             self.store.uri, (f"{folder}/model.tar.gz", f"{self._in}/", f"{self._out}/")
         )
-        self.sagemaker.create(Job(self.job, archived, parts_in, out, task.tags))
+        environment = task.environment(self.given, self.given.concurrency)
+        self.sagemaker.create(Job(self.job, archived, parts_in, out, task.tags, environment))
         self.say(f"transform job {self.job}, {self._where}")
 
     def _wait(self, parts: int, progress: Progress) -> None:
@@ -183,7 +184,7 @@ def estimate(rows: int, parts: int, given: Transform) -> str:
 
 def job_name(task: Task, given: Transform) -> str:
     """Name of the task's job without its number: equal for equal version, gold and cut, valid for SageMaker."""
-    cut = f"{task.version} {task.gold_digest} {given.media} {given.part_rows} {given.payload_mb}"
+    cut = f"{task.version} {task.model_sha256} {task.gold_digest} {given.media} {given.part_rows} {given.payload_mb}"
     tail = f"-v{task.version}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
     head = re.sub(r"[^a-zA-Z0-9]+", "-", task.model).strip("-") or "model"
     return head[: LONGEST_NAME - 4 - len(tail)].rstrip("-") + tail

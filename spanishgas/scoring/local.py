@@ -151,7 +151,7 @@ class LocalTransform:
     def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
         """The answer to each part, each read before the next part is cut."""
         done = 0
-        environment = self.given.serving_environment(workers=1)
+        environment = task.environment(self.given, workers=1)
         with serving_process(task.model_dir, environment=environment) as endpoint:
             for part in task.shards:
                 yield self._scored(endpoint, part)

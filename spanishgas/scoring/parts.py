@@ -20,6 +20,7 @@ import pyarrow as pa
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.lake import Snapshot
 from spanishgas.scoring.payload import ID, Media, Refused, read, write
+from spanishgas.scoring.settings import Transform
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 Progress = Callable[[str, int, int], None]
@@ -107,6 +108,17 @@ class Task:
     rows: int
     shards: Shards
     tags: Mapping[str, str]
+    model_sha256: str = ""
+    """Of the model file, as it was judged; the serving process then takes no other."""
+
+    def environment(self, given: Transform, workers: int) -> dict[str, str]:
+        """What the serving process must be told to take the parts, and to serve this model alone."""
+        return {
+            "SPANISHGAS_SERVE_WORKERS": str(workers),
+            "SPANISHGAS_SERVE_PAYLOAD_MB": str(given.payload_mb),
+            "SPANISHGAS_SERVE_MAX_ROWS": str(given.part_rows),
+            **({"SPANISHGAS_SERVE_MODEL_SHA256": self.model_sha256} if self.model_sha256 else {}),
+        }
 
 
 class Backend(Protocol):

@@ -83,10 +83,10 @@ def recommend(*, lake: Lake) -> Snapshot:
 def recommend_inputs(lake: Lake) -> RecommendInputs:
     """The recommendations of the newest scores, by the version that made them and today's offers."""
     scores, tiers = lake.current("scores"), load_tiers()
-    version = registry.resolve(str(scores.pandas(["model_version"]).iloc[0, 0]))
+    version = registry.resolve(str(scores.pandas(["model_version"]).iloc[0, 0])).checked()
     return RecommendInputs(
         scores=scores,
-        gold=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         version=version,
         training=version.training_table(lake),
         risk_tiers=version.record.policy.risk_tiers,

@@ -33,13 +33,14 @@ class State:
 
 @dataclass(frozen=True)
 class Job:
-    """A job to be created: its name, and where its model, parts and answers lie."""
+    """A job to be created: its name, where its model, parts and answers lie, and what its container is told."""
 
     name: str
     archive: str
     parts: str
     answers: str
     tags: Mapping[str, str]
+    environment: Mapping[str, str]
 
 
 class SageMaker:
@@ -82,7 +83,7 @@ class SageMaker:
         container = self._shapes.ContainerDefinition(
             image=self._given.image,
             model_data_url=job.archive,
-            environment=self._given.serving_environment(self._given.concurrency),
+            environment=dict(job.environment),
         )
         self._resources.Model.create(
             model_name=job.name,

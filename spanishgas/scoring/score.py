@@ -161,6 +161,7 @@ def _task(inputs: ScoreInputs) -> Task:
             "run_id": version.run_id,
             "code": provenance.commit(),
         },
+        model_sha256=version.record.manifest.files[artefact.FILE],
     )
 
 

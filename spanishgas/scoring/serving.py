@@ -45,7 +45,8 @@ Read = Callable[[bytes, Media, Inputs, int], pd.DataFrame]
 def create_app(model: ChurnModel | None = None, settings: Serving | None = None) -> Starlette:
     """The ASGI app around a model; without one, around that of the model folder."""
     settings = settings or read_settings(Serving)
-    loaded = model or artefact.load(settings.model_dir, str(settings.model_dir))
+    folder = settings.model_dir
+    loaded = model or artefact.load(folder, str(folder), settings.model_sha256)
     turn, intake, decoder = asyncio.Semaphore(1), _Intake(settings), Decoder(settings.decoded_mb * MEGABYTE)
 
     async def invocations(request: Request) -> Response:

@@ -29,6 +29,8 @@ class Serving(FromEnvironment):
         Path("/opt/ml/model"), validation_alias=AliasChoices("SPANISHGAS_MODEL_DIR", "SM_MODEL_DIR")
     )
     """Folder of the model artefact; SageMaker unpacks its archive to the default."""
+    model_sha256: str = ""
+    """SHA-256 that the model file must have; any if empty. A transform sets it to that of the file that was judged."""
     host: str = "127.0.0.1"
     """Address to listen on; the image listens on all."""
     port: int = Field(8080, ge=0, le=65535)
@@ -101,14 +103,6 @@ class Transform(FromEnvironment):
         if self.media is Media.JSON:
             raise ValueError("parts are application/x-parquet or text/csv; JSON is for trying by hand")
         return self
-
-    def serving_environment(self, workers: int) -> dict[str, str]:
-        """What the serving process must be told to take these parts."""
-        return {
-            "SPANISHGAS_SERVE_WORKERS": str(workers),
-            "SPANISHGAS_SERVE_PAYLOAD_MB": str(self.payload_mb),
-            "SPANISHGAS_SERVE_MAX_ROWS": str(self.part_rows),
-        }
 
 
 def _fitting(concurrent: int, words: str, payload_mb: int) -> None:

@@ -21,8 +21,8 @@ from spanishgas.etl import report
 from spanishgas.evaluation import card
 from spanishgas.lifecycle import compare, history
 from spanishgas.lifecycle.compare import Comparison
-from spanishgas.lifecycle.gate import Bound, Check, Verdict
 from spanishgas.lifecycle.history import How, Move, Record, State
+from spanishgas.lifecycle.verdict import Bound, Check, Verdict
 from spanishgas.monitoring import reports
 from spanishgas.monitoring.alarm import Judged
 from spanishgas.scoring import campaign

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from spanishgas.etl import rollup
-from spanishgas.etl.engine import DuckEngine, connect
+from spanishgas.etl.engine import duckdb
 from spanishgas.etl.hours import open_hours
 from spanishgas.etl.source import HOURS, open_source
 from spanishgas.lake import RAW_FILES
@@ -34,14 +34,15 @@ def peak_mb(folder: Path) -> float:
 
 def bytes_read(raw: Path, in_order: bool = False) -> int:
     """What DuckDB read of the hours' file while it rolled them up, as its own log has it."""
-    with connect("duckdb") as engine:
-        assert isinstance(engine, DuckEngine)
+    with duckdb() as engine:
         sql = engine.con.raw_sql
         sql("SET enable_external_file_cache = false")
         sql("CALL enable_logging('FileSystem', level = 'trace')")
         source = open_source(raw)
-        rolled = rollup.roll_up(open_hours(source, engine), AS_OF, engine, source if in_order else None)
-        rolled.slots.count().execute()
+        rolled = rollup.roll_up(
+            open_hours(source, engine), AS_OF, engine, rollup.DuckSums(engine, source if in_order else None)
+        )
+        engine.fetch(rolled.slots)
         found = sql(
             "SELECT coalesce(sum(bytes), 0) FROM duckdb_logs_parsed('FileSystem') "
             "WHERE op = 'READ' AND path LIKE '%.parquet'"
@@ -49,6 +50,7 @@ def bytes_read(raw: Path, in_order: bool = False) -> int:
         return int(found.fetchall()[0][0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_memory_of_the_roll_up_stays_while_the_hours_grow(tmp_path: Path) -> None:
     small, large = draw(tmp_path / "small", 40), draw(tmp_path / "large", 400)

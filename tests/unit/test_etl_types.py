@@ -15,10 +15,10 @@ from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Kind
 from spanishgas.errors import ContractError
 from spanishgas.etl.build import build
-from spanishgas.etl.engine import DuckEngine, connect
+from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.hours import open_hours, parts_of
 from spanishgas.etl.parquet import fits
-from spanishgas.etl.quality import Quality
+from spanishgas.etl.quality import Audit, Quality
 from spanishgas.etl.raw import read
 from spanishgas.etl.source import HOURS, open_source, read_text
 from spanishgas.lake import Lake
@@ -42,8 +42,7 @@ HOUR_CASES = [(column, name) for column in FITTING for name in types.TYPES]
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[DuckEngine]:
-    with connect("duckdb") as opened:
-        assert isinstance(opened, DuckEngine)
+    with duckdb() as opened:
         yield opened
 
 
@@ -56,7 +55,8 @@ def hours_with(folder: Path, **columns: pa.Array) -> Path:
 
 def as_read(folder: Path, engine: DuckEngine) -> pd.DataFrame:
     hours = open_hours(open_source(folder), engine)
-    return hours.select("customer_id", "hour", "elec", "gas").to_pandas()
+    frame: pd.DataFrame = engine.fetch(hours.select("customer_id", "hour", "elec", "gas")).to_pandas()
+    return frame
 
 
 @pytest.mark.parametrize(("column", "name"), HOUR_CASES)
@@ -226,7 +226,7 @@ def test_a_text_with_a_zone_is_no_day_of_a_contact(tmp_path: Path, engine: DuckE
     file = raw / "customer_interactions.json"
     file.write_text(file.read_text().replace("2024-11-15", text))
     quality = Quality()
-    read(open_source(raw), engine, quality)
+    read(open_source(raw), Audit(engine, quality))
     assert quality.count("customer_interactions", "quarantined.unreadable.date") == 1
 
 
@@ -245,8 +245,8 @@ def test_a_row_of_no_customer_goes_to_quarantine_under_its_rule(
     for name, rest in (("churn_label", ",1"), ("customer_attributes", ",9.2,0,0,28,Madrid,1,1,oficina")):
         with (raw / f"{name}.csv").open("a") as file:
             file.write(f"{customer_id}{rest}\n")
-    _, known = read(open_source(raw), engine, quality)
-    assert sorted(known.customer_id.to_pyarrow().to_pylist()) == ["C1", "C2", "C3"]
+    _, known = read(open_source(raw), Audit(engine, quality))
+    assert sorted(engine.fetch(known)["customer_id"].to_pylist()) == ["C1", "C2", "C3"]
     assert quality.count("churn_label", f"quarantined.{rule}") == 1
     assert quality.count("customer_attributes", f"quarantined.{rule}") == 1
 
@@ -258,8 +258,8 @@ def test_an_id_that_only_begins_like_a_total_stays_a_customer(
     raw, quality = write_raw(tmp_path / "raw"), Quality()
     with (raw / "churn_label.csv").open("a") as file:
         file.write(f"{customer_id},0\n")
-    _, known = read(open_source(raw), engine, quality)
-    assert customer_id in known.customer_id.to_pyarrow().to_pylist()
+    _, known = read(open_source(raw), Audit(engine, quality))
+    assert customer_id in engine.fetch(known)["customer_id"].to_pylist()
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", '{"a": 1}', '["a"]'])

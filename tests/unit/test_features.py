@@ -158,7 +158,7 @@ def test_interaction_timing_uses_the_same_thirty_day_months(count: int, three: i
 )
 def test_severity_ranks_cancellation_over_complaint_over_pricing(intent: str, score: int) -> None:
     assert value(behaviour.intent_severity_score, customer_intent=intent) == score
-    assert value(compound.is_price_sensitive, customer_intent=intent) is (score == 1)
+    assert value(REGISTRY.customer["is_price_sensitive"], customer_intent=intent) is (score == 1)
 
 
 def test_last_interaction_is_counted_in_days_and_changes_in_months() -> None:

@@ -18,6 +18,7 @@ from spanishgas.lake import RAW_FILES
 from spanishgas.simulate import write_extract
 
 AS_OF = date(2024, 12, 31)
+pytestmark = pytest.mark.slow
 REPEATS = 2_000
 
 

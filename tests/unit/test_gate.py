@@ -19,7 +19,8 @@ from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
-from spanishgas.lifecycle.gate import Against, Check, Evidence, Verdict, judge
+from spanishgas.lifecycle.gate import Against, Evidence, judge
+from spanishgas.lifecycle.verdict import Check, Verdict
 from spanishgas.settings import PROJECT
 from tests.gold_frames import gold_frame
 
@@ -34,6 +35,8 @@ SLICE = Slice(
     value="SME",
     rows=100,
     churners=10,
+    flagged=20,
+    caught=7,
     average_precision=0.7,
     interval=(0.6, 0.8),
     expected=0.7,

@@ -79,7 +79,7 @@ def test_a_person_is_erased_from_every_layer_and_the_others_stay(lake: Lake) -> 
         "gold",
     }
     assert done.gold == {gold.manifest.digest}
-    before, after = gold.manifest, lake.at(gold.manifest.digest, "gold_master").manifest
+    before, after = gold.manifest, lake.by_digest(gold.manifest.digest, "gold_master").manifest
     assert [(e.rows, e.reason) for e in after.erased] == [(1, "asked for")]
     assert (before.rows, after.rows) == (3, 2)
     assert not any("C2" in file.read_text() for file in lake.root.rglob("_manifest.json"))

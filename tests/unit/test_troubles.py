@@ -50,9 +50,10 @@ def is_told(words: list[str], trouble: str, *parts: str) -> None:
 
 def ran(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     """Exit code and stderr of a verb, in this process."""
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["spanishgas", *words])
-        cli.run()
+        with pytest.raises(SystemExit) as ended:
+            cli.run()
     return int(ended.value.code or 0), capfd.readouterr().err
 
 

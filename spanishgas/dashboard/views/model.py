@@ -8,7 +8,6 @@ import streamlit as st
 from spanishgas.dashboard import frame, tracking
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import TrackingError
-from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import markdown
 
@@ -36,7 +35,7 @@ def show() -> None:
 def champion(version: Version) -> None:
     """Verdict, metrics with intervals, curves and slices."""
     st.subheader(f"Champion: version {version.number}")
-    verdict = Verdict.model_validate(version.verdict)
+    verdict = version.verdict
     tell = st.success if verdict.passed else st.error
     tell(f"Gate {markdown(verdict.words)}")
     st.markdown(verdict.table())
