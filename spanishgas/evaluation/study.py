@@ -57,16 +57,8 @@ def study(
     def out_of_fold(y: Labels) -> Array:
         return refit(replace(training, y=y, folds=SHUFFLED_FOLDS, repeats=1), candidate.params)[1]
 
-    findings = leakage.check(
-        holdout.trained,
-        holdout.rows,
-        list(training.features),
-        training.kinds,
-        as_of=as_of,
-        waivers=waivers,
-        out_of_fold=out_of_fold,
-        seed=seed,
-    )
+    sides = leakage.Sides(holdout.trained, holdout.rows, list(training.features), training.kinds, seed)
+    findings = leakage.check(sides, as_of, waivers, out_of_fold)
     by_group = slices.groups(holdout.rows)
     return Study(
         findings,

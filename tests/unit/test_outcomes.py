@@ -26,7 +26,7 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
 from spanishgas.monitoring.cohort import Cohort, calibration, groups, uplift
 from spanishgas.monitoring.concept import OVERALL, Scored, concept_drift
-from spanishgas.monitoring.estimate import Estimated, estimate, expected
+from spanishgas.monitoring.estimate import estimate, expected
 from spanishgas.monitoring.labels import known_only, read_labels
 from spanishgas.monitoring.outcomes import Outcomes, outcomes
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
@@ -350,7 +350,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield Watched(root, lake, trained, version, scored, y, file, outcomes(file, lake=lake))
 
 
-def run_of(found: Outcomes | Estimated) -> Run:
+def run_of(found: Outcomes) -> Run:
     return MlflowClient().get_run(found.run_id)
 
 
