@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 
 from spanishgas.etl import hours, rollup
 from spanishgas.etl.engine import duckdb
-from spanishgas.etl.source import HOURS, Source, open_source
+from spanishgas.etl.engines import hours_of
+from spanishgas.etl.source import Source, open_source
+from spanishgas.raw_files import HOURS
 from spanishgas.simulate import write_extract
 
 AS_OF = date(2024, 12, 31)
@@ -26,16 +28,16 @@ ROUNDS = 3
 def on_duckdb(source: Source) -> pd.DataFrame:
     """Customer-months by DuckDB."""
     with duckdb() as engine:
-        rolled = rollup.roll_up(hours.open_hours(source, engine), AS_OF, engine)
+        rolled = rollup.roll_up(hours.open_hours(source, engine), AS_OF, engine, rollup.DuckSums(engine))
         return _sorted(engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas())
 
 
 def on_spark(source: Source) -> pd.DataFrame:
     """Customer-months by Spark, on the session that is there."""
-    from spanishgas.etl import engine_spark, hours_spark, rollup_spark
+    from spanishgas.etl import engine_spark
 
     with engine_spark.spark() as engine:
-        rolled = rollup_spark.roll_up(hours_spark.open_hours(source, engine), AS_OF, engine)
+        rolled = hours_of(source, AS_OF, engine)
         return _sorted(engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas())
 
 

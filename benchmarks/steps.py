@@ -93,14 +93,13 @@ def by_hand(folder: Path, _: int) -> Work:
 def roll_up(folder: Path, _: int) -> Work:
     """Ours: from opening the file to the customer-months."""
     from spanishgas.etl import rollup
-    from spanishgas.etl.engine import connect
-    from spanishgas.etl.hours import open_hours
+    from spanishgas.etl.engine import duckdb
+    from spanishgas.etl.engines import hours_of
     from spanishgas.etl.source import open_source
 
     def work() -> float:
-        with connect("duckdb") as engine:
-            reader, source = engine.reader, open_source(folder / "raw")
-            rolled = rollup.roll_up(open_hours(source, reader), AS_OF, reader, source)
+        with duckdb() as engine:
+            rolled = hours_of(open_source(folder / "raw"), AS_OF, engine)
             months = engine.materialize("months", rollup.customer_months(rolled.slots, AS_OF))
             return float(engine.fetch(months.aggregate(kwh=months.monthly_elec_kwh.sum()))["kwh"][0].as_py())
 

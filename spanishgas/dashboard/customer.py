@@ -121,4 +121,4 @@ def _source(lake: Lake, found: Scored, table: str) -> Snapshot:
         raise LakeError(
             f"the gold table of {found.gold.manifest.as_of} does not say which {table} it was built from"
         )
-    return lake.at(digest, table)
+    return lake.by_digest(digest, table)

@@ -62,7 +62,7 @@ def scored(lake: Lake, as_of: date | None = None) -> Scored:
     recommended = lake.find("recommendations", day)
     if recommended is None or recommended.manifest.built_from.get("scores") != digest:
         raise NothingYet.of(f"{lake.root} holds no recommendations for the scores of {day}", SCORE)
-    return Scored(found, recommended, lake.at(found.manifest.built_from["gold_master"], "gold_master"))
+    return Scored(found, recommended, lake.by_digest(found.manifest.built_from["gold_master"], "gold_master"))
 
 
 def ask(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object] | None = None) -> pd.DataFrame:

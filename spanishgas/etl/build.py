@@ -20,12 +20,11 @@ from spanishgas import provenance
 from spanishgas.contracts.checking import Statistics
 from spanishgas.etl import gold, raw, silver
 from spanishgas.etl.bronze import Bronze
-from spanishgas.etl.engine import DuckEngine, Engine, connect
-from spanishgas.etl.hours import open_hours, reading
+from spanishgas.etl.engine import Engine
+from spanishgas.etl.engines import connect, hours_of
 from spanishgas.etl.quality import Audit, Quality, Report
-from spanishgas.etl.rollup import RollUp, roll_up
 from spanishgas.etl.sentiment import SentimentModel, load_model
-from spanishgas.etl.source import HOURS, Source, open_source
+from spanishgas.etl.source import Source, open_source
 from spanishgas.features import Tiers, load_tiers
 from spanishgas.lake import RAW_FILES, Lake, Snapshot
 from spanishgas.lake.digests import sealed, unsealed
@@ -157,7 +156,7 @@ class _Build:
         small, known = raw.read(self.source, Audit(engine.reader, self.quality))
         small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}
         bronze = Bronze(small, engine.import_table("known", known), as_of, audit)
-        hours = self._roll_up()
+        hours = hours_of(self.source, as_of, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)
@@ -174,20 +173,6 @@ class _Build:
             self.quality.add(table, rows=found["rows"])
             self.quality.profile(table, found)
         return tables
-
-    def _roll_up(self) -> RollUp:
-        """Each engine opens and rolls up the hours in its own words: no other step is about speed."""
-        file = self.source.file(HOURS)
-        if isinstance(self.engine, DuckEngine):
-            hours = open_hours(self.source, self.engine)
-            with reading(file):
-                return roll_up(hours, self.as_of, self.engine, self.source)
-        from spanishgas.etl import engine_spark, hours_spark, rollup_spark
-
-        assert isinstance(self.engine, engine_spark.SparkEngine)
-        with hours_spark.reading(file):
-            hours = hours_spark.open_hours(self.source, self.engine)
-            return rollup_spark.roll_up(hours, self.as_of, self.engine)
 
     def publish(self, tables: Mapping[str, ir.Table]) -> dict[str, Snapshot]:
         """Publish the tables in order, each naming the digests of what it was built from."""

@@ -1,8 +1,4 @@
-"""The engine that runs the Ibis expressions: opened here, and nowhere else named.
-
-duckdb   in this process, on one thread: the same bytes on every run
-spark    a Spark session, this machine's or the cluster's (engine_spark.py)
-"""
+"""What the stages ask of the engine that runs their Ibis expressions, and DuckDB as one; engine_spark.py has Spark."""
 
 from __future__ import annotations
 
@@ -19,13 +15,11 @@ import pyarrow as pa
 from ibis.backends.duckdb import Backend
 from ibis.formats.pyarrow import PyArrowData
 
-from spanishgas.errors import UsageError
 from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import settings
 
 MEMORY = "400MB"
 """What DuckDB may hold before it spills to disk; the roll-up's groups of 20,000 customers need half of it."""
-ENGINES = ("duckdb", "spark")
 
 
 @cache
@@ -64,6 +58,10 @@ class Engine(Protocol):
 
     def write(self, table: ir.Table, folder: Path) -> None:
         """Write a materialized table as Parquet parts into `folder`, in the order in which it is kept."""
+        ...
+
+    def streaming(self) -> AbstractContextManager[None]:
+        """The time of passes over the hours, whose sums are of integers: in any order, at full speed."""
         ...
 
 
@@ -105,7 +103,7 @@ class DuckEngine:
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
-        """All threads, no order: for passes over the hours, whose sums are of integers."""
+        """All threads, no order."""
         self.con.raw_sql(f"SET threads = {settings().cores}")
         self.con.raw_sql("SET preserve_insertion_order = false")
         try:
@@ -113,17 +111,6 @@ class DuckEngine:
         finally:
             self.con.raw_sql("SET threads = 1")
             self.con.raw_sql("SET preserve_insertion_order = true")
-
-
-def connect(name: str) -> AbstractContextManager[Engine]:
-    """Open the named engine; what it spills to disk is gone afterwards. `UsageError` for another name."""
-    if name not in ENGINES:
-        raise UsageError.unknown("engine", name, ENGINES)
-    if name == "duckdb":
-        return duckdb()
-    from spanishgas.etl import engine_spark
-
-    return engine_spark.spark()
 
 
 @contextmanager

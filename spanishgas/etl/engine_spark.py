@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,10 @@ class SparkEngine:
         for part in range(count):
             rows = whole.filter(F.spark_partition_id() == part).toArrow()
             pq.write_table(rows, folder / f"part-{part:05d}.parquet", compression="zstd")
+
+    def streaming(self) -> AbstractContextManager[None]:
+        """As ever."""
+        return nullcontext()
 
 
 def _sorted(frame: DataFrame, by: Sequence[str]) -> DataFrame:

@@ -15,8 +15,9 @@ from spanishgas.etl import hours
 from spanishgas.etl.engine_spark import SparkEngine
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.parquet import is_text
-from spanishgas.etl.source import CSV, HOURS, Source
+from spanishgas.etl.source import Source
 from spanishgas.lake import SCHEME
+from spanishgas.raw_files import CSV, HOURS
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

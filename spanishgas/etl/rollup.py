@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import Protocol
 
 import duckdb
 import ibis
@@ -25,9 +26,10 @@ import pyarrow as pa
 
 from spanishgas.contracts.tables import LARGEST_READING, PERIODS
 from spanishgas.etl import calendar, ordered
-from spanishgas.etl.engine import DuckEngine
+from spanishgas.etl.engine import DuckEngine, Engine
 from spanishgas.etl.hours import READINGS, is_parquet, parts_of
-from spanishgas.etl.source import HOURS, Source
+from spanishgas.etl.source import Source
+from spanishgas.raw_files import HOURS
 from spanishgas.settings import settings
 
 UNIT = 1e12
@@ -48,55 +50,97 @@ class RollUp:
     """The hours as they were opened, to find examples in."""
 
 
-def roll_up(hours: ir.Table, as_of: date, engine: DuckEngine, source: Source | None = None) -> RollUp:
-    """Roll the hours of the window before `as_of` up; those that cannot be used are left out and counted.
+_Pass = tuple[ir.Table, ir.Table, list[ir.Table]]
+"""The hours that can be summed, their sums by slot, and what had to be set apart for that."""
 
-    With the `source` that `hours` were opened from, Parquet files in order are read the faster way of `ordered`.
-    """
+
+class SlotSums(Protocol):
+    """How an engine sums the hours: each in its own words, for no other step is about speed."""
+
+    def first(self, hours: ir.Table, clock: ir.Table) -> _Pass:
+        """The first pass over the hours."""
+
+    def again(self, hours: ir.Table, clock: ir.Table) -> ir.Table:
+        """The sums of hours that have `copies`."""
+
+
+def roll_up(hours: ir.Table, as_of: date, engine: Engine, sums: SlotSums) -> RollUp:
+    """Roll the hours of the window before `as_of` up; those that cannot be used are left out and counted."""
     frame = calendar.hours(as_of)
     clock = engine.import_table("calendar", pa.Table.from_pandas(frame, preserve_index=False))
     with engine.streaming():
-        usable, first, apart = _in_order(hours, frame, engine, source) or _first_pass(hours, clock, engine)
-        odd = _suspects(first, clock)
-        if engine.fetch(first.filter(first.slot.isnull()).limit(1)).num_rows:
-            apart.append(engine.materialize("untimed", _untimed(usable)))
-            off = engine.materialize("off_the_hour", _off_the_hour(usable, frame))
-            apart.append(
-                engine.materialize(
-                    "between_hours", between_hours(usable.semi_join(off, "customer_id"), frame)
-                )
-            )
-            odd = odd.union(off, distinct=True)
-        suspects = engine.materialize("suspects", odd)
-        slots = first
-        if engine.fetch(suspects.limit(1)).num_rows:
-            second = engine.materialize(
-                "slots_second", _sums(_on_calendar(_each_hour_once(usable, suspects), clock))
-            )
-            slots = engine.materialize("slots", first.anti_join(suspects, "customer_id").union(second))
-        return RollUp(slots.filter(slots.slot.notnull()), counts(first, slots, *apart), hours)
+        return _rolled_up(hours, frame, clock, engine, sums)
 
 
-_Pass = tuple[ir.Table, ir.Table, list[ir.Table]]
+def _rolled_up(
+    hours: ir.Table, frame: pd.DataFrame, clock: ir.Table, engine: Engine, sums: SlotSums
+) -> RollUp:
+    usable, first, apart = sums.first(hours, clock)
+    odd = _suspects(first, clock)
+    if _any(first.filter(first.slot.isnull()), engine):
+        apart.append(engine.materialize("untimed", _untimed(usable)))
+        off = engine.materialize("off_the_hour", _off_the_hour(usable, frame))
+        between = _between_hours(usable.semi_join(off, "customer_id"), frame)
+        apart.append(engine.materialize("between_hours", between))
+        odd = odd.union(off, distinct=True)
+    suspects = engine.materialize("suspects", odd)
+    slots = first
+    if _any(suspects, engine):
+        second = sums.again(_each_hour_once(usable, suspects), clock)
+        slots = engine.materialize("slots", first.anti_join(suspects, "customer_id").union(second))
+    return RollUp(slots.filter(slots.slot.notnull()), _counts(first, slots, *apart), hours)
 
 
-def _in_order(
-    hours: ir.Table, frame: pd.DataFrame, engine: DuckEngine, source: Source | None
-) -> _Pass | None:
-    """What `_first_pass` gives, if the hours stand in order."""
-    if source is None or not is_parquet(source):
-        return None
-    found = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
-    if found is None:
-        return None
-    runs, broken = engine.import_table("runs", found.table), engine.import_table("broken_runs", found.broken)
-    sums = _typed(runs.anti_join(broken, "customer_id"))
-    if len(found.broken):
-        pieces = _typed(runs.semi_join(broken, "customer_id"))
-        added = {name: pieces[name].sum() for name in pieces.columns if name not in ("customer_id", "slot")}
-        sums = sums.union(pieces.group_by("customer_id", "slot").agg(**added).cast(sums.schema()))
-    given = {f"given_{name}": sums.n_rows for name in READINGS}
-    return hours, engine.materialize("slots_first", sums.mutate(copies=sums.n_rows, **given)), []
+def _any(table: ir.Table, engine: Engine) -> bool:
+    return bool(engine.fetch(table.limit(1)).num_rows)
+
+
+@dataclass(frozen=True)
+class DuckSums:
+    """On DuckDB: with the `source` that the hours were opened from, Parquet files in order the faster way of `ordered`.
+
+    A pass stops at a reading that is no number of units, and only then begins anew without such readings.
+    """
+
+    engine: DuckEngine
+    source: Source | None = None
+
+    def first(self, hours: ir.Table, clock: ir.Table) -> _Pass:
+        """The first pass over the hours."""
+        if (sums := self._in_order(clock)) is not None:
+            return hours, self.engine.materialize("slots_first", sums), []
+        try:
+            return hours, self._summed("slots_first", hours, clock), []
+        except (duckdb.ConversionException, duckdb.OutOfRangeException):
+            usable = hours.filter(fault(hours).isnull())
+            apart = self.engine.materialize("bad_readings", bad_readings(hours))
+            return usable, self._summed("slots_first", usable, clock), [apart]
+
+    def again(self, hours: ir.Table, clock: ir.Table) -> ir.Table:
+        """The sums of hours that have `copies`."""
+        return self._summed("slots_second", hours, clock)
+
+    def _summed(self, name: str, hours: ir.Table, clock: ir.Table) -> ir.Table:
+        return self.engine.materialize(name, _sums(hours.join(clock, "hour", how="left")))
+
+    def _in_order(self, clock: ir.Table) -> ir.Table | None:
+        source = self.source
+        if source is None or not is_parquet(source):
+            return None
+        frame = self.engine.fetch(clock).to_pandas()
+        found = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
+        if found is None:
+            return None
+        runs = self.engine.import_table("runs", found.table)
+        broken = self.engine.import_table("broken_runs", found.broken)
+        sums = _typed(runs.anti_join(broken, "customer_id"))
+        if len(found.broken):
+            pieces = _typed(runs.semi_join(broken, "customer_id"))
+            added = {
+                name: pieces[name].sum() for name in pieces.columns if name not in ("customer_id", "slot")
+            }
+            sums = sums.union(pieces.group_by("customer_id", "slot").agg(**added).cast(sums.schema()))
+        return sums.mutate(copies=sums.n_rows, **{f"given_{name}": sums.n_rows for name in READINGS})
 
 
 def _typed(runs: ir.Table) -> ir.Table:
@@ -109,16 +153,6 @@ def _typed(runs: ir.Table) -> ir.Table:
             **dict.fromkeys(READINGS, "decimal(38, 0)"),
         }
     )
-
-
-def _first_pass(hours: ir.Table, clock: ir.Table, engine: DuckEngine) -> _Pass:
-    """The hours that can be summed, their sums, and what had to be set apart for that."""
-    try:
-        return hours, engine.materialize("slots_first", _sums(_on_calendar(hours, clock))), []
-    except (duckdb.ConversionException, duckdb.OutOfRangeException):
-        usable = hours.filter(fault(hours).isnull())
-        apart = engine.materialize("bad_readings", bad_readings(hours))
-        return usable, engine.materialize("slots_first", _sums(_on_calendar(usable, clock))), [apart]
 
 
 def fault(hours: ir.Table) -> ir.StringValue:
@@ -162,10 +196,6 @@ def _amount(slots: ir.Table, units: ir.Column, periods: Sequence[int]) -> ir.Val
     return ibis.ifelse(slots.period.isin(periods), units, 0).sum().cast("float64") / UNIT
 
 
-def _on_calendar(hours: ir.Table, clock: ir.Table) -> ir.Table:
-    return hours.join(clock, "hour", how="left")
-
-
 def _units(reading: ir.FloatingColumn) -> ir.FloatingValue:
     """A reading in units of 1e-12, one below 0 as 0: x + |x| is twice the greater of the two, and cheaper per row."""
     twice: ir.FloatingValue = reading + reading.abs()
@@ -201,10 +231,11 @@ def _off_the_hour(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
     return inside.filter(inside.hour != inside.hour.truncate("h")).select("customer_id").distinct()
 
 
-def between_hours(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
+def _between_hours(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
     """Per customer the readings between two hours of the window; 0 where all lie as far behind an hour."""
     inside = _inside(hours, frame)
-    behind = inside.hour.minute() * 60 + inside.hour.second()
+    second = inside.hour.truncate("s")  # Spark rounds half a second up
+    behind = second.minute() * 60 + second.second()
     between = ibis.ifelse(behind.min() < behind.max(), (behind > 0).cast("int64").sum(), 0)
     return inside.group_by("customer_id").agg(between_hours=between)
 
@@ -222,7 +253,7 @@ def _each_hour_once(hours: ir.Table, customers: ir.Table) -> ir.Table:
     return chosen.group_by("customer_id", "hour").agg(copies=chosen.count(), **readings)
 
 
-def counts(first: ir.Table, final: ir.Table, *apart: ir.Table) -> ir.Table:
+def _counts(first: ir.Table, final: ir.Table, *apart: ir.Table) -> ir.Table:
     """Rows of each customer as the file has them, and what became of them.
 
     From the sums before (`first`) and after copies were collapsed (`final`), and what was set `apart`: tables by

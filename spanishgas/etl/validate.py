@@ -10,11 +10,11 @@ from spanishgas.errors import ContractError
 from spanishgas.etl import raw
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import DuckEngine, duckdb
-from spanishgas.etl.hours import open_hours, reading
+from spanishgas.etl.engines import hours_of
+from spanishgas.etl.hours import open_hours
 from spanishgas.etl.quality import Audit, Quality
-from spanishgas.etl.rollup import roll_up
-from spanishgas.etl.source import HOURS, Source
-from spanishgas.lake import RAW_FILES
+from spanishgas.etl.source import Source
+from spanishgas.raw_files import HOURS, RAW_FILES
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,7 @@ def _check_rows(source: Source, as_of: date, engine: DuckEngine, quality: Qualit
     audit = Audit(engine, quality)
     bronze = Bronze(*raw.read(source, audit), as_of, audit)
     customers = bronze.customer()
-    with reading(source.file(HOURS)):
-        hours = roll_up(open_hours(source, engine), as_of, engine, source)
-    bronze.customer_month(hours, customers)
+    bronze.customer_month(hours_of(source, as_of, engine), customers)
 
 
 def _lines(source: Source, quality: Quality) -> Iterator[str]:

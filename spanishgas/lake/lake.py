@@ -13,35 +13,33 @@ one that was overtaken says so.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
+from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake.digests import content, named_by_content
 from spanishgas.lake.s3 import S3Store
 from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, Store, local_path
 from spanishgas.lake.tables import (
-    LAYERS,
     MANIFEST,
     POINTER,
-    RAW_FILES,
     Erasure,
     Manifest,
     Pointer,
     Snapshot,
     ancestry,
     damage,
+    day_of,
     parsed,
+    unless_damaged,
 )
+from spanishgas.raw_files import RAW_FILES
 from spanishgas.stages import outside
-
-T = TypeVar("T")
 
 
 def open_store(place: Place) -> Store:
@@ -73,12 +71,12 @@ class Lake:
     def raw_extracts(self) -> list[Place]:
         """Raw extracts in the lake, oldest first."""
         dates = {listed.name.partition("/")[0] for listed in self.store.listing("raw")}
-        return [self.raw(day) for day in sorted(filter(None, map(_date, dates)))]
+        return [self.raw(day) for day in sorted(filter(None, map(day_of, dates)))]
 
     def as_of_dates(self) -> list[date]:
         """Every date under which the lake holds a raw extract or anything of a table, oldest first."""
         folders = {f for listed in self.store.listing() for f in listed.key.split("/")[:-1]}
-        return sorted(set(filter(None, (_date(folder.removeprefix("as_of=")) for folder in folders))))
+        return sorted(set(filter(None, (day_of(folder.removeprefix("as_of=")) for folder in folders))))
 
     @contextmanager
     def building(self, as_of: date) -> Iterator[None]:
@@ -87,7 +85,7 @@ class Lake:
         In a folder others wait for their turn. On S3 nobody waits, but `publish` refuses to replace what another run
         published since the build began.
         """
-        with self.store.alone(f"as_of={as_of}"):
+        with self.store.lock(f"as_of={as_of}"):
             homes = [self._home(table, as_of) for table in LAYERS]
             self._seen = {home: self.store.version(f"{home}/{POINTER}") for home in homes}
             try:
@@ -116,8 +114,8 @@ class Lake:
 
     def reusable(self, table: str, as_of: date) -> Snapshot | None:
         """The current snapshot if it is whole; None also where it is damaged, for to publish it again mends it."""
-        snapshot = _unless_damaged(lambda: self.find(table, as_of))
-        return snapshot if snapshot and snapshot.whole else None
+        snapshot = unless_damaged(lambda: self.find(table, as_of))
+        return snapshot if snapshot and snapshot.intact else None
 
     def made(self, table: str, as_of: date, key: str) -> Snapshot | None:
         """The current snapshot if it was made under `key` and is whole; None also where it is damaged."""
@@ -139,13 +137,13 @@ class Lake:
         """As-of dates under which `table` was published, be it damaged now or not, oldest first."""
         outside(f"the table {table}")
         homes = {day: partial(self._pointed, self._home(table, day)) for day in self._days(table)}
-        return [day for day, pointed in homes.items() if _unless_damaged(pointed, "") is not None]
+        return [day for day, pointed in homes.items() if unless_damaged(pointed, "") is not None]
 
     def _days(self, table: str) -> list[date]:
         folders = {listed.name.partition("/")[0] for listed in self.store.listing(self._table(table))}
-        return sorted(filter(None, (_date(folder.removeprefix("as_of=")) for folder in folders)))
+        return sorted(filter(None, (day_of(folder.removeprefix("as_of=")) for folder in folders)))
 
-    def at(self, digest: str, table: str) -> Snapshot:
+    def by_digest(self, digest: str, table: str) -> Snapshot:
         """The snapshot of `table` with this digest, current or not; LakeError if it is gone."""
         outside(f"the table {table}")
         for listed in self.store.listing(self._table(table)):
@@ -191,7 +189,7 @@ class Lake:
         - `Replaced` where another run made other rows current meanwhile: those stand.
         """
         home = self._home(table, as_of)
-        with self.store.alone(home), self.store.staging(home) as staging:
+        with self.store.lock(home), self.store.staging(home) as staging:
             before = self._seen.get(home, self.store.version(f"{home}/{POINTER}"))
             write(staging)
             import pyarrow.dataset as ds
@@ -220,10 +218,10 @@ class Lake:
     def _make_current(self, home: str, staging: Path, fresh: Manifest, before: str | None) -> Snapshot:
         key = fresh.key
         lies = self.store.version(f"{key}/{MANIFEST}")
-        held = _unless_damaged(lambda: self.snapshot(key))
+        held = unless_damaged(lambda: self.snapshot(key))
         # What this run has just put there need not be fetched to be sure of it.
-        if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.whole):
-            current = _unless_damaged(lambda: self._pointed(home))
+        if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.intact):
+            current = unless_damaged(lambda: self._pointed(home))
             if current == fresh.snapshot and held.manifest.fingerprint == fresh.fingerprint:
                 return held
             fresh = fresh.model_copy(update={"parts": held.manifest.parts})
@@ -269,7 +267,7 @@ class Lake:
     def write_note(self, table: str, as_of: date, name: str, text: str) -> None:
         """Put a file beside the snapshots of `table`, whatever stood there."""
         home = self._home(table, as_of)
-        with self.store.alone(home), self.store.staging(home) as staging:
+        with self.store.lock(home), self.store.staging(home) as staging:
             (staging / name).write_text(text)
             self.store.put(staging / name, f"{home}/{name}")
 
@@ -316,7 +314,7 @@ class Lake:
         On S3 a run that publishes the same rows in the same moment may find them gone, and has to be run again.
         """
         home, _, name = snapshot.key.rpartition("/")
-        with self.store.alone(home):
+        with self.store.lock(home):
             if self._pointed(home) == name:
                 return False
             lies = sorted(o.key for o in self.store.listing(snapshot.key))
@@ -342,14 +340,3 @@ class Lake:
         self.store.swap(key, manifest.model_copy(update=changes).text, self.store.version(key))
         for part in manifest.parts.keys() - parts.keys():
             self.store.remove(f"{snapshot.key}/{part}")
-
-
-def _unless_damaged(read: Callable[[], T | None], otherwise: T | None = None) -> T | None:
-    try:
-        return read()
-    except LakeError:
-        return otherwise
-
-
-def _date(name: str) -> date | None:
-    return date.fromisoformat(name) if re.fullmatch(r"\d{4}-\d\d-\d\d", name) else None

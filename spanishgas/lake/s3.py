@@ -162,7 +162,7 @@ class S3Store:
             yield staging
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> Iterator[None]:
         """Nobody waits: see the head of the module."""
         yield
 

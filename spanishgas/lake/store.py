@@ -118,7 +118,7 @@ class Store(Protocol):
     def staging(self, folder: str) -> AbstractContextManager[Path]:
         """A local folder for files that are to be put into `folder`; gone afterwards."""
 
-    def alone(self, name: str) -> AbstractContextManager[None]:
+    def lock(self, name: str) -> AbstractContextManager[None]:
         """Take turns with others that ask for the same name, where the place can hold a lock."""
 
 
@@ -200,7 +200,7 @@ class LocalStore:
             yield staging
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def lock(self, name: str) -> Iterator[None]:
         """Hold an advisory lock on a file that is never removed."""
         lock = self.root / ".locks" / name.replace("/", "-")
         lock.parent.mkdir(parents=True, exist_ok=True)

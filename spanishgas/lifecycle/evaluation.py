@@ -130,7 +130,7 @@ def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
             f"run {run_id} set other customers aside ({str(chosen.holdout)!r}) than experiments/policy.yaml does now "
             f"({str(policy.holdout)!r}), and may have chosen by those held out now: run the experiment again"
         )
-    gold = lake.at(chosen.gold, "gold_master")
+    gold = lake.by_digest(chosen.gold, "gold_master")
     candidate = CandidateInputs(
         training=gold,
         of_run=run_id,
@@ -145,7 +145,7 @@ def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
 
 def _silver(gold: Snapshot, lake: Lake) -> Snapshot | None:
     try:
-        return lake.at(gold.manifest.built_from.get("silver_customer", ""), "silver_customer")
+        return lake.by_digest(gold.manifest.built_from.get("silver_customer", ""), "silver_customer")
     except LakeError:
         return None
 

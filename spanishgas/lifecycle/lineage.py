@@ -114,7 +114,7 @@ class _Walk:
     def at(self, table: str, digest: str) -> Link:
         """A table by the digest that somebody recorded."""
         try:
-            return self.table(self.lake.at(digest, table))
+            return self.table(self.lake.by_digest(digest, table))
         except SpanishGasError as fault:
             return Link(table, {"digest": digest}, [str(fault)])
 

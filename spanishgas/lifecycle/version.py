@@ -132,7 +132,9 @@ class Version:
 
     def training_table(self, lake: Lake) -> TrainingTable:
         """The table that it was made from; LakeError where that is gone."""
-        return TrainingTable(lake.at(self.record.chosen.gold, "gold_master"), self.record.policy.holdout)
+        return TrainingTable(
+            lake.by_digest(self.record.chosen.gold, "gold_master"), self.record.policy.holdout
+        )
 
     @cached_property
     def folder(self) -> Path:

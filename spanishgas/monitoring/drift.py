@@ -109,7 +109,7 @@ def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
     training, limits = version.training_table(lake), load_policy().drift
     return DriftInputs(
         reference=training.table,
-        current=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        current=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         scores=scores,
         version=version,
         training=training,

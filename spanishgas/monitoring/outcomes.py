@@ -139,7 +139,7 @@ def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInput
     treatments = lake.find("treatments", day)
     return OutcomesInputs(
         scores=scores,
-        gold=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         treatments=treatments,
         labels=Labels(rows, sentences.coverage(labels, len(rows), len(strangers), scores.manifest.rows)),
         version=version,

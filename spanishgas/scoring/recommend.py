@@ -78,7 +78,7 @@ def recommend_inputs(lake: Lake) -> RecommendInputs:
     version = registry.resolve(str(scores.pandas(["model_version"]).iloc[0, 0]))
     return RecommendInputs(
         scores=scores,
-        gold=lake.at(scores.manifest.built_from["gold_master"], "gold_master"),
+        gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         version=version,
         training=version.training_table(lake),
         risk_tiers=version.record.policy.risk_tiers,

@@ -91,7 +91,7 @@ def test_other_content_becomes_current_and_the_old_snapshot_stays_reachable(lake
     old = publish(lake, frame())
     new = publish(lake, frame(value=2.0))
     assert lake.current(TABLE).manifest == new.manifest
-    assert values(lake.at(old.manifest.digest, TABLE)) == {1.0}
+    assert values(lake.by_digest(old.manifest.digest, TABLE)) == {1.0}
 
 
 def test_old_rows_can_become_current_again(lake: Lake) -> None:
@@ -162,7 +162,7 @@ def test_a_table_that_was_never_published_is_named_with_its_date(lake: Lake) -> 
 
 def test_a_digest_that_is_gone_is_a_lake_error(lake: Lake) -> None:
     with pytest.raises(LakeError, match="no longer holds gold_master"):
-        lake.at("0" * 64, TABLE)
+        lake.by_digest("0" * 64, TABLE)
 
 
 # What is damaged
@@ -183,8 +183,8 @@ def test_an_unreadable_manifest_is_a_lake_error_and_publishing_mends_it(lake: La
     with pytest.raises(LakeError):
         lake.current(TABLE)
     with pytest.raises(LakeError):
-        lake.at(snapshot.manifest.digest, TABLE)
-    assert publish(lake, frame()).whole
+        lake.by_digest(snapshot.manifest.digest, TABLE)
+    assert publish(lake, frame()).intact
     assert values(lake.current(TABLE)) == {1.0}
 
 
@@ -201,12 +201,12 @@ def test_a_part_that_is_cut_short_or_missing_is_named_and_mended_by_publishing(l
     whole = (snapshot.folder / Path(part).name).read_bytes()
     put(lake, part, whole[:-9]) if cut else lake.store.remove(part)
     found = lake.current(TABLE)
-    assert not found.whole
+    assert not found.intact
     with pytest.raises(
         LakeError, match=r"part-0-\w+.parquet is missing or cut short: build gold_master again"
     ):
         found.pandas()
-    assert publish(lake, frame()).whole
+    assert publish(lake, frame()).intact
     pd.testing.assert_frame_equal(lake.current(TABLE).pandas(), frame())
 
 
@@ -224,8 +224,8 @@ def test_a_part_with_another_bit_is_named_and_mended_by_publishing_the_same_rows
     for read in (snapshot.pandas, lake.current(TABLE).dataset):
         with pytest.raises(LakeError, match=r"part-0-\w+.parquet was changed since .*spanishgas etl --raw"):
             read()
-    assert (snapshot.whole, lake.reusable(TABLE, DAY)) == (False, None)
-    assert publish(lake, frame()).whole
+    assert (snapshot.intact, lake.reusable(TABLE, DAY)) == (False, None)
+    assert publish(lake, frame()).intact
     assert lake.reusable(TABLE, DAY) is not None
     pd.testing.assert_frame_equal(lake.current(TABLE).pandas(), frame())
 
@@ -391,7 +391,7 @@ def test_processes_that_publish_at_once_leave_whole_snapshots(lake: Lake) -> Non
     assert [process.wait(120) for process in running] == [0, 0, 0]
     held = lake.snapshots()
     assert [values(snapshot) for snapshot, _ in held if len(values(snapshot)) != 1] == []
-    assert all(snapshot.whole for snapshot, _ in held)
+    assert all(snapshot.intact for snapshot, _ in held)
     assert [current for _, current in held].count(True) == 1
     assert len(parts(lake)) == len(held)
 
@@ -416,7 +416,7 @@ def test_a_build_that_made_the_same_rows_as_another_ends_well(lake: Lake, first:
     with lake.building(DAY):
         other = publish(Lake(lake.root), frame(), fingerprint="g")
         assert publish(lake, frame()).key == other.key
-        assert publish(lake, frame(value=2.0)).whole
+        assert publish(lake, frame(value=2.0)).intact
     assert values(lake.current(TABLE)) == {2.0}
 
 

@@ -271,7 +271,7 @@ def test_the_confusion_table_counts_every_training_customer(chain: Chain) -> Non
 
 def test_out_of_fold_predictions_are_a_table_of_the_training_customers_in_the_lake(chain: Chain) -> None:
     run = runs.find({"stage": "experiment", "experiment": "E5"})[0]
-    snapshot = chain.lake.at(run.data.tags["out_of_fold.digest"], "out_of_fold")
+    snapshot = chain.lake.by_digest(run.data.tags["out_of_fold.digest"], "out_of_fold")
     rows, gold = snapshot.pandas(), chain.gold.pandas()
     trained = gold[~in_holdout(gold["customer_id"], load_policy().holdout)]
     assert set(rows["customer_id"]) == set(trained["customer_id"])

@@ -118,7 +118,7 @@ def survives_a_kill(world: World, tmp_path: Path, moment: random.Random) -> None
     killed(world, tmp_path / "lake", tmp_path / "work", moment)
     found = {table: lake.current(table, AS_OF) for table in SOURCES}
     assert {t for t, s in found.items() if s.manifest.digest not in (world.old[t], world.new[t])} == set()
-    assert all(snapshot.whole for snapshot in found.values())
+    assert all(snapshot.intact for snapshot in found.values())
     report = build(world.raw, lake, AS_OF)
     assert {table: snapshot.manifest.digest for table, snapshot in report.snapshots.items()} == world.new
     assert parts(lake) == world.parts

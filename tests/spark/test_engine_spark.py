@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from spanishgas.errors import ContractError, SpanishGasError
-from spanishgas.etl import calendar, engine_spark, hours_spark, rollup, rollup_spark
-from spanishgas.etl.engine import Engine, connect
+from spanishgas.etl import calendar, engine_spark, hours_spark, rollup
+from spanishgas.etl.engine import Engine, duckdb
+from spanishgas.etl.engines import connect, hours_of
 from spanishgas.etl.hours import open_hours
 from spanishgas.etl.source import open_source
 
@@ -51,16 +52,14 @@ def put(folder: Path, *parts: pa.Table) -> Path:
 
 
 def on_duckdb(raw: Path) -> list[pd.DataFrame]:
-    with connect("duckdb") as engine:
-        return frames(
-            rollup.roll_up(open_hours(open_source(raw), engine.reader), AS_OF, engine.reader), engine
-        )
+    with duckdb() as engine:
+        hours = open_hours(open_source(raw), engine)
+        return frames(rollup.roll_up(hours, AS_OF, engine, rollup.DuckSums(engine)), engine)
 
 
 def on_spark(raw: Path) -> list[pd.DataFrame]:
     with engine_spark.spark() as engine:
-        hours = hours_spark.open_hours(open_source(raw), engine)
-        return frames(rollup_spark.roll_up(hours, AS_OF, engine), engine)
+        return frames(hours_of(open_source(raw), AS_OF, engine), engine)
 
 
 def frames(rolled: rollup.RollUp, engine: Engine) -> list[pd.DataFrame]:
@@ -73,18 +72,6 @@ def frames(rolled: rollup.RollUp, engine: Engine) -> list[pd.DataFrame]:
 def assert_same(raw: Path) -> None:
     for ours, theirs in zip(on_spark(raw), on_duckdb(raw), strict=True):
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True, check_dtype=False)
-
-
-@spark
-def test_each_hour_of_the_calendar_has_the_same_tariff_period(session: Any) -> None:
-    for as_of in (AS_OF, date(2024, 2, 29), date(2025, 5, 3)):
-        known = calendar.hours(as_of)
-        with engine_spark.spark() as engine:
-            engine.import_table("hours", pa.Table.from_pandas(known[["hour"]], preserve_index=False))
-            slots = engine.sql(f"SELECT hour, slot FROM ({rollup_spark.stamped('hours', as_of)})").toPandas()
-        joined = known.merge(slots, on="hour", suffixes=("", "_spark"))
-        assert len(joined) == len(known) > 8000
-        assert (joined["slot"] == joined["slot_spark"]).all()
 
 
 @spark
@@ -196,7 +183,7 @@ def test_without_java_the_message_says_what_to_install(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
     script = """
 from spanishgas.errors import SpanishGasError
-from spanishgas.etl.engine import Engine, connect
+from spanishgas.etl.engines import connect
 try:
     connect("spark").__enter__()
 except SpanishGasError as fault:

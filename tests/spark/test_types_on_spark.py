@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spanishgas.etl import hours_spark
-from spanishgas.etl.engine import connect
+from spanishgas.etl.engines import connect
 from spanishgas.etl.source import open_source
 from tests import parquet_types as types
 from tests.unit.test_etl_types import FITTING, HOURS, ROWS, hours_with

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from spanishgas.etl import calendar, ordered, rollup
-from spanishgas.etl.engine import DuckEngine, connect
+from spanishgas.etl.engine import duckdb
 from spanishgas.etl.hours import open_hours, parts_of
-from spanishgas.etl.source import HOURS, open_source
+from spanishgas.etl.source import open_source
+from spanishgas.raw_files import HOURS
 from tests.unit.test_etl_rollup import AS_OF, WINDOW, year
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]
@@ -41,10 +42,11 @@ def summed(folder: Path) -> pa.Table | None:
 
 def rolled(folder: Path, in_order: bool) -> Frames:
     """Slots and counts of the roll-up with and without the faster way."""
-    with connect("duckdb") as engine:
-        assert isinstance(engine, DuckEngine)
+    with duckdb() as engine:
         source = open_source(folder)
-        found = rollup.roll_up(open_hours(source, engine), AS_OF, engine, source if in_order else None)
+        found = rollup.roll_up(
+            open_hours(source, engine), AS_OF, engine, rollup.DuckSums(engine, source if in_order else None)
+        )
         slots, counts = (engine.fetch(table).to_pandas() for table in (found.slots, found.counts))
     columns = sorted(slots.columns)
     return (

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spanishgas.etl import calendar, rollup
-from spanishgas.etl.engine import DuckEngine, connect
+from spanishgas.etl.engine import duckdb
 from spanishgas.etl.hours import open_hours
 from spanishgas.etl.source import open_source
 
@@ -39,8 +39,10 @@ def months(folder: Path, hours: pd.DataFrame, seen: list[str] | None = None) -> 
     """Customer-months of these hours; `seen` notes the tables that the passes made."""
     folder.mkdir(parents=True, exist_ok=True)
     hours.to_parquet(folder / "consumption_hourly_2024.parquet", index=False, row_group_size=5000)
-    with connect("duckdb") as engine:
-        rolled = rollup.roll_up(open_hours(open_source(folder), engine), AS_OF, engine)
+    with duckdb() as engine:
+        rolled = rollup.roll_up(
+            open_hours(open_source(folder), engine), AS_OF, engine, rollup.DuckSums(engine)
+        )
         if seen is not None:
             seen += engine.con.list_tables(database=("temp", "main"))
         frame: pd.DataFrame = engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas()
@@ -138,9 +140,10 @@ def test_a_reading_that_is_no_amount_leaves_its_hour_out_and_every_other_hour_as
     spoilt = spoilt.set_column(2, "consumption_elec_kwh", pa.array(elec))
     (tmp_path / "spoilt").mkdir()
     pq.write_table(spoilt, tmp_path / "spoilt" / "consumption_hourly_2024.parquet")
-    with connect("duckdb") as engine:
-        assert isinstance(engine, DuckEngine)
-        rolled = rollup.roll_up(open_hours(open_source(tmp_path / "spoilt"), engine), AS_OF, engine)
+    with duckdb() as engine:
+        rolled = rollup.roll_up(
+            open_hours(open_source(tmp_path / "spoilt"), engine), AS_OF, engine, rollup.DuckSums(engine)
+        )
         counts = engine.fetch(rolled.counts).to_pandas()
         ours = engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas()
     ours = ours.sort_values(["customer_id", "month"], ignore_index=True)

@@ -14,7 +14,7 @@ import pytest
 
 from spanishgas.errors import ContractError, SpanishGasError, UsageError
 from spanishgas.etl.build import build
-from spanishgas.etl.engine import connect
+from spanishgas.etl.engine import duckdb
 from spanishgas.etl.hours import open_hours, reading
 from spanishgas.etl.source import open_source
 from spanishgas.lake import Lake
@@ -237,8 +237,8 @@ def test_a_broken_csv_of_hours_is_a_contract_error(tmp_path: Path, fault: str) -
     raw = write_raw(tmp_path / "raw", omit=[HOURS])
     (raw / f"{HOURS}.csv").write_bytes(BROKEN_HOURS[fault])
     refused = pytest.raises(ContractError, match=rf"{HOURS}\.csv breaks its contract")
-    with connect("duckdb") as engine, refused, reading(raw / f"{HOURS}.csv"):
-        engine.fetch(open_hours(open_source(raw), engine.reader))
+    with duckdb() as engine, refused, reading(raw / f"{HOURS}.csv"):
+        engine.fetch(open_hours(open_source(raw), engine))
 
 
 @pytest.mark.parametrize("name", [f"{HOURS}.csv.gz", "customer_attributes.csv.gz", f"{CONTACTS}.json.gz"])

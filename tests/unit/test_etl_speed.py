@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from spanishgas.etl import rollup
-from spanishgas.etl.engine import DuckEngine, connect
+from spanishgas.etl.engine import duckdb
 from spanishgas.etl.hours import open_hours
-from spanishgas.etl.source import HOURS, open_source
+from spanishgas.etl.source import open_source
 from spanishgas.lake import RAW_FILES
+from spanishgas.raw_files import HOURS
 from spanishgas.simulate import write_extract
 
 AS_OF = date(2024, 12, 31)
@@ -34,13 +35,14 @@ def peak_mb(folder: Path) -> float:
 
 def bytes_read(raw: Path, in_order: bool = False) -> int:
     """What DuckDB read of the hours' file while it rolled them up, as its own log has it."""
-    with connect("duckdb") as engine:
-        assert isinstance(engine, DuckEngine)
+    with duckdb() as engine:
         sql = engine.con.raw_sql
         sql("SET enable_external_file_cache = false")
         sql("CALL enable_logging('FileSystem', level = 'trace')")
         source = open_source(raw)
-        rolled = rollup.roll_up(open_hours(source, engine), AS_OF, engine, source if in_order else None)
+        rolled = rollup.roll_up(
+            open_hours(source, engine), AS_OF, engine, rollup.DuckSums(engine, source if in_order else None)
+        )
         engine.fetch(rolled.slots)
         found = sql(
             "SELECT coalesce(sum(bytes), 0) FROM duckdb_logs_parsed('FileSystem') "

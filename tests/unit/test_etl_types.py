@@ -15,13 +15,14 @@ from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Kind
 from spanishgas.errors import ContractError
 from spanishgas.etl.build import build
-from spanishgas.etl.engine import DuckEngine, connect
+from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.hours import open_hours, parts_of
 from spanishgas.etl.parquet import fits
 from spanishgas.etl.quality import Audit, Quality
 from spanishgas.etl.raw import read
-from spanishgas.etl.source import HOURS, open_source, read_text
+from spanishgas.etl.source import open_source, read_text
 from spanishgas.lake import Lake
+from spanishgas.raw_files import HOURS
 from tests import parquet_types as types
 from tests.raw_builder import write_raw
 
@@ -42,8 +43,7 @@ HOUR_CASES = [(column, name) for column in FITTING for name in types.TYPES]
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[DuckEngine]:
-    with connect("duckdb") as opened:
-        assert isinstance(opened, DuckEngine)
+    with duckdb() as opened:
         yield opened
 
 

@@ -79,7 +79,7 @@ def test_a_person_is_erased_from_every_layer_and_the_others_stay(lake: Lake) -> 
         "gold",
     }
     assert done.gold == {gold.manifest.digest}
-    before, after = gold.manifest, lake.at(gold.manifest.digest, "gold_master").manifest
+    before, after = gold.manifest, lake.by_digest(gold.manifest.digest, "gold_master").manifest
     assert [(e.rows, e.reason) for e in after.erased] == [(1, "asked for")]
     assert (before.rows, after.rows) == (3, 2)
     assert not any("C2" in file.read_text() for file in lake.root.rglob("_manifest.json"))
@@ -299,7 +299,7 @@ def test_a_lake_on_s3_loses_the_person_as_a_folder_does(remote: Lake, lake: Lake
     assert sum(done.rows.values()) >= sum(local.rows.values())
     assert done.gold == {gold.manifest.digest}
     assert customers(copied(remote.store, tmp_path / "copy")) == {"C1", "C3"}
-    after = remote.at(gold.manifest.digest, "gold_master")
+    after = remote.by_digest(gold.manifest.digest, "gold_master")
     assert (after.manifest.rows, [e.rows for e in after.manifest.erased]) == (2, [1])
     assert set(after.pandas()["customer_id"]) == {"C1", "C3"}
 
