@@ -27,11 +27,10 @@ from benchmarks.ordinary import SEED as LEARNED
 from benchmarks.pools import divided, month_end, pool
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.evaluation.simultaneous import critical, wilson
+from spanishgas.evaluation.inference import Z, wilson
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary
-from spanishgas.monitoring.alarm import judge
-from spanishgas.monitoring.bins import shares
+from spanishgas.monitoring.alarm import judge, shares
 from spanishgas.monitoring.ordinary import Ordinary, learn
 from spanishgas.training.matrix import is_text
 
@@ -160,7 +159,7 @@ class Count:
         """A line of the table: shares with their 95 % intervals."""
         cells = []
         for hits in self.rung.values():
-            low, high = wilson(hits, self.total, critical(1))
+            low, high = wilson(hits, self.total, Z)
             cells.append(f"{hits / self.total:.1%} ({low:.1%} to {high:.1%})")
         return f"| {words} | {self.total} | " + " | ".join(cells) + " |"
 

@@ -14,19 +14,20 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict
+from scipy.stats import norm
 from sklearn.metrics import average_precision_score
 
 from spanishgas.errors import DataError
 from spanishgas.etl import calendar
 from spanishgas.etl.intent import intent
 from spanishgas.etl.sentiment import Lexicon, label
-from spanishgas.evaluation.simultaneous import CONFIDENCE, Interval, critical, means, shares
+from spanishgas.evaluation.inference import means, shares
 from spanishgas.raw_files import RAW_FILES
 from spanishgas.simulate import write_extract
 from spanishgas.simulate.extract import TRUTH_FILE
@@ -36,6 +37,7 @@ MOST_OUTSIDE = 1
 MEMORY = "1500MB"
 FEWEST = 1_000
 """Customers; below, a figure may have nobody to be taken from."""
+CONFIDENCE = 0.95
 _HERE = Path(__file__)
 _TERSE = re.compile(r"[^;]+;[^;]+(;[^;]+)?\.")
 _CSV = {
@@ -44,6 +46,30 @@ _CSV = {
     "prices": "price_history",
     "costs": "costs_by_province_month",
 }
+
+
+class Interval(NamedTuple):
+    """Bounds of the difference drawn - published."""
+
+    low: float
+    high: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether no difference at all lies within."""
+        return self.low <= 0 <= self.high
+
+
+def critical(comparisons: int) -> float:
+    """Standard errors to either side of each of `comparisons` intervals that are to hold together.
+
+    With m of them at 1 - (1 - 0.05)^(1/m) each (Sidak), all hold with at least 95 % for figures that are independent
+    or positively dependent.
+
+    >>> round(critical(1), 2), round(critical(40), 2)
+    (1.96, 3.22)
+    """
+    return float(norm.isf((1 - CONFIDENCE ** (1 / comparisons)) / 2))
 
 
 class Figure(BaseModel):
@@ -195,13 +221,13 @@ def _compared(con: duckdb.DuckDBPyConnection, figure: Figure, z: float) -> Compa
 
 def _rate(con: duckdb.DuckDBPyConnection, figure: Figure, z: float) -> tuple[float, Interval]:
     hits, of = _one(con, figure, "count_if(value), count(*)")
-    return hits / of, shares(hits, of, figure.expected * figure.n, figure.n, z)
+    return hits / of, Interval(*shares(hits, of, figure.expected * figure.n, figure.n, z))
 
 
 def _mean(con: duckdb.DuckDBPyConnection, figure: Figure, z: float) -> tuple[float, Interval]:
     mean, sd, of = _one(con, figure, "avg(value::double), stddev_samp(value::double), count(*)")
-    found = means(mean, sd, of, figure.expected, figure.sd or sd, figure.n, z)
-    return mean, Interval(found.low - figure.rounding, found.high + figure.rounding)
+    low, high = means(mean, sd, of, figure.expected, figure.sd or sd, figure.n, z)
+    return mean, Interval(low - figure.rounding, high + figure.rounding)
 
 
 def _quantile(con: duckdb.DuckDBPyConnection, figure: Figure, z: float) -> tuple[float, Interval]:
@@ -214,7 +240,7 @@ def _quantile(con: duckdb.DuckDBPyConnection, figure: Figure, z: float) -> tuple
         "count(distinct customer_id)",
     )
     share = min(max(float(at or 0), below), up_to)
-    return drawn, shares(share * of, of, float(at or 0) * figure.n, figure.n, z)
+    return drawn, Interval(*shares(share * of, of, float(at or 0) * figure.n, figure.n, z))
 
 
 def _one(con: duckdb.DuckDBPyConnection, figure: Figure, what: str) -> tuple[float, ...]:

@@ -22,16 +22,15 @@ from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.etl.build import build
-from spanishgas.evaluation.paired import Predictions, differences
-from spanishgas.evaluation.simultaneous import wilson
+from spanishgas.evaluation.inference import Predictions, differences, wilson
 from spanishgas.evaluation.value import realised_value
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
+from spanishgas.training.calibration import choose_threshold
 from spanishgas.training.estimators import pipeline
 from spanishgas.training.matrix import matrix
 from spanishgas.training.sides import labelled
-from spanishgas.training.threshold import choose_threshold
 
 AS_OF, WORSE_BY, CLIP = date(2024, 12, 31), 0.05, 1e-6
 MARGINS = (0.02, 0.025, 0.03, 0.035, 0.04, 0.045, 0.05)

@@ -20,7 +20,7 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
-from spanishgas.evaluation.bootstrap import figures
+from spanishgas.evaluation.inference import figures
 from spanishgas.evaluation.metrics import average_precisions, fold_interval
 from spanishgas.training.calibration import fit_chosen
 from spanishgas.training.fitting import Training

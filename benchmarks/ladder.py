@@ -11,12 +11,14 @@ left in `ladder/` where the command runs.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.clock import Clock
 from benchmarks.utility import AS_OF, PUBLISHED_SIZE, drawn
 from spanishgas.config.experiment import experiment_ids
-from spanishgas.evaluation.ladder import write_ladder
+from spanishgas.evaluation.charts import ladder_chart
+from spanishgas.evaluation.selection import Compared, ladder_words
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
@@ -68,3 +70,14 @@ def _print_tracking() -> None:
         f"{'kept' if spent / searched < TRACKING else 'MISSED'}, below {TRACKING}",
         flush=True,
     )
+
+
+def write_ladder(compared: Sequence[Compared], folder: Path) -> list[Path]:
+    """The ladder as files for a document: ladder.md, ladder.png and ladder.svg in `folder`, made if need be."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words, chart = folder / "ladder.md", ladder_chart(compared)
+    words.write_text(ladder_words(compared) + "\n", encoding="utf-8")
+    pictures = [folder / "ladder.png", folder / "ladder.svg"]
+    for picture in pictures:
+        chart.savefig(picture, dpi=110, metadata={"Date": None} if picture.suffix == ".svg" else None)
+    return [words, *pictures]

@@ -17,7 +17,7 @@ import pandas as pd
 from benchmarks.pools import divided, month_end, pool
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary
-from spanishgas.monitoring.bins import shares
+from spanishgas.monitoring.alarm import shares
 
 CUSTOMERS, SIZE, SEED = 50_000, 1_000, 11
 STARTS, LAGS, LAST = range(12), range(1, 13), 20

@@ -30,8 +30,8 @@ from spanishgas.config.search import ModelKind
 from spanishgas.features import load_tiers
 from spanishgas.lifecycle import registry
 from spanishgas.scoring import payload
+from spanishgas.scoring.local import serving_process
 from spanishgas.scoring.payload import Media
-from spanishgas.scoring.process import serving_process
 from spanishgas.scoring.reasons import reasons
 from spanishgas.training import artefact
 from spanishgas.training.calibration import fit_final

@@ -19,9 +19,10 @@ from spanishgas.config.policy import Policy
 from spanishgas.config.search import Search
 from spanishgas.config.tiers import Tiers
 from spanishgas.features import load_tiers
-from spanishgas.monitoring.sinks import Alerting
+from spanishgas.monitoring.alerts import Alerting
 from spanishgas.scoring.settings import Serving, Transform
 from spanishgas.settings import PROJECT, Settings
+from spanishgas.troubles import troubles
 
 FOLDER = Path(__file__).parent / "reference"
 FILES: dict[str, type[BaseModel]] = {
@@ -173,5 +174,25 @@ def python() -> Iterator[str]:
         yield f"::: {name}\n"
 
 
+def troubleshooting() -> Iterator[str]:
+    """What the surroundings do to a verb, by what is said."""
+    yield "# What it says, and what to do\n"
+    yield "`spanishgas doctor` looks for these before a verb meets them; a verb that meets one says the same. Written"
+    yield "from `spanishgas/troubles.yaml`; words in *italics* stand for what a message names.\n"
+    yield from table(
+        ["message", "cause", "way out"],
+        ([named(one.message), named(one.cause), named(one.way_out)] for one in troubles().values()),
+    )
+
+
+def named(text: str) -> str:
+    """A template with the places of what it names in italics, in capitals within code."""
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"\{(\w+)\}", r"*\1*", part) for part in parts[::2]]
+    parts[1::2] = [re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), part) for part in parts[1::2]]
+    return "`".join(parts)
+
+
 for write in (command_line, settings, experiments, data_dictionary, python):
     page(write.__name__.replace("_", "-"), write())
+(FOLDER.parent / "troubleshooting.md").write_text("\n".join(troubleshooting()))

@@ -19,9 +19,8 @@ import pandas as pd
 import spanishgas
 from spanishgas.config.search import ModelKind
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
-from spanishgas.scoring.reconcile import Reconciled
+from spanishgas.scoring.parts import Reconciled, Task
 from spanishgas.scoring.settings import CleanUp, Transform, read_settings
-from spanishgas.scoring.transform import Task
 from tests.churn_models import churn_model, odd_gold, task_of
 
 CUSTOMERS, ROWS = 90, 40

@@ -5,47 +5,38 @@ Nothing is changed or left behind. A fault stops some verb from working; a note 
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import os
 import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from spanishgas.errors import LakeError, SpanishGasError, TrackingError
+from spanishgas.errors import LakeError, SpanishGasError
 from spanishgas.lake import LAYERS, Lake
-from spanishgas.lifecycle import relocation
-from spanishgas.settings import settings
+from spanishgas.lifecycle import health
+from spanishgas.lifecycle.health import existing, written
+from spanishgas.settings import Settings, settings
+from spanishgas.troubles import Finding, broken, note, ok, quoted, recognised, words
 
 PYTHON = ((3, 11), (3, 13))
 """First and last version of Python that the lock file resolves for."""
 SCARCE_GB, AMPLE_GB = 1.0, 8.0
 """Free disk: less than the first is a fault; the second holds two extracts of 20,000 customers and their tables."""
 PORTS = {5000: "make ui", 8501: "make dashboard"}
-SECONDS = 5
-
-
-class State(StrEnum):
-    """How a thing stands."""
-
-    OK = "ok"
-    NOTE = "note"
-    FAULT = "fault"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at; `words` end with what to do where something is to be done."""
-
-    what: str
-    state: State
-    words: str
+PREFIXES = ("SPANISHGAS_SERVE_", "SPANISHGAS_TRANSFORM_", "SPANISHGAS_ALERT_")
+"""Of settings that other modules read."""
+OTHERS = (
+    "SPANISHGAS_MODEL_DIR",
+    "SPANISHGAS_DASHBOARD_KEY",
+    "SPANISHGAS_LEASH",
+    "SPANISHGAS_TRACKING_SECRET",
+)
 
 
 def examine(lake: Lake) -> list[Finding]:
@@ -53,22 +44,29 @@ def examine(lake: Lake) -> list[Finding]:
     checks: Sequence[tuple[str, Callable[[], Iterator[Finding]]]] = (
         ("python", lambda: python(sys.version_info[:2])),
         ("packages", lambda: packages(metadata.requires("spanishgas") or [])),
+        ("environment", environment),
         ("configuration", configuration),
         ("lake", lambda: tables(lake)),
-        ("disk", lambda: disk(_existing(_local(lake)))),
-        ("tracking", tracking),
-        ("studies", lambda: studies(settings().study_storage)),
+        ("disk", lambda: disk(existing(_local(lake)))),
+        ("tracking", health.tracking),
+        ("champion", health.champion),
+        ("studies", lambda: health.studies(settings().study_storage)),
+        ("clock", lambda: health.clock(_local(lake))),
         ("ports", lambda: ports(PORTS)),
         ("spark", spark),
     )
-    return [finding for what, check in checks for finding in _run(what, check)]
+    return [Finding(one.state, one.words, what) for what, check in checks for one in _run(check)]
 
 
-def _run(what: str, check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def _run(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """What a check found until something stopped it, and that."""
+    found: list[Finding] = []
     try:
-        return list(check())
-    except SpanishGasError as fault:
-        return [Finding(what, State.FAULT, str(fault))]
+        found.extend(check())
+    except Exception as fault:
+        known = recognised(fault) or (str(fault) if isinstance(fault, SpanishGasError) else None)
+        found.append(broken(known or words("unknown", said=quoted(fault))))
+    return found
 
 
 def python(version: tuple[int, int]) -> Iterator[Finding]:
@@ -76,9 +74,9 @@ def python(version: tuple[int, int]) -> Iterator[Finding]:
     first, last = ((".".join(map(str, v))) for v in PYTHON)
     ours = ".".join(map(str, version))
     if PYTHON[0] <= version <= PYTHON[1]:
-        yield Finding("python", State.OK, f"{ours} in {sys.prefix}")
+        yield ok(f"{ours} in {sys.prefix}")
     else:
-        yield Finding("python", State.FAULT, f"{ours} is not {first} to {last}: make PYTHON=python{first}")
+        yield broken(f"{ours} is not {first} to {last}: make PYTHON=python{first}")
 
 
 def packages(requirements: Sequence[str]) -> Iterator[Finding]:
@@ -87,11 +85,9 @@ def packages(requirements: Sequence[str]) -> Iterator[Finding]:
     wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
     faults = [words for requirement in wanted if (words := _lacking(requirement))]
     if faults:
-        yield Finding(
-            "packages", State.FAULT, f"{'; '.join(faults)}: rm -f .venv/.synced && make .venv/.synced"
-        )
+        yield broken(f"{'; '.join(faults)}: rm -f .venv/.synced && make .venv/.synced")
     else:
-        yield Finding("packages", State.OK, f"{len(wanted)} packages in their ranges")
+        yield ok(f"{len(wanted)} packages in their ranges")
 
 
 def _lacking(requirement: Requirement) -> str | None:
@@ -101,6 +97,18 @@ def _lacking(requirement: Requirement) -> str | None:
         return f"{requirement.name} is missing"
     fits = requirement.specifier.contains(version, prereleases=True)
     return None if fits else f"{requirement.name} {version} is not {requirement.specifier}"
+
+
+def environment() -> Iterator[Finding]:
+    """Whether every variable with the project's prefix is one that it reads."""
+    known = {f"SPANISHGAS_{name.upper()}" for name in Settings.model_fields} | {*OTHERS}
+    ours = [name for name in os.environ if name.startswith("SPANISHGAS_") and not name.startswith(PREFIXES)]
+    for name in sorted(set(ours) - known):
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else "none is called alike"
+        yield note(words("strange_variable", name=name, hint=hint))
+    if not set(ours) - known:
+        yield ok(f"{len(ours)} settings of the project are set")
 
 
 def configuration() -> Iterator[Finding]:
@@ -114,17 +122,17 @@ def configuration() -> Iterator[Finding]:
         load_experiment(name)
     load_search()
     load_policy()
-    yield Finding("configuration", State.OK, f"{', '.join(ids)}, search.yaml and policy.yaml can be read")
+    yield ok(f"{', '.join(ids)}, search.yaml and policy.yaml can be read")
 
 
 def tables(lake: Lake) -> Iterator[Finding]:
     """Whether the lake can be written, if it is a folder, and what stands in it."""
-    place = _existing(_local(lake))
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        way_out = "set SPANISHGAS_LAKE (or, for a lake on S3, SPANISHGAS_CACHE), or mend its rights"
-        words = f"{place} is no folder that can be written to: {way_out}"
-        yield Finding("lake", State.FAULT, words)
+    place = existing(_local(lake))
+    if not place.is_dir():
+        way_out = "set SPANISHGAS_LAKE (or, for a lake on S3, SPANISHGAS_CACHE)"
+        yield broken(f"{place} is no folder that can be written to: {way_out}")
         return
+    written(place)
     verbs = {"gold_master": "etl", "scores": "score"}
     for table in LAYERS:
         try:
@@ -132,75 +140,23 @@ def tables(lake: Lake) -> Iterator[Finding]:
             if newest:
                 newest.dataset()
         except LakeError as fault:
-            yield Finding("lake", State.FAULT, str(fault))
+            yield broken(str(fault))
             continue
         if newest and table in verbs:
-            rows, day = newest.manifest.rows, newest.manifest.as_of
-            yield Finding("lake", State.OK, f"{table} as of {day}: {rows:,} rows")
+            yield ok(f"{table} as of {newest.manifest.as_of}: {newest.manifest.rows:,} rows")
         elif table in verbs:
-            words = f"no {table} in {lake.root} yet: python -m spanishgas {verbs[table]}"
-            yield Finding("lake", State.NOTE, words)
+            yield note(f"no {table} in {lake.root} yet: python -m spanishgas {verbs[table]}")
 
 
 def disk(folder: Path) -> Iterator[Finding]:
     """Whether the disk of `folder` has room."""
     free = shutil.disk_usage(folder).free / 1e9
     if free >= AMPLE_GB:
-        yield Finding("disk", State.OK, f"{free:.0f} GB free")
+        yield ok(f"{free:.0f} GB free")
         return
     words = f"{free:.1f} GB free; two extracts of 20,000 customers and their tables take {AMPLE_GB:.0f}"
     way_out = "python -m spanishgas prune shows which old snapshots could go"
-    yield Finding("disk", State.FAULT if free < SCARCE_GB else State.NOTE, f"{words}: {way_out}")
-
-
-def tracking() -> Iterator[Finding]:
-    """Whether the tracking server answers, and what the champion is."""
-    import mlflow
-
-    from spanishgas.lifecycle import registry, runs
-
-    uri = mlflow.get_tracking_uri()
-    if _to_be_made(uri):
-        yield Finding("tracking", State.OK, f"{uri} will be made by the first run")
-        return
-    if words := relocation.warning(uri):
-        yield Finding("tracking", State.FAULT, words)
-    else:
-        runs.connect()
-    with runs.reported():
-        champion = registry.aliases().get(registry.Alias.CHAMPION)
-    yield Finding("tracking", State.OK, f"{uri} answers")
-    if champion is None:
-        words = (
-            f"{settings().registered_model} has no champion yet: make run, or ladder, evaluate and promote"
-        )
-        yield Finding("tracking", State.NOTE, words)
-    else:
-        yield Finding("tracking", State.OK, f"the champion is version {champion}")
-
-
-def studies(storage: str) -> Iterator[Finding]:
-    """Whether the database of the searches can be opened (a SQLite file that is not there yet is made when needed)."""
-    from sqlalchemy import create_engine
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
-    if _to_be_made(storage):
-        yield Finding("studies", State.OK, f"{storage} will be made by the first search")
-        return
-    try:
-        url = make_url(storage)
-        with create_engine(url).connect():
-            yield Finding("studies", State.OK, f"{url.render_as_string(hide_password=True)} answers")
-    except (SQLAlchemyError, ModuleNotFoundError) as fault:
-        cause = str(fault).splitlines()[0]
-        raise TrackingError(f"SPANISHGAS_STUDY_STORAGE cannot be opened ({cause}): set another") from fault
-
-
-def _to_be_made(uri: str) -> bool:
-    """Whether this is a SQLite file that does not exist: to open it would make it."""
-    file = relocation.sqlite_file(uri)
-    return file is not None and not file.exists()
+    yield (broken if free < SCARCE_GB else note)(f"{words}: {way_out}")
 
 
 def ports(wanted: dict[int, str]) -> Iterator[Finding]:
@@ -208,9 +164,9 @@ def ports(wanted: dict[int, str]) -> Iterator[Finding]:
     taken = [port for port in wanted if _answers(port)]
     for port in taken:
         words = f"something answers on port {port}: {wanted[port]} would take PORT={port + 1}"
-        yield Finding("ports", State.NOTE, words)
+        yield note(words)
     if not taken:
-        yield Finding("ports", State.OK, f"{' and '.join(map(str, wanted))} are free")
+        yield ok(f"{' and '.join(map(str, wanted))} are free")
 
 
 def _answers(port: int) -> bool:
@@ -222,23 +178,13 @@ def _answers(port: int) -> bool:
 def spark() -> Iterator[Finding]:
     """Whether `--engine spark` could run: the extra and a Java."""
     if importlib.util.find_spec("pyspark") is None:
-        yield Finding(
-            "spark", State.OK, "the extra is not installed; DuckDB needs nothing (make dev adds it)"
-        )
+        yield ok("the extra is not installed; DuckDB needs nothing (make dev adds it)")
     elif shutil.which("java") is None and "JAVA_HOME" not in os.environ:
-        yield Finding(
-            "spark", State.NOTE, "pyspark is there but no java on PATH: install Java 17, or set JAVA_HOME"
-        )
+        yield note("pyspark is there but no java on PATH: install Java 17, or set JAVA_HOME")
     else:
-        yield Finding("spark", State.OK, "pyspark and java are there")
+        yield ok("pyspark and java are there")
 
 
 def _local(lake: Lake) -> Path:
     """Where the lake's files come to lie on this machine."""
     return lake.root if isinstance(lake.root, Path) else settings().cache.expanduser()
-
-
-def _existing(place: Path) -> Path:
-    """The folder itself, or the first above it that exists."""
-    place = place.absolute()
-    return next(folder for folder in (place, *place.parents) if folder.exists())

@@ -12,17 +12,16 @@ from datetime import date
 
 import pandas as pd
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.experiment import experiment_ids
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
-from spanishgas.errors import SpanishGasError
+from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.etl.source import BASE, extract_date
-from spanishgas.evaluation.ladder import sentence
-from spanishgas.evaluation.selection import Compared
+from spanishgas.evaluation.selection import Compared, sentence
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import promotion, registry, runs
+from spanishgas.lifecycle import history, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
 from spanishgas.lifecycle.experiments import (
@@ -35,10 +34,9 @@ from spanishgas.lifecycle.experiments import (
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.version import ROLLED_BACK, Version
+from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring import alerts, loop
 from spanishgas.monitoring.drift import Drift, drift, yes
-from spanishgas.monitoring.sinks import put_metrics
 from spanishgas.rendering import as_markdown
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
@@ -101,7 +99,7 @@ def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) 
 def promote_if_passed(evaluated: Evaluated, reason: str) -> None:
     """Promote a version that passed its gate and was never rolled back, where the policy lets a machine do so."""
     policy = load_policy().promotion
-    marked = ROLLED_BACK in evaluated.version.tags
+    marked = history.read().rolled_back(evaluated.version.number) is not None
     if evaluated.verdict.passed and policy.automatic and not policy.approvers and not marked:
         promotion.promote(evaluated.version.number, reason)
 
@@ -142,7 +140,9 @@ def watched(
 
     found = drift(current, alias, lake=lake)
     alerts.send(found.run_id)
-    put_metrics({"DriftShare": found.share, "PredictionDrift": found.prediction, "DriftAlarm": found.alarm})
+    alerts.put_metrics(
+        {"DriftShare": found.share, "PredictionDrift": found.prediction, "DriftAlarm": found.alarm}
+    )
     loop.close(found, lake, again, say)
     return found
 
@@ -178,9 +178,15 @@ def _start(version: Version | None, inputs: ExperimentInputs) -> Start | None:
 def reconcile(*, lake: Lake) -> str:
     """Settle the moves of `champion`, then start what it drives: scores, recommendations and the drift report.
 
-    What is up to date is left as it is. Raises TrackingError where its verdict has not passed.
+    What is up to date is left as it is. A champion whose verdict has not passed, or whose bytes are not those that were
+    judged, is refused by TrackingError or DataError, and the alert sinks are told.
     """
-    version = scorable(Alias.CHAMPION)
+    try:
+        version = scorable(Alias.CHAMPION)
+    except (TrackingError, DataError) as fault:
+        if champion := registry.aliases().get(Alias.CHAMPION):
+            alerts.send_refusal(champion, str(fault))
+        raise
     scores = score(Alias.CHAMPION, lake=lake)
     recommend(lake=lake)
     found = drift(None, lake=lake)
@@ -251,5 +257,5 @@ def _acted(found: Found) -> list[str]:
         "",
         "## Drift",
         f"Alarm: {yes(found.drift.alarm)}.",
-        *map(escaping.markdown, found.drift.reasons),
+        *map(rendering.markdown, found.drift.reasons),
     ]

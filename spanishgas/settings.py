@@ -6,21 +6,27 @@ import os
 from functools import cache
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT = Path(__file__).resolve().parents[1]
 
 
-class Settings(BaseSettings):
+class FromEnvironment(BaseSettings):
+    """A group of settings from the environment or a .env file; a subclass names the prefix."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, populate_by_name=True, use_attribute_docstrings=True
+    )
+
+
+class Settings(FromEnvironment):
     """Every place and name that an installation may change.
 
     The tracking server is not here: it is MLflow's own MLFLOW_TRACKING_URI.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="SPANISHGAS_", env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="SPANISHGAS_")
 
     lake: str = "lake"
     """Folder or s3:// prefix that holds raw extracts and every published table."""
@@ -34,6 +40,9 @@ class Settings(BaseSettings):
     """Name of the registered model whose `champion` alias scores."""
     sentiment_model: Path | None = None
     """Folder with model.onnx and tokenizer.json (extra `text`); without it the packaged lexicon model reads texts."""
+    sealing_key: SecretStr = SecretStr("")
+    """Key that signs verdicts and is asked for by whoever loads a version: 64 or more hexadecimal digits, or a file of
+    such lines, of which the first signs; without it verdicts are bound by the promoters' record alone."""
     max_quarantined: float = Field(0.05, ge=0, le=1)
     """Share of a raw table's rows that may go to quarantine; above it the build stops."""
     study_storage: str = "sqlite:///optuna.db"

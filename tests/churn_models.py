@@ -16,10 +16,9 @@ from spanishgas.config.search import ModelKind
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.scoring import payload
+from spanishgas.scoring.parts import Shards, Task
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.settings import MEGABYTE
-from spanishgas.scoring.shards import Shards
-from spanishgas.scoring.transform import Task
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import Curve, fit_final
 from spanishgas.training.matrix import matrix

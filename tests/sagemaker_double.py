@@ -27,7 +27,7 @@ from moto.sagemaker.models import Model, SageMakerModelBackend
 from moto.sagemaker.responses import SageMakerResponse
 from moto.server import ThreadedMotoServer
 
-from spanishgas.scoring.process import Endpoint, serving_process
+from spanishgas.scoring.local import Endpoint, serving_process
 
 MEGABYTE = 1024 * 1024
 

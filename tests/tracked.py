@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import re
+import shutil
+import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import mlflow
@@ -12,6 +17,30 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas.settings import settings
+
+
+@functools.cache
+def template() -> Path:
+    """A folder with a tracking store without runs, made once a process: MLflow takes seconds to make one."""
+    folder = Path(tempfile.mkdtemp(prefix="tracking-store-"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
+def empty_store(root: Path) -> str:
+    """The URI of a tracking store in `root`: a new one as MLflow would have made it there, unless there is one."""
+    file, made = root / "mlflow.db", template()
+    if not file.exists():
+        shutil.copy(made / "mlflow.db", file)
+        with closing(sqlite3.connect(file)) as store, store:
+            store.execute(
+                "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
+                (str(made), str(root)),
+            )
+    return f"sqlite:///{file}"
 
 
 @contextmanager
@@ -22,7 +51,7 @@ def own_store(root: Path) -> Iterator[pytest.MonkeyPatch]:
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"):
             patch.delenv(name, raising=False)
         patch.chdir(root)
-        mlflow.set_tracking_uri(f"sqlite:///{root}/mlflow.db")
+        mlflow.set_tracking_uri(empty_store(root))
         try:
             yield patch
         finally:

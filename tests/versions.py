@@ -1,7 +1,8 @@
-"""Registered versions for tests of what happens to them: with a verdict, but without a model."""
+"""Registered versions for tests of what happens to them: with a verdict, but without a model unless one is given."""
 
 from __future__ import annotations
 
+import hashlib
 from datetime import date
 
 import mlflow
@@ -9,11 +10,15 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.config.policy import Judgement, load_policy
 from spanishgas.config.search import ModelKind
-from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.gate import Check, Verdict
+from spanishgas.lake import local_path
+from spanishgas.lifecycle import runs, seal
 from spanishgas.lifecycle.records import ExperimentRecord, VersionRecord
-from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, sealed
+from spanishgas.lifecycle.verdict import Check, Verdict
+from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS
 from spanishgas.settings import settings
+
+NOTHING = "flavors: {}\n"
+"""What the artefact of a version without a model holds, as MLmodel."""
 
 
 def made_up_record(gold: str = "", as_of: date = date(2024, 12, 31), experiment: str = "E5") -> VersionRecord:
@@ -32,7 +37,8 @@ def made_up_record(gold: str = "", as_of: date = date(2024, 12, 31), experiment:
         holdout=policy.holdout,
         as_of=as_of,
     )
-    return VersionRecord(of_run="", chosen=chosen, policy=policy)
+    manifest = seal.Manifest(files={}, signature="", policy="", code="", gold=gold, customers="", holdout="")
+    return VersionRecord(of_run="", chosen=chosen, policy=policy, opening=1, manifest=manifest)
 
 
 def add_version(
@@ -48,15 +54,32 @@ def add_version(
         way_out="train on more",
     )
     verdict = Verdict(checks=[check], waivers=[])
-    data = verdict.model_dump(mode="json")
-    made = (record or made_up_record()).model_dump(mode="json")
+    made = record or made_up_record()
     with mlflow.start_run(experiment_id=runs.experiment_id(), nested=True) as run:
-        mlflow.log_dict({"verdict": data, "metrics": {check.name: value}, "record": made}, JUDGED)
-    given = {VERDICT: PASSED if verdict.passed else REFUSED, WORDS: verdict.words, DIGEST: sealed(data, made)}
+        if not source:
+            mlflow.log_text(NOTHING, "model/MLmodel")
+        files = seal.files(local_path(source)) if source else {"MLmodel": seal_of(NOTHING)}
+        manifest = made.manifest.model_copy(update={"files": files})
+        judged = {
+            "verdict": verdict.model_dump(mode="json"),
+            "metrics": {check.name: value},
+            "record": made.model_copy(update={"manifest": manifest}).model_dump(mode="json"),
+        }
+        mlflow.log_dict(seal.signed(judged, settings().registered_model), JUDGED)
+    given = {
+        VERDICT: PASSED if verdict.passed else REFUSED,
+        WORDS: verdict.words,
+        DIGEST: seal.digest(judged),
+    }
     version = MlflowClient().create_model_version(
         settings().registered_model,
-        source or run.info.artifact_uri,
+        source or f"{run.info.artifact_uri}/model",
         run_id=run.info.run_id,
         tags=given | tags,
     )
     return str(version.version)
+
+
+def seal_of(text: str) -> str:
+    """SHA-256 of a text's bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -16,12 +16,12 @@ CHALLENGER, ALIASES = "challenger", ("champion", "challenger", "previous")
 TURN, CLAIM = re.compile(r"turn\.[0-9a-f]{32}"), re.compile(r"[0-9]{1,9} [\w.-]{1,255}:[0-9]{1,10}")
 MOVE = re.compile(r"move\.[0-9]{4,}")
 FIELDS = frozenset({"number", "how", "version", "replaced", "reason", "by", "at", "state"})
-OVERRIDE, APPROVED = "gate.override", "approved"
+OVERRIDE = "gate.override"
 PROMOTION = re.compile(
-    r"gate\.override|rolled_back|approved|champion\.(how|reason|by|at|replaced|verdict)|probation(\.cohorts)?"
+    r"gate\.override|rolled_back|champion\.(how|reason|by|at|replaced|verdict)|probation(\.cohorts)?"
 )
 """Tags of a version that say what became of it: a promoter's, never its maker's."""
-RECORDS = re.compile(r"(champion|probation|move|turn)\..*|holdout_openings|mlflow\.prompt\..*")
+RECORDS = re.compile(r"approved|(champion|probation|move|turn)\..*|holdout_openings|mlflow\.prompt\..*")
 
 
 def create_registered(asked: Asked) -> None:
@@ -85,13 +85,11 @@ def describe_version(asked: Asked) -> None:
 
 
 def set_version_tag(asked: Asked) -> None:
-    """`gate.override`, `rolled_back`, `approved` in the user's own name, `champion.*` of a move, `probation*`."""
+    """`gate.override`, `rolled_back`, `champion.*` of a move, `probation*`."""
     message = asked.message
     asked.require(Role.PROMOTER, message.name, "marking a version")
     if not PROMOTION.fullmatch(message.key):
         raise RequestRefused(f"the tag '{message.key}' of a version is as it was made")
-    if message.key == APPROVED and _record(message.value).get("by") != asked.user:
-        raise RequestRefused(f"an approval of {asked.user} names {asked.user}: set MLFLOW_TRACKING_USERNAME")
 
 
 def delete_version_tag(asked: Asked) -> None:
@@ -136,13 +134,13 @@ def set_registered_tag(asked: Asked) -> None:
 
 
 def _next_state(asked: Asked, key: str, value: str, tags: Mapping[str, str]) -> None:
-    """A move is appended in its maker's name; of one that was begun only the state changes, of any other nothing."""
+    """A move is appended in its maker's name; of one begun the end and its run may change, of others nothing."""
     move = _record(value)
     if key in tags:
-        before = _record(tags[key])
-        if before.get("state") != "begun" or before | {"state": None} != move | {"state": None}:
+        before, ending = _record(tags[key]), {"state": None, "run_id": None}
+        if before.get("state") != "begun" or before | ending != move | ending:
             raise RequestRefused(
-                f"{key} is history, of which only the state of a move that was begun may change"
+                f"{key} is history, of which only the end of a move that was begun may change"
             )
         return
     if key != f"move.{1 + sum(k.startswith('move.') for k in tags):04d}":

@@ -12,9 +12,11 @@ import sys
 
 import typer
 
-from spanishgas.cli import chain, dashboard, data, experiments, lifecycle, scoring
+from spanishgas.cli import chain, data, lifecycle, scoring
 from spanishgas.errors import SpanishGasError, TrackingError
 
+LIBRARIES = ("mlflow.", "sqlalchemy.", "duckdb", "_duckdb", "pyarrow.", "botocore.")
+"""Whose failures come from outside, and are no defects of the project."""
 app = typer.Typer(
     help="Churn of an energy utility's customers: from raw meter readings to a champion, scores and drift.",
     epilog="Every verb is an MLproject entry point too: mlflow run . --env-manager local -e experiment -P id=E5",
@@ -25,11 +27,11 @@ app = typer.Typer(
 )
 for verbs in (
     (chain.main, data.simulate, data.etl, data.validate, data.template),
-    (experiments.experiment, experiments.ladder, lifecycle.evaluate),
+    (lifecycle.experiment, lifecycle.ladder, lifecycle.evaluate),
     (lifecycle.promote, lifecycle.approve, lifecycle.rollback, lifecycle.history, lifecycle.reconcile),
     (lifecycle.lineage, lifecycle.compare, lifecycle.reproduce),
     (scoring.score, scoring.drift, scoring.monitor, scoring.outcomes, chain.retrain),
-    (data.where, data.prune, data.erase, chain.doctor, dashboard.dashboard),
+    (data.where, data.prune, data.erase, chain.doctor, chain.dashboard),
 ):
     for verb in verbs:
         app.command()(verb)
@@ -66,13 +68,14 @@ def _mlflow_defaults() -> None:
 
 def _known(fault: Exception) -> SpanishGasError | None:
     """The failure in the project's own terms, or None for a defect, which deserves its traceback."""
-    if isinstance(fault, SpanishGasError):
+    if isinstance(fault, SpanishGasError) and not isinstance(fault, TrackingError):
         return fault
-    if isinstance(fault, OSError):
-        return SpanishGasError(f"{fault}: check the path, its permissions and the space on the disk")
-    if type(fault).__module__.startswith(("mlflow.", "sqlalchemy.")):
-        return TrackingError(
-            f"the tracking server failed: {str(fault).splitlines()[0]}. Check MLFLOW_TRACKING_URI, and the login if "
-            "it asks for one."
-        )
+    from spanishgas.troubles import quoted, recognised, words
+
+    if known := recognised(fault):
+        return TrackingError(known)
+    if isinstance(fault, TrackingError):
+        return fault
+    if isinstance(fault, OSError | MemoryError) or type(fault).__module__.startswith(LIBRARIES):
+        return SpanishGasError(words("unknown", said=quoted(fault)))
     return None

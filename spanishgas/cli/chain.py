@@ -1,13 +1,18 @@
-"""The verbs that run the whole chain."""
+"""The verbs of the whole: the chain from end to end, a look at all that it needs, and all that it made in a browser."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import secrets
+import sys
+from importlib import resources
 from typing import Annotated
 
 import typer
 
 from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, tracked
-from spanishgas.errors import DataError
+from spanishgas.errors import DataError, SpanishGasError
 from spanishgas.lake import Lake
 from spanishgas.progress import bar, show
 from spanishgas.settings import settings
@@ -59,6 +64,37 @@ def doctor(
     width = max(len(finding.what) for finding in found)
     for finding in found:
         typer.echo(f"{finding.state:<5}  {finding.what:<{width}}  {finding.words}")
-    faults = [finding.what for finding in found if finding.state is checks.State.FAULT]
+    faults = [finding.what for finding in found if finding.state == "fault"]
     if faults:
         raise DataError(f"{len(faults)} to mend: {', '.join(faults)}")
+
+
+QUIET = {
+    "browser.gatherUsageStats": "false",
+    "client.showErrorDetails": "none",  # a traceback may hold a customer's values
+    "client.toolbarMode": "minimal",
+    "server.fileWatcherType": "none",
+    "server.headless": "true",
+}
+
+
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")] = 8501,
+    address: Annotated[
+        str, typer.Option(help="Address to listen on; elsewhere than here customers need a login.")
+    ] = "127.0.0.1",
+    lake: LakeOption = settings().lake,
+) -> None:
+    """Serve the dashboard over the lake and the tracking server until interrupted."""
+    if importlib.util.find_spec("streamlit") is None:
+        raise SpanishGasError(
+            "the dashboard needs the extra `dashboard`: uv sync --extra dashboard, or make dashboard"
+        )
+    script = str(resources.files("spanishgas") / "dashboard" / "app.py")
+    options = QUIET | {"server.address": address, "server.port": str(port)}
+    words = [f"--{name}={value}" for name, value in options.items()]
+    os.environ["SPANISHGAS_DASHBOARD_KEY"] = key = secrets.token_urlsafe()
+    host = f"[{address}]" if ":" in address else address
+    typer.echo(f"http://{host}:{port}/?key={key}", err=True)
+    os.environ["SPANISHGAS_LAKE"] = lake
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", script, *words])

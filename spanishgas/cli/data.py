@@ -68,12 +68,12 @@ def etl(
     """Build bronze, silver and gold from one raw extract."""
     from spanishgas.etl.source import extract_date, newest_extract
     from spanishgas.lifecycle import data
-    from spanishgas.monitoring import sinks
+    from spanishgas.monitoring import alerts
 
     folder = given(raw) or newest_extract(Lake(lake))
     day = given(as_of)
     tracked()
-    with sinks.build_counted():
+    with alerts.build_counted():
         report = data.etl(
             folder,
             lake=Lake(lake),

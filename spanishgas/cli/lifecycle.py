@@ -1,4 +1,4 @@
-"""The verbs of a version's life: evaluated, promoted, rolled back."""
+"""The verbs of a version's life: searched, compared, evaluated, promoted, rolled back."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import AUTO, LakeOption, Reason, at_least, given, tracked
+from spanishgas.cli.options import (
+    AUTO,
+    LakeOption,
+    Reason,
+    Seed,
+    Trials,
+    Workers,
+    at_least,
+    given,
+    listed,
+    tracked,
+)
 from spanishgas.errors import DataError
 from spanishgas.lake import Lake
-from spanishgas.progress import show
+from spanishgas.progress import bar, show
 from spanishgas.settings import settings
 
 
@@ -76,9 +87,10 @@ def history(
 ) -> None:
     """Show every move of champion: when, by whom, why, and by which verdict; moves made elsewhere too."""
     from spanishgas.lifecycle import history as moves
+    from spanishgas.lifecycle import registry
 
-    tracked()
-    record, probation = moves.read(), moves.probations()
+    tracked(writes=False)
+    record, probation = moves.read(), registry.probations()
     told = moves.as_json if as_json else moves.as_markdown
     (typer.echo if as_json else show)(told(record, probation))
 
@@ -106,7 +118,7 @@ def lineage(
     """Walk from a score back to the raw files, and fail where a link is missing or no longer has its digest."""
     from spanishgas.lifecycle import lineage as links
 
-    tracked()
+    tracked(writes=False)
     found = links.lineage(which, Lake(lake))
     typer.echo(links.as_json(found) if as_json else links.as_tree(found))
     if broken := found.broken:
@@ -123,10 +135,10 @@ def compare(
     import pyarrow as pa
     from pyarrow import csv
 
-    from spanishgas.escaping import spreadsheet
     from spanishgas.lifecycle import compare as versions
+    from spanishgas.rendering import spreadsheet
 
-    tracked()
+    tracked(writes=False)
     found = versions.compare(before, after, Lake(lake))
     show(versions.as_markdown(found))
     if out:
@@ -140,8 +152,76 @@ def reproduce(
     """Fit a version again from its recorded data, code and parameters, and compare the predictions."""
     from spanishgas.lifecycle import reproduce as again
 
-    tracked()
+    tracked(writes=False)
     found = again.reproduce(version, Lake(lake))
     typer.echo(found.words)
     if not found.equal:
         raise DataError(f"version {version} was not reproduced to the last digit")
+
+
+def experiment(
+    name: Annotated[str, typer.Option("--id", help="E0 ... E8, a file in experiments/.")] = "E5",
+    model: Annotated[str, typer.Option(help="xgboost, forest or logistic.")] = "xgboost",
+    trials: Trials = 25,
+    lake: LakeOption = settings().lake,
+    seed: Seed = 7,
+    study: Annotated[str, typer.Option(help="Name of the search; auto: from id and model.")] = AUTO,
+    workers: Workers = 1,
+    patience: Annotated[
+        int,
+        typer.Option(callback=at_least(0), help="Trials without a better one that end it early; 0: none do."),
+    ] = 0,
+) -> None:
+    """Search one experiment's hyperparameters in cross-validation; the holdout stays shut.
+
+    Killed, or started again elsewhere on the same study storage, the same command goes on to the same total.
+    """
+    from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment
+
+    tracked()
+    inputs = experiment_inputs(
+        name,
+        model,
+        trials=trials,
+        lake=Lake(lake),
+        seed=seed,
+        study=given(study),
+        workers=workers,
+        patience=patience or None,
+        progress=bar,
+    )
+    run_id = run_experiment(inputs)
+    typer.echo(f"run {run_id}")
+
+
+def ladder(
+    ids: Annotated[str, typer.Option(help="Experiments, by comma.")] = AUTO,
+    models: Annotated[str, typer.Option(help="Models, by comma.")] = AUTO,
+    trials: Trials = 8,
+    lake: LakeOption = settings().lake,
+    seed: Seed = 7,
+    workers: Workers = 1,
+) -> None:
+    """Run every experiment with every model on the same folds and say which one is chosen.
+
+    What has run to its end on the same data with the same code and parameters is not run again.
+    """
+    from spanishgas.config.experiment import experiment_ids
+    from spanishgas.config.search import ModelKind
+    from spanishgas.evaluation.selection import ladder_table, sentence
+    from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
+    from spanishgas.rendering import as_markdown
+
+    tracked()
+    inputs = ladder_inputs(
+        listed(ids) or experiment_ids(),
+        listed(models) or list(ModelKind),
+        reuse=True,
+        trials=trials,
+        lake=Lake(lake),
+        seed=seed,
+        workers=workers,
+        progress=bar,
+    )
+    compared = run_ladder(inputs)
+    show(f"{as_markdown(ladder_table(compared))}\n\n{sentence(compared)}")

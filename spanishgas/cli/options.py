@@ -35,7 +35,12 @@ LakeOption = Annotated[
 ]
 Seed = Annotated[int, typer.Option(callback=at_least(0), help="Seed: the same seed gives the same result.")]
 Trials = Annotated[int, typer.Option(callback=at_least(1), help="Sets of hyperparameters to try.")]
-Workers = Annotated[int, typer.Option(callback=at_least(1), help="Processes that share the search.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        callback=at_least(1), help="Trials at once; the same command elsewhere shares the search too."
+    ),
+]
 Reason = Annotated[str, typer.Option(help="Why; kept with the version.")]
 
 
@@ -62,8 +67,15 @@ def listed(value: str) -> list[str]:
     return [part.strip() for part in (given(value) or "").split(",") if part.strip()]
 
 
-def tracked() -> None:
-    """Fail early where the tracking server cannot be reached."""
-    from spanishgas.lifecycle.runs import connect
+def tracked(*, writes: bool = True) -> None:
+    """Fail early where the tracking server cannot be reached.
 
-    connect()
+    A local store of an older MLflow is upgraded by verbs that write, which say so; one that only looks is refused.
+    """
+    import mlflow
+
+    from spanishgas.lifecycle import runs, schema
+
+    uri = mlflow.get_tracking_uri()
+    schema.upgrade(uri, lambda words: typer.echo(words, err=True)) if writes else schema.look(uri)
+    runs.connect()

@@ -20,7 +20,7 @@ def score(
     ] = "local",
 ) -> None:
     """Score every customer of the newest gold table, and recommend what to do about them."""
-    from spanishgas.monitoring.sinks import put_metrics
+    from spanishgas.monitoring.alerts import put_metrics
     from spanishgas.scoring import recommend
     from spanishgas.scoring import score as scoring
 
@@ -58,7 +58,7 @@ def monitor(
     """Show what was watched, window by window: drift, alarms, average precision estimated and measured, retrains."""
     from spanishgas.monitoring import history
 
-    tracked()
+    tracked(writes=False)
     found = history.windows()[-last:]
     typer.echo(history.as_json(found)) if as_json else show(history.as_markdown(found))
 

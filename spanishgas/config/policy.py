@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from spanishgas.config.reading import Names, Strict, Text, fault, member, read, unique
 from spanishgas.config.tiers import read_tiers
@@ -217,6 +217,10 @@ class Waiver(Strict):
     """Columns that the finding is about."""
 
 
+Dimension = Literal["segment", "channel", "competition", "tenure", "renewal", "fuel", "province"]
+"""What customers can be divided by in an evaluation."""
+
+
 class Judgement(Protocol):
     """How a version is fitted and judged."""
 
@@ -224,6 +228,8 @@ class Judgement(Protocol):
     risk_tiers: dict[str, float]
     gate: GateLimits
     offers: Offers
+    protected: Annotated[list[Dimension], AfterValidator(unique)] = []
+    """Divisions of the customers whose rates the model card sets side by side; attributes of people, or stand-ins."""
     waivers: list[Waiver] = []
 
     @model_validator(mode="after")

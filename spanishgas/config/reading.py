@@ -30,6 +30,7 @@ from spanishgas.stages import outside
 
 M = TypeVar("M", bound=BaseModel)
 S = TypeVar("S", bound="Strict")
+Name = TypeVar("Name", bound=str)
 WAYS_OUT = {"string_type": ": write it in quotes", "float_type": ", such as 0.001"}
 
 
@@ -50,7 +51,7 @@ def _scalar(value: object) -> object:
     return value
 
 
-def unique(values: list[str]) -> list[str]:
+def unique(values: list[Name]) -> list[Name]:
     """The names, each of which stands once."""
     if twice := sorted({value for value in values if values.count(value) > 1}):
         raise fault("", f"names {twice[0]} twice", values)

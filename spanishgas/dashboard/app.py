@@ -6,7 +6,7 @@ import streamlit as st
 
 from spanishgas.dashboard import frame, guard
 from spanishgas.errors import SpanishGasError
-from spanishgas.escaping import markdown
+from spanishgas.rendering import markdown
 
 PAGES = {
     "Retention": {

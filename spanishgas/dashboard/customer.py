@@ -9,7 +9,7 @@ import pandas as pd
 
 from spanishgas.dashboard.tables import Scored, ask
 from spanishgas.errors import LakeError
-from spanishgas.evaluation import explanations
+from spanishgas.evaluation import importance
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.training.model import ChurnModel
@@ -64,7 +64,7 @@ def facts(found: Scored, customer_id: str) -> dict[str, Any]:
 def contributions(found: Scored, customer_id: str, model: ChurnModel) -> pd.DataFrame:
     """What the features add to the customer's log odds, the weightiest STRONGEST of them: feature, value, adds."""
     rows = ask({"gold": found.gold}, "SELECT * FROM gold WHERE customer_id = $id", {"id": customer_id})
-    added = explanations.contributions(model, rows).iloc[0]
+    added = importance.contributions(model, rows).iloc[0]
     words = load_tiers()
     facts = [
         (words.words(name), "not known" if pd.isna(held := rows[name].iloc[0]) else str(held), added[name])

@@ -13,8 +13,8 @@ import streamlit as st
 from spanishgas.dashboard import guard
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import SpanishGasError
-from spanishgas.escaping import markdown
 from spanishgas.lake import Lake
+from spanishgas.rendering import markdown
 from spanishgas.settings import settings
 
 AS_OF, CUSTOMER = "as_of", "customer_id"

@@ -19,9 +19,7 @@ from spanishgas.dashboard.tables import NothingYet, ask
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history as moved
-from spanishgas.lifecycle import registry, runs
-from spanishgas.lifecycle.gate import Verdict
-from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle import registry, relocation, runs, schema
 from spanishgas.lifecycle.version import Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import history
@@ -30,7 +28,15 @@ from spanishgas.training.model import ChurnModel
 
 NEWEST = 200
 """Runs that a page shows."""
-_SQLITE = "sqlite:///"
+COLUMNS = {
+    "start_time": "started",
+    "tags.stage": "stage",
+    "tags.mlflow.runName": "title",
+    "status": "status",
+    "tags.failure": "failure",
+    "run_id": "run",
+}
+"""What MLflow calls the columns of the pipeline."""
 
 
 @contextmanager
@@ -42,8 +48,9 @@ def looked_at() -> Iterator[None]:
     uri = mlflow.get_tracking_uri()
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
     nothing = NothingYet.of(f"{uri} holds no experiment {name}", "spanishgas main")
-    if uri.startswith(_SQLITE) and not Path(uri.removeprefix(_SQLITE)).exists():
+    if (file := relocation.sqlite_file(uri)) and not file.exists():
         raise nothing
+    schema.look(uri)
     runs.connect()
     with runs.reported():
         if mlflow.get_experiment_by_name(name) is None:
@@ -54,21 +61,10 @@ def looked_at() -> Iterator[None]:
 def pipeline(stage: str | None = None) -> pd.DataFrame:
     """The newest runs of stages (trials left out): started (UTC), stage, title, status, seconds, failure, run."""
     wanted = f"tags.stage = '{stage}'" if stage else "tags.stage != 'trial'"
-    rows = [
-        {
-            "started": pd.Timestamp(run.info.start_time, unit="ms"),
-            "stage": run.data.tags["stage"],
-            "title": run.info.run_name,
-            "status": run.info.status,
-            "seconds": (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else None,
-            "failure": run.data.tags.get("failure", ""),
-            "run": run.info.run_id,
-        }
-        for run in MlflowClient().search_runs(
-            [runs.experiment_id()], wanted, order_by=["attributes.start_time DESC"], max_results=NEWEST
-        )
-    ]
-    return pd.DataFrame(rows, columns=["started", "stage", "title", "status", "seconds", "failure", "run"])
+    found = mlflow.search_runs([runs.experiment_id()], wanted, max_results=NEWEST).rename(columns=COLUMNS)
+    found = found.reindex(columns=[*COLUMNS.values(), "end_time"])
+    seconds = (pd.to_datetime(found.pop("end_time")) - pd.to_datetime(found["started"])).dt.total_seconds()
+    return found.assign(seconds=seconds, failure=found["failure"].fillna(""))
 
 
 def finished(stage: str, command: str) -> list[Run]:
@@ -92,14 +88,9 @@ def quarantine(lake: Lake) -> pd.DataFrame:
 
 def champion() -> Version:
     """The version that scores; `NothingYet` without one."""
-    if Alias.CHAMPION not in registry.aliases():
+    if (version := registry.champion()) is None:
         raise NothingYet.of("no version is champion yet", "spanishgas promote --reason ...")
-    return registry.resolve(Alias.CHAMPION)
-
-
-def judged(version: Version) -> tuple[Verdict, pd.DataFrame]:
-    """The verdict as its run holds it, and the metrics on held-out customers; TrackingError where it is missing."""
-    return Verdict.model_validate(version.verdict), intervals(version.metrics)
+    return version
 
 
 def intervals(metrics: Mapping[str, float]) -> pd.DataFrame:
@@ -116,7 +107,7 @@ def intervals(metrics: Mapping[str, float]) -> pd.DataFrame:
 def table(run_id: str, path: str) -> pd.DataFrame | None:
     """A table that a run holds as JSON (columns and data), or None where it holds none of that name."""
     try:
-        held = json.loads(artefact(run_id, path))
+        held = runs.artifact(run_id, path)
     except TrackingError:
         return None
     return pd.DataFrame(held["data"], columns=held["columns"])
@@ -141,6 +132,7 @@ def model(version: str) -> ChurnModel:
 @lru_cache(maxsize=4)
 def _model(uri: str, version: str) -> ChurnModel:
     with runs.reported():
+        schema.look(uri)
         runs.connect()
         return registry.resolve(version).model
 
@@ -169,8 +161,7 @@ def ladder() -> pd.DataFrame:
 def moves() -> pd.DataFrame:
     """Every move of champion, newest first: at, how, version, replaced, by, reason, override, state."""
     columns = ["at", "how", "version", "replaced", "by", "reason", "override", "state"]
-    found = json.loads(moved.as_json(moved.read()))
-    return pd.DataFrame(found[::-1], columns=columns)
+    return pd.DataFrame(json.loads(moved.as_json(moved.read()))[::-1], columns=columns)
 
 
 def drifts() -> pd.DataFrame:

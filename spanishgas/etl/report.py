@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import jinja2
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.etl.quality import Report
 
 _NEVER_METRICS = ("min.", "max.")
@@ -35,13 +35,13 @@ def markdown(report: Report) -> str:
     """One page: the accounts of the raw tables, what each rule found, and the columns of every table."""
     loader = jinja2.PackageLoader("spanishgas.etl")
     environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
-    environment.filters |= {"shown": _shown, "text": escaping.markdown}
+    environment.filters |= {"shown": _shown, "text": rendering.markdown}
     return environment.get_template("quality.md.jinja").render(report=report, kinds=_KINDS)
 
 
 def _shown(value: float | str | None) -> str:
     if isinstance(value, str):
-        return escaping.markdown(value)
+        return rendering.markdown(value)
     if value is None:
         return ""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"

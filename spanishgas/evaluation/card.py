@@ -15,12 +15,11 @@ import jinja2
 import numpy as np
 import pandas as pd
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.experiment import Experiment
 from spanishgas.config.policy import Judgement
 from spanishgas.evaluation import leakage, slices
-from spanishgas.evaluation.holdout import HoldoutResult
-from spanishgas.evaluation.study import Study
+from spanishgas.evaluation.study import HoldoutResult, Study
 from spanishgas.rendering import as_markdown
 
 SHOWN_FEATURES = 15
@@ -78,9 +77,10 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
             metrics_table=as_markdown(metrics_table(evaluation.metrics)),
             judged=len(judged),
             unjudged=len(study.slices) - len(judged),
-            worse=[escaping.markdown(f"{s.dimension} {s.value} ({s.words})") for s in judged if s.worse],
+            worse=[rendering.markdown(f"{s.dimension} {s.value} ({s.words})") for s in judged if s.worse],
             by_province=any(s.dimension == "province" for s in study.slices),
             slices_table=as_markdown(slices.table(judged)),
+            rates_table=as_markdown(slices.rates(judged, evaluation.policy.protected)),
             leakage_table=as_markdown(leakage.table(study.findings)),
             waivers=[
                 w
@@ -102,7 +102,7 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
 def short(evaluation: Evaluation, gate: str, checks: str, where: str) -> str:
     """The version's description: what it is, what it reached, what was found, the verdict, and where the card is."""
     subject, study = evaluation.subject, evaluation.study
-    worse = [escaping.markdown(f"{s.dimension} {s.value}") for s in study.slices if s.worse]
+    worse = [rendering.markdown(f"{s.dimension} {s.value}") for s in study.slices if s.worse]
     leaks = [f"{f.name} ({'declared' if f.declared else 'NOT declared'})" for f in study.findings if f.found]
     return "\n\n".join(
         [
@@ -201,5 +201,5 @@ def _environment() -> jinja2.Environment:
         trim_blocks=False,
         keep_trailing_newline=True,
     )
-    environment.filters["text"] = escaping.markdown
+    environment.filters["text"] = rendering.markdown
     return environment

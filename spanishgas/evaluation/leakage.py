@@ -12,6 +12,7 @@ A finding that the policy's waivers name is declared: known, dated and shown, bu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from math import sqrt
 
@@ -68,39 +69,42 @@ class Finding(BaseModel):
         return self.found and not self.declared
 
 
-def check(
-    trained: pd.DataFrame,
-    held_out: pd.DataFrame,
-    features: Sequence[str],
-    kinds: Mapping[str, str],
-    *,
-    as_of: date,
-    waivers: Sequence[Waiver],
-    out_of_fold: OutOfFold,
-    seed: int,
-) -> list[Finding]:
-    """Every finding on a model of `features`; both frames are labelled rows of gold.
+@dataclass(frozen=True)
+class Sides:
+    """Labelled rows of gold on both sides of a holdout, and the inputs of the model that learned from the one."""
+
+    trained: pd.DataFrame
+    held_out: pd.DataFrame
+    features: Sequence[str]
+    kinds: Mapping[str, str]
+    seed: int
+
+    @property
+    def both(self) -> pd.DataFrame:
+        """Training rows first."""
+        return pd.concat([self.trained, self.held_out], ignore_index=True)
+
+
+def check(sides: Sides, as_of: date, waivers: Sequence[Waiver], out_of_fold: OutOfFold) -> list[Finding]:
+    """Every finding on a model.
 
     `out_of_fold` is the procedure under test: it takes labels of the training rows and gives scores of rows that the
     fit did not see. Labels of held-out rows are not used.
     """
-    y = trained["churn"].to_numpy(dtype="int64")
-    both = pd.concat([trained, held_out], ignore_index=True)
     return [
-        *single_features(matrix(trained, features, kinds), y, kinds, waivers, seed),
-        dated_after(both, as_of),
-        duplicates(trained, held_out),
-        permuted_labels(y, out_of_fold, seed),
-        adversarial(trained, held_out, features, kinds, seed),
+        *single_features(sides, waivers),
+        dated_after(sides.both, as_of),
+        duplicates(sides.trained, sides.held_out),
+        permuted_labels(sides.trained["churn"].to_numpy(dtype="int64"), out_of_fold, sides.seed),
+        adversarial(sides),
     ]
 
 
-def single_features(
-    X: pd.DataFrame, y: Labels, kinds: Mapping[str, str], waivers: Sequence[Waiver], seed: int
-) -> list[Finding]:
-    """The strongest column that nobody declared, then the strongest of each waiver that names columns of `X`."""
+def single_features(sides: Sides, waivers: Sequence[Waiver]) -> list[Finding]:
+    """The strongest column that nobody declared, then the strongest of each waiver that names inputs."""
+    X, y = matrix(sides.trained, sides.features, sides.kinds), sides.trained["churn"].to_numpy(dtype="int64")
     strength = pd.Series(
-        {name: skill(X[name], y, text=is_text(kinds[name]), seed=seed) for name in map(str, X.columns)}
+        {f: skill(X[f], y, text=is_text(sides.kinds[f]), seed=sides.seed) for f in sides.features}
     )
     known = {w.check: [f for f in w.features if f in strength.index] for w in waivers}
     others = strength.drop([f for named in known.values() for f in named])
@@ -187,20 +191,14 @@ def permuted_labels(y: Labels, out_of_fold: OutOfFold, seed: int) -> Finding:
     )
 
 
-def adversarial(
-    trained: pd.DataFrame,
-    held_out: pd.DataFrame,
-    features: Sequence[str],
-    kinds: Mapping[str, str],
-    seed: int,
-) -> Finding:
+def adversarial(sides: Sides) -> Finding:
     """ROC-AUC of small boosted trees that tell held-out customers from training ones, out of fold; chance gives 0.5."""
-    X = matrix(pd.concat([trained, held_out], ignore_index=True), features, kinds)
-    side = np.repeat([0, 1], [len(trained), len(held_out)])
-    model = pipeline(ModelKind.XGBOOST, SMALL_TREES, features, kinds, seed)
+    seed, sizes = sides.seed, (len(sides.trained), len(sides.held_out))
+    X, side = matrix(sides.both, sides.features, sides.kinds), np.repeat([0, 1], sizes)
+    model = pipeline(ModelKind.XGBOOST, SMALL_TREES, sides.features, sides.kinds, seed)
     parts = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
     score = cross_val_predict(model, X, side, cv=parts, method="predict_proba")[:, 1]
-    error = sqrt((len(side) + 1) / (12 * len(trained) * len(held_out)))  # Mann & Whitney 1947, no difference
+    error = sqrt((len(side) + 1) / (12 * sizes[0] * sizes[1]))  # Mann & Whitney 1947, no difference
     return Finding(
         name="adversarial",
         value=float(roc_auc_score(side, score)),

@@ -1,4 +1,4 @@
-"""The one rule that chooses: the simplest experiment within one paired standard error of the best."""
+"""The one rule that chooses, the simplest experiment within one paired standard error of the best, and its ladder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from spanishgas.evaluation.metrics import fold_interval
+from spanishgas.rendering import as_markdown
 from spanishgas.training.folds import fold_error
 
 
@@ -109,3 +111,61 @@ def steps(rungs: Sequence[Rung]) -> list[Step]:
             gains = np.subtract(rung.fold_scores, below.fold_scores).tolist()
             found.append(Step(rung, below, float(np.mean(gains)), *fold_interval(gains, rung.repeats)))
     return found
+
+
+PROTOCOL = (
+    "Every search used the same folds. The scores are of the winners refitted on fresh repeated folds that no search "
+    "saw, the same for all rungs; intervals and the paired standard error allow for the rows that folds share."
+)
+
+
+def ladder_words(compared: Sequence[Compared]) -> str:
+    """The ladder as Markdown: what it found, its table, how it was measured, and whether each tier pays."""
+    pays = "\n".join(f"- {step.words}" for step in steps([c.rung for c in compared]))
+    table = as_markdown(ladder_table(compared))
+    return "\n\n".join(part for part in (sentence(compared), table, PROTOCOL, pays) if part)
+
+
+def sentence(compared: Sequence[Compared]) -> str:
+    """What the ladder found, in words."""
+    best = min(compared, key=lambda c: c.behind)
+    pick = next(c for c in compared if c.chosen)
+    chosen = f"{pick.rung.experiment} {pick.rung.model} ({pick.rung.features} features)"
+    if pick.rung is best.rung:
+        return f"{chosen} is best, and no simpler rung is within one paired standard error of it."
+    return (
+        f"{chosen} is the simplest within one paired standard error ({pick.standard_error:.4f}) of the best, "
+        f"{best.rung.experiment} {best.rung.model}: it is {pick.behind:.4f} behind."
+    )
+
+
+def ladder_table(compared: Sequence[Compared]) -> pd.DataFrame:
+    """The ladder as a table, one row per rung."""
+    gains = {step.rung.run_id: step for step in steps([c.rung for c in compared])}
+    return pd.DataFrame(
+        [
+            {
+                "experiment": c.rung.experiment,
+                "model": c.rung.model,
+                "features": c.rung.features,
+                "average precision": c.rung.score,
+                "95 % interval": _span(*c.rung.interval),
+                "behind the best": c.behind,
+                "paired s.e.": c.standard_error,
+                **_gain(gains.get(c.rung.run_id)),
+                "chosen": "chosen" if c.chosen else "",
+            }
+            for c in compared
+        ]
+    )
+
+
+def _gain(step: Step | None) -> dict[str, str]:
+    if step is None:
+        return {"over": "", "gain": "", "95 % interval of the gain": ""}
+    gain = {"over": step.below.experiment, "gain": f"{step.gain:+.4f}"}
+    return gain | {"95 % interval of the gain": _span(step.low, step.high)}
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.4f} to {high:.4f}"

@@ -17,16 +17,16 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import poisson_binom
 
-from spanishgas.evaluation.bootstrap import figures
+from spanishgas.config.policy import Dimension
+from spanishgas.evaluation.inference import Z, figures, holm, wilson
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions
-from spanishgas.evaluation.simultaneous import critical, holm, wilson
 
 Mask = NDArray[np.bool_]
 LEVEL = 0.05
 FEWEST = 5
 """Churners, and stayers, from which a slice is judged."""
 BATCH, MOST_DRAWS, ENOUGH = 100, 10_000, 10
-COLUMNS: Mapping[str, str] = {
+COLUMNS: Mapping[Dimension, str] = {
     "segment": "segment",
     "channel": "sales_channel",
     "competition": "is_high_competition_province",
@@ -51,6 +51,10 @@ class Slice(BaseModel):
     value: str
     rows: int
     churners: int
+    flagged: int
+    """Customers whose probability reaches the threshold."""
+    caught: int
+    """Churners among them."""
     average_precision: float | None = None
     interval: tuple[float, float] | None = None
     """By `bootstrap.figures`, 95 %."""
@@ -85,7 +89,7 @@ class Slice(BaseModel):
 
 def groups(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """The slice of each customer by dimension, as text ("unknown" for null); those without a column are left out."""
-    found = {}
+    found: dict[str, pd.Series] = {}
     for dimension, column in COLUMNS.items():
         if column in rows:
             text = rows[column].astype("string").fillna("unknown")
@@ -115,15 +119,17 @@ def _measure(
     flag: Labels,
     rng: np.random.Generator,
 ) -> Slice:
-    labels, scores = y[here], probability[here]
-    churners, rows, caught = int(labels.sum()), len(labels), float(labels @ flag[here])
+    labels, scores, flags = y[here], probability[here], flag[here]
+    churners, rows, caught = int(labels.sum()), len(labels), int(labels @ flags)
     one = Slice(
         dimension=dimension,
         value=name,
         rows=rows,
         churners=churners,
+        flagged=int(flags.sum()),
+        caught=caught,
         recall=caught / churners if churners else None,
-        recall_interval=wilson(caught, churners, critical(1)) if churners else None,
+        recall_interval=wilson(caught, churners, Z) if churners else None,
         mean_probability=float(scores.mean()),
     )
     if not FEWEST <= churners <= rows - FEWEST:
@@ -191,6 +197,31 @@ def table(found: Sequence[Slice]) -> pd.DataFrame:
             for s in found
         ]
     )
+
+
+def rates(found: Sequence[Slice], dimensions: Sequence[Dimension]) -> pd.DataFrame:
+    """What the model does to the customers of each slice, with Wilson's 95 % interval of each rate."""
+    return pd.DataFrame(
+        [
+            {
+                "dimension": s.dimension,
+                "slice": s.value,
+                "customers": s.rows,
+                "flagged": _rate(s.flagged, s.rows),
+                "of them churners": _rate(s.caught, s.flagged),
+                "churners flagged": _rate(s.caught, s.churners),
+                "stayers flagged": _rate(s.flagged - s.caught, s.rows - s.churners),
+                "mean probability": f"{s.mean_probability:.3f}",
+                "churn rate": _rate(s.churners, s.rows),
+            }
+            for s in found
+            if s.dimension in dimensions
+        ]
+    )
+
+
+def _rate(count: int, of: int) -> str:
+    return _between(count / of, wilson(count, of, Z)) if of else "none"
 
 
 def _between(value: float | None, interval: tuple[float, float] | None) -> str:

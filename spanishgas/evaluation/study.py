@@ -1,4 +1,8 @@
-"""What is asked of a model beyond its metrics: leakage, slices of customers, and what it lives on."""
+"""The holdout once it is open, and what is asked of a model beyond its metrics.
+
+What a model says of customers whom nothing so far has seen and what that is worth; then leakage, slices of customers,
+and what it lives on.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 
-from spanishgas.config.policy import Waiver
+import pandas as pd
+
+from spanishgas.config.policy import Holdout, Offers, Waiver
 from spanishgas.config.reading import Value
 from spanishgas.config.tiers import Tiers
 from spanishgas.evaluation import leakage, slices
-from spanishgas.evaluation.holdout import HoldoutResult
 from spanishgas.evaluation.importance import Importance, importance
+from spanishgas.evaluation.inference import Judged, performance
 from spanishgas.evaluation.leakage import Finding
-from spanishgas.evaluation.metrics import Array, Labels
+from spanishgas.evaluation.metrics import Array, Labels, with_intervals
 from spanishgas.evaluation.slices import Slice
+from spanishgas.evaluation.value import realised_value
 from spanishgas.training.fitting import Training, refit
-from spanishgas.training.model import ChurnModel
+from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
+from spanishgas.training.sides import in_holdout, labelled
 
 SHUFFLED_FOLDS = 2
 """Enough to see whether the procedure learns from shuffled labels."""
@@ -49,19 +57,46 @@ def study(
     def out_of_fold(y: Labels) -> Array:
         return refit(replace(training, y=y, folds=SHUFFLED_FOLDS, repeats=1), candidate.params)[1]
 
-    findings = leakage.check(
-        holdout.trained,
-        holdout.rows,
-        list(training.features),
-        training.kinds,
-        as_of=as_of,
-        waivers=waivers,
-        out_of_fold=out_of_fold,
-        seed=seed,
-    )
+    sides = leakage.Sides(holdout.trained, holdout.rows, list(training.features), training.kinds, seed)
+    findings = leakage.check(sides, as_of, waivers, out_of_fold)
     by_group = slices.groups(holdout.rows)
     return Study(
         findings,
         slices.measure(holdout.y, holdout.probability, holdout.flag, by_group, seed),
         importance(candidate.model, holdout.rows, training, candidate.params, tiers),
+    )
+
+
+@dataclass(frozen=True)
+class HoldoutResult:
+    """The held-out rows with what the model says of each, beside the rows that it was trained on."""
+
+    trained: pd.DataFrame
+    rows: pd.DataFrame
+    probability: Array
+    flag: Labels
+    value: Array
+    """EUR per customer."""
+
+    @property
+    def y(self) -> Labels:
+        """The labels of the held-out rows."""
+        return self.rows["churn"].to_numpy(dtype="int64")
+
+    def metrics(self, seed: int) -> dict[str, float]:
+        """`holdout.*` with 95 % intervals."""
+        figures = performance(Judged(self.y, self.probability, self.flag, self.value), seed=seed)
+        return with_intervals("holdout", *figures) | {"holdout.rows": float(len(self.y))}
+
+
+def open_holdout(model: ChurnModel, gold: pd.DataFrame, holdout: Holdout, offers: Offers) -> HoldoutResult:
+    """Score the labelled customers of `gold` that are held out."""
+    rows = labelled(gold)
+    aside = in_holdout(rows["customer_id"], holdout)
+    trained, rows = (rows[side].reset_index(drop=True) for side in (~aside, aside))
+    scored = model.predict(rows)
+    probability, flag = scored[PROBABILITY].to_numpy(), scored[FLAG].to_numpy()
+    y, margin = rows["churn"].to_numpy(dtype="int64"), rows["avg_monthly_margin"].to_numpy()
+    return HoldoutResult(
+        trained, rows, probability, flag, realised_value(probability, flag, y, margin, offers)
     )

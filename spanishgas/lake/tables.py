@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
 POINTER, MANIFEST = "_current.json", "_manifest.json"
-Body, T = TypeVar("Body", bound=BaseModel), TypeVar("T")
+Body = TypeVar("Body", bound=BaseModel)
+T = TypeVar("T")
 
 
 def parsed(store: Store, key: str, kind: type[Body]) -> Body | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.importance import contributions
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
 from spanishgas.rendering import as_markdown as markdown
@@ -33,7 +33,7 @@ class Comparison:
 
 def compare(before: str, after: str, lake: Lake) -> Comparison:
     """Score the newest gold table with two versions, by number or alias; nothing is published."""
-    ours, theirs = registry.resolve(before), registry.resolve(after)
+    ours, theirs = registry.resolve(before).checked(), registry.resolve(after).checked()
     rows = lake.current("gold_master").pandas()
     edges = list(ours.model.risk_tiers)
     then, now = ours.model.predict(rows), theirs.model.predict(rows)

@@ -6,11 +6,11 @@ chosen run -> candidate, fitted and calibrated out of fold -> holdout, opened on
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
@@ -21,45 +21,32 @@ from spanishgas.config.experiment import Experiment, load_experiment
 from spanishgas.config.policy import Judgement, load_policy
 from spanishgas.config.tiers import Tiers
 from spanishgas.errors import LakeError, UsageError
-from spanishgas.evaluation import card, charts, leakage, slices
-from spanishgas.evaluation.holdout import open_holdout
-from spanishgas.evaluation.metrics import decisions
-from spanishgas.evaluation.paired import calibration_by_chance
-from spanishgas.evaluation.study import Candidate, study
+from spanishgas.evaluation import card
+from spanishgas.evaluation.inference import calibration_by_chance
+from spanishgas.evaluation.study import Candidate, open_holdout, study
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import evidence, gate, registry, runs
+from spanishgas.lifecycle import evaluation_record as record
+from spanishgas.lifecycle import evidence, gate, registry, runs, seal
 from spanishgas.lifecycle.experiments import HOLDOUT, training_side
-from spanishgas.lifecycle.gate import Evidence, Verdict
+from spanishgas.lifecycle.gate import Evidence
 from spanishgas.lifecycle.ladder import chosen_run
-from spanishgas.lifecycle.records import ExperimentRecord, VersionRecord
+from spanishgas.lifecycle.records import ExperimentRecord, Judged, VersionRecord
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import KEY, Work, through
-from spanishgas.lifecycle.version import (
-    DIGEST,
-    JUDGED,
-    PASSED,
-    REFUSED,
-    VERDICT,
-    WORDS,
-    Version,
-    sealed,
-)
-from spanishgas.rendering import as_markdown
+from spanishgas.lifecycle.verdict import Verdict
+from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
+from spanishgas.lifetime import temporary_folder
+from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
-from spanishgas.training.calibration import Fitted, fit_chosen
-from spanishgas.training.threshold import sensitivity
+from spanishgas.training import artefact
+from spanishgas.training.calibration import fit_chosen
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 CANDIDATE_KEY = "candidate"
 """Tag of a version: the key of its candidate, whoever was champion when it was judged."""
-SENSITIVITY = (
-    "The threshold of greatest expected value under each assumption of policy.yaml halved, as it stands and doubled, "
-    "with what it would have brought out of fold. The assumptions are not measured."
-)
 
 
 @dataclass(frozen=True)
@@ -179,7 +166,7 @@ def _recalled(key: str, inputs: EvaluateInputs) -> Evaluated | None:
 
 
 def _evaluated(version: Version) -> Evaluated:
-    return Evaluated(version, Verdict.model_validate(version.verdict), version.metrics)
+    return Evaluated(version, version.verdict, version.metrics)
 
 
 def _params(inputs: CandidateInputs) -> dict[str, object]:
@@ -198,28 +185,47 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Evaluated:
     table = given.training.pandas()
     training = training_side(table, chosen.kinds, chosen.model, policy, chosen.seed)
     fitted = fit_chosen(training, chosen.params, policy)
-    candidate = Candidate(fitted.model, training, chosen.params)
-    _log_choices(run, fitted, training.y, policy)
-    info = registry.log_model(candidate.model, f"churn-{chosen.experiment}-{chosen.model}", _params(given))
-    openings = registry.count_opening()
-    run.log(tags={"holdout_opening": openings})
-    rows = _with_province(table, inputs.silver)
-    holdout = open_holdout(candidate.model, rows, policy.holdout, policy.offers)
-    metrics = holdout.metrics(chosen.seed)
-    mlflow.log_metrics(metrics, model_id=info.model_id, dataset=runs.dataset(given.training))
-    evaluation = card.Evaluation(
-        _subject(given, candidate),
-        policy,
-        holdout,
-        openings,
-        metrics,
-        study(candidate, holdout, chosen.as_of, policy.waivers, given.tiers),
-        inputs.beside,
-    )
-    verdict = gate.judge(_evidence(evaluation, candidate, info.model_uri, table, inputs), policy)
-    _leave(run, evaluation, verdict)
-    version = _register(run, info.model_uri, evaluation, verdict, inputs)
+    record.log_choices(run, fitted, training.y, policy)
+    info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(given))
+    with temporary_folder() as copy:
+        # What is judged is the artefact as it came back, not the object that it was written from.
+        folder = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(copy)))
+        candidate = Candidate(artefact.load(folder, info.model_uri), training, chosen.params)
+        openings = registry.count_opening()
+        run.log(tags={"holdout_opening": openings})
+        rows = _with_province(table, inputs.silver)
+        holdout = open_holdout(candidate.model, rows, policy.holdout, policy.offers)
+        metrics = holdout.metrics(chosen.seed)
+        mlflow.log_metrics(metrics, model_id=info.model_id, dataset=runs.dataset(given.training))
+        evaluation = card.Evaluation(
+            _subject(given, candidate),
+            policy,
+            holdout,
+            openings,
+            metrics,
+            study(candidate, holdout, chosen.as_of, policy.waivers, given.tiers),
+            inputs.beside,
+        )
+        verdict = gate.judge(_evidence(evaluation, candidate, folder, table, inputs), policy)
+        manifest = _manifest(folder, candidate, evaluation, given)
+    record.leave(run, evaluation, verdict)
+    version = _register(run, info.model_uri, evaluation, verdict, manifest, inputs)
     return Evaluated(version, verdict, metrics)
+
+
+def _manifest(
+    folder: Path, candidate: Candidate, evaluation: card.Evaluation, given: CandidateInputs
+) -> seal.Manifest:
+    holdout = evaluation.holdout
+    return seal.Manifest(
+        files=seal.files(folder),
+        signature=seal.of(registry.signature(candidate.model).to_dict()),
+        policy=seal.of(given.policy.model_dump(mode="json")),
+        code=provenance.source_digest(),
+        gold=given.chosen.gold,
+        customers=seal.of_ids(holdout.trained["customer_id"]),
+        holdout=seal.of_ids(holdout.rows["customer_id"]),
+    )
 
 
 def _subject(inputs: CandidateInputs, candidate: Candidate) -> card.Subject:
@@ -233,23 +239,6 @@ def _subject(inputs: CandidateInputs, candidate: Candidate) -> card.Subject:
         chosen.as_of,
         chosen.gold,
     )
-
-
-def _log_choices(run: StageRun, fitted: Fitted, y: np.ndarray[Any, Any], policy: Judgement) -> None:
-    """How curve and threshold were chosen, all of it out of fold."""
-    chosen_on, threshold = fitted.chosen_on, fitted.model.threshold
-    out_of_fold = decisions(y, (chosen_on.probability >= threshold).astype("int64"))
-    run.log(
-        params={
-            "threshold": threshold,
-            "threshold.rule": policy.threshold.rule,
-            "calibration": chosen_on.curve,
-        },
-        metrics={f"cv.{name}": value for name, value in out_of_fold.items()}
-        | {f"cv.brier.{curve}": score for curve, score in chosen_on.brier.items()},
-    )
-    table = sensitivity(chosen_on.probability, y, policy.threshold.retention)
-    run.text(f"{SENSITIVITY}\n\n{as_markdown(table)}\n", "threshold_sensitivity.md")
 
 
 def _with_province(table: pd.DataFrame, silver: Snapshot | None) -> pd.DataFrame:
@@ -266,7 +255,7 @@ def _with_province(table: pd.DataFrame, silver: Snapshot | None) -> pd.DataFrame
 def _evidence(
     evaluation: card.Evaluation,
     candidate: Candidate,
-    model_uri: str,
+    folder: Path,
     table: pd.DataFrame,
     inputs: EvaluateInputs,
 ) -> Evidence:
@@ -279,7 +268,7 @@ def _evidence(
         contract_faults=evidence.contract_faults(table, inputs.candidate.tiers),
         findings=evaluation.study.findings,
         slices=evaluation.study.slices,
-        megabytes=evidence.megabytes(model_uri),
+        megabytes=evidence.megabytes(folder),
         seconds_per_thousand=evidence.seconds_per_thousand(model, holdout.rows),
         dirty=inputs.candidate.dirty,
         first=champion is None,
@@ -289,47 +278,29 @@ def _evidence(
     )
 
 
-def _leave(run: StageRun, evaluation: card.Evaluation, verdict: Verdict) -> None:
-    """What the run keeps: the card, its tables and its pictures."""
-    found, holdout, subject = evaluation.study, evaluation.holdout, evaluation.subject
-    run.log(metrics={f"leakage.{f.name}": f.value for f in found.findings})
-    run.tables(
-        {
-            "leakage.json": leakage.table(found.findings),
-            "slices.json": slices.table(found.slices),
-            "importance.json": found.importance.features,
-        }
-    )
-    title = f"{subject.experiment.id} {subject.model}"
-    curves = charts.curves_chart(
-        holdout.y, holdout.probability, subject.threshold, f"{title}, holdout of {len(holdout.y):,} customers"
-    )
-    bars = charts.importance_chart(found.importance.features, f"{title}: what it lives on")
-    run.figure(curves, "holdout.png")
-    run.figure(bars, "importance.png")
-    text = card.markdown(evaluation, verdict.words)
-    run.text(text, "model_card.md")
-    run.text(card.html(text, f"{title}: model card", [_png(curves), _png(bars)]), "model_card.html")
-
-
-def _png(figure: Figure) -> bytes:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=80)
-    return drawn.getvalue()
-
-
 def _register(
-    run: Work, model_uri: str, evaluation: card.Evaluation, verdict: Verdict, inputs: EvaluateInputs
+    run: Work,
+    model_uri: str,
+    evaluation: card.Evaluation,
+    verdict: Verdict,
+    manifest: seal.Manifest,
+    inputs: EvaluateInputs,
 ) -> Version:
     """Write the verdict and the record beside it, then the version that they seal."""
-    gold, chosen = inputs.training, inputs.candidate.chosen
-    judged = verdict.model_dump(mode="json")
-    made = inputs.candidate
-    record = VersionRecord(of_run=made.of_run, chosen=made.chosen, policy=made.policy).model_dump(mode="json")
-    run.document({"verdict": judged, "metrics": evaluation.metrics, "record": record}, JUDGED)
+    gold, made = inputs.training, inputs.candidate
+    chosen = made.chosen
+    how = VersionRecord(
+        of_run=made.of_run,
+        chosen=chosen,
+        policy=made.policy,
+        opening=evaluation.openings,
+        manifest=manifest,
+    )
+    judged = Judged(verdict=verdict, metrics=dict(evaluation.metrics), record=how).model_dump(mode="json")
+    run.document(seal.signed(judged, settings().registered_model), JUDGED)
     tags = {
         KEY: run.key,
-        CANDIDATE_KEY: CANDIDATE.key(inputs.candidate),
+        CANDIDATE_KEY: CANDIDATE.key(made),
         "experiment": chosen.experiment,
         "model": str(chosen.model),
         "data.uri": gold.uri,
@@ -337,7 +308,7 @@ def _register(
         "data.as_of": gold.manifest.as_of.isoformat(),
         VERDICT: PASSED if verdict.passed else REFUSED,
         WORDS: verdict.words,
-        DIGEST: sealed(judged, record),
+        DIGEST: seal.digest(judged),
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
     words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
@@ -16,8 +15,8 @@ from spanishgas.config.policy import Offers
 from spanishgas.config.tiers import Tiers
 from spanishgas.contracts import check_pandas
 from spanishgas.errors import ContractError, SpanishGasError
+from spanishgas.evaluation.inference import Predictions, differences
 from spanishgas.evaluation.metrics import Labels
-from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.evaluation.value import realised_value
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.gate import Against
@@ -37,9 +36,8 @@ def contract_faults(gold: pd.DataFrame, tiers: Tiers) -> int:
     return 0
 
 
-def megabytes(model_uri: str) -> float:
-    """Size of the model file of a logged model."""
-    folder = Path(mlflow.artifacts.download_artifacts(model_uri))
+def megabytes(folder: Path) -> float:
+    """Size of the model file of an artefact."""
     return sum(file.stat().st_size for file in folder.glob("model.*")) / 1e6
 
 

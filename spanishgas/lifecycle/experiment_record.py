@@ -29,12 +29,11 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import Work
-from spanishgas.training.calibration import Calibrated, calibrated
+from spanishgas.training.calibration import Calibrated, calibrated, choose_threshold
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import fresh_folds
 from spanishgas.training.model import PROBABILITY
 from spanishgas.training.search import Chosen, Shared
-from spanishgas.training.threshold import choose_threshold
 
 PICTURE_DPI = 60
 

@@ -112,7 +112,7 @@ class ExperimentInputs:
     patience: int | None
     lake: Lake = unkeyed("where the out-of-fold table goes")
     title: str = unkeyed("names the run")
-    workers: int = unkeyed("how many processes share the search")
+    workers: int = unkeyed("how many trials run at once")
     progress: Progress = unkeyed("says how far it is")
 
     @property

@@ -1,27 +1,31 @@
-"""Every move of `champion`, in order: what a registered model's tags `move.0001`, `move.0002`, ... hold.
+"""Every move of `champion` and every approval, in order: a registered model's tags `move.0001`, `move.0002`, ...
 
 A move is written before anything is moved, so that one cut short is completed by the next command. A move made
 elsewhere (in the UI, by another client) leaves no trace in MLflow: it is written down when it is first seen.
+
+What becomes of a version is believed from here alone, where promoters write: its tags say the same for the UI.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from spanishgas import escaping
-from spanishgas.lifecycle import registry
-from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.version import PROBATION
+from spanishgas import rendering
+from spanishgas.errors import TrackingError
 from spanishgas.settings import settings
 
+CHAMPION, PROBATION = "champion", "probation"
+"""The alias whose version scores, and the tag that says in words how that one fares beside the one before it."""
 PREFIX = "move."
+_MOVE = re.compile(r"move\.[0-9]{4,9}")
 LONGEST = 2000
 """Characters of a reason that are kept."""
 ELSEWHERE = "by another client of the server; seen at this time"
@@ -35,6 +39,8 @@ class How(StrEnum):
     CONFIRMED = "confirmed"
     """The champion stayed where it was, and an override was recorded for it."""
     ELSEWHERE = "moved elsewhere"
+    APPROVED = "approved"
+    """Nothing moved: somebody approved of a version's verdict."""
 
 
 class State(StrEnum):
@@ -62,9 +68,16 @@ class Move(BaseModel):
     """Digest of the verdict that the version had."""
     override: str | None = None
     """Why it was moved without a passed verdict."""
+    undoes: int | None = None
+    """Number of the move that a rollback takes back."""
     approved_by: str | None = None
     run_id: str | None = None
     state: State = State.BEGUN
+
+    @property
+    def key(self) -> str:
+        """The tag that holds it."""
+        return f"{PREFIX}{self.number:04d}"
 
 
 class Record(BaseModel):
@@ -78,12 +91,17 @@ class Record(BaseModel):
     @property
     def champion(self) -> str | None:
         """Where `champion` points to."""
-        return self.aliases.get(Alias.CHAMPION)
+        return self.aliases.get(CHAMPION)
 
     @property
     def done(self) -> list[Move]:
         """Moves that took place, oldest first."""
-        return [m for m in self.moves if m.state is State.DONE]
+        return [m for m in self.moves if m.state is State.DONE and m.how is not How.APPROVED]
+
+    @property
+    def newest(self) -> Move | None:
+        """The newest move that took place and left `champion` elsewhere than it was."""
+        return next((m for m in reversed(self.done) if m.how is not How.CONFIRMED), None)
 
     @property
     def pending(self) -> Move | None:
@@ -118,8 +136,8 @@ class Record(BaseModel):
     @property
     def arrival(self) -> Move | None:
         """The move that made the champion what it is, unless it came back by a rollback."""
-        moves = [m for m in self.done if m.how is not How.CONFIRMED]
-        return moves[-1] if moves and moves[-1].how is not How.ROLLED_BACK and moves[-1].version else None
+        move = self.newest
+        return move if move and move.how is not How.ROLLED_BACK and move.version else None
 
     def before(self, version: str, usable: Collection[str]) -> str | None:
         """The champion before `version` became it, passing over those not `usable`; None if the record names none."""
@@ -136,37 +154,64 @@ class Record(BaseModel):
             seen.add(earlier)
             version = earlier
 
+    def seal(self, version: str) -> str | None:
+        """Digest of a version's verdict, as the first move that names the version has it: it never changes."""
+        return next((m.verdict for m in self.moves if m.version == version and m.verdict), None)
+
+    def rolled_back(self, version: str) -> str | None:
+        """Why champion was last moved back from a version; None where it never was."""
+        back = (m.reason for m in self.done[::-1] if m.how is How.ROLLED_BACK and m.replaced == version)
+        return next(back, None)
+
+    def override(self, version: str) -> str | None:
+        """Who let a version pass in spite of its verdict, when and why, unless it was rolled back since."""
+        for m in self.done[::-1]:
+            if m.how is How.ROLLED_BACK and m.replaced == version:
+                return None
+            if m.version == version and m.override:
+                return f"{m.override} ({m.by}, {m.at})"
+        return None
+
+    def approvals(self, version: str, verdict: str | None) -> list[Move]:
+        """Approvals of a version's very verdict, oldest first."""
+        given = [m for m in self.moves if m.how is How.APPROVED and m.state is State.DONE]
+        return [m for m in given if (m.version, m.verdict) == (version, verdict)]
+
 
 def read() -> Record:
-    """The record as it stands; empty without a registered model."""
+    """The record as it stands; empty without a registered model, TrackingError where a move cannot be read."""
     try:
         found = MlflowClient().get_registered_model(settings().registered_model)
     except MlflowException as fault:
         if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
             return Record()
         raise
-    kept = sorted(key for key in found.tags if key.startswith(PREFIX))
+    kept = sorted(filter(_MOVE.fullmatch, found.tags), key=lambda key: int(key.removeprefix(PREFIX)))
     return Record(
-        moves=[Move.model_validate_json(found.tags[key]) for key in kept],
+        moves=[_move(key, found.tags[key]) for key in kept],
+        # The SQL store gives integers.
         aliases={alias: str(version) for alias, version in found.aliases.items()},
     )
 
 
+def _move(key: str, text: str) -> Move:
+    try:
+        return Move.model_validate_json(text)
+    except ValidationError as fault:
+        raise TrackingError(
+            f"the tag {key} of {settings().registered_model} holds no move ({fault.errors()[0]['msg']}), so nobody can "
+            "tell which version may score: an administrator puts it back as it was, or removes it"
+        ) from fault
+
+
 def write(move: Move) -> None:
     """Put a move into the record, or its new state over the old."""
-    MlflowClient().set_registered_model_tag(
-        settings().registered_model, f"{PREFIX}{move.number:04d}", move.model_dump_json()
-    )
+    MlflowClient().set_registered_model_tag(settings().registered_model, move.key, move.model_dump_json())
 
 
 def now() -> str:
     """This moment in UTC, as moves and tags hold it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def probations() -> dict[str, str]:
-    """How versions that were champion fare on probation, in words, by number."""
-    return {v.number: v.tags[PROBATION] for v in registry.versions() if PROBATION in v.tags}
 
 
 def as_json(record: Record, probation: Mapping[str, str] | None = None) -> str:
@@ -185,10 +230,10 @@ def as_markdown(record: Record, probation: Mapping[str, str] | None = None) -> s
     for m in _all(record):
         what = m.how if m.state is State.DONE else f"{m.how} ({m.state})"
         beside = ({"override": m.override} if m.override else {}) | told.get(m.number, {})
-        told_beside = (f" [{name}: {escaping.markdown(words)}]" for name, words in beside.items())
-        why = escaping.markdown(m.reason) + "".join(told_beside)
+        told_beside = (f" [{name}: {rendering.markdown(words)}]" for name, words in beside.items())
+        why = rendering.markdown(m.reason) + "".join(told_beside)
         when = m.at.removesuffix("+00:00").replace("T", " ")
-        who = escaping.markdown(m.by)
+        who = rendering.markdown(m.by)
         cells = [m.number, when, what, m.version or "none", m.replaced or "none", who, why]
         lines.append(f"| {' | '.join(map(str, [*cells, (m.verdict or 'none')[:12]]))} |")
     return "\n".join(lines) if record.moves or record.unseen else "No champion was ever named."

@@ -13,8 +13,7 @@ from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import TrackingError
 from spanishgas.evaluation import charts
-from spanishgas.evaluation.ladder import ladder_table, ladder_words
-from spanishgas.evaluation.selection import Compared, Rung, choose
+from spanishgas.evaluation.selection import Compared, Rung, choose, ladder_table, ladder_words
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.experiments import (

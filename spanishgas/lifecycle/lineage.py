@@ -19,7 +19,7 @@ from spanishgas.etl.source import open_source
 from spanishgas.lake import LAYERS, Lake, Snapshot, content, location
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.version import VERDICT
+from spanishgas.lifecycle.version import VERDICT, Version
 from spanishgas.settings import settings
 
 SHOWN = 12
@@ -141,14 +141,16 @@ class _Walk:
             found = registry.resolve(which)
         except SpanishGasError as fault:
             return Link(f"version {which}", {}, [str(fault)])
-        tags, run = found.tags, _run(found.run_id)
+        run, faults = _run(found.run_id), [found.fault] if found.fault else []
         try:
             chosen = found.record.chosen
         except SpanishGasError:
             chosen = None
+        else:
+            faults += _damage(found)
         facts = {
             "experiment": f"{chosen.experiment} {chosen.model}" if chosen else "?",
-            "verdict": f"{tags.get(VERDICT, 'missing')}, {(found.digest or 'no digest')[:SHOWN]}",
+            "verdict": f"{found.tags.get(VERDICT, 'missing')}, {(found.digest or 'no digest')[:SHOWN]}",
             "code": _code(
                 {k[5:]: v for k, v in run.data.tags.items() if k.startswith("code.")} if run else {}
             ),
@@ -156,13 +158,20 @@ class _Walk:
         }
         if found.override:
             facts["override"] = found.override
-        faults = [found.fault] if found.fault else []
         if run is None:
             faults.append(f"its run {found.run_id} is gone from the tracking server")
         if chosen is None:
             faults.append("does not say which table it was trained on")
         trained_on = [self.at("gold_master", chosen.gold)] if chosen else []
         return Link(f"version {found.number}", facts, faults, trained_on)
+
+
+def _damage(version: Version) -> list[str]:
+    try:
+        version.checked()
+    except SpanishGasError as fault:
+        return [str(fault)]
+    return []
 
 
 def _table_faults(snapshot: Snapshot) -> list[str]:

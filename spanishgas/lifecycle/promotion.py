@@ -1,17 +1,16 @@
 """Moving the champion: only to a version that may be it, with who, when, why, from which version and by which verdict.
 
-    take turns -> settle what came before -> check -> write the move down -> aliases, tags, run -> done
+    take turns -> settle what came before -> check -> write the move down -> aliases, tags -> its run -> done
 
 Every step after the writing down may be done twice, so a command that is killed anywhere is completed by the next one.
+A rollback names the move that it undoes: run again, it makes no second one.
 """
 
 from __future__ import annotations
 
 import getpass
-import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -22,7 +21,7 @@ from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.history import How, Move, Record, State
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.turns import Turn, turn
-from spanishgas.lifecycle.version import APPROVED, OVERRIDE, ROLLED_BACK, Version
+from spanishgas.lifecycle.version import OVERRIDE, ROLLED_BACK, Version
 from spanishgas.settings import settings
 
 
@@ -30,85 +29,99 @@ def promote(which: str, reason: str, override: str | None = None) -> Version:
     """Make the version behind `which` champion; a version that is champion already stays so, untouched.
 
     Raises TrackingError for a version without a passed verdict, or one that was rolled back, unless `override` says
-    why it may pass all the same; and for one without the approval that the policy asks for.
+    why it may pass all the same; for one without the approval that the policy asks for; and DataError, override or not,
+    for one whose bytes are not those that were judged.
     """
     _said(reason)
-    version = registry.resolve(which)
-    number = version.number
-    with _turn() as own:
+    number = registry.resolve(which).number
+    with turn(settings().registered_model) as own:
         record = settle()
         version = registry.resolve(number)
-        if record.champion == number and version.cleared:
-            return version
         if not version.cleared and not override:
             raise TrackingError(
                 f"version {number} is not promoted: it {version.fault}. Evaluate another one, or let it pass in your "
                 'name with --override "why"'
             )
-        move = Move(
-            number=len(record.moves) + 1,
-            how=How.CONFIRMED if record.champion == number else How.PROMOTED,
-            version=number,
-            replaced=None if record.champion == number else record.champion,
-            reason=reason[: history.LONGEST],
-            by=who(),
-            at=history.now(),
-            verdict=version.digest,
-            override=override if version.fault else None,
-            approved_by=_approval(version),
-        )
-        _carry_out(own, move, f"version {number} to champion")
+        version.checked()
+        there = record.champion == number
+        if not (there and version.cleared):
+            how = How.CONFIRMED if there else How.PROMOTED
+            move = _move(record, how, version, reason, replaced=None if there else record.champion)
+            approved = {"override": override if version.fault else None, "approved_by": _approval(version)}
+            _carry_out(own, move.model_copy(update=approved))
     return registry.resolve(number)
 
 
 def rollback(reason: str, *, of: str | None = None) -> Move:
-    """Make the champion before this one champion again, and mark this one; TrackingError where none is on record.
+    """Undo the move that made the champion what it is, and mark that version; gives the move back.
 
-    With `of`, only if that version is champion still.
+    - The champion is the one when the command began, or `of`: TrackingError where another one is champion by then, or
+      where the history names none before it.
+    - Run again after a kill, or by the same user for the same reason, it gives the move that was made and makes no
+      second one.
+    - DataError where the version to go back to is no longer what was judged.
     """
     _said(reason)
-    registry.resolve(Alias.CHAMPION)
-    with _turn() as own:
+    before = history.read()
+    bad = of or before.champion or registry.resolve(Alias.CHAMPION).number
+    with turn(settings().registered_model) as own:
         record = settle()
-        bad = record.champion
-        back = way_back(record)
-        if of not in (None, bad):
+        if record.newest and _is_again(record.newest, before, reason):
+            return record.newest
+        if record.champion != bad:
             raise TrackingError(
-                f"version {of} is no longer champion, version {bad} is: nothing was rolled back"
+                f"version {bad} is no longer champion, version {record.champion} is: nothing was rolled back. Run it "
+                "again to go back from that one"
             )
-        if bad is None or back is None:
+        back = way_back(record)
+        if back is None or record.newest is None:
             raise TrackingError(
                 "there is no previous champion to roll back to: the history names none before version "
                 f"{bad}. Promote another version instead"
             )
-        move = Move(
-            number=len(record.moves) + 1,
-            how=How.ROLLED_BACK,
-            version=back,
-            replaced=bad,
-            reason=reason[: history.LONGEST],
-            by=who(),
-            at=history.now(),
-            verdict=registry.resolve(back).digest,
-        )
-        _carry_out(own, move, f"back to version {back}")
+        version = registry.resolve(back).checked()
+        move = _move(record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=record.newest.number)
+        _carry_out(own, move)
     return move
+
+
+def _is_again(newest: Move, before: Record, reason: str) -> bool:
+    """Whether a rollback that took place is the one asked for: begun when the command began, or made by the same."""
+    begun = before.pending is not None and before.pending.number == newest.number
+    same = (newest.by, newest.reason) == (who(), reason[: history.LONGEST])
+    return newest.how is How.ROLLED_BACK and (begun or same)
+
+
+def _move(record: Record, how: How, version: Version, reason: str, **beside: Any) -> Move:
+    return Move(
+        number=len(record.moves) + 1,
+        how=how,
+        version=version.number,
+        reason=reason[: history.LONGEST],
+        by=who(),
+        at=history.now(),
+        verdict=version.digest,
+        **{"replaced": None, **beside},
+    )
 
 
 def way_back(record: Record) -> str | None:
     """Where a rollback would go."""
-    return record.before(record.champion, _usable()) if record.champion else None
+    return record.before(record.champion, _usable(record)) if record.champion else None
 
 
 def approve(which: str, reason: str) -> Version:
-    """Record that this user approves of a version as its verdict stands now."""
+    """Record that this user approves of a version's verdict as it stands now; once, however often it is said."""
     _said(reason)
     version = registry.resolve(which)
     approvers = load_policy().promotion.approvers
     if approvers and who() not in approvers:
         raise TrackingError(f"{who()} is no approver: policy.yaml names {', '.join(approvers)}")
-    approval = {"by": who(), "at": history.now(), "reason": reason, "verdict": version.digest}
-    MlflowClient().set_model_version_tag(version.name, version.number, APPROVED, json.dumps(approval))
+    with turn(settings().registered_model) as own:
+        record = settle()
+        version = registry.resolve(version.number).checked()
+        if who() not in {m.by for m in record.approvals(version.number, version.digest)}:
+            _carry_out(own, _move(record, How.APPROVED, version, reason))
     return version
 
 
@@ -119,8 +132,9 @@ def settle() -> Record:
     """
     record = history.read()
     if (cut := record.pending) is not None:
-        unmoved = record.champion in (cut.version, cut.replaced) or cut.how is How.ELSEWHERE
-        if unmoved and (cut.version is None or cut.version in _numbers()):
+        unmoved = record.champion in (cut.version, cut.replaced)
+        still = unmoved or cut.how in (How.ELSEWHERE, How.APPROVED)
+        if still and (cut.version is None or cut.version in registry.numbers()):
             complete(cut)
         else:
             history.write(cut.model_copy(update={"state": State.ABANDONED}))
@@ -139,23 +153,20 @@ def seen() -> Record:
     record = history.read()
     if record.settled:
         return record
-    with _turn():
+    with turn(settings().registered_model):
         return settle()
 
 
-def _carry_out(own: Turn, move: Move, title: str) -> None:
-    with runs.stage("promote", title, params={"version": move.version}) as run:
-        move = move.model_copy(update={"run_id": run.run_id})
-        run.log(tags={"reason": move.reason, "replaced": move.replaced or "none", "how": move.how})
-        own.check()
-        _written(move)
-        try:
-            complete(move)
-        except MlflowException as fault:
-            raise TrackingError(
-                f"moving champion to version {move.version} was begun and not finished ({fault.message}): "
-                "`spanishgas reconcile` completes it, as does the next promote, rollback or score"
-            ) from fault
+def _carry_out(own: Turn, move: Move) -> None:
+    own.check()
+    _written(move)
+    try:
+        complete(move)
+    except MlflowException as fault:
+        raise TrackingError(
+            f"move {move.number} ({move.how}, version {move.version}) was begun and not finished ({fault.message}): "
+            "`spanishgas reconcile` completes it, as does the next promote, rollback or score"
+        ) from fault
 
 
 def _written(move: Move) -> None:
@@ -173,24 +184,42 @@ def _written(move: Move) -> None:
 
 def complete(move: Move) -> None:
     """Do what a move says; every step may have been done before."""
-    client, name = MlflowClient(), settings().registered_model
-    if move.how is not How.ELSEWHERE and move.version:
+    done = move.model_copy(update={"state": State.DONE})
+    if move.how is not How.ELSEWHERE and move.how is not How.APPROVED and move.version:
         registry.point(Alias.CHAMPION, move.version)
+    if move.how is not How.APPROVED:
+        _mark(move)
+        _point_previous(done)
+    if move.how in (How.PROMOTED, How.ROLLED_BACK, How.CONFIRMED):
+        done = done.model_copy(update={"run_id": _run_of(move)})
+    history.write(done)
+
+
+def _mark(move: Move) -> None:
+    """What the UI shows of the versions that a move is about."""
+    client, name = MlflowClient(), settings().registered_model
     if move.how is How.ROLLED_BACK and move.replaced:
         client.set_model_version_tag(name, move.replaced, ROLLED_BACK, move.reason)
         client.delete_model_version_tag(name, move.replaced, OVERRIDE)
-    if move.how in (How.PROMOTED, How.CONFIRMED) and move.version and move.override:
-        passed = f"{move.override} ({move.by}, {move.at})"
-        client.set_model_version_tag(name, move.version, OVERRIDE, passed)
-    if move.version:
-        for key, value in _tags(move).items():
-            client.set_model_version_tag(name, move.version, key, value)
-    done = move.model_copy(update={"state": State.DONE})
-    _point_previous(done)
-    if move.run_id and runs.status(move.run_id) in ("KILLED", "FAILED"):
-        client.set_tag(move.run_id, "completed", "by a later command")
-        client.set_terminated(move.run_id, "FINISHED")
-    history.write(done)
+    tags = _tags(move) if move.version else {}
+    if move.override:
+        tags[OVERRIDE] = f"{move.override} ({move.by}, {move.at})"
+    for key, value in tags.items():
+        client.set_model_version_tag(name, str(move.version), key, value)
+
+
+def _run_of(move: Move) -> str:
+    """The move's run, written when the move is made; one that a kill left without an end is ended."""
+    tag = f"{settings().registered_model}/{move.key}"
+    for run in runs.find({"stage": "promote", "move": tag}, finished=False):
+        if run.info.status != "FINISHED":
+            MlflowClient().set_tag(run.info.run_id, "completed", "by a later command")
+            MlflowClient().set_terminated(run.info.run_id, "FINISHED")
+        return str(run.info.run_id)
+    title = f"back to version {move.version}" if move.undoes else f"version {move.version} to champion"
+    tags = {"move": tag, "reason": move.reason, "replaced": move.replaced or "none", "how": move.how}
+    with runs.stage("promote", title, params={"version": move.version}, tags=tags) as opened:
+        return opened.run_id
 
 
 def _point_previous(move: Move) -> None:
@@ -198,7 +227,7 @@ def _point_previous(move: Move) -> None:
     record = history.read()
     moves = [*(m for m in record.moves if m.number != move.number), move]
     after = Record(moves=moves, aliases=record.aliases)
-    earlier = after.before(move.version, _usable()) if move.version else move.replaced
+    earlier = after.before(move.version, _usable(after)) if move.version else move.replaced
     if earlier:
         registry.point(Alias.PREVIOUS, earlier)
     elif Alias.PREVIOUS in record.aliases:
@@ -216,33 +245,23 @@ def _tags(move: Move) -> dict[str, str]:
     }
 
 
-def _usable() -> set[str]:
-    """Versions that a rollback may go back to: those still there and not marked, or let pass since."""
-    return {v.number for v in registry.versions() if ROLLED_BACK not in v.tags or v.tags.get(OVERRIDE)}
-
-
-def _numbers() -> set[str]:
-    return {v.number for v in registry.versions()}
+def _usable(record: Record) -> set[str]:
+    """Versions that a rollback may go back to: those still there and not rolled back, or let pass since."""
+    return {v for v in registry.numbers() if record.rolled_back(v) is None or record.override(v)}
 
 
 def _approval(version: Version) -> str | None:
     """Who approved of the version's verdict; TrackingError where the policy asks for somebody and nobody did."""
     approvers = load_policy().promotion.approvers
-    given = json.loads(version.tags.get(APPROVED, "{}"))
-    by = given.get("by") if given.get("verdict") == version.digest else None
-    if approvers and by not in approvers:
+    given = [m.by for m in version.moves.approvals(version.number, version.digest)]
+    by = next((name for name in given[::-1] if name in approvers or not approvers), None)
+    if approvers and by is None:
         raise TrackingError(
             f"version {version.number} is not promoted: the policy asks for the approval of one of "
             f"{', '.join(approvers)}, and there is none for its verdict. One of them runs "
             f"`spanishgas approve {version.number} --reason ...`"
         )
     return by
-
-
-@contextmanager
-def _turn() -> Iterator[Turn]:
-    with turn(settings().registered_model) as own:
-        yield own
 
 
 def _said(reason: str) -> None:

@@ -10,6 +10,8 @@ from spanishgas.config.policy import Holdout, Judgement
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.lifecycle import runs
+from spanishgas.lifecycle.seal import Manifest
+from spanishgas.lifecycle.verdict import Verdict
 
 CHOSEN, OFFERS = "chosen.json", "offers.json"
 
@@ -48,3 +50,16 @@ class VersionRecord(BaseModel):
     """The experiment run that chose it."""
     chosen: ExperimentRecord
     policy: Judgement
+    opening: int
+    """Number of the opening of the holdout that it was judged by."""
+    manifest: Manifest
+
+
+class Judged(BaseModel):
+    """What a version's run keeps of it: verdict.json."""
+
+    model_config = ConfigDict(frozen=True)
+
+    verdict: Verdict
+    metrics: dict[str, float]
+    record: VersionRecord

@@ -20,6 +20,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema, TensorSpec
 
 from spanishgas.errors import TrackingError
+from spanishgas.lifecycle import history
 from spanishgas.lifecycle.turns import turn
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import settings
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from spanishgas.training.model import ChurnModel
 
 PACKAGE = Path(__file__).resolve().parents[1]
+OPENINGS = "holdout_openings"
 PINNED = (
     "mlflow",
     "numpy",
@@ -45,7 +47,7 @@ PINNED = (
 class Alias(StrEnum):
     """Names that point to a version."""
 
-    CHAMPION = "champion"
+    CHAMPION = history.CHAMPION
     CHALLENGER = "challenger"
     PREVIOUS = "previous"
 
@@ -110,7 +112,7 @@ def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any
 def register(model_uri: str, tags: Mapping[str, str], description: str) -> Version:
     """A new version of the registered model from a logged model."""
     made = mlflow.register_model(model_uri, settings().registered_model, tags=dict(tags))
-    return Version(MlflowClient().update_model_version(made.name, made.version, description))
+    return Version(MlflowClient().update_model_version(made.name, made.version, description), history.read())
 
 
 def resolve(which: str) -> Version:
@@ -121,9 +123,9 @@ def resolve(which: str) -> Version:
     outside(f"the version behind {which}")
     client, name = MlflowClient(), settings().registered_model
     try:
-        if which.isdigit():
-            return Version(client.get_model_version(name, which))
-        return Version(client.get_model_version_by_alias(name, which))
+        by_number = which.isdigit()
+        find = client.get_model_version if by_number else client.get_model_version_by_alias
+        return Version(find(name, which), history.read())
     except MlflowException as fault:
         if fault.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
@@ -143,7 +145,13 @@ def versions() -> list[Version]:
     """Every version of the registered model, oldest first."""
     outside("the versions of the registered model")
     listed = MlflowClient().search_model_versions(f"name = '{settings().registered_model}'")
-    return sorted(map(Version, listed), key=lambda v: int(v.number))
+    moves = history.read()
+    return sorted((Version(one, moves) for one in listed), key=lambda v: int(v.number))
+
+
+def numbers() -> set[str]:
+    """Numbers of the versions that are there."""
+    return {v.number for v in versions()}
 
 
 def point(alias: Alias, version: str) -> None:
@@ -154,21 +162,24 @@ def point(alias: Alias, version: str) -> None:
 def aliases() -> dict[str, str]:
     """Version number by alias (search_model_versions leaves aliases out); empty without a registered model."""
     outside("the aliases of the registered model")
-    try:
-        known = MlflowClient().get_registered_model(settings().registered_model).aliases
-        return {alias: str(version) for alias, version in known.items()}  # the SQL store gives integers
-    except MlflowException as fault:
-        if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return {}
-        raise
+    return history.read().aliases
+
+
+def probations() -> dict[str, str]:
+    """How versions that were champion fare on probation, in words, by number."""
+    return {v.number: v.tags[history.PROBATION] for v in versions() if history.PROBATION in v.tags}
 
 
 def count_opening() -> int:
-    """Count one more opening of the holdout on the registered model, made if need be; gives the count so far."""
+    """Count one more opening of the holdout, on the registered model, made if need be; gives the count so far.
+
+    Every version stands for an opening: whoever sets the tag back makes nobody believe in fewer.
+    """
     client, name = MlflowClient(), settings().registered_model
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="Churn of an energy utility's customers")
     with turn(name):
-        opened = int(client.get_registered_model(name).tags.get("holdout_openings", "0")) + 1
-        client.set_registered_model_tag(name, "holdout_openings", str(opened))
-    return opened
+        counted = client.get_registered_model(name).tags.get(OPENINGS, "")
+        opened = 1 + (int(counted) if counted.isdecimal() else 0)
+        client.set_registered_model_tag(name, OPENINGS, str(opened))
+        return max(opened, 1 + len(versions()))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from spanishgas.settings import settings
+from spanishgas.troubles import words
 
 DEFAULTS = ("mlruns", "mlartifacts")
 LOCATIONS = {
@@ -48,10 +49,7 @@ def warning(uri: str) -> str:
     """What is to be said of the store at `uri`, and the way out, if it was moved or copied; else nothing."""
     if (folder := left(uri)) is None:
         return ""
-    return (
-        f"{uri} was moved or copied, but its artefacts still go to and come from {folder}: if there is no "
-        f"{folder.name} beside the store, copy it there from {folder.parent}, and run `spanishgas doctor --relocate`"
-    )
+    return words("moved_store", uri=uri, folder=folder, name=folder.name, parent=folder.parent)
 
 
 def relocate(uri: str) -> int:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import registry
+from spanishgas.lifecycle import registry, seal
 from spanishgas.lifecycle.experiments import training_side
+from spanishgas.lifecycle.version import Version
 from spanishgas.training.calibration import fit_chosen
 from spanishgas.training.model import PROBABILITY
 
@@ -55,7 +55,7 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
 
     Nothing is logged. Raises LakeError where its table is gone, TrackingError where its record is.
     """
-    version = registry.resolve(which)
+    version = registry.resolve(which).checked()
     chosen, policy = version.record.chosen, version.record.policy
     rows = version.training_table(lake).table.pandas()
     training = training_side(rows, chosen.kinds, chosen.model, policy, chosen.seed)
@@ -66,16 +66,18 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
         customers=len(rows),
         largest=float(np.abs(then.to_numpy() - now.to_numpy()).max()),
         threshold=abs(version.model.threshold - again.threshold),
-        differs=list(_differences(MlflowClient().get_run(version.run_id).data.tags, version.folder)),
+        differs=list(_differences(MlflowClient().get_run(version.run_id).data.tags, version, lake)),
     )
 
 
-def _differences(run: dict[str, str], folder: Path) -> Iterator[str]:
+def _differences(run: dict[str, str], version: Version, lake: Lake) -> Iterator[str]:
     if (then := run.get("code.commit")) != provenance.commit():
         yield f"the code's commit was {then}, here it is {provenance.commit()}"
-    if (then := run.get("code.digest")) != provenance.source_digest():
+    if (then := version.record.manifest.code) != provenance.source_digest():
         yield f"the sources' digest was {then}, here it is {provenance.source_digest()}"
     if "true" in (run.get("code.dirty"), str(provenance.dirty()).lower()):
         yield "a work tree with uncommitted changes made it, or runs here"
-    pinned = set((folder / "requirements.txt").read_text().split())
+    if seal.of_ids(version.training_table(lake).customers) != version.record.manifest.customers:
+        yield "the table's training customers are not those that it learned from"
+    pinned = set((version.folder / "requirements.txt").read_text().split())
     yield from (f"here is {name}" for name in registry.requirements() if name not in pinned)

@@ -63,6 +63,8 @@ def through(
         raise TypeError(f"the work of {stage.name} is a closure: pass what it needs among its inputs")
     key = stage.key(inputs)
     if (earlier := recall(key)) is not None:
+        # The run of a process that was killed after it had published is open still.
+        runs.end_killed()
         return earlier
     snapshots = {name: s for name, s in _fields(inputs).items() if isinstance(s, Snapshot)}
     with runs.stage(stage.name, title, params=params, tags={**(tags or {}), KEY: key}) as run:

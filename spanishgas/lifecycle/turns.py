@@ -11,6 +11,7 @@ a holder that sleeps longer than the lease must look again (`Turn.check`) before
 from __future__ import annotations
 
 import random
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from spanishgas import provenance
 from spanishgas.errors import TrackingError
 
 PREFIX = "turn."
+_CLAIM = re.compile(r"([0-9]{1,9}) (\S{1,255}:[0-9]{1,10})")
 LEASE_SECONDS = 120.0
 PATIENCE_SECONDS = 600.0
 PAUSE_SECONDS = 0.2
@@ -56,10 +58,10 @@ class Turn:
 
 
 def claims(model: str) -> list[Claim]:
-    """All who want a turn at `model` or have it, in the order in which they are served."""
+    """All who want a turn at `model` or have it, in the order in which they are served; what is no claim is let be."""
     tags = MlflowClient().get_registered_model(model).tags
-    found = [(key, value.split(" ", 1)) for key, value in tags.items() if key.startswith(PREFIX)]
-    return sorted(Claim(int(number), key, process) for key, (number, process) in found)
+    found = [(key, _CLAIM.fullmatch(value)) for key, value in tags.items() if key.startswith(PREFIX)]
+    return sorted(Claim(int(claim[1]), key, claim[2]) for key, claim in found if claim)
 
 
 @contextmanager

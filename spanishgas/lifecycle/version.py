@@ -1,14 +1,16 @@
 """A registered version as its own record: how it was made, what it learned from, and how it was judged.
 
 Policy says what is to be done now, the version what was done then: who was held out, which tiers and offers it was
-judged by. Both are written once, with the verdict, and covered by the verdict's digest.
+judged by. Both are written once, with the verdict, and sealed with it; what became of the version is read from the
+history of `champion`. Tags of runs and versions say the same for the UI, and are not believed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import weakref
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,31 +18,27 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
 from pydantic import ValidationError
 
-from spanishgas import stages
 from spanishgas.config.policy import Holdout
-from spanishgas.errors import TrackingError
+from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.records import VersionRecord
+from spanishgas.lifecycle import runs, seal
+from spanishgas.lifecycle.history import Record
+from spanishgas.lifecycle.records import Judged, VersionRecord
+from spanishgas.lifecycle.verdict import Verdict
+from spanishgas.lifetime import temporary_folder
 from spanishgas.training.sides import in_holdout
 
 if TYPE_CHECKING:
     from spanishgas.training.model import ChurnModel
 
 VERDICT, DIGEST, WORDS = "gate", "gate.digest", "gate.words"
-OVERRIDE, ROLLED_BACK, APPROVED = "gate.override", "rolled_back", "approved"
-PROBATION = "probation"
-"""How a champion fares beside the one before it, in words."""
+OVERRIDE, ROLLED_BACK = "gate.override", "rolled_back"
 PASSED, REFUSED = "passed", "refused"
 JUDGED = "verdict.json"
 """Artefact of the run that evaluated a version: its verdict, its metrics and its record."""
-
-
-def sealed(verdict: Mapping[str, Any], record: Mapping[str, Any]) -> str:
-    """Digest of a verdict and the record beside it (both as JSON data), as version tags and moves hold it."""
-    return stages.digest(json.dumps([verdict, record], sort_keys=True))
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,15 @@ class TrainingTable:
 class Version:
     """A version of the registered model.
 
-    - `record`, `verdict` and `metrics` are what its run holds; TrackingError where that is gone or is none of ours.
+    - `record`, `verdict` and `metrics` are what its run holds, as it was sealed; TrackingError where that is gone or is
+      none of ours, DataError where it differs.
+    - `folder` and `model` are the bytes that were judged, or a DataError; `checked` looks without loading.
     - `fault` says in words why it may not be champion, if so; `require` raises it with the ways out.
     """
 
     entity: ModelVersion
+    moves: Record = field(default_factory=Record)
+    """The history of `champion`, as it was when the version was asked for."""
 
     @property
     def number(self) -> str:
@@ -97,38 +99,53 @@ class Version:
         return dict(self.entity.tags)
 
     @property
+    def named(self) -> str:
+        """What messages call it."""
+        return f"version {self.number} of {self.name}"
+
+    @property
     def identity(self) -> list[str]:
-        """What results that it makes depend on."""
-        return [self.name, self.number, self.run_id, self.tags.get(DIGEST, "")]
+        """What results that it makes depend on; the digest of what was judged covers every byte of its artefact."""
+        return [self.name, self.number, self.run_id, seal.digest(self._document)]
+
+    @property
+    def digest(self) -> str | None:
+        """Digest of its verdict: by the first move that named it, else as it was registered."""
+        return self.moves.seal(self.number) or self.tags.get(DIGEST)
 
     @cached_property
-    def _judged(self) -> dict[str, Any]:
+    def _document(self) -> dict[str, Any]:
         if not self.run_id:
-            raise TrackingError(f"version {self.number} of {self.name} names no run that holds its {JUDGED}")
+            raise TrackingError(
+                f"{self.named} is missing a verdict: it was never evaluated, for it names no run"
+            )
         return runs.artifact(self.run_id, JUDGED)
+
+    @cached_property
+    def _judged(self) -> Judged:
+        seal.check(self._document, self.digest, self.name, self.named)
+        try:
+            return Judged.model_validate_json(json.dumps(self._document))
+        except ValidationError as fault:
+            raise TrackingError(
+                f"{self.named} does not say how it was made: only versions made by `spanishgas evaluate` of this "
+                "version of the project do. Evaluate its experiment again"
+            ) from fault
 
     @cached_property
     def record(self) -> VersionRecord:
         """How it was made."""
-        try:
-            return VersionRecord.model_validate_json(json.dumps(self._judged["record"]))
-        except (KeyError, ValidationError) as fault:
-            raise TrackingError(
-                f"version {self.number} of {self.name} does not say how it was made: only versions made by "
-                "`spanishgas evaluate` do. Evaluate its experiment again"
-            ) from fault
+        return self._judged.record
 
     @property
-    def verdict(self) -> dict[str, Any]:
-        """The gate's verdict as data."""
-        verdict: dict[str, Any] = self._judged["verdict"]
-        return verdict
+    def verdict(self) -> Verdict:
+        """The gate's verdict."""
+        return self._judged.verdict
 
     @property
     def metrics(self) -> dict[str, float]:
         """`holdout.*` metrics that it was judged by."""
-        metrics: dict[str, float] = self._judged["metrics"]
-        return metrics
+        return self._judged.metrics
 
     def training_table(self, lake: Lake) -> TrainingTable:
         """The table that it was made from; LakeError where that is gone."""
@@ -138,49 +155,54 @@ class Version:
 
     @cached_property
     def folder(self) -> Path:
-        """A local folder with its artefact as MLflow keeps it."""
-        return Path(mlflow.artifacts.download_artifacts(f"models:/{self.name}/{self.number}"))
+        """A copy of its artefact, every byte as it was judged, while this object lives; DataError otherwise."""
+        with ExitStack() as stack:
+            copy = stack.enter_context(temporary_folder())
+            try:
+                uri = f"models:/{self.name}/{self.number}"
+                folder = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(copy)))
+            except (MlflowException, OSError) as fault:
+                why = str(fault).replace(str(copy), "")
+                raise DataError(
+                    f"the artefact of {self.named} cannot be read ({why}): put it back at {self.entity.source}, or "
+                    "promote another version"
+                ) from fault
+            if differing := seal.differing(self.record.manifest, folder):
+                raise DataError(
+                    f"{self.named} is not what was judged: {', '.join(differing[:3])} of its artefact differ"
+                    f"{'s' * (len(differing) == 1)} from the manifest in its verdict, so it is not used. Put the files "
+                    "back, or go on with another version: `spanishgas rollback` or `spanishgas promote`"
+                )
+            weakref.finalize(self, stack.pop_all().close)
+        return folder
+
+    def checked(self) -> Version:
+        """Itself, if its artefact holds the bytes that were judged; DataError otherwise."""
+        _ = self.folder
+        return self
 
     @cached_property
     def model(self) -> ChurnModel:
         """Its model, the artefact checked against our own list of trusted types first."""
         from spanishgas.training import artefact
 
-        return artefact.load(self.folder, f"version {self.number} of {self.name}")
-
-    @property
-    def digest(self) -> str | None:
-        """Digest of verdict and record as they were when it was registered."""
-        return self.tags.get(DIGEST)
+        return artefact.load(self.folder, self.named)
 
     @property
     def override(self) -> str | None:
         """Who let it pass in spite of its verdict, when and why."""
-        return self.tags.get(OVERRIDE)
+        return self.moves.override(self.number)
 
     @cached_property
     def fault(self) -> str | None:
         """Why it may not be champion, in words; None where its verdict passed, is untampered and nothing came since."""
-        tags = self.tags
-        if ROLLED_BACK in tags:
-            return f"was rolled back ({tags[ROLLED_BACK]})"
-        if tags.get(VERDICT) != PASSED:
-            words = tags.get(WORDS, "never evaluated")
-            return f"has no passed verdict: it is {tags.get(VERDICT, 'missing')} ({words})"
-        return self._tampered
-
-    @property
-    def _tampered(self) -> str | None:
-        says = "says that its gate passed, but"
-        if not self.run_id:
-            return f"{says} no run holds the verdict"
+        if (reason := self.moves.rolled_back(self.number)) is not None:
+            return f"was rolled back ({reason})"
         try:
-            verdict, record = self._judged.get("verdict", {}), self._judged.get("record", {})
-        except TrackingError as fault:
-            return f"{says} run {self.run_id} holds no {JUDGED} that can be read ({fault.__cause__})"
-        if sealed(verdict, record) != self.digest:
-            return f"{says} the verdict of run {self.run_id} has another digest"
-        return None
+            verdict = self.verdict
+        except SpanishGasError as fault:
+            return f"has no passed verdict: {fault}"
+        return None if verdict.passed else f"has no passed verdict: it is refused ({verdict.words})"
 
     @property
     def cleared(self) -> bool:
@@ -191,7 +213,7 @@ class Version:
         """Raise TrackingError that names the verdict and the ways out, unless it is cleared."""
         if not self.cleared:
             raise TrackingError(
-                f"version {self.number} of {self.name} {self.fault}. Nothing is scored with it: go back with "
+                f"{self.named} {self.fault}. Nothing is scored with it: go back with "
                 f"`spanishgas rollback --reason ...`, promote another version, or let this one pass in your name with "
                 f'`spanishgas promote --version {self.number} --reason ... --override "why"`'
             )

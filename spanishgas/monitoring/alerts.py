@@ -1,54 +1,228 @@
 """An alarm reaches people once per window, and nothing fails because nobody could be reached.
 
     drift run with alarm=yes -> claim (one process) -> each sink -> mark on the run: sent, or why not
+    refused champion --------^
 
-A window is a version and an as-of date, however often its report is made. Marks are tags `alert.<sink>` of its runs: a
+A window is a version and an as-of date, however often its report is made; or a champion that is refused, and why.
+Marks are tags `alert.<sink>` of its runs: a
 sink that failed is tried again by the next drift report. Whoever is killed between delivery and mark delivers twice.
+
+Sinks are a file of this machine, an SNS topic and a webhook; metrics go to CloudWatch. None tries for ever. An alert
+holds words about features, a version and a run; no customer. What stands in it came from data, so it is one line of
+printable characters, cut at a length, before any sink sees it.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import mlflow
+import urllib3
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from pydantic import SecretStr
+from pydantic_settings import SettingsConfigDict
+from urllib3.util import Retry, Timeout
 
 from spanishgas import provenance
-from spanishgas.errors import TrackingError
+from spanishgas.errors import ContractError, SpanishGasError, TrackingError
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.history import now
 from spanishgas.lifecycle.turns import turn
-from spanishgas.monitoring.sinks import Alert, Alerting, Sink, Undelivered, sinks
-from spanishgas.settings import settings
+from spanishgas.settings import FromEnvironment, settings
 
 log = logging.getLogger("spanishgas")
-MARK = "alert."
+MARK, REFUSAL = "alert.", "refusal"
 SENT, SENDING, FAILED = "sent", "sending", "failed"
 CLAIM = timedelta(minutes=15)
 """How long another machine's claim holds: of a process here it is known at once whether it lives."""
+SUBJECT, LINE = 100, 500
+"""Most characters of a subject, SNS's limit, and of a line of the text."""
+TRIES = 4
+SECONDS, PAUSE_SECONDS = 10.0, 0.5
+"""How long one try may take, and the first pause between tries, which then doubles."""
+
+
+class Alerting(FromEnvironment):
+    """Who is told of an alarm; the prefix is SPANISHGAS_ALERT_."""
+
+    model_config = SettingsConfigDict(env_prefix="SPANISHGAS_ALERT_")
+
+    file: Path = Path("alerts.jsonl")
+    """File that gets a JSON line per alert."""
+    sns_topic: str = ""
+    """ARN of an SNS topic that gets every alert; none if empty."""
+    webhook: SecretStr = SecretStr("")
+    """URL that gets every alert as Slack takes it; none if empty. Who has it may post, so it is a secret."""
+    cloudwatch: str = ""
+    """Namespace of CloudWatch's metrics of drift, scoring and data quality; none are sent if empty."""
+
+
+class Undelivered(SpanishGasError):
+    """A sink did not take an alert; the message says why, and names no secret."""
+
+
+def plain(text: str, most: int = LINE) -> str:
+    """`text` as one line of printable characters: a line break in a category's name must not begin a new line."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What people are told of one window: printable lines, whatever it was made of."""
+
+    window: str
+    subject: str
+    moved: Sequence[str]
+    """What moved, in words, the weightiest first."""
+    link: str
+
+    def __post_init__(self) -> None:
+        ascii_only = plain(self.subject).encode("ascii", "replace").decode()
+        object.__setattr__(self, "subject", plain(ascii_only, SUBJECT))
+        object.__setattr__(self, "moved", tuple(plain(line) for line in self.moved))
+        object.__setattr__(self, "link", plain(self.link))
+
+    @property
+    def text(self) -> str:
+        """The message in lines."""
+        return "\n".join([*self.moved, f"Window: {plain(self.window)}", f"Report: {self.link}"])
+
+
+Sink = Callable[[Alert], None]
+"""Delivers an alert, or raises Undelivered."""
+
+
+def sinks(given: Alerting) -> dict[str, Sink]:
+    """Those that the settings name."""
+    found: dict[str, Sink] = {"file": partial(to_file, given.file)}
+    if given.sns_topic:
+        found["sns"] = partial(to_topic, given.sns_topic)
+    if url := given.webhook.get_secret_value():
+        found["webhook"] = partial(to_webhook, url)
+    return found
+
+
+def to_file(path: Path, alert: Alert) -> None:
+    """Append a JSON line; whole lines, also where several processes write."""
+    line = {"at": now(), **{f: getattr(alert, f) for f in ("window", "subject", "moved", "link")}}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write(f"{json.dumps(line, ensure_ascii=False)}\n")
+    except OSError as fault:
+        raise Undelivered(f"{path} cannot be written ({fault.strerror})") from fault
+
+
+def aws(service: str, region: str | None = None) -> Any:
+    """A client that tries `TRIES` times and waits `SECONDS` each; BotoCoreError where no region is known."""
+    import boto3
+    from botocore.config import Config
+
+    patience = Config(
+        retries={"mode": "standard", "total_max_attempts": TRIES},
+        connect_timeout=SECONDS,
+        read_timeout=SECONDS,
+    )
+    return boto3.client(service, region_name=region, config=patience)
+
+
+def region_of(arn: str) -> str | None:
+    """The region that an ARN names; None where it names none."""
+    _, _, _, region, *_ = [*arn.split(":"), "", "", "", ""]
+    return region or None
+
+
+def to_topic(topic: str, alert: Alert) -> None:
+    """Publish to an SNS topic, by AWS's own credentials; boto3 tries again by itself."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        client = aws("sns", region_of(topic))
+        client.publish(TopicArn=topic, Subject=alert.subject, Message=alert.text)
+    except (BotoCoreError, ClientError) as fault:
+        raise Undelivered(f"topic {topic} did not take it ({plain(str(fault))})") from fault
+
+
+def to_webhook(url: str, alert: Alert) -> None:
+    """Post `{"text": ...}`, as Slack and what is compatible with it take it.
+
+    A server that fails or is busy is tried again, and nobody is followed elsewhere.
+    """
+    again = Retry(
+        TRIES - 1,
+        redirect=0,
+        status_forcelist=(429, 500, 502, 503, 504),
+        allowed_methods=None,
+        backoff_factor=PAUSE_SECONDS,
+        raise_on_redirect=False,
+        raise_on_status=False,
+    )
+    if not url.startswith(("http://", "https://")):
+        raise Undelivered("SPANISHGAS_ALERT_WEBHOOK must be a URL that begins with https:// or http://")
+    try:
+        with urllib3.PoolManager(timeout=Timeout(SECONDS), retries=again) as pool:
+            answer = pool.request("POST", url, json={"text": slack(alert)})
+    # Its message names the URL, which is a secret.
+    except urllib3.exceptions.HTTPError as fault:
+        reason = type(getattr(fault, "reason", fault)).__name__
+        raise Undelivered(f"the webhook cannot be reached ({reason})") from None
+    if not 200 <= answer.status < 300:
+        raise Undelivered(f"the webhook answered {answer.status}")
+
+
+def slack(alert: Alert) -> str:
+    """Subject and text with Slack's three special characters escaped, so that no data becomes a link or a mention."""
+    text = f"{alert.subject}\n{alert.text}"
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def send(run_id: str) -> None:
-    """Tell every sink of the alarm in drift run `run_id`, if it rang, and of those that a sink could not take before.
+    """Tell every sink of the alarm in run `run_id`, if it rang, and of those that a sink could not take before.
 
     What goes wrong is a warning with its reason, never an exception.
     """
     try:
-        for sink in sinks(Alerting()):
-            for run in _claimed(sink, run_id):
-                _deliver(sink, run)
+        for name, sink in sinks(Alerting()).items():
+            for run in _claimed(name, run_id):
+                _deliver(name, sink, run)
     except (TrackingError, MlflowException) as fault:
         log.warning("alerts: the tracking server failed, so nobody was told (%s); run drift again", fault)
 
 
+def send_refusal(version: str, why: str) -> None:
+    """Tell every sink, once, that nothing is scored with a champion, and why."""
+    tags = {"version": version, "as_of": f"refused-{hashlib.sha256(why.encode()).hexdigest()[:12]}"}
+    known = [run.info.run_id for run in runs.find({"stage": REFUSAL, **tags})]
+    if not known:
+        with runs.stage(REFUSAL, f"version {version} is refused", tags={"alarm": "yes", **tags}) as run:
+            run.describe(why)
+            run.log(tags={"why": why[:5000]})
+            known.append(run.run_id)
+    send(known[0])
+
+
 def alert_of(run: Run) -> Alert:
-    """What is to be said of a drift run."""
+    """What is to be said of a drift run, or of a refusal."""
     tags, metrics = run.data.tags, run.data.metrics
+    if tags["stage"] == REFUSAL:
+        subject = f"SpanishGas: champion version {tags['version']} is refused"
+        return Alert(window_of(run), subject, [tags["why"]], link_to(run))
     found = runs.artifact(run.info.run_id, "drift.json")
     measured = f"Statistic {metrics['drift.statistic']:.2f}, threshold {metrics['drift.threshold']:.2f}."
     return Alert(
@@ -60,7 +234,7 @@ def alert_of(run: Run) -> Alert:
 
 
 def window_of(run: Run) -> str:
-    """Name of the window that a drift run is about."""
+    """Name of the window that a run is about."""
     return f"{settings().registered_model}/{run.data.tags['version']}/{run.data.tags['as_of']}"
 
 
@@ -74,28 +248,27 @@ def link_to(run: Run) -> str:
     return f"{where.scheme}://{host}{page}"
 
 
-def _claimed(sink: Sink, run_id: str) -> list[Run]:
+def _claimed(sink: str, run_id: str) -> list[Run]:
     """Runs whose alarm this process is to bring to `sink`, one of each window."""
     if not _due(sink, run_id):
         return []
     with turn(settings().registered_model):
         due = _due(sink, run_id)
         for run in due:
-            MlflowClient().set_tag(run.info.run_id, _mark(sink), f"{SENDING} {provenance.process()} {now()}")
+            _mark(run, sink, f"{SENDING} {provenance.process()} {now()}")
     return due
 
 
-def _due(sink: Sink, run_id: str) -> list[Run]:
-    rang = runs.find({"stage": "drift", "alarm": "yes"})
+def _due(sink: str, run_id: str) -> list[Run]:
     by_window: dict[str, list[Run]] = {}
-    for run in rang:
+    for run in runs.find({"alarm": "yes"}):
         by_window.setdefault(window_of(run), []).append(run)
     return [run for run in (_next(sink, same, run_id) for same in by_window.values()) if run]
 
 
-def _next(sink: Sink, same: Sequence[Run], run_id: str) -> Run | None:
+def _next(sink: str, same: Sequence[Run], run_id: str) -> Run | None:
     """Of the runs of a window the one to tell of; None where it was told of, is being told of, or is old news."""
-    marks = {run.info.run_id: run.data.tags.get(_mark(sink), "") for run in same}
+    marks = {run.info.run_id: run.data.tags.get(f"{MARK}{sink}", "") for run in same}
     if any(mark.startswith(SENT) or _alive(mark) for mark in marks.values()):
         return None
     return next((run for run in same if marks[run.info.run_id] or run.info.run_id == run_id), None)
@@ -110,15 +283,48 @@ def _alive(mark: str) -> bool:
     return datetime.now(UTC) - datetime.fromisoformat(since) < CLAIM
 
 
-def _deliver(sink: Sink, run: Run) -> None:
+def _deliver(name: str, sink: Sink, run: Run) -> None:
     try:
-        sink.send(alert_of(run))
+        sink(alert_of(run))
         mark = f"{SENT} {now()}"
     except Undelivered as fault:
         mark = f"{FAILED}: {fault}"
         log.warning("alert of %s: %s; the next drift report tries again", window_of(run), fault)
-    MlflowClient().set_tag(run.info.run_id, _mark(sink), mark[:5000])
+    _mark(run, name, mark)
 
 
-def _mark(sink: Sink) -> str:
-    return f"{MARK}{sink.name}"
+def _mark(run: Run, sink: str, words: str) -> None:
+    MlflowClient().set_tag(run.info.run_id, f"{MARK}{sink}", words[:5000])
+
+
+def put_metrics(metrics: Mapping[str, float]) -> None:
+    """Send `metrics` to CloudWatch under the registered model's name, where the settings name a namespace.
+
+    What is no finite number, and what goes wrong, is a warning with its reason, never an exception.
+    """
+    namespace = Alerting().cloudwatch
+    if not namespace:
+        return
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    model, data = [{"Name": "Model", "Value": settings().registered_model}], []
+    for name, value in metrics.items():
+        if math.isfinite(value):
+            data.append({"MetricName": name, "Value": float(value), "Dimensions": model})
+        else:
+            log.warning("metric %s is %s, which CloudWatch does not take", name, value)
+    try:
+        aws("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
+    except (BotoCoreError, ClientError) as fault:
+        log.warning("CloudWatch did not take metrics (%s)", plain(str(fault)))
+
+
+@contextmanager
+def build_counted() -> Iterator[None]:
+    """Counts a build that broken data stopped: DataQualityFailures is 1, and 0 for a build that went through."""
+    try:
+        yield
+    except ContractError:
+        put_metrics({"DataQualityFailures": 1})
+        raise
+    put_metrics({"DataQualityFailures": 0})

@@ -9,22 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
 from spanishgas.config.policy import Offer, Offers
 from spanishgas.errors import UsageError
-from spanishgas.evaluation.bootstrap import Judged, performance
-from spanishgas.evaluation.metrics import Array
-from spanishgas.evaluation.simultaneous import critical, means, shares, wilson
+from spanishgas.evaluation.inference import Judged, Z, means, performance, shares, wilson
+from spanishgas.evaluation.metrics import Array, with_intervals
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
-Z = critical(1)
-"""Standard errors to either side of a 95 % interval."""
 COLUMNS = ("tier", "customers", "churners", "predicted", "observed", "low", "high", "holds")
 Figures = tuple[dict[str, float], dict[str, tuple[float, float]]]
 """Points and intervals by metric."""
+
+
+class Outcomes(BaseModel):
+    """What is known of a scored cohort: what its labels showed, or what is to be expected while there are none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    as_of: date
+    version: str
+    findings: list[str]
+    concept_drift: bool | None = None
+    """None where there were too few labelled customers to test it."""
+    probation: list[str] = []
+    """What the labels say of a new champion beside the one before it, and what follows."""
 
 
 @dataclass(frozen=True)
@@ -94,18 +108,7 @@ def calibration(cohort: Cohort, tiers: Mapping[str, float]) -> pd.DataFrame:
             continue
         churners, n, predicted = int(rows["churn"].sum()), len(rows), float(rows[PROBABILITY].mean())
         low, high = wilson(churners, n, Z)
-        lines.append(
-            {
-                "tier": tier,
-                "customers": n,
-                "churners": churners,
-                "predicted": predicted,
-                "observed": churners / n,
-                "low": low,
-                "high": high,
-                "holds": low <= predicted <= high,
-            }
-        )
+        lines.append((tier, n, churners, predicted, churners / n, low, high, low <= predicted <= high))
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
@@ -127,13 +130,10 @@ class Uplift:
     @property
     def metrics(self) -> dict[str, float]:
         """Flat, under `uplift.`."""
-        flat = {"offered": float(self.offered), "controls": float(self.controls), "assumed": self.assumed}
-        for name, value, (low, high) in (
-            ("avoided", self.avoided, self.avoided_interval),
-            ("worth_eur", self.worth_eur, self.worth_interval),
-        ):
-            flat |= {name: value, f"{name}.low": low, f"{name}.high": high}
-        return {f"uplift.{name}": value for name, value in flat.items()}
+        counts = {"offered": float(self.offered), "controls": float(self.controls), "assumed": self.assumed}
+        measured = {"avoided": self.avoided, "worth_eur": self.worth_eur}
+        intervals = {"avoided": self.avoided_interval, "worth_eur": self.worth_interval}
+        return with_intervals("uplift", counts | measured, intervals)
 
 
 def uplift(cohort: Cohort, offers: Offers) -> Uplift | None:
@@ -158,10 +158,10 @@ def uplift(cohort: Cohort, offers: Offers) -> Uplift | None:
         offered,
         controls,
         left["control"] / controls - left["offer"] / offered,
-        (between.low, between.high),
+        between,
         float(np.mean([o.acceptance * o.uplift * p for o, p in zip(terms, risk, strict=True)])),
         offered * (loss["control"][0] - loss["offer"][0]) - cost,
-        (offered * kept.low - cost, offered * kept.high - cost),
+        (offered * kept[0] - cost, offered * kept[1] - cost),
     )
 
 

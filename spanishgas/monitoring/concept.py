@@ -24,8 +24,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from spanishgas.evaluation.inference import holm
 from spanishgas.evaluation.metrics import Array, Labels
-from spanishgas.evaluation.simultaneous import holm
 
 FEWEST = 10
 """Churners, and stayers, to be expected in both samples from which a test has the level that it says."""

@@ -1,7 +1,7 @@
 """Drift: the newest scored gold against the champion's own training table.
 
     training table, by its recorded digest --+-- ordinary change (ordinary.py) --> alarm, with its reasons (alarm.py)
-    gold that was scored last ---------------+-- attributions of the champion ---> the first page (page.py)
+    gold that was scored last ---------------+-- attributions of the champion ---> the first page (reports.py)
                                              +-- Evidently (reports.py) ---------> the full reports behind it
 
 The reference is never a batch scored, so it changes when and only when the alias does. Predictions are compared on the
@@ -10,26 +10,26 @@ holdout side alone: on its training rows the model is too sure of itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.policy import AlarmLimits, load_policy
 from spanishgas.errors import UsageError
-from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.importance import contributions
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.lifetime import temporary_folder
-from spanishgas.monitoring import ordinary, page, reports
-from spanishgas.monitoring.alarm import Judged, judge
-from spanishgas.monitoring.bins import shares
+from spanishgas.monitoring import ordinary, reports
+from spanishgas.monitoring.alarm import Judged, judge, shares
 from spanishgas.monitoring.ordinary import Ordinary
 from spanishgas.stages import Stage
 from spanishgas.training.model import PROBABILITY
@@ -49,9 +49,10 @@ FULL = {
 }
 
 
-@dataclass(frozen=True)
-class Drift:
+class Drift(BaseModel):
     """What a drift report found."""
+
+    model_config = ConfigDict(frozen=True)
 
     run_id: str
     as_of: date
@@ -60,11 +61,11 @@ class Drift:
     statistic: float
     """The largest standardised effect over the champion's features; the alarm rings above `threshold`."""
     threshold: float
-    reasons: Sequence[str]
+    reasons: list[str]
     """Sentences, the weightiest first."""
     share: float
     """Of the model's inputs: those whose effect size, as Evidently measures it, reaches the policy's."""
-    drifted: Mapping[str, float]
+    drifted: dict[str, float]
     prediction: float
     """Effect size of the predicted probability, in standard deviations."""
 
@@ -104,7 +105,7 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
 
 def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
     """The report as lake, registry and configuration have it now."""
-    version = registry.resolve(alias)
+    version = registry.resolve(alias).checked()
     scores = lake.current("scores", _date(current))
     training, limits = version.training_table(lake), load_policy().drift
     return DriftInputs(
@@ -120,7 +121,7 @@ def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
 
 def _recalled(key: str) -> Drift | None:
     run_id = earlier(DRIFT, key)
-    return _drift(run_id, runs.artifact(run_id, "drift.json")) if run_id else None
+    return runs.record(Drift, run_id, "drift.json") if run_id else None
 
 
 def _date(text: str | None) -> date | None:
@@ -151,8 +152,8 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
     sizes = reports.effects(evaluated["inputs"])
     summary = _summary(run.run_id, inputs, judged, sizes, evaluated["predictions"])
     explained = reports.sampled(now, EXPLAINED)
-    weighed = page.weighed(judged.effects, contributions(model, explained).abs().mean())
-    shown = page.Shown(
+    weighed = reports.weighed(judged.effects, contributions(model, explained).abs().mean())
+    shown = reports.Shown(
         inputs.version.number,
         dates,
         customers,
@@ -162,7 +163,7 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
         FULL,
         f"{reports.MOST_ROWS:,} customers of each" if max(customers) > reports.MOST_ROWS else "",
     )
-    run.text(page.html(judged, weighed, page.quality(divided, before, after, kinds), shown), PAGE)
+    run.text(reports.html(judged, weighed, reports.quality(divided, before, after, kinds), shown), PAGE)
     _log(run, summary, weighed, {"drift.rows": len(now), **_named("drift.feature", sizes)}, evaluated)
     return summary
 
@@ -174,16 +175,16 @@ def _summary(
     least = inputs.limits.min_effect
     drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= least}
     return Drift(
-        run_id,
-        inputs.current.manifest.as_of,
-        inputs.version.number,
-        judged.alarm,
-        judged.statistic,
-        judged.threshold,
-        [*judged.reasons, moved_by(prediction)],
-        len(drifted) / len(sizes),
-        drifted,
-        prediction,
+        run_id=run_id,
+        as_of=inputs.current.manifest.as_of,
+        version=inputs.version.number,
+        alarm=judged.alarm,
+        statistic=judged.statistic,
+        threshold=judged.threshold,
+        reasons=[*judged.reasons, moved_by(prediction)],
+        share=len(drifted) / len(sizes),
+        drifted=drifted,
+        prediction=prediction,
     )
 
 
@@ -220,30 +221,17 @@ def _log(
     tags = {"alarm": yes(found.alarm), "as_of": found.as_of, "version": found.version}
     run.log(metrics=metrics, params={"features": len(weighed)}, tags=tags)
     run.tables({"drift-features.json": weighed.reset_index()})
-    run.document(
-        {k: v for k, v in asdict(found).items() if k != "run_id"} | {"as_of": str(found.as_of)}, "drift.json"
-    )
+    run.document(found.model_dump(mode="json"), "drift.json")
     with temporary_folder() as folder:
         for name, report in evaluated.items():
             full = folder / f"drift-{name}.html"
             report.save_html(str(full))
             run.file(full)
             run.text(report.json(), f"drift-{name}.json")
-    run.describe(
-        "\n".join(
-            [
-                f"**Alarm: {yes(found.alarm)}**",
-                "",
-                *(f"- {escaping.markdown(r)}" for r in found.reasons),
-            ]
-        )
-    )
+    reasons = [f"- {rendering.markdown(reason)}" for reason in found.reasons]
+    run.describe("\n".join([f"**Alarm: {yes(found.alarm)}**", "", *reasons]))
 
 
 def yes(alarm: bool) -> str:
     """As the tag and the command line say it."""
     return "yes" if alarm else "no"
-
-
-def _drift(run_id: str, summary: Mapping[str, Any]) -> Drift:
-    return Drift(run_id, **{**summary, "as_of": date.fromisoformat(summary["as_of"])})

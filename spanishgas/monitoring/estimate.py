@@ -8,19 +8,18 @@ probability is wrong and nothing here can know. It decides nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 
 from spanishgas.errors import DataError
-from spanishgas.evaluation.bootstrap import CELLS, RESAMPLES, percentiles
+from spanishgas.evaluation.inference import CELLS, RESAMPLES, percentiles
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.stage import Work, earlier, through
-from spanishgas.monitoring.cohort import Figures
+from spanishgas.monitoring.cohort import Figures, Outcomes
 from spanishgas.stages import Stage
 from spanishgas.training.model import FLAG, PROBABILITY
 
@@ -59,64 +58,54 @@ def _drawn(p: Array, flag: Labels, draws: int, rng: np.random.Generator) -> dict
 
 
 @dataclass(frozen=True)
-class Estimated:
-    """What is to be expected of a cohort that has no labels yet."""
-
-    run_id: str
-    as_of: date
-    version: str
-    findings: Sequence[str]
-    probation: Sequence[str] = ()
-    """Nothing: without labels nobody is judged."""
-
-
-@dataclass(frozen=True)
 class EstimateInputs:
     """What an estimate depends on."""
 
     scores: Snapshot
+    version: str
+    """Number of the version that made them."""
 
 
 ESTIMATE = Stage[EstimateInputs]("outcomes", (__name__,))
 
 
-def estimate(as_of: date | None = None, *, lake: Lake) -> Estimated:
+def estimate(as_of: date | None = None, *, lake: Lake) -> Outcomes:
     """Log as `estimated.*` what the scores as of `as_of` (the newest if None) would reach without concept drift.
 
     The same scores and code give the run that is there already. DataError where the model learned from everybody.
     """
     scores = lake.current("scores", as_of)
     day, version = scores.manifest.as_of, str(scores.pandas(["model_version"]).iloc[0, 0])
-    run_id, findings = through(
+    return through(
         ESTIMATE,
-        EstimateInputs(scores),
+        EstimateInputs(scores, version),
         _estimate,
         title=f"outcomes as of {day}, estimated",
         recall=_recalled,
         tags={"as_of": day, "version": version},
     )
-    return Estimated(run_id, day, version, findings)
 
 
-def _recalled(key: str) -> tuple[str, list[str]] | None:
+def _recalled(key: str) -> Outcomes | None:
     run_id = earlier(ESTIMATE, key)
-    return (run_id, runs.artifact(run_id, DOCUMENT)["findings"]) if run_id else None
+    return runs.record(Outcomes, run_id, DOCUMENT) if run_id else None
 
 
-def _estimate(run: Work, inputs: EstimateInputs) -> tuple[str, list[str]]:
-    rows = inputs.scores.pandas([PROBABILITY, FLAG, "in_training"])
+def _estimate(run: Work, inputs: EstimateInputs) -> Outcomes:
+    rows, day = inputs.scores.pandas([PROBABILITY, FLAG, "in_training"]), inputs.scores.manifest.as_of
     unseen = rows[~rows["in_training"]]
     if unseen.empty:
         raise DataError(
-            f"the model learned from every customer scored as of {inputs.scores.manifest.as_of}: its probabilities of "
+            f"the model learned from every customer scored as of {day}: its probabilities of "
             "them say nothing of what it reaches on others. Score a table with other customers too"
         )
     figures = expected(unseen[PROBABILITY].to_numpy(), unseen[FLAG].to_numpy(dtype="int64"))
     findings = [sentence(figures, len(unseen)), BLIND]
+    found = Outcomes(run_id=run.run_id, as_of=day, version=inputs.version, findings=findings)
     run.log(metrics=with_intervals("estimated", *figures))
-    run.document({"findings": findings}, DOCUMENT)
+    run.document(found.model_dump(mode="json"), DOCUMENT)
     run.describe("\n".join(f"- {line}" for line in findings))
-    return run.run_id, findings
+    return found
 
 
 def sentence(found: Figures, customers: int) -> str:

@@ -14,6 +14,21 @@ from spanishgas.lifecycle import runs
 from spanishgas.rendering import as_markdown as table
 
 NOTHING = "No drift report yet: run `spanishgas score`, then `spanishgas drift`."
+SHOWN = {
+    "as of": ("as_of", ""),
+    "version": ("version", ""),
+    "customers": ("rows", ",.0f"),
+    "inputs moved": ("share", ".0%"),
+    "statistic": ("statistic", ".2f"),
+    "threshold": ("threshold", ".2f"),
+    "alarm": ("alarm", ""),
+    "predictions moved": ("prediction", ".2f"),
+    "estimated AP": ("estimated", ".3f"),
+    "measured AP": ("measured", ".3f"),
+    "concept drift": ("concept", ""),
+    "retrain": ("retrain", ""),
+}
+"""Field and format of each column of the table."""
 RETRAIN = "retrain"
 """Tag of a drift run: what the loop did about it."""
 
@@ -95,25 +110,11 @@ def as_markdown(found: Sequence[Window]) -> str:
     """The windows as a table, oldest first; what to run where there are none."""
     if not found:
         return NOTHING
-    return table(pd.DataFrame([_cells(w) for w in found]))
+    shown = [{title: _cell(getattr(w, name), form) for title, (name, form) in SHOWN.items()} for w in found]
+    return table(pd.DataFrame(shown))
 
 
-def _cells(w: Window) -> dict[str, str]:
-    return {
-        "as of": str(w.as_of),
-        "version": w.version,
-        "customers": _number(w.rows, ",.0f"),
-        "inputs moved": _number(w.share, ".0%"),
-        "statistic": _number(w.statistic, ".2f"),
-        "threshold": _number(w.threshold, ".2f"),
-        "alarm": "yes" if w.alarm else "no",
-        "predictions moved": _number(w.prediction, ".2f"),
-        "estimated AP": _number(w.estimated, ".3f"),
-        "measured AP": _number(w.measured, ".3f"),
-        "concept drift": {None: "", True: "yes", False: "no"}[w.concept],
-        "retrain": w.retrain,
-    }
-
-
-def _number(value: float | None, form: str) -> str:
-    return "" if value is None else format(value, form)
+def _cell(value: object, form: str) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "", True: "yes", False: "no"}[value]
+    return format(value, form)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -23,8 +23,13 @@ class Labels:
     """A row per customer: customer_id, churn (0 or 1), label_date (None where the file has none)."""
 
     rows: pd.DataFrame
-    repeated: int
-    """Rows beyond a customer's first that said the same."""
+    coverage: Sequence[str]
+    """In words what was left out, and of whom they are."""
+
+    @property
+    def identity(self) -> list[object]:
+        """The rows in any order."""
+        return [self.rows.sort_values(ID).astype(str).to_csv(index=False), *self.coverage]
 
 
 def read_labels(file: Path) -> Labels:
@@ -53,17 +58,18 @@ def read_labels(file: Path) -> Labels:
         )
     once = rows.drop_duplicates(ID).astype({LABEL: "int64"}).reset_index(drop=True)
     once[WHEN] = once[WHEN].astype(object).where(once[WHEN].notna(), None)
-    return Labels(once, len(rows) - len(once))
+    repeated = len(rows) - len(once)
+    return Labels(once, [f"{repeated:,} rows repeat an earlier one and count once."] if repeated else [])
 
 
-def known_only(labels: Labels, scored: Iterable[str], as_of: date) -> tuple[pd.DataFrame, list[str]]:
-    """The labels of customers who were scored, and the ids of the others.
+def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
+    """The labels of customers who were scored.
 
     Raises `DataError` if nobody was scored, if the others are more than the share that may go to quarantine
     (SPANISHGAS_MAX_QUARANTINED), or if a label is dated before the scores.
     """
     rows = labels.rows
-    known = rows[ID].isin(set(scored))
+    known = rows[ID].isin(scored)
     strangers, limit = sorted(rows[ID][~known]), settings().max_quarantined
     if not known.any() or len(strangers) > limit * len(rows):
         raise DataError(
@@ -78,7 +84,12 @@ def known_only(labels: Labels, scored: Iterable[str], as_of: date) -> tuple[pd.D
             f"{int(early.sum()):,} labels are dated before {as_of}, the day of the scores: {_named(rows[ID][early])}. "
             "Name the scores that they belong to with --as-of"
         )
-    return rows, strangers
+    words = [
+        f"{len(rows):,} of {len(scored):,} scored customers have a label ({len(rows) / len(scored):.0%})."
+    ]
+    if strangers:
+        words.append(f"{len(strangers):,} labels are of customers who were not scored; they are left out.")
+    return Labels(rows, [*words, *labels.coverage])
 
 
 def _refuse(file: Path, bad: pd.Series, words: str) -> None:

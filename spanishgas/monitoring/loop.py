@@ -27,9 +27,9 @@ from spanishgas.lifecycle.experiments import training_gold
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.turns import turn
 from spanishgas.lifecycle.version import Version
+from spanishgas.monitoring.alerts import region_of
 from spanishgas.monitoring.drift import Drift
 from spanishgas.monitoring.history import RETRAIN, Window, windows
-from spanishgas.monitoring.sinks import region_of
 from spanishgas.settings import settings
 
 

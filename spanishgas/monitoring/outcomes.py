@@ -8,11 +8,9 @@ The rows go to the lake; the run gets figures with intervals and a sentence per 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -29,42 +27,15 @@ from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
 from spanishgas.monitoring import sentences
-from spanishgas.monitoring.cohort import Cohort, Figures, Uplift
+from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, Uplift
 from spanishgas.monitoring.concept import Concept, Scored, concept_drift
 from spanishgas.monitoring.estimate import expected
-from spanishgas.monitoring.labels import ID, LABEL, WHEN, known_only, read_labels
+from spanishgas.monitoring.labels import ID, LABEL, WHEN, Labels, known_only, read_labels
 from spanishgas.monitoring.probation import probation
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 MARGIN, DOCUMENT = "avg_monthly_margin", "outcomes.json"
-
-
-@dataclass(frozen=True)
-class Outcomes:
-    """What a cohort's labels showed."""
-
-    run_id: str
-    as_of: date
-    version: str
-    findings: Sequence[str]
-    concept_drift: bool | None
-    """None where there were too few customers to test it."""
-    probation: Sequence[str] = ()
-    """What the labels say of a new champion beside the one before it, and what follows."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The labels of customers that were scored, and in words how many of the file's and the cohort's they are."""
-
-    rows: pd.DataFrame
-    coverage: Sequence[str]
-
-    @property
-    def identity(self) -> list[object]:
-        """The rows in any order."""
-        return [self.rows.sort_values(ID).astype(str).to_csv(index=False), *self.coverage]
 
 
 @dataclass(frozen=True)
@@ -126,22 +97,22 @@ def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
         tags={"as_of": day, "version": inputs.version.number},
     )
     table = lake.current("outcomes", day)
-    return replace(shown, probation=probation(day, table, inputs.gold, inputs.cohort(), load_policy(), lake))
+    told = probation(day, table, inputs.gold, inputs.cohort(), load_policy(), lake)
+    return shown.model_copy(update={"probation": told})
 
 
 def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInputs:
     """The study of the cohort scored as of `as_of`, by the version that scored it and the offers that were made."""
-    labels, scores = read_labels(file), lake.current("scores", as_of)
+    found, scores = read_labels(file), lake.current("scores", as_of)
     day, policy = scores.manifest.as_of, load_policy()
     scored = scores.pandas([ID, "model_version"])
-    rows, strangers = known_only(labels, scored[ID], day)
-    version = registry.resolve(str(scored["model_version"].iloc[0]))
+    version = registry.resolve(str(scored["model_version"].iloc[0])).checked()
     treatments = lake.find("treatments", day)
     return OutcomesInputs(
         scores=scores,
         gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         treatments=treatments,
-        labels=Labels(rows, sentences.coverage(labels, len(rows), len(strangers), scores.manifest.rows)),
+        labels=known_only(found, scored[ID], day),
         version=version,
         training=_training(version, lake),
         offers=_offers(treatments) or policy.offers,
@@ -168,7 +139,7 @@ def _recalled(key: str, inputs: OutcomesInputs) -> Outcomes | None:
     run_id = earlier(OUTCOMES, key)
     if run_id is None or not inputs.lake.made("outcomes", inputs.scores.manifest.as_of, key):
         return None
-    return _summed(run_id, runs.artifact(run_id, DOCUMENT))
+    return runs.record(Outcomes, run_id, DOCUMENT)
 
 
 def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
@@ -180,9 +151,16 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
         inputs.lake, "outcomes", day, lambda folder: rows.to_parquet(folder / "part-0.parquet", index=False)
     )
     study = _Study.of(cohort, inputs)
-    summary = study.log(run, [*inputs.labels.coverage, *study.sentences(day)])
     run.log(tags={"outcomes": table.uri, "outcomes.digest": table.manifest.digest})
-    return _summed(run.run_id, summary)
+    found = Outcomes(
+        run_id=run.run_id,
+        as_of=day,
+        version=inputs.version.number,
+        findings=[*inputs.labels.coverage, *study.sentences(day)],
+        concept_drift=study.drifted,
+    )
+    study.log(run, found)
+    return found
 
 
 @dataclass(frozen=True)
@@ -223,20 +201,12 @@ class _Study:
             *sentences.uplift(self.uplift, self.cohort),
         ]
 
-    def log(self, run: runs.StageRun, findings: list[str]) -> dict[str, Any]:
-        """Metrics under `outcomes.`, tables, and the sentences; gives what `outcomes.json` holds."""
+    def log(self, run: runs.StageRun, found: Outcomes) -> None:
+        """Metrics under `outcomes.`, tables, and what was found in sentences."""
         run.log(metrics=self._metrics(), tags={"concept_drift": _WORDS[self.drifted]})
         run.tables({"calibration.json": self.calibration})
-        rows = self.cohort.rows
-        summary = {
-            "as_of": str(rows["as_of"].iloc[0]),
-            "version": str(rows["model_version"].iloc[0]),
-            "findings": findings,
-            "concept_drift": self.drifted,
-        }
-        run.document(summary, DOCUMENT)
-        run.describe("\n".join(f"- {line}" for line in findings))
-        return summary
+        run.document(found.model_dump(mode="json"), DOCUMENT)
+        run.describe("\n".join(f"- {line}" for line in found.findings))
 
     @property
     def drifted(self) -> bool | None:
@@ -278,7 +248,3 @@ def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
         Scored(rows[PROBABILITY].to_numpy(), rows[LABEL].to_numpy(dtype="int64"), rows[TIER]),
         inputs.false_alarm_rate,
     )
-
-
-def _summed(run_id: str, summary: dict[str, Any]) -> Outcomes:
-    return Outcomes(run_id, **{**summary, "as_of": date.fromisoformat(summary["as_of"])})

@@ -20,12 +20,13 @@ from pydantic import BaseModel
 
 from spanishgas.config.policy import Policy, Probation, Remedy
 from spanishgas.errors import LakeError
-from spanishgas.evaluation.metrics import Array, Labels
-from spanishgas.evaluation.paired import Difference, differences
+from spanishgas.evaluation.inference import Difference, differences
+from spanishgas.evaluation.metrics import Array, Labels, with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.lifecycle.evidence import predictions
-from spanishgas.lifecycle.version import PROBATION, Version
+from spanishgas.lifecycle.history import PROBATION
+from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.cohort import Cohort
 
 KEPT = "probation.cohorts"
@@ -187,11 +188,9 @@ def _log(trial: Trial, day: date, judgement: Judgement, found: Mapping[str, Diff
     tags = {"as_of": day, "version": trial.number, "worse": "yes" if judgement.worse else "no"}
     params = {"against": trial.previous, "level": trial.level}
     with runs.stage("probation", title, params=params, tags=tags) as run:
-        metrics = {"probation.rows": float(rows)}
-        for name, one in found.items():
-            metrics |= {f"probation.{name}": one.value}
-            metrics |= {f"probation.{name}.low": one.low, f"probation.{name}.high": one.high}
-        run.log(metrics=metrics)
+        values = {"rows": float(rows)} | {name: one.value for name, one in found.items()}
+        intervals = {name: (one.low, one.high) for name, one in found.items()}
+        run.log(metrics=with_intervals("probation", values, intervals))
         run.describe(judgement.words)
 
 

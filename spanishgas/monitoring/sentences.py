@@ -9,20 +9,9 @@ import pandas as pd
 
 from spanishgas.monitoring.cohort import Cohort, Figures, Uplift
 from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept
-from spanishgas.monitoring.labels import Labels
 
 MAIN = {"average_precision": "average precision", "roc_auc": "ROC-AUC", "ece": "calibration error"}
 FLAGGED = {"recall": "recall", "precision": "precision"}
-
-
-def coverage(labels: Labels, known: int, strangers: int, scored: int) -> list[str]:
-    """How many customers the labels are about."""
-    lines = [f"{known:,} of {scored:,} scored customers have a label ({known / scored:.0%})."]
-    if strangers:
-        lines.append(f"{strangers:,} labels are of customers who were not scored; they are left out.")
-    if labels.repeated:
-        lines.append(f"{labels.repeated:,} rows repeat an earlier one and count once.")
-    return lines
 
 
 def performance(

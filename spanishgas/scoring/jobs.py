@@ -23,13 +23,14 @@ from pathlib import Path
 
 from spanishgas.errors import UsageError
 from spanishgas.lake import SCHEME, S3Store
+from spanishgas.scoring.parts import Part, Progress, Task, TransformError
 from spanishgas.scoring.sagemaker_sdk import LOG_GROUP, Job, SageMaker, State
 from spanishgas.scoring.settings import CleanUp, Transform
-from spanishgas.scoring.shards import Part
-from spanishgas.scoring.transform import Progress, Task, TransformError, estimate
 from spanishgas.training import artefact
 
 LONGEST_NAME = 63
+START_MINUTES = 6
+"""Minutes until an instance answers: assumed, not measured."""
 ATTEMPTS = 11
 """Of each request to S3: a job's parts come by the thousand, and S3 asks for patience."""
 BESIDE = ("MLmodel", "requirements.txt")
@@ -105,12 +106,13 @@ class SageMakerTransform:
         self.say(estimate(task.rows, parts, self.given))
         packed = archive(task.model_dir)
         folder = f"models/{hashlib.sha256(packed).hexdigest()}"
-        if not self.store.listing(folder):
+        if not (self.store.listing(folder) and self.store.read_bytes(f"{folder}/model.tar.gz") == packed):
             self.store.write(f"{folder}/model.tar.gz", packed)
         archived, parts_in, out = map(
             self.store.uri, (f"{folder}/model.tar.gz", f"{self._in}/", f"{self._out}/")
         )
-        self.sagemaker.create(Job(self.job, archived, parts_in, out, task.tags))
+        environment = task.environment(self.given, self.given.concurrency)
+        self.sagemaker.create(Job(self.job, archived, parts_in, out, task.tags, environment))
         self.say(f"transform job {self.job}, {self._where}")
 
     def _wait(self, parts: int, progress: Progress) -> None:
@@ -165,9 +167,24 @@ class SageMakerTransform:
         return f"its log is CloudWatch's {LOG_GROUP}, streams {self.job}/"
 
 
+def estimate(rows: int, parts: int, given: Transform) -> str:
+    """Time and cost of a job in words, before it starts: start-up plus rows over the throughput that was set."""
+    minutes = START_MINUTES + rows / (given.rows_per_second * given.instances * given.concurrency) / 60
+    hours = minutes / 60 * given.instances
+    cost = (
+        f"about {hours * given.price_per_hour:.2f} at {given.price_per_hour} an hour"
+        if given.price_per_hour
+        else "set SPANISHGAS_TRANSFORM_PRICE_PER_HOUR to see the cost"
+    )
+    return (
+        f"{rows:,} rows in about {parts:,} parts on {given.instances} x {given.instance_type}: about {minutes:.0f} "
+        f"minutes, {hours:.2f} instance-hours, {cost}"
+    )
+
+
 def job_name(task: Task, given: Transform) -> str:
     """Name of the task's job without its number: equal for equal version, gold and cut, valid for SageMaker."""
-    cut = f"{task.version} {task.gold_digest} {given.media} {given.part_rows} {given.payload_mb}"
+    cut = f"{task.version} {task.model_sha256} {task.gold_digest} {given.media} {given.part_rows} {given.payload_mb}"
     tail = f"-v{task.version}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
     head = re.sub(r"[^a-zA-Z0-9]+", "-", task.model).strip("-") or "model"
     return head[: LONGEST_NAME - 4 - len(tail)].rstrip("-") + tail

@@ -1,4 +1,4 @@
-"""The local backend: the serving process on this machine, asked as SageMaker would ask it.
+"""The local backend: the serving process on this machine, started as the image starts it and asked as SageMaker asks.
 
 One request per part with the documented headers; an answer other than 200 is tried again as often as the job's
 settings say if the server failed, and not at all if it refused.
@@ -7,12 +7,139 @@ settings say if the server failed, and not at all if it refused.
 from __future__ import annotations
 
 import http.client
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
 
-from spanishgas.scoring.process import Answer, Endpoint, serving_process
-from spanishgas.scoring.settings import Transform
-from spanishgas.scoring.shards import Part
-from spanishgas.scoring.transform import Progress, Task, TransformError
+from spanishgas.errors import SpanishGasError
+from spanishgas.lifetime import LEASH
+from spanishgas.scoring.parts import Part, Progress, Task, TransformError
+from spanishgas.scoring.settings import LISTENING, Transform
+
+COMMAND = (sys.executable, "-m", "spanishgas.scoring", "serve")
+START_SECONDS = 120.0
+PING_SECONDS = 2.0
+"""How long SageMaker waits for the answer to a ping."""
+
+
+class ServingError(SpanishGasError):
+    """The serving process did not start, ended, or did not answer with scores."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back: status and body."""
+
+    status: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a serving process listens."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+
+    def get(self, path: str, timeout: float = PING_SECONDS) -> Answer:
+        """The answer to a GET; OSError or HTTPException where there is none."""
+        return self._ask("GET", path, None, {}, timeout)
+
+    def post(self, body: bytes, sent: str, wanted: str, timeout: float) -> Answer:
+        """The answer to one part; OSError or HTTPException where there is none."""
+        headers = {"Content-Type": sent, "Accept": wanted}
+        return self._ask("POST", "/invocations", body, headers, timeout)
+
+    def _ask(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        try:
+            connection.request(method, path, body, dict(headers))
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.read())
+        finally:
+            connection.close()
+
+    def said(self) -> str:
+        """The process's log so far."""
+        # A position of its own: the process writes at the file's.
+        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode(errors="replace")
+
+    def tail(self) -> str:
+        """The last lines of the process's log."""
+        return "\n".join(self.said().splitlines()[-15:])
+
+
+@contextmanager
+def serving_process(
+    model_dir: Path,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    command: Sequence[str] = COMMAND,
+) -> Iterator[Endpoint]:
+    """A serving process around the model in `model_dir`, ready to be asked; it ends with the block or this process.
+
+    Its log is `log`, or a file without a name, which nobody has to remove. `ServingError` with the log's end where the
+    process does not come up.
+    """
+    given = {
+        "SPANISHGAS_MODEL_DIR": str(model_dir),
+        "SPANISHGAS_SERVE_HOST": "127.0.0.1",
+        "SPANISHGAS_SERVE_PORT": "0",
+        LEASH: "stdin",
+        **(environment or {}),
+    }
+    with (
+        log.open("w+b") if log else tempfile.TemporaryFile() as out,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, **given}
+        ) as process,
+    ):
+        try:
+            yield _ready(process, out)
+        finally:
+            _end(process)
+
+
+def _ready(process: subprocess.Popen[bytes], log: IO[bytes]) -> Endpoint:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        if port := _port(Endpoint(0, process, log).said()):
+            endpoint = Endpoint(port, process, log)
+            try:
+                if endpoint.get("/ping").status == 200:
+                    return endpoint
+            except (OSError, http.client.HTTPException):
+                pass  # not yet: the port is taken before the first request is answered
+        time.sleep(0.05)
+    ended = process.poll()
+    how = "did not answer in time" if ended is None else f"ended with exit code {ended}"
+    raise ServingError(f"the serving process {how}:\n{Endpoint(0, process, log).tail()}")
+
+
+def _port(log: str) -> int | None:
+    ports = [
+        line for line in log.splitlines(keepends=True) if line.startswith(LISTENING) and line.endswith("\n")
+    ]
+    return int(ports[0].removeprefix(LISTENING)) if ports else None
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class LocalTransform:
@@ -24,7 +151,7 @@ class LocalTransform:
     def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
         """The answer to each part, each read before the next part is cut."""
         done = 0
-        environment = self.given.serving_environment(workers=1)
+        environment = task.environment(self.given, workers=1)
         with serving_process(task.model_dir, environment=environment) as endpoint:
             for part in task.shards:
                 yield self._scored(endpoint, part)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.importance import contributions
 from spanishgas.training.model import ChurnModel
 
 REASONS = 3

@@ -4,11 +4,17 @@
 
 Reasons cost about a hundred times more than scores, so they are computed from Medium tier up; below stands a stated
 generic reason. Guardrails: no offer for a negative margin, none that is not expected to pay, reasons never empty.
+
+How sure the model is of a customer is told by Venn-Abers intervals of the probability of churn (Vovk & Petej 2014). The
+holdout's customers calibrate: the model did not learn from them. One of the two ends is a calibrated probability,
+whatever the model and the data, as long as customers to be scored are like those. The model's own probability may lie
+outside where its calibration curve differs from what the holdout shows.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -27,15 +33,17 @@ from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring.budget import within_budget
-from spanishgas.scoring.campaign import page
-from spanishgas.scoring.intervals import Calibration
+from spanishgas.scoring.campaign import page, within_budget
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
 from spanishgas.scoring.score import LOSS, MARGIN
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 from spanishgas.training.sides import in_holdout
+
+Array = NDArray[np.float64]
+EXACT = 20_000
+"""Up to so many calibration customers scores are taken as they are; beyond, rounded to four digits to save time."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ def recommend(*, lake: Lake) -> Snapshot:
 def recommend_inputs(lake: Lake) -> RecommendInputs:
     """The recommendations of the newest scores, by the version that made them and today's offers."""
     scores, tiers = lake.current("scores"), load_tiers()
-    version = registry.resolve(str(scores.pandas(["model_version"]).iloc[0, 0]))
+    version = registry.resolve(str(scores.pandas(["model_version"]).iloc[0, 0])).checked()
     return RecommendInputs(
         scores=scores,
         gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
@@ -112,10 +120,8 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
             as_of,
             lambda folder, rows=rows: rows.to_parquet(folder / "part-0.parquet", index=False),  # type: ignore[misc]
         )
-    run.text(
-        page(scored[PROBABILITY], customers[MARGIN], scored[TIER], frame["action"], inputs.offers, as_of),
-        "campaign.html",
-    )
+    told = {"probability": scored[PROBABILITY], "margin": customers[MARGIN], "tier": scored[TIER]}
+    run.text(page(pd.DataFrame(told).assign(action=frame["action"]), inputs.offers, as_of), "campaign.html")
     offered = frame[frame["action"] != NO_OFFER]
     run.log(
         metrics={
@@ -256,3 +262,38 @@ def explained(
     for position, one in zip(np.flatnonzero(rows), told, strict=True):
         why[position] = one
     return why
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Scores of customers whose label is known and that the model did not learn from."""
+
+    scores: Array
+    labels: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, model: ChurnModel, table: TrainingTable) -> Calibration:
+        """The customers that were held out of the model's own training."""
+        rows = table.held_out()
+        labels = rows["churn"].to_numpy(dtype="int64")
+        return cls(model.predict_proba(rows)[:, 1], labels)
+
+    def intervals(self, probability: pd.Series) -> tuple[Array, Array]:
+        """Lower and upper end per customer; 0 and 1 where nobody can calibrate."""
+        from mapie.calibration import VennAbers
+
+        if len(self.labels) == 0:
+            return np.zeros(len(probability)), np.ones(len(probability))
+        if len(probability) == 0:
+            return np.empty(0), np.empty(0)
+        fitted = VennAbers()
+        with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
+            # MAPIE divides by the width of empty steps, and leaves those steps out afterwards.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            fitted.fit(_both(self.scores), self.labels, precision=None if len(self.labels) <= EXACT else 4)
+            _, ends = fitted.predict_proba(_both(probability.to_numpy(dtype="float64")))
+        return np.clip(ends.min(axis=1), 0, 1), np.clip(ends.max(axis=1), 0, 1)
+
+
+def _both(probability: Array) -> Array:
+    return np.column_stack([1 - probability, probability])

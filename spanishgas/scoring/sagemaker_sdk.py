@@ -6,7 +6,8 @@ used: it returns in silence when a job was stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +15,12 @@ import boto3
 from botocore.exceptions import ClientError
 
 from spanishgas.errors import UsageError
+from spanishgas.scoring.parts import TransformError
 from spanishgas.scoring.settings import Transform
-from spanishgas.scoring.transform import TransformError
 
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
+MISSING, TAKEN = ("could not find", "notfound", "not found"), "resourceinuse"
+"""How SageMaker says that there is no such thing, and that a job of this name was created before."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,14 @@ class State:
 
 @dataclass(frozen=True)
 class Job:
-    """A job to be created: its name, and where its model, parts and answers lie."""
+    """A job to be created: its name, where its model, parts and answers lie, and what its container is told."""
 
     name: str
     archive: str
     parts: str
     answers: str
     tags: Mapping[str, str]
+    environment: Mapping[str, str]
 
 
 class SageMaker:
@@ -57,47 +61,39 @@ class SageMaker:
 
     def find(self, name: str) -> State | None:
         """The state of the job called `name`, or None if there is none."""
-        try:
+        found = None
+        with _reported("looked for", name, *MISSING):
             job = self._resources.TransformJob.get(name, session=self._session, region=self._region)
-        except ClientError as fault:
-            if _is_missing(fault):
-                return None
-            raise _failed("looked for", name, fault) from fault
-        reason = job.failure_reason
-        return State(str(job.transform_job_status), reason if isinstance(reason, str) else "")
+            reason = job.failure_reason
+            found = State(str(job.transform_job_status), reason if isinstance(reason, str) else "")
+        return found
 
     def create(self, job: Job) -> None:
         """Create the job and its model, which has the job's name, unless another process was faster."""
         tags = [
             {"key": f"spanishgas:{key}", "value": value[:256]} for key, value in job.tags.items() if value
         ]
-        try:
+        # A model that exists was left by a process that was killed here.
+        with _reported("created", job.name, "already exist", TAKEN):
             self._create_model(job, tags)
+        with _reported("created", job.name, TAKEN):
             self._create_job(job, tags)
-        except ClientError as fault:
-            if fault.response["Error"]["Code"] != "ResourceInUse":
-                raise _failed("created", job.name, fault) from fault
 
     def _create_model(self, job: Job, tags: list[dict[str, str]]) -> None:
         container = self._shapes.ContainerDefinition(
             image=self._given.image,
             model_data_url=job.archive,
-            environment=self._given.serving_environment(self._given.concurrency),
+            environment=dict(job.environment),
         )
-        try:
-            self._resources.Model.create(
-                model_name=job.name,
-                primary_container=container,
-                execution_role_arn=self._given.role,
-                enable_network_isolation=True,  # customer rows and a model's file are inside: no way out
-                tags=tags,
-                session=self._session,
-                region=self._region,
-            )
-        except ClientError as fault:
-            # One that exists was left by a process that was killed here.
-            if "already exist" not in fault.response["Error"]["Message"]:
-                raise
+        self._resources.Model.create(
+            model_name=job.name,
+            primary_container=container,
+            execution_role_arn=self._given.role,
+            enable_network_isolation=True,  # customer rows and a model's file are inside: no way out
+            tags=tags,
+            session=self._session,
+            region=self._region,
+        )
 
     def _create_job(self, job: Job, tags: list[dict[str, str]]) -> None:
         given, shapes = self._given, self._shapes
@@ -131,19 +127,13 @@ class SageMaker:
 
     def stop(self, name: str) -> None:
         """Ask SageMaker to stop the job; nothing if it has ended already."""
-        try:
+        with _reported("stopped", name, *MISSING, "validationexception"):
             self._resources.TransformJob.get(name, session=self._session, region=self._region).stop()
-        except ClientError as fault:
-            if not _is_missing(fault) and fault.response["Error"]["Code"] != "ValidationException":
-                raise _failed("stopped", name, fault) from fault
 
     def delete_model(self, name: str) -> None:
         """Delete the model called `name`; nothing if it is gone already."""
-        try:
+        with _reported("cleaned up", name, *MISSING):
             self._session.client("sagemaker").delete_model(ModelName=name)  # the SDK would describe it first
-        except ClientError as fault:
-            if not _is_missing(fault):
-                raise _failed("cleaned up", name, fault) from fault
 
     @property
     def _region(self) -> str:
@@ -151,10 +141,12 @@ class SageMaker:
         return region
 
 
-def _is_missing(fault: ClientError) -> bool:
-    words = f"{fault.response['Error']['Code']} {fault.response['Error']['Message']}".lower()
-    return "could not find" in words or "notfound" in words or "not found" in words
-
-
-def _failed(what: str, name: str, fault: ClientError) -> TransformError:
-    return TransformError(f"transform job {name} could not be {what}: {fault}")
+@contextmanager
+def _reported(what: str, name: str, *expected: str) -> Iterator[None]:
+    """TransformError where AWS refuses in other words than those that are `expected` and no failure."""
+    try:
+        yield
+    except ClientError as fault:
+        words = f"{fault.response['Error']['Code']} {fault.response['Error']['Message']}".lower()
+        if not any(known in words for known in expected):
+            raise TransformError(f"transform job {name} could not be {what}: {fault}") from fault

@@ -15,6 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import ibis
+import mlflow
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,17 +24,15 @@ from spanishgas import provenance
 from spanishgas.contracts import check
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import reconcile, registry
+from spanishgas.lifecycle import reconcile, registry, schema
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring import transform
+from spanishgas.scoring import parts
 from spanishgas.scoring.local import LocalTransform
+from spanishgas.scoring.parts import Progress, Reconciled, Shards, Task
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.payload import inputs as columns_of
-from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import MEGABYTE, Transform, read_settings
-from spanishgas.scoring.shards import Shards
-from spanishgas.scoring.transform import Progress, Task
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
@@ -68,7 +67,7 @@ class Backend(StrEnum):
         except ValueError:
             raise UsageError.unknown("backend", name, list(cls)) from None
 
-    def transform(self, given: Transform, say: Callable[[str], None]) -> transform.Backend:
+    def transform(self, given: Transform, say: Callable[[str], None]) -> parts.Backend:
         """The backend at work; UsageError where its settings or its packages are missing."""
         if self is Backend.LOCAL:
             return LocalTransform(given)
@@ -85,7 +84,7 @@ class ScoreInputs:
     version: Version
     training: TrainingTable
     lake: Lake = unkeyed("where the scores go")
-    backend: transform.Backend = unkeyed("every backend runs the same serving process")
+    backend: parts.Backend = unkeyed("every backend runs the same serving process")
     settings: Transform = unkeyed("how the table is cut, not what is answered")
     progress: Progress = unkeyed("says how far it is")
 
@@ -162,6 +161,7 @@ def _task(inputs: ScoreInputs) -> Task:
             "run_id": version.run_id,
             "code": provenance.commit(),
         },
+        model_sha256=version.record.manifest.files[artefact.FILE],
     )
 
 
@@ -215,4 +215,5 @@ def score_table(table: pd.DataFrame, model: ChurnModel | str | Path) -> pd.DataF
 def _model(which: str | Path) -> ChurnModel:
     if Path(which).is_dir():
         return artefact.load(Path(which), str(which))
+    schema.look(mlflow.get_tracking_uri())
     return registry.resolve(str(which)).model

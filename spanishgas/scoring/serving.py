@@ -30,8 +30,7 @@ from spanishgas.lifetime import end_with_parent
 from spanishgas.scoring import payload
 from spanishgas.scoring.decoder import Decoder
 from spanishgas.scoring.payload import Inputs, Media, Refused
-from spanishgas.scoring.process import LISTENING
-from spanishgas.scoring.settings import MEGABYTE, Serving, read_settings
+from spanishgas.scoring.settings import LISTENING, MEGABYTE, Serving, read_settings
 from spanishgas.training import artefact
 from spanishgas.training.model import ChurnModel
 
@@ -46,7 +45,8 @@ Read = Callable[[bytes, Media, Inputs, int], pd.DataFrame]
 def create_app(model: ChurnModel | None = None, settings: Serving | None = None) -> Starlette:
     """The ASGI app around a model; without one, around that of the model folder."""
     settings = settings or read_settings(Serving)
-    loaded = model or artefact.load(settings.model_dir, str(settings.model_dir))
+    folder = settings.model_dir
+    loaded = model or artefact.load(folder, str(folder), settings.model_sha256)
     turn, intake, decoder = asyncio.Semaphore(1), _Intake(settings), Decoder(settings.decoded_mb * MEGABYTE)
 
     async def invocations(request: Request) -> Response:

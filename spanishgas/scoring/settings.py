@@ -11,28 +11,26 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from spanishgas.errors import UsageError
 from spanishgas.scoring.payload import DECODED, Media
+from spanishgas.settings import FromEnvironment
 
 MEGABYTE = 1024 * 1024
+LISTENING = "listening on port "
+"""How the line begins in which the serving process says its port."""
 MOST_MB_IN_FLIGHT = 100
 """SageMaker's limit on concurrent requests times payload in MB."""
 
 
-class Serving(BaseSettings):
+class Serving(FromEnvironment):
     """The serving process; the prefix is SPANISHGAS_SERVE_."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SPANISHGAS_SERVE_",
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="SPANISHGAS_SERVE_")
 
     model_dir: Path = Field(
         Path("/opt/ml/model"), validation_alias=AliasChoices("SPANISHGAS_MODEL_DIR", "SM_MODEL_DIR")
     )
     """Folder of the model artefact; SageMaker unpacks its archive to the default."""
+    model_sha256: str = ""
+    """SHA-256 that the model file must have; any if empty. A transform sets it to that of the file that was judged."""
     host: str = "127.0.0.1"
     """Address to listen on; the image listens on all."""
     port: int = Field(8080, ge=0, le=65535)
@@ -50,11 +48,7 @@ class Serving(BaseSettings):
 
     @model_validator(mode="after")
     def _in_flight(self) -> Self:
-        if self.workers * self.payload_mb > MOST_MB_IN_FLIGHT:
-            raise ValueError(
-                f"{self.workers} workers x {self.payload_mb} MB is more than {MOST_MB_IN_FLIGHT} MB, "
-                "SageMaker's limit: lower one of them"
-            )
+        _fitting(self.workers, f"{self.workers} workers", self.payload_mb)
         return self
 
 
@@ -65,16 +59,10 @@ class CleanUp(StrEnum):
     NEVER = "never"
 
 
-class Transform(BaseSettings):
+class Transform(FromEnvironment):
     """How gold is cut into parts, and the batch transform jobs; the prefix is SPANISHGAS_TRANSFORM_."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="SPANISHGAS_TRANSFORM_",
-        env_file=".env",
-        extra="ignore",
-        frozen=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = SettingsConfigDict(env_prefix="SPANISHGAS_TRANSFORM_")
 
     media: Media = Media.PARQUET
     """Format of the parts: application/x-parquet, or text/csv."""
@@ -111,22 +99,17 @@ class Transform(BaseSettings):
 
     @model_validator(mode="after")
     def _in_flight(self) -> Self:
-        if self.concurrency * self.payload_mb > MOST_MB_IN_FLIGHT:
-            raise ValueError(
-                f"concurrency {self.concurrency} x {self.payload_mb} MB is more than {MOST_MB_IN_FLIGHT} MB, "
-                "SageMaker's limit: lower one of them"
-            )
+        _fitting(self.concurrency, f"concurrency {self.concurrency}", self.payload_mb)
         if self.media is Media.JSON:
             raise ValueError("parts are application/x-parquet or text/csv; JSON is for trying by hand")
         return self
 
-    def serving_environment(self, workers: int) -> dict[str, str]:
-        """What the serving process must be told to take these parts."""
-        return {
-            "SPANISHGAS_SERVE_WORKERS": str(workers),
-            "SPANISHGAS_SERVE_PAYLOAD_MB": str(self.payload_mb),
-            "SPANISHGAS_SERVE_MAX_ROWS": str(self.part_rows),
-        }
+
+def _fitting(concurrent: int, words: str, payload_mb: int) -> None:
+    if concurrent * payload_mb > MOST_MB_IN_FLIGHT:
+        raise ValueError(
+            f"{words} x {payload_mb} MB is more than {MOST_MB_IN_FLIGHT} MB, SageMaker's limit: lower one of them"
+        )
 
 
 S = TypeVar("S", bound=BaseSettings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
@@ -24,15 +25,21 @@ TRUSTED = (
 """Types beyond skops's own list that a model artefact may hold; anything else is not loaded."""
 
 
-def load(folder: Path, named: str) -> ChurnModel:
+def load(folder: Path, named: str, sha256: str = "") -> ChurnModel:
     """The model in `folder`; UsageError under the name `named` where there is none, or one that is not trusted.
 
-    DataError where the file is damaged, as an upload that was cut off leaves it. MLflow reads the list of trusted types
+    DataError where the file has not the digest `sha256`, if one is given, or is damaged, as an upload that was cut off
+    leaves it. MLflow reads the list of trusted types
     from the artefact itself, which an attacker would have written.
     """
     file = folder / FILE
     if not file.exists():
         raise UsageError(f"{named} is not a skops artefact of this project: it has no {FILE}")
+    if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
+        raise DataError(
+            f"{FILE} of {named} is not the file that was judged (SHA-256 {found[:12]} instead of {sha256[:12]}). It "
+            "was not loaded: put that file back, or score again to send it anew"
+        )
     try:
         model = _trusted(file, named)
     except zipfile.BadZipFile as fault:

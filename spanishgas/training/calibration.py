@@ -3,6 +3,11 @@
 Two curves are tried across folds: Platt's, a logistic curve over log odds (Platt 1999), and isotonic regression, which
 follows any rising shape (Zadrozny & Elkan 2002). The lower Brier score wins; isotonic's steps give many customers
 one and the same probability, so it must win by more than one paired standard error.
+
+The decision threshold is chosen on out-of-fold probabilities of the calibrated scale, the one that it is applied to:
+
+- recall_floor: the highest precision among the thresholds whose recall, by its lower confidence bound, meets the floor
+- expected_value: contact where the expected value is not negative, p * acceptance * uplift * margin kept >= cost
 """
 
 from __future__ import annotations
@@ -13,19 +18,23 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import precision_recall_curve
 
-from spanishgas.config.policy import Judgement
+from spanishgas.config.policy import Judgement, Retention, Threshold, ThresholdRule
 from spanishgas.config.reading import Value
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import folds, fresh_folds
 from spanishgas.training.model import ChurnModel
-from spanishgas.training.threshold import choose_threshold
 
 Array = NDArray[np.float64]
+Labels = NDArray[np.int64]
+FACTORS = (0.5, 1.0, 2.0)
 
 
 class Curve(StrEnum):
@@ -35,9 +44,7 @@ class Curve(StrEnum):
     ISOTONIC = "isotonic"
 
 
-def cross_calibrated(
-    margins: Array, y: NDArray[np.int64], count: int, seed: int, curve: Curve = Curve.SIGMOID
-) -> Array:
+def cross_calibrated(margins: Array, y: Labels, count: int, seed: int, curve: Curve = Curve.SIGMOID) -> Array:
     """Probabilities from out-of-fold `margins`, each calibrated by a curve that did not see its row."""
     probabilities = np.empty(len(y))
     for fold in folds(y, count, seed):
@@ -45,7 +52,7 @@ def cross_calibrated(
     return probabilities
 
 
-def _calibrate(curve: Curve, margins: Array, y: NDArray[np.int64], fresh: Array) -> Array:
+def _calibrate(curve: Curve, margins: Array, y: Labels, fresh: Array) -> Array:
     if curve is Curve.ISOTONIC:
         steps: Array = IsotonicRegression(out_of_bounds="clip").fit(margins, y).predict(fresh)
         return steps
@@ -65,7 +72,7 @@ class Calibrated:
     probability: Array = field(repr=False)
 
 
-def calibrated(margins: Array, y: NDArray[np.int64], count: int, seed: int) -> Calibrated:
+def calibrated(margins: Array, y: Labels, count: int, seed: int) -> Calibrated:
     """Both curves across folds, and the one that is taken."""
     tried = {curve: cross_calibrated(margins, y, count, seed, curve) for curve in Curve}
     gain = (tried[Curve.SIGMOID] - y) ** 2 - (tried[Curve.ISOTONIC] - y) ** 2
@@ -115,3 +122,74 @@ def fit_calibrated(training: Training, unfitted: Any, curve: Curve) -> Calibrate
     found.fit(training.X, training.y)
     found.cv = None  # the folds are row numbers of the training data: they end here
     return found
+
+
+def choose_threshold(probability: Array, y: Labels, policy: Threshold) -> float:
+    """The threshold that the policy's rule asks for."""
+    if policy.rule is ThresholdRule.EXPECTED_VALUE:
+        return break_even(policy.retention)
+    return recall_floor(probability, y, policy.min_recall, policy.confidence)
+
+
+def recall_floor(probability: Array, y: Labels, min_recall: float, confidence: float) -> float:
+    """The threshold of highest precision among those whose recall surely reaches `min_recall`; the higher on a tie.
+
+    Surely: its lower bound after Clopper & Pearson (1934), one-sided. Where too few positives could ever show it, the
+    lowest threshold, which flags them all.
+    """
+    precision, recall, thresholds = precision_recall_curve(y, probability)
+    positives = int(y.sum())
+    hits = np.rint(recall[:-1] * positives)
+    fits = np.flatnonzero(recall_bound(hits, positives, confidence) >= min_recall)
+    if len(fits) == 0:
+        return float(thresholds[0])
+    best = fits[np.flatnonzero(precision[fits] == precision[fits].max())[-1]]
+    return float(thresholds[best])
+
+
+def recall_bound(hits: Array, positives: int, confidence: float) -> Array:
+    """One-sided lower bound of the recall behind `hits` of `positives`."""
+    bound: Array = np.nan_to_num(stats.beta.ppf(1 - confidence, hits, positives - hits + 1))
+    return bound
+
+
+def break_even(retention: Retention) -> float:
+    """The probability of churn from which a contact pays for itself; 1 where none does.
+
+    On calibrated probabilities no other threshold has a greater expected value.
+    """
+    worth = retention.acceptance * retention.uplift * retention.kept_customer_eur
+    return min(1.0, retention.contact_cost_eur / worth)
+
+
+def sensitivity(probability: Array, y: Labels, retention: Retention) -> pd.DataFrame:
+    """What the threshold of greatest value becomes as each assumption is halved and doubled, one at a time.
+
+    A row per assumption and factor: value assumed, threshold, flagged, precision, recall, and EUR by the labels per
+    1,000 customers. Shares stop at 1.
+    """
+    rows = []
+    for name in Retention.model_fields:
+        for factor in FACTORS:
+            value = float(getattr(retention, name)) * factor
+            if name in ("acceptance", "uplift"):
+                value = min(1.0, value)
+            rows.append(
+                {"assumption": name, "value": value}
+                | _outcome(probability, y, retention.model_copy(update={name: value}))
+            )
+    return pd.DataFrame(rows)
+
+
+def _outcome(probability: Array, y: Labels, retention: Retention) -> dict[str, float]:
+    threshold = break_even(retention)
+    flag = probability >= threshold
+    kept = y[flag].sum() * retention.acceptance * retention.uplift * retention.kept_customer_eur
+    earned = kept - flag.sum() * retention.contact_cost_eur
+    return {
+        "threshold": threshold,
+        "flagged": int(flag.sum()),
+        "precision": float(y[flag].mean()) if flag.any() else 0.0,
+        "recall": float(y[flag].sum() / y.sum()),
+        "EUR per 1,000": float(1000 * earned / len(y)),
+    }

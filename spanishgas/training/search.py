@@ -9,12 +9,12 @@ A trial that after two folds or more lies below the median of the others on the 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.reading import Value
 from spanishgas.config.search import Dimension, Space
-from spanishgas.errors import SpanishGasError, UsageError
-from spanishgas.lifetime import end_with_parent
+from spanishgas.errors import UsageError
 from spanishgas.settings import settings
 from spanishgas.training.fitting import TREES, Folds, Training, fold_by_fold, refit
 from spanishgas.training.folds import folds
@@ -78,7 +77,7 @@ class Shared:
     name: str = "search"
     owner: str = ""
     workers: int = 1
-    """Processes that try at once; one gives the same result every time."""
+    """Trials at once; one at a time gives the same result every time."""
     patience: int | None = None
     """End early once this many trials in a row brought nothing better."""
     starts: tuple[Mapping[str, Value], ...] = ()
@@ -88,8 +87,6 @@ class Shared:
         for what, value in (("workers", self.workers), ("patience", self.patience)):
             if value is not None and value < 1:
                 raise UsageError(f"{what} must be at least 1, but got {value}: give --{what} 1 or more")
-        if self.workers > 1 and self.storage is None:
-            raise UsageError(f"{self.workers} workers need a study storage that they can share: give its URL")
 
 
 ALONE = Shared()
@@ -110,7 +107,8 @@ def search(
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
     from spanishgas.training import study as studies
 
-    study = _open(training, space, shared)
+    starts = [space.start, *shared.starts, *space.also]
+    study = studies.open_study(shared.storage, shared.name, training.seed, starts)
     heard: set[int] = set()
 
     def listen() -> None:
@@ -122,20 +120,14 @@ def search(
     listen()
     if shared.workers == 1:
         _work(training, space, trials, shared, study, listen)
-    elif not studies.complete(study, trials, shared.patience):
-        _work_together(training, space, trials, shared, listen)
+    else:
+        alone = partial(_work, training, space, trials, shared, study)
+        _work_together(alone, shared.workers, listen)
     listen()
     done = sorted((_trial(t, space) for t in studies.ended(study)), key=lambda t: t.number)[:trials]
     best = max((t for t in done if not t.pruned), key=lambda t: (t.score, -t.number))
     scores, margins = refit(training, best.params)
     return Chosen(best, done, scores, margins)
-
-
-def _open(training: Training, space: Space, shared: Shared) -> optuna.Study:
-    from spanishgas.training import study as studies
-
-    starts = [space.start, *shared.starts, *space.also]
-    return studies.open_study(shared.storage, shared.name, training.seed, starts)
 
 
 def _trial(frozen: FrozenTrial, space: Space) -> Trial:
@@ -165,7 +157,8 @@ def _work(
 
     if studies.complete(study, trials, shared.patience):
         return
-    parts = Folds(training, folds(training.y, training.folds, training.seed))
+    threads = max(1, settings().cores // shared.workers)
+    parts = Folds(training, folds(training.y, training.folds, training.seed), threads=threads)
 
     def objective(trial: optuna.Trial) -> float:
         return _score(parts, space, _draw(trial, space), trial, shared.owner)
@@ -194,41 +187,26 @@ def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna
     return float(np.mean(scores))
 
 
-def _work_together(
-    training: Training, space: Space, trials: int, shared: Shared, listen: Callable[[], None]
-) -> None:
-    """Start the workers and wait for them; each ends with this process."""
+def _work_together(work: Callable[[], None], workers: int, listen: Callable[[], None]) -> None:
+    """Do `work` in so many threads, which end with this process; the first failure ends the search."""
     from spanishgas.training import study as studies
 
-    threads = settings().threads or max(1, settings().cores // shared.workers)
-    start = multiprocessing.get_context("spawn").Process
-    words = (training, space, trials, shared, threads)
-    crew = [start(target=_worker, args=words) for _ in range(shared.workers)]
-    try:
-        for worker in crew:
-            worker.start()
-        while [worker for worker in crew if worker.is_alive()]:
-            listen()
-            time.sleep(studies.POLL_SECONDS)
-    finally:
-        for worker in crew:
-            worker.terminate()
-            worker.join()
-    study = _open(training, space, shared)
-    if not studies.complete(study, trials, shared.patience):
-        codes = ", ".join(str(worker.exitcode) for worker in crew)
-        raise SpanishGasError(
-            f"the search's {shared.workers} workers ended before it was complete (exit codes {codes}): the same "
-            "command again continues it"
-        )
+    faults: list[BaseException] = []
 
+    def one() -> None:
+        try:
+            work()
+        except BaseException as fault:
+            faults.append(fault)
 
-def _worker(training: Training, space: Space, trials: int, shared: Shared, threads: int) -> None:
-    end_with_parent()
-    os.environ["SPANISHGAS_THREADS"] = str(threads)
-    settings.cache_clear()
-    study = _open(training, space, shared)
-    _work(training, space, trials, shared, study)
+    crew = [threading.Thread(target=one, daemon=True) for _ in range(workers)]
+    for worker in crew:
+        worker.start()
+    while not faults and any(worker.is_alive() for worker in crew):
+        listen()
+        time.sleep(studies.POLL_SECONDS)
+    if faults:
+        raise faults[0]
 
 
 def _draw(trial: optuna.Trial, space: Space) -> dict[str, Value]:

@@ -21,10 +21,9 @@ from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, UsageError
 from spanishgas.training.blend import Opinion, blended, second_opinion
-from spanishgas.training.calibration import calibrated, fit_calibrated
+from spanishgas.training.calibration import calibrated, fit_calibrated, recall_floor
 from spanishgas.training.fitting import Training
 from spanishgas.training.search import search
-from spanishgas.training.threshold import recall_floor
 
 NUMERIC, CATEGORY = "numeric", "category"
 RARE, MOST = "(rare)", 30

@@ -23,7 +23,7 @@ import pytest
 
 from spanishgas.lake import Lake
 from spanishgas.pipeline import LATER
-from tests.integration.test_lifecycle import cheap_search, lenient
+from tests.cheap_experiments import cheap_search, lenient
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page

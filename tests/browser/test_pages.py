@@ -19,10 +19,11 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.config.search import ModelKind
 from spanishgas.dashboard import customer, tables
-from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.importance import contributions
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry, runs
+from spanishgas.rendering import markdown
 from spanishgas.settings import PROJECT, settings
 from tests import dashboard_runs
 from tests.churn_models import churn_model
@@ -168,7 +169,7 @@ def test_a_customer_is_shown_with_reasons_months_contact_and_lineage(see: Open, 
     app.text_input[0].input("C00003").run()
     assert app.header[0].value == "C00003"
     shown = texts(app)
-    assert "sentiment of the last contact\\: negative" in shown
+    assert "sentiment of the last contact: negative" in shown
     assert "Pricing Offers" in str(app.dataframe[0].value)
     assert Lake(full).current("gold_master").manifest.digest[:16] in str(app.dataframe[1].value)
 
@@ -391,7 +392,7 @@ def test_a_page_of_runs_names_a_server_that_is_down(see: Open, full: Path, page:
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     app = see(page, full)
     assert not app.exception
-    assert "http://127.0.0.1:9 cannot be reached" in app.error[0].value
+    assert markdown("http://127.0.0.1:9 cannot be reached") in app.error[0].value
 
 
 def test_a_smaller_budget_makes_fewer_offers_at_less_cost(see: Open, full: Path) -> None:

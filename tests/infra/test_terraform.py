@@ -12,7 +12,7 @@ import botocore.session
 import pytest
 from botocore import xform_name
 
-from spanishgas.aws import job, manifest, upload
+from spanishgas.aws import job, upload
 from spanishgas.monitoring import loop
 from spanishgas.scoring import sagemaker_sdk
 from tests.infra.state_machine import states
@@ -277,7 +277,7 @@ def _calls(*modules: ModuleType) -> set[str]:
 
 
 def test_the_function_may_do_what_its_code_does_and_no_more() -> None:
-    needed = _calls(upload, manifest)
+    needed = _calls(upload)
     assert {"dynamodb:UpdateItem", "states:StartExecution", "s3:ListBucket"} <= needed
     around = {
         "logs:CreateLogStream",

@@ -14,6 +14,7 @@ from spanishgas.dashboard import tracking
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
+from spanishgas.lifecycle.gate import Verdict
 from tests import dashboard_runs
 from tests.dashboard_lake import DAY, publish
 from tests.tracked import own_store
@@ -51,9 +52,11 @@ def test_a_stage_that_never_finished_names_its_command() -> None:
 
 
 def test_the_champions_verdict_and_metrics_are_those_of_its_run() -> None:
-    verdict, table = tracking.judged(tracking.champion())
-    assert verdict.passed
-    assert table.set_index("metric")["value"].to_dict() == {"average_precision": 0.75}
+    version = tracking.champion()
+    assert Verdict.model_validate(version.verdict).passed
+    assert tracking.intervals(version.metrics).set_index("metric")["value"].to_dict() == {
+        "average_precision": 0.75
+    }
 
 
 def test_intervals_stand_beside_their_metric() -> None:

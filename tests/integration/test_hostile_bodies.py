@@ -21,8 +21,8 @@ from starlette.applications import Starlette
 
 from spanishgas.config.search import ModelKind
 from spanishgas.scoring import payload
+from spanishgas.scoring.local import Endpoint, serving_process
 from spanishgas.scoring.payload import Media
-from spanishgas.scoring.process import Endpoint, serving_process
 from spanishgas.scoring.serving import create_app
 from spanishgas.scoring.settings import Serving
 from tests.churn_models import SMALL, artefact_of, churn_model, odd_gold

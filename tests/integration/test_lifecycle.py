@@ -18,18 +18,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
-import yaml
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from sklearn.metrics import average_precision_score
 
+from benchmarks.ladder import write_ladder
 from spanishgas import pipeline, provenance
 from spanishgas.config.experiment import experiment_ids, load_experiment
 from spanishgas.config.policy import Promotion, load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, TrackingError, UsageError
 from spanishgas.evaluation import card
-from spanishgas.evaluation.ladder import write_ladder
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
@@ -56,10 +55,11 @@ from spanishgas.scoring import rollback as rolling
 from spanishgas.scoring.reasons import GENERIC
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
-from spanishgas.settings import PROJECT, settings
+from spanishgas.settings import settings
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 from spanishgas.training.sides import in_holdout
+from tests.cheap_experiments import cheap_search
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import forget, own_model, own_store
 from tests.versions import add_version
@@ -86,25 +86,6 @@ class Chain:
     recommendations: Snapshot
     same: Drift
     shifted: Drift
-
-
-def cheap_search(folder: Path) -> Path:
-    """The project's experiments, with trees few enough for a test."""
-    shutil.copytree(PROJECT / "experiments", folder)
-    search = yaml.safe_load((folder / "search.yaml").read_text())
-    search["xgboost"]["start"] |= {"learning_rate": 0.1}
-    search["xgboost"]["early_stopping"] |= {"most_trees": 30, "rounds": 30, "unmeasured": 30}
-    (folder / "search.yaml").write_text(yaml.safe_dump(search, sort_keys=False))
-    return folder
-
-
-def lenient(experiments: Path) -> Path:
-    """The same with a gate that a few hundred customers and one trial can pass."""
-    file = experiments / "policy.yaml"
-    policy = yaml.safe_load(file.read_text())
-    policy["gate"] |= {"min_average_precision": 0.02, "max_calibration_error": 0.5}
-    file.write_text(yaml.safe_dump(policy, sort_keys=False))
-    return experiments
 
 
 def labelled_gold() -> pd.DataFrame:

@@ -35,12 +35,12 @@ from spanishgas.scoring import rollback as rolling
 from spanishgas.scoring.score import score
 from spanishgas.settings import settings
 from tests import postgres, tracking_server
+from tests.cheap_experiments import cheap_search
 from tests.gold_frames import publish_gold
 from tests.integration.test_lifecycle import (
     CUSTOMERS,
     SEED,
     TRIALS,
-    cheap_search,
     forget,
     later_gold,
     pass_through,

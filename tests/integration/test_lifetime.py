@@ -20,7 +20,7 @@ SERVES = """
 import sys, time
 from pathlib import Path
 from spanishgas.lifetime import temporary_folder
-from spanishgas.scoring.process import serving_process
+from spanishgas.scoring.local import serving_process
 workers = {"SPANISHGAS_SERVE_WORKERS": sys.argv[2]}
 with temporary_folder() as folder, serving_process(Path(sys.argv[1]), environment=workers) as up:
     (folder / "customers").write_text("x")

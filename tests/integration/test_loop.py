@@ -135,7 +135,18 @@ class Utility:
                     "prediction_drift": 0.2,
                 }
             )
-        return Drift(run.run_id, as_of, self.version, alarm, 4.0, 3.0, [], 0.25, {}, 0.2)
+        return Drift(
+            run_id=run.run_id,
+            as_of=as_of,
+            version=self.version,
+            alarm=alarm,
+            statistic=4.0,
+            threshold=3.0,
+            reasons=[],
+            share=0.25,
+            drifted={},
+            prediction=0.2,
+        )
 
     def close(self, found: Drift) -> Step:
         def retrain(run_id: str) -> str:

@@ -13,11 +13,10 @@ from spanishgas.config.search import ModelKind
 from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring import payload
 from spanishgas.scoring.local import LocalTransform
+from spanishgas.scoring.parts import Reconciled, Task, TransformError
 from spanishgas.scoring.payload import Media
-from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.serving import score_body
 from spanishgas.scoring.settings import Transform
-from spanishgas.scoring.transform import Task, TransformError
 from tests.churn_models import NATIVE, SMALL, artefact_of, churn_model, odd_gold, task_of
 
 CASES = [

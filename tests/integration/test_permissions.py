@@ -32,8 +32,9 @@ from spanishgas.lifecycle import evaluation, history, promotion, registry
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.settings import settings
 from tests import postgres, tracking_server
+from tests.cheap_experiments import cheap_search, lenient
 from tests.gold_frames import publish_gold
-from tests.integration.test_lifecycle import DAY, SEED, cheap_search, labelled_gold, lenient
+from tests.integration.test_lifecycle import DAY, SEED, labelled_gold
 from tests.tracked import forget
 from tests.tracking_server import ADMIN, PASSWORD
 
@@ -519,7 +520,9 @@ def test_moves_are_appended_in_ones_own_name_and_stay(server: Server) -> None:
     assert write("promoter", number + 1) == 403
     assert write("promoter", number) == 200
     assert write("promoter", number, version="2") == 403
-    assert write("promoter", number, state="abandoned") == 200
+    assert write("promoter", number, verdict="another") == 403
+    assert write("promoter", number, state="abandoned", run_id="its run") == 200
+    assert write("promoter", number, state="abandoned", run_id="another") == 403
     assert write("promoter", number, state="done") == 403
     gone = {"name": MODEL, "key": f"move.{number:04d}"}
     for user in ("trainer", "promoter"):
@@ -554,12 +557,11 @@ def test_a_promoter_marks_versions_and_rewrites_no_verdict(server: Server, regis
         "data.digest",
         "fingerprint",
         "gate.override ",
+        "approved",
         "Approved",
     ):
         assert mark(key, "passed") == 403
-    assert mark("approved", json.dumps({"by": "trainer"})) == 403
-    assert mark("approved", "[]") == 403
-    assert mark("approved", json.dumps({"by": "promoter"})) == 200
+    assert mark("gate.override", "why (promoter, today)") == 200
     where = "api/2.0/mlflow/model-versions/delete-tag"
     for key in ("gate", "approved", "rolled_back"):
         words = {"name": MODEL, "version": registered.version, "key": key}

@@ -25,7 +25,6 @@ from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, lineage, promotion, registry, runs, turns
 from spanishgas.lifecycle.evaluation import Evaluated
-from spanishgas.lifecycle.gate import Verdict
 from spanishgas.lifecycle.history import How, State
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.version import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
@@ -171,8 +170,8 @@ def test_where_the_policy_names_approvers_one_of_them_must_have_approved_of_this
     assert (history.read().moves[-1].approved_by, history.read().moves[-1].by) == ("ana", "eva")
 
     other = add_version(0.8)
-    stale = registry.resolve(version).tags["approved"]
-    MlflowClient().set_model_version_tag(model, other, "approved", stale)
+    stale = history.read().approvals(version, registry.resolve(version).digest)[0]
+    MlflowClient().set_model_version_tag(model, other, "approved", stale.model_dump_json())
     with pytest.raises(TrackingError, match="there is none for its verdict"):
         promotion.promote(other, "good")
 
@@ -184,9 +183,10 @@ def test_the_command_approves_and_says_of_what_and_by_whom(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ana")
     done = CliRunner().invoke(app, ["approve", version, "--reason", "seen"])
     assert (done.exit_code, done.stdout) == (0, f"approved: version {version}, by ana\n")
-    given = json.loads(registry.resolve(version).tags["approved"])
-    assert (given["by"], given["reason"]) == ("ana", "seen")
-    assert given["verdict"] == registry.resolve(version).tags[DIGEST]
+    (given,) = history.read().moves
+    assert (given.how, given.version, given.by, given.reason) == (How.APPROVED, version, "ana", "seen")
+    assert given.verdict == registry.resolve(version).tags[DIGEST]
+    assert history.read().champion is None
 
 
 # What a machine may promote
@@ -194,8 +194,7 @@ def test_the_command_approves_and_says_of_what_and_by_whom(
 
 def evaluated(version: str) -> Evaluated:
     found = registry.resolve(version)
-    left = runs.artifact(str(found.run_id), "verdict.json")
-    return Evaluated(found, Verdict.model_validate(left["verdict"]), {})
+    return Evaluated(found, found.verdict, {})
 
 
 def test_a_machine_promotes_what_passed(model: str) -> None:
@@ -205,23 +204,26 @@ def test_a_machine_promotes_what_passed(model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "policy", "tags"),
+    ("value", "policy", "regretted"),
     [
-        (0.65, Promotion(), {}),
-        (0.75, Promotion(approvers=["ana"]), {}),
-        (0.75, Promotion(), {ROLLED_BACK: "it was bad"}),
+        (0.65, Promotion(), False),
+        (0.75, Promotion(approvers=["ana"]), False),
+        (0.75, Promotion(), True),
     ],
     ids=["refused", "needs approval", "rolled back"],
 )
 def test_a_machine_never_touches_the_champion_where_gate_or_policy_refuse(
-    model: str, value: float, policy: Promotion, tags: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    model: str, value: float, policy: Promotion, regretted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    champion = add_version()
+    champion, version = add_version(), add_version(value)
     promotion.promote(champion, "first")
+    if regretted:
+        promotion.promote(version, "better")
+        promotion.rollback("it was bad")
     before = history.read()
     changed = load_policy().model_copy(update={"promotion": policy})
     monkeypatch.setattr(pipeline, "load_policy", lambda: changed)
-    pipeline.promote_if_passed(evaluated(add_version(value, **tags)), "retrained")
+    pipeline.promote_if_passed(evaluated(version), "retrained")
     assert history.read() == before
 
 
@@ -378,6 +380,7 @@ def test_the_history_shows_a_move_that_nobody_has_written_down_and_writes_nothin
 # Turns
 
 
+@pytest.mark.slow
 def test_twenty_promotions_at_once_leave_one_champion_and_a_whole_history(model: str) -> None:
     versions = [add_version() for _ in range(20)]
     faults: list[BaseException] = []

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import mlflow
+import pytest
 from optuna.trial import TrialState
 
 from spanishgas.config.search import ModelKind
@@ -28,6 +29,7 @@ def started(folder: Path, storage: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-m", "spanishgas", *words], cwd=folder, env=os.environ | places)
 
 
+@pytest.mark.slow
 def test_two_commands_share_one_study_on_postgresql_and_end_at_its_total(
     tracking: Path, postgres_url: str
 ) -> None:

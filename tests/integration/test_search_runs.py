@@ -82,6 +82,7 @@ def continued(tracking: Path) -> Continued:
     return Continued(runs.find({"stage": "experiment"}, finished=False), children(), before)
 
 
+@pytest.mark.slow  # a killed search alone is in tests/unit/test_study.py
 def test_a_killed_command_goes_on_to_the_same_total_without_orphans_or_doubles(continued: Continued) -> None:
     finished, killed = continued.parents
     assert (finished.info.status, killed.info.status) == ("FINISHED", "KILLED")

@@ -17,8 +17,9 @@ import skops.io
 
 from spanishgas.config.search import ModelKind
 from spanishgas.scoring import payload, serving
+from spanishgas.scoring.local import COMMAND, Endpoint, ServingError, serving_process
 from spanishgas.scoring.payload import Media
-from spanishgas.scoring.process import COMMAND, LISTENING, Endpoint, ServingError, serving_process
+from spanishgas.scoring.settings import LISTENING
 from spanishgas.settings import PROJECT
 from tests.churn_models import artefact_of, churn_model, odd_gold
 

@@ -22,8 +22,8 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.settings import PROJECT, settings
 from spanishgas.simulate.extract import write_extract
+from tests.cheap_experiments import cheap_search, lenient
 from tests.infra.conftest import ended, passed
-from tests.integration.test_lifecycle import cheap_search, lenient
 from tests.stack import SERVER, Stack, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]

@@ -18,12 +18,12 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from mlflow.tracking import MlflowClient
 
 from spanishgas.etl.build import SOURCES, build
 from spanishgas.lake import Lake, S3Store
 from spanishgas.settings import PROJECT
 from tests.raw_builder import IDS, label, write_raw
+from tests.tracked import empty_store
 
 AS_OF = date(2024, 12, 31)
 Bytes = dict[str, bytes]
@@ -46,7 +46,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
-    MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
+    empty_store(folder)
     churned = [label(customer_id, 1) for customer_id in IDS]
     raw = write_raw(folder / "raw", churn_label=churned)
     old = build(write_raw(folder / "before"), Lake(folder / "lake"), AS_OF)
@@ -152,6 +152,7 @@ def at_once(world: World, lake: str | Path, tmp_path: Path) -> list[str]:
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_two_at_once_in_a_folder_build_once_and_leave_one_set_of_snapshots(
     world: World, tmp_path: Path
 ) -> None:

@@ -15,10 +15,9 @@ from infra.verify_aws import verify
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
+from spanishgas.scoring.parts import Reconciled, Task, TransformError
 from spanishgas.scoring.payload import Media
-from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import CleanUp, Transform
-from spanishgas.scoring.transform import Task, TransformError
 from tests.churn_models import NATIVE, churn_model, odd_gold, task_of
 from tests.sagemaker_double import Instances, Plan, SageMakerDouble, sagemaker_double
 

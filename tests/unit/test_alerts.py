@@ -21,8 +21,8 @@ from mlflow.tracking import MlflowClient
 from spanishgas import provenance
 from spanishgas.errors import ContractError
 from spanishgas.lifecycle import runs
-from spanishgas.monitoring import alerts, sinks
-from spanishgas.monitoring.sinks import Alert, FileSink, SnsSink, Undelivered, WebhookSink, slack
+from spanishgas.monitoring import alerts
+from spanishgas.monitoring.alerts import Alert, Undelivered, slack, to_file, to_topic, to_webhook
 from tests.tracked import own_model, own_store
 
 SECRET = "T000-B000-sesame"
@@ -229,7 +229,7 @@ def test_a_tracking_server_that_fails_is_a_warning(
 
 def test_a_webhook_that_fails_twice_gets_the_message_at_the_third_try(hook: str) -> None:
     Hook.answers = [503, 429]
-    WebhookSink(hook).send(ALERT)
+    to_webhook(hook, ALERT)
     assert Hook.posted == [{"text": slack(ALERT)}]
 
 
@@ -237,15 +237,15 @@ def test_a_webhook_that_fails_twice_gets_the_message_at_the_third_try(hook: str)
 def test_a_webhook_that_refuses_or_sends_elsewhere_is_asked_once(hook: str, status: int) -> None:
     Hook.answers = [status]
     with pytest.raises(Undelivered, match=f"answered {status}"):
-        WebhookSink(hook).send(ALERT)
+        to_webhook(hook, ALERT)
     assert (Hook.answers, Hook.posted) == ([], [])
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/{}", "file:///{}", "{}"])
 def test_what_is_said_of_a_webhook_names_no_secret(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sinks, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(alerts, "PAUSE_SECONDS", 0)
     with pytest.raises(Undelivered) as fault:
-        WebhookSink(address.format(SECRET)).send(ALERT)
+        to_webhook(address.format(SECRET), ALERT)
     assert SECRET not in str(fault.value)
     assert fault.value.__cause__ is None
 
@@ -280,8 +280,8 @@ def test_metrics_arrive_in_cloudwatch_and_numbers_that_it_refuses_stay_behind(
 ) -> None:
     monkeypatch.setenv("SPANISHGAS_ALERT_CLOUDWATCH", bucket)
     with caplog.at_level(logging.WARNING):
-        sinks.put_metrics({"DriftShare": 0.25, "PredictionDrift": float("nan")})
-    with pytest.raises(ContractError), sinks.build_counted():
+        alerts.put_metrics({"DriftShare": 0.25, "PredictionDrift": float("nan")})
+    with pytest.raises(ContractError), alerts.build_counted():
         raise ContractError("customers breaks its contract")
     assert "metric PredictionDrift is nan" in caplog.text
     client = boto3.client("cloudwatch")
@@ -303,7 +303,7 @@ def test_a_cloudwatch_that_cannot_be_reached_is_a_warning(
 ) -> None:
     monkeypatch.setenv("SPANISHGAS_ALERT_CLOUDWATCH", "SpanishGas")
     monkeypatch.delenv("AWS_DEFAULT_REGION")
-    with caplog.at_level(logging.WARNING), sinks.build_counted():
+    with caplog.at_level(logging.WARNING), alerts.build_counted():
         pass
     assert "CloudWatch did not take metrics (You must specify a region" in caplog.text
 
@@ -324,7 +324,7 @@ def test_a_name_from_data_forges_no_line_no_link_and_no_mention(tmp_path: Path) 
     assert len(alert.text.splitlines()) == 4
     assert "<" not in slack(alert)
     assert "&lt;!channel&gt; &lt;https://evil|click&gt; &amp; more" in slack(alert)
-    FileSink(tmp_path / "alerts.jsonl").send(alert)
+    to_file(tmp_path / "alerts.jsonl", alert)
     [line] = (tmp_path / "alerts.jsonl").read_text().splitlines()
     assert [len(moved) <= 500 for moved in json.loads(line)["moved"]] == [True, True]
 
@@ -342,6 +342,6 @@ def test_the_link_leads_to_the_runs_page_and_holds_no_password(
 def test_a_topics_own_region_is_asked(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     topic = boto3.client("sns", "eu-west-1").create_topic(Name=bucket[:60])["TopicArn"]
-    SnsSink(topic).send(ALERT)
+    to_topic(topic, ALERT)
     with pytest.raises(Undelivered, match="sns-nonsense did not take it"):
-        SnsSink("sns-nonsense").send(ALERT)
+        to_topic("sns-nonsense", ALERT)

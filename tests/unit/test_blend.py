@@ -30,6 +30,7 @@ def both() -> tuple[TunedClassifier, TunedClassifier]:
     return tuple(tune(X[:1_600], y[:1_600], trials=1, second=second) for second in (True, False))
 
 
+@pytest.mark.slow  # two searches with forests of full size
 def test_it_is_kept_where_numbers_work_together_and_ranks_new_rows_better(
     both: tuple[TunedClassifier, TunedClassifier],
 ) -> None:
@@ -42,6 +43,7 @@ def test_it_is_kept_where_numbers_work_together_and_ranks_new_rows_better(
     assert both[0].cv_scores_.mean() == pytest.approx(scores[0], abs=0.05)
 
 
+@pytest.mark.slow
 def test_its_probabilities_are_calibrated_like_any(both: tuple[TunedClassifier, TunedClassifier]) -> None:
     X, y = together(3_600)
     probability = both[0].predict_proba(X[1_600:])[:, 1]

@@ -15,11 +15,10 @@ from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.evaluation import card
 from spanishgas.evaluation.card import METRICS, Evaluation, Subject
-from spanishgas.evaluation.holdout import HoldoutResult
 from spanishgas.evaluation.importance import Importance
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.slices import Slice
-from spanishgas.evaluation.study import Study
+from spanishgas.evaluation.study import HoldoutResult, Study
 from spanishgas.features import load_tiers
 from spanishgas.rendering import as_markdown
 from tests.gold_frames import gold_frame
@@ -31,6 +30,8 @@ def a_slice(value: str, *, judged: bool = True, worse: bool = False) -> Slice:
         value=value,
         rows=90,
         churners=9 if judged else 1,
+        flagged=20,
+        caught=5 if judged else 1,
         average_precision=0.5 if judged else None,
         interval=(0.4, 0.6) if judged else None,
         expected=0.55 if judged else None,
@@ -114,6 +115,18 @@ def test_a_worse_slice_is_named_and_the_unjudged_are_counted_not_listed(text: st
     assert "1 of 2 slices are worse than chance would allow: channel Office (ranks worse)" in text
     assert "1 more have too few churners" in text
     assert "Own Website" not in text
+
+
+def test_what_the_model_does_to_protected_slices_stands_side_by_side_and_who_decides(text: str) -> None:
+    assert "| channel | Office | 90 | 0.222 (0.149 to 0.318) | 0.250 (0.112 to 0.469) |" in text
+    assert "GDPR, article 22" in text
+    assert "EU AI Act" in text
+
+
+def test_a_policy_that_protects_nothing_says_that_nothing_was_measured() -> None:
+    policy = load_policy().model_copy(update={"protected": []})
+    text = card.markdown(evaluation(policy=policy), "")
+    assert "Not measured: `protected` in policy.yaml names no division" in text
 
 
 def test_leakage_findings_and_waivers_stand_in_the_card(text: str) -> None:

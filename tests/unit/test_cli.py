@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,12 +15,12 @@ from unittest.mock import patch
 import duckdb
 import pandas as pd
 import pytest
-from mlflow.tracking import MlflowClient
 
 from spanishgas import cli
 from spanishgas.lake import RAW_FILES, Lake
 from tests.gold_frames import gold_frame, publish_gold
 from tests.raw_builder import write_raw
+from tests.tracked import empty_store
 
 DAY = date(2024, 12, 31)
 
@@ -38,20 +37,9 @@ class Ended:
 Call = Callable[..., Ended]
 
 
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking store without runs, made once: its making takes seconds and is announced on stderr."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
 @pytest.fixture
-def call(
-    tracking: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Call:
+def call(tracking: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Call:
     """`spanishgas.cli.run` with the given words, in this process and a work folder of its own."""
-    shutil.copy(empty_store, tracking / "mlflow.db")
 
     def run(*words: str) -> Ended:
         monkeypatch.setattr(sys, "argv", ["spanishgas", *words])
@@ -215,7 +203,7 @@ def test_where_prints_the_raw_file_that_is_there(call: Call, tmp_path: Path) -> 
 
 def test_a_server_that_cannot_be_reached_is_one_message(tmp_path: Path) -> None:
     uri = "http://127.0.0.1:9"
-    ended = process(tmp_path, "score", MLFLOW_TRACKING_URI=uri)
+    ended = process(tmp_path, "score", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")
     says(ended, 1, uri, "cannot be reached", "MLFLOW_TRACKING_URI")
 
 
@@ -319,8 +307,8 @@ def test_validate_imports_no_more_than_its_checks_run_on(tmp_path: Path) -> None
     assert (code, found) == (0, {"numpy", "pandas", "pyarrow", "pyarrow.dataset", "ibis", "duckdb"})
 
 
-def test_verbs_that_train_nothing_import_no_more_than_mlflow_does(tmp_path: Path, empty_store: Path) -> None:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+def test_verbs_that_train_nothing_import_no_more_than_mlflow_does(tmp_path: Path) -> None:
+    empty_store(tmp_path)
     publish_gold(Lake(tmp_path / "lake"), gold_frame(10), DAY)
     calls = [
         *(["history"], ["monitor"], ["prune"], ["lineage", "gold"], ["erase", "C00001"]),

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from spanishgas.config.policy import load_policy
-from spanishgas.dashboard import campaign, customer, offers
+from spanishgas.dashboard import campaign, customer
 from spanishgas.dashboard.campaign import Filters
 from spanishgas.dashboard.tables import NothingYet, Scored, scored
 from spanishgas.errors import LakeError, UsageError
@@ -212,7 +212,7 @@ def test_the_lineage_names_the_digests_that_the_scores_were_made_from(found: Sco
 
 
 def test_actions_sum_to_all_customers_and_stand_in_the_order_of_tiers(found: Scored) -> None:
-    actions = offers.actions(found)
+    actions = campaign.actions(found)
     assert actions["customers"].sum() == CUSTOMERS
     assert list(dict.fromkeys(actions["risk_tier"])) == ["Low", "Medium", "High", "Critical"]
     assert (
@@ -221,7 +221,7 @@ def test_actions_sum_to_all_customers_and_stand_in_the_order_of_tiers(found: Sco
 
 
 def test_the_recommendations_are_valued_beside_other_ways(found: Scored) -> None:
-    beside = ways(offers.at_risk(found), load_policy().offers).set_index("way")
+    beside = ways(campaign.at_risk(found), load_policy().offers).set_index("way")
     made = found.recommendations.pandas()
     offered = made[(made["action"] == "offer_small") & (made["risk_tier"] != "Low")]
     assert beside.loc["these recommendations", "customers"] == len(offered)
@@ -233,17 +233,17 @@ def test_no_budget_chooses_what_recommend_would_choose(found: Scored) -> None:
     policy = load_policy()
     gold = found.gold.pandas().set_index("customer_id").loc[found.scores.pandas()["customer_id"]]
     chosen = choose(found.scores.pandas(), gold.reset_index(), policy.offers, policy.risk_tiers)
-    allocated = offers.allocation(offers.at_risk(found), policy, None).set_index("offer")
+    allocated = campaign.allocation(campaign.at_risk(found), policy, None).set_index("offer")
     assert allocated["cost"].sum() == chosen.cost.sum()
     assert allocated["expected_value"].sum() == pytest.approx(chosen.impact.sum())
     assert allocated["cost"].sum() > 0
 
 
 def test_a_smaller_budget_is_kept_and_brings_less(found: Scored) -> None:
-    known, policy = offers.at_risk(found), load_policy()
-    everything = offers.allocation(known, policy, None)
+    known, policy = campaign.at_risk(found), load_policy()
+    everything = campaign.allocation(known, policy, None)
     half = everything["cost"].sum() / 2
-    less = offers.allocation(known, policy, half)
+    less = campaign.allocation(known, policy, half)
     assert 0 < less["cost"].sum() <= half
     assert 0 < less["expected_value"].sum() < everything["expected_value"].sum()
     assert less["customers"].sum() == everything["customers"].sum()
@@ -259,7 +259,7 @@ def test_a_lake_on_s3_answers_as_one_in_a_folder_does(lake: Lake, bucket: str) -
         assert campaign.as_csv(far, Filters(), ORDER) == campaign.as_csv(near, Filters(), ORDER)
         assert customer.months(there, far, "C00005").equals(customer.months(lake, near, "C00005"))
         assert customer.contacts(there, far, "C00001").equals(customer.contacts(lake, near, "C00001"))
-        assert offers.actions(far).equals(offers.actions(near))
+        assert campaign.actions(far).equals(campaign.actions(near))
 
 
 def test_a_part_that_is_gone_is_named(tmp_path: Path) -> None:

@@ -45,6 +45,13 @@ def test_the_site_builds_without_a_warning_and_a_broken_link_would_stop_it(site:
     assert build(site).returncode != 0
 
 
+def test_the_page_of_troubles_is_the_one_that_their_wording_gives(site: Path) -> None:
+    name = "docs/troubleshooting.md"
+    assert (site / name).read_text() == (PROJECT / name).read_text(), (
+        "python docs/reference_pages.py writes it"
+    )
+
+
 def test_every_page_stands_in_the_navigation() -> None:
     def pages(part: object) -> set[str]:
         if isinstance(part, dict):
@@ -80,3 +87,13 @@ def test_the_experiment_that_a_page_shows_can_be_run() -> None:
     experiment = Experiment.model_validate(yaml.safe_load(shown))
     assert experiment.below in experiment_ids()
     assert set(experiment.without) & set(load_tiers().features(experiment.tiers)) == set(experiment.without)
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    page = (PROJECT / "docs" / "security.md").read_text()
+    there = "\n".join(file.read_text() for file in (PROJECT / "tests").glob("*/test_*.py"))
+    named = set(re.findall(r"\btest_\w+\b(?!\.py)", page)) - set(re.findall(r"\b(test_\w+)\.py", page))
+    assert len(named) > 40
+    assert {name for name in named if f"def {name}(" not in there} == set()
+    files = set(re.findall(r"tests/[\w/]+\.py", page))
+    assert {file for file in files if not (PROJECT / file).exists()} == set()

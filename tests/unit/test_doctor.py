@@ -6,6 +6,7 @@ import shutil
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -17,11 +18,11 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas import cli, doctor
-from spanishgas.doctor import Finding, State
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import relocation, runs
+from spanishgas.lifecycle import health, relocation, runs
 from spanishgas.settings import settings
+from spanishgas.troubles import Finding, State
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import forget, own_store
 
@@ -31,6 +32,7 @@ def states(findings: list[Finding], what: str) -> list[State]:
 
 
 def test_a_machine_that_runs_these_tests_has_no_fault(tracking: Path, tmp_path: Path) -> None:
+    (tracking / "mlflow.db").unlink()
     found = doctor.examine(Lake(tmp_path / "lake"))
     assert [f for f in found if f.state is State.FAULT and f.what != "disk"] == []
     assert {f.what for f in found} >= {"python", "packages", "configuration", "lake", "disk", "tracking"}
@@ -114,15 +116,25 @@ def test_a_server_that_does_not_answer_is_a_fault(tmp_path: Path, monkeypatch: p
     mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
     try:
         with pytest.raises(TrackingError, match=f"{port} cannot be reached"):
-            list(doctor.tracking())
+            list(health.tracking())
     finally:
         mlflow.set_tracking_uri(before)
 
 
+def test_a_server_that_is_down_is_one_fault_and_nobody_waits_for_it(
+    tracking: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    began = time.monotonic()
+    found = doctor.examine(Lake(tracking / "lake"))
+    assert [f.what for f in found if f.state is State.FAULT and f.what != "disk"] == ["tracking"]
+    assert time.monotonic() - began < 20
+
+
 def test_a_study_storage_that_cannot_be_opened_is_named_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="SPANISHGAS_STUDY_STORAGE"):
-        list(doctor.studies(f"sqlite:///{tmp_path}"))  # a folder
-    (found,) = doctor.studies(f"sqlite:///{tmp_path}/optuna.db")
+        list(health.studies(f"sqlite:///{tmp_path}"))  # a folder
+    (found,) = health.studies(f"sqlite:///{tmp_path}/optuna.db")
     assert found.state is State.OK
 
 

@@ -16,9 +16,17 @@ from scipy.stats import ks_2samp
 from spanishgas.config.policy import DriftLimits, Windows, load_policy
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
-from spanishgas.monitoring import ordinary, page, reports
-from spanishgas.monitoring.alarm import Judged, effects, judge, month_of, months_between, threshold
-from spanishgas.monitoring.bins import MISSING, shares
+from spanishgas.monitoring import ordinary, reports
+from spanishgas.monitoring.alarm import (
+    MISSING,
+    Judged,
+    effects,
+    judge,
+    month_of,
+    months_between,
+    shares,
+    threshold,
+)
 from spanishgas.monitoring.ordinary import FLOOR, Ordinary, learn
 
 KINDS = {"tenure": "numeric", "price": "numeric", "dual": "flag", "channel": "category", "mood": "category"}
@@ -330,8 +338,8 @@ def test_windows_of_more_alarms_than_reports_are_refused() -> None:
 # The page
 
 
-def shown() -> page.Shown:
-    return page.Shown(
+def shown() -> reports.Shown:
+    return reports.Shown(
         "3", DATES, (SIZE, SIZE), "made-up utilities", 0.01, "Hardly.", {"inputs": "drift-inputs.html"}
     )
 
@@ -341,10 +349,10 @@ def test_the_page_escapes_what_comes_from_data(usual: Ordinary) -> None:
     after.loc[after.index < 350, "channel"] = "<script>alert(1)</script>"
     divided = shares(before, after, KINDS)
     found = judge(divided, (SIZE, SIZE), DATES, usual, LIMITS)
-    weighed = page.weighed(found.effects, pd.Series({"channel": 0.5, "mood": 0.5}))
+    weighed = reports.weighed(found.effects, pd.Series({"channel": 0.5, "mood": 0.5}))
     weighed["words"] = "the value <script>"  # whichever part moved farthest
     told = replace(found, reasons=["<script>"])
-    html = page.html(told, weighed, page.quality(divided, before, after, KINDS), shown())
+    html = reports.html(told, weighed, reports.quality(divided, before, after, KINDS), shown())
     assert html.count("&lt;script&gt;") >= 3  # a reason, a sentence, a new category
     assert "<script" not in html
 
@@ -353,11 +361,11 @@ def test_what_the_model_lives_on_comes_first_and_what_it_ignores_hardly_matters(
     before, after = pairs(11, 1)[0]
     after["dual"], after["channel"] = 1, "shop"
     found = judged(usual, before, after)
-    weighed = page.weighed(found.effects, pd.Series({"channel": 0.6, "price": 0.2}))
+    weighed = reports.weighed(found.effects, pd.Series({"channel": 0.6, "price": 0.2}))
     assert weighed.index[0] == "channel"
     assert weighed.loc["channel", "weight"] == pytest.approx(0.75)
     assert weighed.loc["dual", "matters"] == 0
-    html = page.html(found, weighed, pd.DataFrame(), shown())
+    html = reports.html(found, weighed, pd.DataFrame(), shown())
     assert html.index("channel: ") < html.index("<td>channel</td>") < html.index("<td>dual</td>")
     assert 'href="drift-inputs.html"' in html
 
@@ -366,7 +374,7 @@ def test_the_page_lists_new_categories_and_missing_values_that_came() -> None:
     before, after = pairs(12, 1)[0]
     after.loc[:19, "channel"] = "stall"
     after.loc[:19, "tenure"] = np.nan
-    found = page.quality(shares(before, after, KINDS), before, after, KINDS).set_index("feature")
+    found = reports.quality(shares(before, after, KINDS), before, after, KINDS).set_index("feature")
     assert found.loc["channel", "new"] == "stall (5.00%)"
     assert found.loc["tenure", ["before", "after"]].tolist() == [0.0, 0.05]
 

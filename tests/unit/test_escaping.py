@@ -15,15 +15,15 @@ import pyarrow as pa
 import pytest
 from markdown_it import MarkdownIt
 
-from spanishgas import escaping
+from spanishgas import rendering
 from spanishgas.config.policy import load_policy
 from spanishgas.etl import report
 from spanishgas.evaluation import card
 from spanishgas.lifecycle import compare, history
 from spanishgas.lifecycle.compare import Comparison
-from spanishgas.lifecycle.gate import Bound, Check, Verdict
 from spanishgas.lifecycle.history import How, Move, Record, State
-from spanishgas.monitoring import page, reports
+from spanishgas.lifecycle.verdict import Bound, Check, Verdict
+from spanishgas.monitoring import reports
 from spanishgas.monitoring.alarm import Judged
 from spanishgas.scoring import campaign
 from tests.unit.test_card import a_slice
@@ -142,23 +142,17 @@ def drift_page(name: str) -> str:
     judged = Judged(True, 9.0, 3.0, [f"channel {name} moved"], weighed)
     quality = pd.DataFrame({"feature": ["sales_channel"], "before": [0.0], "after": [0.1], "new": [name]})
     day = date(2024, 12, 31)
-    return page.html(judged, weighed, quality, page.Shown("1", (day, day), (1, 1), name, 0.05, name, {}))
+    return reports.html(
+        judged, weighed, quality, reports.Shown("1", (day, day), (1, 1), name, 0.05, name, {})
+    )
 
 
 def campaign_page(name: str) -> str:
     policy = load_policy()
     menu = {name: next(iter(policy.offers.menu.values()))}
     offers = policy.offers.model_copy(update={"menu": menu})
-    one = pd.Series([0.9])
-    made = pd.Series([name], dtype=object)
-    return campaign.page(
-        one,
-        one * 50,
-        pd.Series(["High"]),
-        made,
-        offers,
-        date(2024, 12, 31),
-    )
+    one = {"probability": [0.9], "margin": [45.0], "tier": ["High"], "action": [name]}
+    return campaign.page(pd.DataFrame(one), offers, date(2024, 12, 31))
 
 
 def quality_report(name: str) -> str:
@@ -195,18 +189,18 @@ def test_a_name_in_markdown_is_read_as_itself(name: str) -> None:
     text: list[str] = []
     parser = HTMLParser()
     parser.handle_data = text.append  # type: ignore[method-assign]
-    parser.feed(rendered(escaping.markdown(name)))
+    parser.feed(rendered(rendering.markdown(name)))
     assert "".join(text).strip() == name
 
 
 @pytest.mark.parametrize("name", ["average_precision", "0.25 to 0.30", "months to renewal: 2", "Own Website"])
 def test_a_plain_name_needs_no_escape(name: str) -> None:
-    assert escaping.markdown(name) == name
+    assert rendering.markdown(name) == name
 
 
 @pytest.mark.parametrize("name", [*FORMULAS, *MARKUP])
 def test_a_cell_of_a_spreadsheet_is_text(name: str) -> None:
-    table = escaping.spreadsheet(pa.table({"customer_id": [name, None], "loss": [-1.5, 2.0]}))
+    table = rendering.spreadsheet(pa.table({"customer_id": [name, None], "loss": [-1.5, 2.0]}))
     told = table["customer_id"][0].as_py()
     assert told == ("'" + name if name in FORMULAS else name).replace("\x00", "\ufffd")
     assert table["customer_id"][1].as_py() is None
@@ -221,7 +215,7 @@ def test_a_cell_of_a_spreadsheet_is_text(name: str) -> None:
 def test_the_file_of_a_comparison_holds_no_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spanishgas.cli import lifecycle
 
-    monkeypatch.setattr(lifecycle, "tracked", lambda: None)
+    monkeypatch.setattr(lifecycle, "tracked", lambda **options: None)
     monkeypatch.setattr(compare, "compare", lambda *_: compared("=1+1"))
     lifecycle.compare("1", "2", str(tmp_path), str(tmp_path / "moved.csv"))
     assert pd.read_csv(tmp_path / "moved.csv")["customer_id"].tolist() == ["'=1+1"]

@@ -51,6 +51,7 @@ def bytes_read(raw: Path, in_order: bool = False) -> int:
         return int(found.fetchall()[0][0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_memory_of_the_roll_up_stays_while_the_hours_grow(tmp_path: Path) -> None:
     small, large = draw(tmp_path / "small", 40), draw(tmp_path / "large", 400)

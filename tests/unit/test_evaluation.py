@@ -24,9 +24,17 @@ from spanishgas.config.policy import Offer, Offers, load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.evaluation import slices
-from spanishgas.evaluation.bootstrap import Judged, figures, performance, resamples
 from spanishgas.evaluation.charts import curves_chart, ladder_chart
-from spanishgas.evaluation.explanations import contributions
+from spanishgas.evaluation.importance import contributions
+from spanishgas.evaluation.inference import (
+    Judged,
+    Predictions,
+    differences,
+    figures,
+    holm,
+    performance,
+    resamples,
+)
 from spanishgas.evaluation.metrics import (
     average_precisions,
     confusion,
@@ -35,9 +43,7 @@ from spanishgas.evaluation.metrics import (
     ranking,
     with_intervals,
 )
-from spanishgas.evaluation.paired import Predictions, differences
 from spanishgas.evaluation.selection import Rung, choose, steps
-from spanishgas.evaluation.simultaneous import holm
 from spanishgas.evaluation.value import NO_OFFER, best_offer, offer_value, option_values, realised_value
 from spanishgas.features import load_tiers
 from spanishgas.training.calibration import fit_final

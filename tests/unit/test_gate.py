@@ -14,12 +14,13 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import Policy, Waiver, load_policy
 from spanishgas.config.tiers import read_tiers
+from spanishgas.evaluation.inference import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.leakage import Finding
 from spanishgas.evaluation.metrics import ranking
-from spanishgas.evaluation.paired import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
-from spanishgas.lifecycle.gate import Against, Check, Evidence, Verdict, judge
+from spanishgas.lifecycle.gate import Against, Evidence, judge
+from spanishgas.lifecycle.verdict import Check, Verdict
 from spanishgas.settings import PROJECT
 from tests.gold_frames import gold_frame
 
@@ -34,6 +35,8 @@ SLICE = Slice(
     value="SME",
     rows=100,
     churners=10,
+    flagged=20,
+    caught=7,
     average_precision=0.7,
     interval=(0.6, 0.8),
     expected=0.7,

@@ -63,16 +63,8 @@ def check(
     procedure: OutOfFold | None = None,
 ) -> dict[str, Finding]:
     trained, held_out = sides(frame)
-    found = leakage.check(
-        trained,
-        held_out,
-        features,
-        kinds(features),
-        as_of=AS_OF,
-        waivers=waivers,
-        out_of_fold=procedure or honest(trained[list(features)]),
-        seed=seed,
-    )
+    both = leakage.Sides(trained, held_out, features, kinds(features), seed)
+    found = leakage.check(both, AS_OF, waivers, procedure or honest(trained[list(features)]))
     return {f.name: f for f in found}
 
 
@@ -213,7 +205,7 @@ def test_shuffled_labels_give_the_churn_rate_where_the_procedure_is_sound() -> N
 def test_a_holdout_of_other_customers_is_found() -> None:
     trained, held_out = sides(gold_frame(1500))
     held_out["tenure_months"] += 2.0
-    found = leakage.adversarial(trained, held_out, FEATURES, kinds(FEATURES), 0)
+    found = leakage.adversarial(leakage.Sides(trained, held_out, FEATURES, kinds(FEATURES), 0))
     assert found.value > 0.7
     assert found.refuses
 

@@ -20,13 +20,13 @@ from spanishgas.cli import app
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import ContractError, DataError, UsageError
-from spanishgas.evaluation.bootstrap import Judged, performance
+from spanishgas.evaluation.inference import Judged, performance
 from spanishgas.evaluation.metrics import decisions, ranking
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
 from spanishgas.monitoring.cohort import Cohort, calibration, groups, uplift
 from spanishgas.monitoring.concept import OVERALL, Scored, concept_drift
-from spanishgas.monitoring.estimate import Estimated, estimate, expected
+from spanishgas.monitoring.estimate import estimate, expected
 from spanishgas.monitoring.labels import known_only, read_labels
 from spanishgas.monitoring.outcomes import Outcomes, outcomes
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
@@ -104,7 +104,8 @@ def test_a_file_that_is_no_table_of_labels_is_one_message(tmp_path: Path, conten
 
 def test_equal_rows_count_once(tmp_path: Path) -> None:
     found = read_labels(labels(tmp_path, "customer_id,churn\nC1,1\nC1,1\nC2,0\n"))
-    assert (found.rows["customer_id"].tolist(), found.repeated) == (["C1", "C2"], 1)
+    assert found.rows["customer_id"].tolist() == ["C1", "C2"]
+    assert list(found.coverage) == ["1 rows repeat an earlier one and count once."]
 
 
 @pytest.mark.usefixtures("strict")
@@ -113,18 +114,22 @@ def test_unknown_customers_are_left_out_up_to_the_limit_and_counted_and_named_be
 ) -> None:
     rows = "".join(f"C{i},{i % 2}\n" for i in range(40))
     found = read_labels(labels(tmp_path, f"customer_id,churn\n{rows}X1,1\nX2,0\n"))
-    known, strangers = known_only(found, [f"C{i}" for i in range(40)], LATER)
-    assert (len(known), strangers) == (40, ["X1", "X2"])
+    known = known_only(found, pd.Series([f"C{i}" for i in range(40)]), LATER)
+    assert len(known.rows) == 40
+    assert list(known.coverage) == [
+        "40 of 40 scored customers have a label (100%).",
+        "2 labels are of customers who were not scored; they are left out.",
+    ]
     with pytest.raises(
         DataError, match=r"10 of 42 labels are of customers not scored.*'C32', 'C33'.* and 5 more"
     ):
-        known_only(found, [f"C{i}" for i in range(32)], LATER)
+        known_only(found, pd.Series([f"C{i}" for i in range(32)]), LATER)
 
 
 def test_a_label_dated_before_the_scores_is_not_their_outcome(tmp_path: Path) -> None:
     found = read_labels(labels(tmp_path, "customer_id,churn,label_date\nC1,1,2025-01-31\nC2,0,2025-03-31\n"))
     with pytest.raises(DataError, match=r"1 labels are dated before 2025-03-31.*'C1'.*--as-of"):
-        known_only(found, ["C1", "C2"], LATER)
+        known_only(found, pd.Series(["C1", "C2"]), LATER)
 
 
 # --- figures
@@ -345,7 +350,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         yield Watched(root, lake, trained, version, scored, y, file, outcomes(file, lake=lake))
 
 
-def run_of(found: Outcomes | Estimated) -> Run:
+def run_of(found: Outcomes) -> Run:
     return MlflowClient().get_run(found.run_id)
 
 

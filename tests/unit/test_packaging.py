@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from typer.core import TyperGroup
 
 from spanishgas.cli import app
-from spanishgas.monitoring.sinks import Alerting
+from spanishgas.monitoring.alerts import Alerting
 from spanishgas.scoring.settings import Serving, Transform
 from spanishgas.settings import Settings
 

@@ -15,7 +15,12 @@ from tests.oracle.dirty import write_dirty_raw
 
 
 @pytest.mark.parametrize(
-    ("seed", "as_of"), [(1, date(2024, 12, 31)), (2, date(2024, 12, 31)), (3, date(2025, 3, 15))]
+    ("seed", "as_of"),
+    [
+        pytest.param(1, date(2024, 12, 31), marks=pytest.mark.slow),
+        pytest.param(2, date(2024, 12, 31), marks=pytest.mark.slow),
+        (3, date(2025, 3, 15)),
+    ],
 )
 def test_gold_and_silver_agree_with_an_independent_computation_of_the_dictionary(
     tmp_path: Path, seed: int, as_of: date

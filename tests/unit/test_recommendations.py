@@ -17,11 +17,17 @@ from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.version import TrainingTable
-from spanishgas.scoring.budget import within_budget
-from spanishgas.scoring.campaign import campaign_value, page, scaled
-from spanishgas.scoring.intervals import Calibration
+from spanishgas.scoring.campaign import campaign_value, page, scaled, within_budget
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
-from spanishgas.scoring.recommend import Chosen, choose, explained, recommendations, timing, treatments
+from spanishgas.scoring.recommend import (
+    Calibration,
+    Chosen,
+    choose,
+    explained,
+    recommendations,
+    timing,
+    treatments,
+)
 from spanishgas.scoring.score import expected_loss
 from spanishgas.training.model import TIER, risk_tier
 from spanishgas.training.sides import in_holdout
@@ -286,7 +292,8 @@ def test_the_page_compares_the_campaign_with_the_other_ways() -> None:
     chosen = offered(frame, gold, given)
     table = recommendations(chosen, NONE_KNOWN, [["because"]] * 800)
     margin = gold["avg_monthly_margin"]
-    html = page(frame["churn_probability"], margin, frame[TIER], table["action"], given.offers, DAY)
+    told = {"probability": frame["churn_probability"], "margin": margin, "tier": frame[TIER]}
+    html = page(pd.DataFrame(told).assign(action=table["action"]), given.offers, DAY)
     count, cost, value = numbers_of(html, "these recommendations")
     assert count == (table["action"] != NO_OFFER).sum()
     assert cost == pytest.approx(table["offer_budget"].sum(), abs=1)

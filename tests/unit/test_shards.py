@@ -13,11 +13,10 @@ import pytest
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.scoring import payload
+from spanishgas.scoring.jobs import estimate
+from spanishgas.scoring.parts import Reconciled, Shards, TransformError
 from spanishgas.scoring.payload import Media
-from spanishgas.scoring.reconcile import Reconciled
 from spanishgas.scoring.settings import Transform, read_settings
-from spanishgas.scoring.shards import Shards
-from spanishgas.scoring.transform import TransformError, estimate
 from spanishgas.settings import PROJECT
 from tests.churn_models import odd_gold
 

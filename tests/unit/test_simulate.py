@@ -512,6 +512,7 @@ def test_electricity_follows_segment_season_and_hour(blocks: list[Block]) -> Non
     assert WEEKEND[0] > 1 > WEEKEND[1:].max()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_customers(tmp_path: Path) -> None:
     peaks = [peak_memory(tmp_path / str(customers), customers) for customers in (100, 500)]
     assert peaks[1] < peaks[0] + 60_000_000

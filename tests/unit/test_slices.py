@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,6 +137,27 @@ def test_the_dimensions_are_columns_of_gold_with_words_for_flags_and_unknown_for
     assert by["segment"][3] == "unknown"
     assert set(by["fuel"]) == {"single", "dual"}
     assert list(slices.groups(frame.assign(province_code=28)))[-1] == "province"
+
+
+def test_rates_of_a_slice_are_of_its_own_customers_and_only_of_the_dimensions_asked_for() -> None:
+    y, p = customers(600, 0)
+    flag, parts = (p > 0.3).astype("int64"), dealt(600, 3, 0)
+    found = slices.measure(y, p, flag, {"segment": parts, "fuel": parts}, 0)
+    table = slices.rates(found, ["segment"]).set_index("slice")
+    assert set(table["dimension"]) == {"segment"}
+    for name, row in table.iterrows():
+        here = (parts == name).to_numpy()
+        flagged, churned = flag[here] == 1, y[here] == 1
+        for column, share in {
+            "flagged": flagged.mean(),
+            "of them churners": churned[flagged].mean(),
+            "churners flagged": flagged[churned].mean(),
+            "stayers flagged": flagged[~churned].mean(),
+            "churn rate": churned.mean(),
+        }.items():
+            value, low, high = (float(x) for x in re.findall(r"[\d.]+", row[column]))
+            assert value == pytest.approx(share, abs=5e-4)
+            assert low < value < high
 
 
 def test_every_slice_stands_in_the_table_with_its_verdict() -> None:

@@ -27,11 +27,10 @@ from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.lifecycle.experiments import kinds_of, training_side
-from spanishgas.training.calibration import Fitted, fit_chosen
+from spanishgas.training.calibration import Fitted, fit_chosen, recall_bound, recall_floor
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import Fold, fold_error, folds, fresh_folds
 from spanishgas.training.sides import in_holdout
-from spanishgas.training.threshold import recall_bound, recall_floor
 from tests.gold_frames import gold_frame
 
 Array = NDArray[np.float64]

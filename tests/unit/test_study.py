@@ -209,9 +209,20 @@ def test_a_password_in_the_storages_url_is_not_shown() -> None:
     assert "me:***@host" in shown
 
 
-def test_several_workers_need_a_storage_to_share() -> None:
-    with pytest.raises(UsageError, match="2 workers need a study storage"):
-        Shared(None, workers=2)
+def test_what_fails_in_one_of_several_workers_ends_the_search_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> float:
+        raise ValueError("no such column")
+
+    monkeypatch.setattr("spanishgas.training.search._score", broken)
+    with pytest.raises(ValueError, match="no such column"):
+        searched(None, workers=2)
+    with pytest.raises(UsageError, match="workers must be at least 1, but got 0"):
+        Shared(None, workers=0)
+
+
+def test_a_patience_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="patience must be at least 1, but got 0"):
         Shared(patience=0)
 

@@ -27,7 +27,16 @@ from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
 from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.settings import settings
-from spanishgas.training.calibration import Curve, calibrated, cross_calibrated, fit_final
+from spanishgas.training.calibration import (
+    Curve,
+    break_even,
+    calibrated,
+    choose_threshold,
+    cross_calibrated,
+    fit_final,
+    recall_floor,
+    sensitivity,
+)
 from spanishgas.training.estimators import BoostedTrees, Forest, column_types, estimator
 from spanishgas.training.fitting import Folds, Training, fit_predict, fold_by_fold, refit
 from spanishgas.training.folds import FRESH, folds, fresh_folds, inner_split
@@ -35,7 +44,6 @@ from spanishgas.training.matrix import encoded_sources, matrix, preprocessor
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel, risk_tier
 from spanishgas.training.search import Shared, Trial, search
 from spanishgas.training.sides import in_holdout, labelled
-from spanishgas.training.threshold import break_even, choose_threshold, recall_floor, sensitivity
 from tests.gold_frames import gold_frame
 
 KINDS = {name: load_tiers().kind(name) for name in load_tiers().features()}

@@ -11,8 +11,8 @@ import streamlit as st
 from spanishgas.dashboard import customer, frame, tables, tracking
 from spanishgas.dashboard.tables import Scored
 from spanishgas.errors import TrackingError
-from spanishgas.escaping import markdown
 from spanishgas.lake import Lake
+from spanishgas.rendering import markdown
 
 
 def show() -> None:

@@ -8,8 +8,8 @@ import streamlit as st
 from spanishgas.dashboard import frame, tracking
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import TrackingError
-from spanishgas.escaping import markdown
 from spanishgas.lifecycle.version import Version
+from spanishgas.rendering import markdown
 
 
 def show() -> None:
@@ -35,13 +35,13 @@ def show() -> None:
 def champion(version: Version) -> None:
     """Verdict, metrics with intervals, curves and slices."""
     st.subheader(f"Champion: version {version.number}")
-    verdict, metrics = tracking.judged(version)
+    verdict = version.verdict
     tell = st.success if verdict.passed else st.error
     tell(f"Gate {markdown(verdict.words)}")
     st.markdown(verdict.table())
     left, right = st.columns(2)
     left.markdown("**On held-out customers, with 95 % intervals**")
-    left.dataframe(metrics, hide_index=True)
+    left.dataframe(tracking.intervals(version.metrics), hide_index=True)
     run = version.run_id
     try:
         right.image(

@@ -7,7 +7,7 @@ import streamlit as st
 from spanishgas.dashboard import frame, tracking
 from spanishgas.dashboard.tables import NothingYet
 from spanishgas.errors import TrackingError
-from spanishgas.escaping import markdown
+from spanishgas.rendering import markdown
 
 STAGES = (
     *("simulate", "etl", "experiment", "ladder", "evaluate", "promote"),

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from spanishgas.config.policy import RISK_TIERS, Policy, load_policy
-from spanishgas.dashboard import frame, offers, tables
+from spanishgas.dashboard import campaign, frame, tables
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.scoring.campaign import ways
 
@@ -26,11 +26,11 @@ COLUMNS: Mapping[str, object] = {
 def show() -> None:
     """Actions by tier and segment, the alternatives, and the budget."""
     found, policy = tables.scored(frame.lake(), frame.as_of()), load_policy()
-    made = offers.actions(found)
+    made = campaign.actions(found)
     st.subheader("By tier and segment")
     st.altair_chart(chart(made[made["action"] != NO_OFFER]))
     st.dataframe(made, column_config=COLUMNS, hide_index=True)
-    customers = offers.at_risk(found)
+    customers = campaign.at_risk(found)
     st.subheader("Beside other ways")
     st.dataframe(ways(customers, policy.offers).round(0), column_config=COLUMNS, hide_index=True)
     st.caption(
@@ -43,13 +43,13 @@ def show() -> None:
 
 def budget(customers: pd.DataFrame, policy: Policy) -> None:
     """A slider from nothing to all that pays, and what it would choose."""
-    everything = offers.allocation(customers, policy, None)
+    everything = campaign.allocation(customers, policy, None)
     most, best = float(everything["cost"].sum()), float(everything["expected_value"].sum())
     if most <= 0:
         st.caption("No offer is expected to pay, whatever the budget.")
         return
     limit = st.slider("Budget, EUR", 0.0, most, most, step=max(1.0, round(most / 100, 0)), format="localized")
-    chosen = offers.allocation(customers, policy, limit) if limit < most else everything
+    chosen = campaign.allocation(customers, policy, limit) if limit < most else everything
     left, middle, right = st.columns(3)
     left.metric("Offers", f"{chosen['customers'][chosen['offer'] != NO_OFFER].sum():,}")
     middle.metric("Cost at most", frame.eur(chosen["cost"].sum()))

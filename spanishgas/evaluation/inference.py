@@ -1,4 +1,4 @@
-"""The one rule by which intervals over customers are made: the percentile bootstrap (Efron 1979).
+"""The rules by which intervals and tests over customers are made; first of all the percentile bootstrap (Efron 1979).
 
 A draw takes as many customers as there are, with replacement and **not within classes**: the churn rate varies from
 draw to draw, as it does from one sample of customers to the next. Drawing within classes leaves that out, and its
@@ -12,13 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import sqrt
+from typing import TypeVar
 
 import numpy as np
+from scipy.stats import bernoulli, norm
 
-from spanishgas.evaluation.metrics import Array, Labels, rankings
+from spanishgas.evaluation.metrics import Array, Labels, average_precisions, rankings
 
 RESAMPLES, CELLS = 500, 500_000
+Z = float(norm.isf(0.025))
+"""Standard errors to either side of a 95 % interval."""
 Seed = int | np.random.Generator
+Test = TypeVar("Test")
 
 
 def figures(
@@ -92,3 +98,89 @@ def performance(
     points, intervals = figures(lambda drawn: ranked.metrics(drawn * base), ranked.y, seed, level)
     defined = [name for name, point in points.items() if np.isfinite(point)]
     return {name: points[name] for name in defined}, {name: intervals[name] for name in defined}
+
+
+DRAWS = 1000
+"""Twice as many as for intervals that decide nothing."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better (positive) or worse one model is than another, with its interval (95 % unless said)."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of each customer, and what its offers would have brought, EUR."""
+
+    probability: Array
+    value: Array
+
+
+def differences(
+    y: Labels,
+    ours: Predictions,
+    theirs: Predictions,
+    seed: int,
+    *,
+    counts: Array | None = None,
+    level: float = 0.95,
+) -> dict[str, Difference]:
+    """Ours less theirs: `average_precision`, and `value_eur` summed over the customers.
+
+    As `bootstrap.figures` gives them; each draw judges both models on the same customers. `counts` is how
+    many customers each of them stands for (1 if None), `level` that of the intervals.
+    """
+    stands = np.ones(len(y)) if counts is None else counts
+
+    def gaps(drawn: Array) -> dict[str, Array]:
+        weights = drawn * stands
+        our, their = (average_precisions(weights * y, weights, p.probability) for p in (ours, theirs))
+        return {"average_precision": our - their, "value_eur": weights @ (ours.value - theirs.value)}
+
+    points, intervals = figures(gaps, y, seed, level, DRAWS)
+    return {name: Difference(points[name], *intervals[name]) for name in points}
+
+
+def calibration_by_chance(probability: Array, seed: int) -> float:
+    """Calibration error that 95 % of samples stay below where the probabilities are right, by drawing labels of them.
+
+    Few customers per group leave a gap even then: a limit below this would refuse perfect models.
+    """
+    drawn = bernoulli.rvs(probability, size=(200, len(probability)), random_state=seed % 2**32)
+    return float(np.percentile(rankings(drawn, np.ones_like(drawn), probability)["ece"], 95))
+
+
+def wilson(k: float, n: float, z: float) -> tuple[float, float]:
+    """Wilson's interval of a share (Wilson 1927); exact ends at 0 and n."""
+    middle, half = k + z * z / 2, z * sqrt(k * (n - k) / n + z * z / 4)
+    low, high = (middle - half) / (n + z * z), (middle + half) / (n + z * z)
+    return (0.0 if k == 0 else low), (1.0 if k == n else high)
+
+
+def holm(raw: Mapping[Test, float]) -> dict[Test, float]:
+    """P-values that may all be compared with one level, however many tests there were (Holm 1979)."""
+    order = sorted(raw, key=lambda test: raw[test])
+    steps = [min(1.0, raw[test] * (len(order) - rank)) for rank, test in enumerate(order)]
+    adjusted = dict(zip(order, np.maximum.accumulate(steps).tolist(), strict=True)) if order else {}
+    return {test: adjusted[test] for test in raw}
+
+
+def shares(drawn: float, of: float, published: float, n: float, z: float) -> tuple[float, float]:
+    """Difference of two shares, drawn / of - published / n, by Newcombe's method 10 (1998) from Wilson's intervals."""
+    p, q = drawn / of, published / n
+    (p_low, p_high), (q_low, q_high) = wilson(drawn, of, z), wilson(published, n, z)
+    low = p - q - sqrt((p - p_low) ** 2 + (q_high - q) ** 2)
+    return low, p - q + sqrt((p_high - p) ** 2 + (q - q_low) ** 2)
+
+
+def means(
+    drawn: float, sd: float, of: float, published: float, published_sd: float, n: float, z: float
+) -> tuple[float, float]:
+    """Difference of two means, each with its own deviation (Welch)."""
+    half = z * sqrt(sd**2 / of + published_sd**2 / n)
+    return drawn - published - half, drawn - published + half

@@ -1,0 +1,175 @@
+"""Whether the tracking store has all that the verbs need: it answers, takes runs and artefacts, its champion is whole.
+
+Nothing is changed or left behind, and a store of an older schema is not opened.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import mlflow
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from spanishgas.errors import TrackingError
+from spanishgas.lifecycle import history, registry, relocation, runs, schema
+from spanishgas.lifecycle.version import JUDGED
+from spanishgas.settings import settings
+from spanishgas.troubles import Finding, broken, note, ok, quoted, words
+
+SLOW_SECONDS, PATIENCE_SECONDS = 60, 5
+"""How far the clock may be behind what was written, and how long a server may take to answer."""
+PROBE = b"x" * 2**20
+"""What is written to an unnamed file to see whether a place takes it."""
+
+
+def tracking() -> Iterator[Finding]:
+    """Whether the tracking store answers, its experiment takes runs, and their artefacts have a place."""
+    uri, client = mlflow.get_tracking_uri(), MlflowClient
+    if _to_be_made(uri):
+        yield ok(f"{uri} will be made by the first run")
+        return
+    schema.look(uri)
+    if moved := relocation.warning(uri):
+        yield broken(moved)
+    else:
+        runs.connect()
+    if file := relocation.sqlite_file(uri):
+        written(file.absolute().parent)
+    asked = {
+        "foreign_experiment": ("MLFLOW_EXPERIMENT_ID", client().get_experiment),
+        "foreign_run": ("MLFLOW_RUN_ID", client().get_run),
+    }
+    for trouble, (name, ask) in asked.items():
+        if (named := os.environ.get(name)) and not _known(ask, named):
+            yield broken(words(trouble, id=named))
+    found = client().get_experiment_by_name(
+        os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
+    )
+    yield ok(f"{uri} answers")
+    if found and found.lifecycle_stage != "active":
+        yield broken(words("deleted_experiment", id=found.experiment_id))
+    elif found and (fault := _unwritable(found.artifact_location)):
+        yield broken(words("no_artefacts", place=found.artifact_location, said=fault))
+
+
+def champion() -> Iterator[Finding]:
+    """Whether there is a champion whose version, verdict and artefacts are all there."""
+    uri, name = mlflow.get_tracking_uri(), settings().registered_model
+    if not _can_be_asked(uri):
+        return
+    record = history.read()
+    if record.champion is None:
+        lost = record.recorded and record.recorded not in {v.number for v in registry.versions()}
+        none_yet = f"{name} has no champion yet: make run, or ladder, evaluate and promote"
+        yield broken(words("deleted_version", version=record.recorded, name=name)) if lost else note(none_yet)
+        return
+    version = registry.resolve(record.champion)
+    yield ok(f"the champion is version {version.number}")
+    places = {
+        JUDGED: {"run_id": version.run_id},
+        "model.skops": {"artifact_uri": f"models:/{name}/{version.number}"},
+    }
+    for file, place in places.items():
+        held = _listed(**place)
+        if isinstance(held, str) or file not in held:
+            told = ", ".join(place.values())
+            yield broken(words("missing_artefact", version=version.number, file=file, place=told))
+            return
+    if not version.cleared:
+        yield broken(words("no_clearance", version=version.number, fault=version.fault))
+
+
+def clock(lake: Path) -> Iterator[Finding]:
+    """Whether this machine's clock is behind what was written before, or behind the tracking server."""
+    uri = mlflow.get_tracking_uri()
+    files = (Path(__file__), lake, relocation.sqlite_file(uri))
+    times = {str(file): file.stat().st_mtime for file in files if file and file.exists()}
+    if uri.startswith(("http://", "https://")) and _can_be_asked(uri):
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_SECONDS) as answer:
+            if date := answer.headers["Date"]:
+                times[uri] = parsedate_to_datetime(date).timestamp()
+    what, here = max(times, key=lambda name: times[name]), time.time()
+    now, then = (f"{datetime.fromtimestamp(at, UTC):%d %b %Y %H:%M} UTC" for at in (here, times[what]))
+    late = times[what] > here + SLOW_SECONDS
+    yield broken(words("wrong_clock", now=now, what=what, then=then)) if late else ok(now)
+
+
+def studies(storage: str) -> Iterator[Finding]:
+    """Whether the database of the searches can be opened (a SQLite file that is not there yet is made when needed)."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if _to_be_made(storage):
+        yield ok(f"{storage} will be made by the first search")
+        return
+    try:
+        url = make_url(storage)
+        with create_engine(url).connect():
+            yield ok(f"{url.render_as_string(hide_password=True)} answers")
+    except (SQLAlchemyError, ModuleNotFoundError) as fault:
+        cause = str(fault).splitlines()[0]
+        raise TrackingError(f"SPANISHGAS_STUDY_STORAGE cannot be opened ({cause}): set another") from fault
+
+
+def _to_be_made(uri: str) -> bool:
+    """Whether this is a SQLite file that does not exist: to open it would make it."""
+    file = relocation.sqlite_file(uri)
+    return file is not None and not file.exists()
+
+
+def written(folder: Path) -> None:
+    """OSError where a folder takes no more; the file has no name, so nobody sees it and nothing is left."""
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(PROBE)
+
+
+def existing(place: Path) -> Path:
+    """The folder itself, or the first above it that exists."""
+    place = place.absolute()
+    return next(folder for folder in (place, *place.parents) if folder.exists())
+
+
+def _can_be_asked(uri: str) -> bool:
+    """Whether the store is there, of this schema and in reach; `tracking` says what is wrong where it is not."""
+    try:
+        runs.connect()
+    except TrackingError:
+        return False
+    return not _to_be_made(uri) and schema.fault(uri) is None
+
+
+def _known(ask: Callable[[str], object], named: str) -> bool:
+    try:
+        ask(named)
+    except MlflowException as fault:
+        return bool(fault.error_code != "RESOURCE_DOES_NOT_EXIST")
+    return True
+
+
+def _unwritable(location: str) -> str | None:
+    """Why artefacts cannot be written to a folder, or listed in a bucket or at a server; None where they can."""
+    if "://" in location and not location.startswith("file:"):
+        held = _listed(artifact_uri=location)
+        return held if isinstance(held, str) else None
+    try:
+        written(existing(Path(location.removeprefix("file://"))))
+    except OSError as fault:
+        return quoted(fault)
+    return None
+
+
+def _listed(**place: str) -> set[str] | str:
+    """Names of the artefacts of a place, or why there are none to be had."""
+    try:
+        return {Path(one.path).name for one in mlflow.artifacts.list_artifacts(**place)}
+    except Exception as fault:
+        return quoted(fault)
