@@ -198,7 +198,7 @@ def complete(move: Move) -> None:
 def _mark(move: Move) -> None:
     """What the UI shows of the versions that a move is about."""
     client, name = MlflowClient(), settings().registered_model
-    if move.how is How.ROLLED_BACK and move.replaced:
+    if move.how is How.ROLLED_BACK and move.replaced in registry.numbers():
         client.set_model_version_tag(name, move.replaced, ROLLED_BACK, move.reason)
         client.delete_model_version_tag(name, move.replaced, OVERRIDE)
     tags = _tags(move) if move.version else {}
@@ -227,7 +227,8 @@ def _point_previous(move: Move) -> None:
     record = history.read()
     moves = [*(m for m in record.moves if m.number != move.number), move]
     after = Record(moves=moves, aliases=record.aliases)
-    earlier = after.before(move.version, _usable(after)) if move.version else move.replaced
+    usable, last = _usable(after), move.version or move.replaced
+    earlier = last if last in usable and not move.version else after.before(str(last), usable)
     if earlier:
         registry.point(Alias.PREVIOUS, earlier)
     elif Alias.PREVIOUS in record.aliases:

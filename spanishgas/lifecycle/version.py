@@ -132,7 +132,7 @@ class Version:
                 "version of the project do. Evaluate its experiment again"
             ) from fault
 
-    @property
+    @cached_property
     def record(self) -> VersionRecord:
         """How it was made."""
         return self._judged.record

@@ -185,7 +185,7 @@ def tracked() -> dict[str, object]:
     found = client.search_runs(everywhere, "", max_results=5000)
     runs = {run.info.run_id: run for run in found}
     return {
-        "aliases": model.aliases,
+        "aliases": registry.aliases(),
         "moves": [m | {"run_id": bool(m["run_id"])} for m in moves],
         "other tags": {k: v for k, v in model.tags.items() if not k.startswith("move.") and not void(k, v)},
         "versions": {v.number: timeless(v.tags) for v in registry.versions()},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import mlflow
 import pytest
@@ -28,6 +30,7 @@ from spanishgas.lifecycle.evaluation import Evaluated
 from spanishgas.lifecycle.history import How, State
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.version import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
+from spanishgas.settings import settings
 from tests.tracked import own_model, own_store
 from tests.versions import add_version
 
@@ -574,3 +577,64 @@ def test_a_completed_move_ends_its_run_as_finished(model: str) -> None:
     record = promotion.seen()
     assert runs.status(str(record.done[-1].run_id)) == "FINISHED"
     assert WORDS in registry.resolve(second).tags
+
+
+# What a move names and is no longer there
+
+
+def lose_version(number: str) -> None:
+    MlflowClient().delete_model_version(settings().registered_model, number)
+
+
+def lose_run(number: str) -> None:
+    MlflowClient().delete_run(registry.resolve(number).run_id)
+
+
+def lose_verdict(number: str) -> None:
+    run = MlflowClient().get_run(registry.resolve(number).run_id)
+    shutil.rmtree(urlsplit(run.info.artifact_uri).path)
+
+
+def lose_alias(number: str) -> None:
+    MlflowClient().delete_registered_model_alias(settings().registered_model, "champion")
+
+
+@pytest.mark.parametrize("lose", [lose_version, lose_run, lose_verdict, lose_alias])
+@pytest.mark.parametrize("lost", ["earlier", "later"])
+@pytest.mark.parametrize("act", ["promote", "rollback", "approve", "elsewhere", "nothing"])
+def test_a_move_whose_things_are_gone_ends_settled_and_the_next_version_becomes_champion(
+    model: str, act: str, lost: str, lose: Callable[[str], None]
+) -> None:
+    earlier, later, good = (add_version() for _ in range(3))
+    promotion.promote(earlier, "first")
+    if act != "promote":
+        promotion.promote(later, "second")
+    begun = {
+        "promote": lambda: promotion.promote(later, "second"),
+        "rollback": lambda: promotion.rollback("bad"),
+        "approve": lambda: promotion.approve(later, "read it"),
+    }
+    if act in begun:
+        cut_short(begun[act])
+    elif act == "elsewhere":
+        point_by_hand(model, earlier)
+    lose(earlier if lost == "earlier" else later)
+    assert promotion.seen().settled
+    assert promotion.seen() == promotion.seen()
+    if "previous" in registry.aliases():
+        assert registry.aliases()["previous"] in registry.numbers()
+    promotion.promote(good, "whole")
+    assert scorable("champion").number == good
+    if (back := promotion.way_back(history.read())) is not None:
+        assert back in registry.numbers()
+
+
+def test_a_champion_that_was_deleted_is_named_and_the_one_before_it_is_the_way_back(model: str) -> None:
+    first, second = add_version(), add_version()
+    promotion.promote(first, "first")
+    promotion.promote(second, "second")
+    lose_version(second)
+    with pytest.raises(TrackingError, match="no version 'champion'"):
+        scorable("champion")
+    assert registry.aliases() == {"previous": first}
+    assert chain()[-1] == (How.ELSEWHERE, None, second)

@@ -215,7 +215,7 @@ def test_a_cell_of_a_spreadsheet_is_text(name: str) -> None:
 def test_the_file_of_a_comparison_holds_no_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spanishgas.cli import lifecycle
 
-    monkeypatch.setattr(lifecycle, "tracked", lambda: None)
+    monkeypatch.setattr(lifecycle, "tracked", lambda **options: None)
     monkeypatch.setattr(compare, "compare", lambda *_: compared("=1+1"))
     lifecycle.compare("1", "2", str(tmp_path), str(tmp_path / "moved.csv"))
     assert pd.read_csv(tmp_path / "moved.csv")["customer_id"].tolist() == ["'=1+1"]

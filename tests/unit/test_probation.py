@@ -22,7 +22,8 @@ from spanishgas.evaluation.inference import Predictions, differences
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import history, promotion, registry, runs
 from spanishgas.lifecycle.evidence import predictions
-from spanishgas.lifecycle.version import PROBATION, ROLLED_BACK, Version
+from spanishgas.lifecycle.history import PROBATION
+from spanishgas.lifecycle.version import ROLLED_BACK, Version
 from spanishgas.monitoring import outcomes as stage
 from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.monitoring.probation import Judgement, Record, Trial
