@@ -77,7 +77,7 @@ FROM ${LAMBDA} AS lambda
 WORKDIR /var/task
 COPY --from=lambda-build /app/requirements.txt .
 RUN pip install --no-cache-dir --require-hashes --target . -r requirements.txt
-COPY spanishgas/__init__.py spanishgas/
+COPY spanishgas/__init__.py spanishgas/raw_files.py spanishgas/
 COPY spanishgas/aws/__init__.py spanishgas/aws/upload.py spanishgas/aws/
 # Lambda runs every image as a user of its own, without rights; this says so to whoever else runs it.
 USER 10001

@@ -28,7 +28,7 @@ from spanishgas.etl import calendar
 from spanishgas.etl.intent import intent
 from spanishgas.etl.sentiment import Lexicon, label
 from spanishgas.evaluation.inference import means, shares
-from spanishgas.lake.tables import RAW_FILES
+from spanishgas.raw_files import RAW_FILES
 from spanishgas.simulate import write_extract
 from spanishgas.simulate.extract import TRUTH_FILE
 

@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from spanishgas.etl import hours, rollup
 from spanishgas.etl.engine import duckdb
 from spanishgas.etl.engines import hours_of
-from spanishgas.etl.source import HOURS, Source, open_source
+from spanishgas.etl.source import Source, open_source
+from spanishgas.raw_files import HOURS
 from spanishgas.simulate import write_extract
 
 AS_OF = date(2024, 12, 31)

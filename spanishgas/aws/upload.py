@@ -27,7 +27,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -36,6 +36,8 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 import boto3
+
+from spanishgas.raw_files import LABELS, MAPPING, RAW_FILES, names, table_of
 
 log = logging.getLogger(__name__)
 log.setLevel(logging.INFO)
@@ -123,19 +125,7 @@ def _client(service: str) -> Any:
     return boto3.client(service)
 
 
-LABELS = "churn_label"
-TABLES = (
-    LABELS,
-    "customer_attributes",
-    "customer_contracts",
-    "consumption_hourly_2024",
-    "price_history",
-    "costs_by_province_month",
-    "customer_interactions",
-)
-FORMS = ("", ".csv", ".csv.gz", ".json", ".jsonl", ".json.gz", ".jsonl.gz", ".parquet")
-"""How a table's name may end; without an ending it is a folder of parts."""
-UNLABELLED, WHOLE, MAPPING = "_unlabelled", "_SUCCESS", "mapping.yaml"
+UNLABELLED, WHOLE = "_unlabelled", "_SUCCESS"
 _FOLDER = re.compile(r"(raw/(\d{4}-\d{2}-\d{2})/).*")
 
 
@@ -168,23 +158,17 @@ def folder_of(key: str) -> tuple[str, str] | None:
 def complete(objects: Iterable[Listed]) -> Complete | None:
     """What the extract is, or None while a table is missing or unfinished."""
     listed = list(objects)
-    names = {o.name for o in listed}
-    held = {table for table in TABLES if _is_whole(table, names)}
-    if held | {LABELS} != set(TABLES) or (LABELS not in held and UNLABELLED not in names):
+    lie = {o.name for o in listed}
+    held = {table for table in RAW_FILES if _is_whole(table, lie)}
+    if held | {LABELS} != RAW_FILES.keys() or (LABELS not in held and UNLABELLED not in lie):
         return None
-    content = sorted((o.name, o.etag, o.size) for o in listed if o.name == MAPPING or _table(o.name))
+    content = sorted((o.name, o.etag, o.size) for o in listed if o.name == MAPPING or table_of(o.name, {}))
     digest = hashlib.sha256(repr(content).encode()).hexdigest()
     return Complete("train" if LABELS in held else "score", digest)
 
 
-def _table(name: str) -> str | None:
-    first = name.partition("/")[0]
-    return next((table for table in TABLES if first in {table + form for form in FORMS}), None)
-
-
-def _is_whole(table: str, names: set[str]) -> bool:
-    forms = [table + form for form in FORMS]
-    return any(form in names or f"{form}/{WHOLE}" in names for form in forms)
+def _is_whole(table: str, lie: Set[str]) -> bool:
+    return any(name in lie or f"{name}/{WHOLE}" in lie for name in names(table, {}))
 
 
 LATEST, COUNTING = "latest", "counting"

@@ -37,7 +37,7 @@ def contract(table: str, tiers: Tiers | None = None) -> Table:
         return tables.gold(tiers or read_tiers())
     known: Mapping[str, Table] = {**tables.RAW, **tables.DERIVED}
     if table not in known:
-        raise UsageError.unknown("table", table, [*known, "gold_master"])
+        raise UsageError.unknown("table", table, known)
     return known[table]
 
 

@@ -72,6 +72,8 @@ class Table:
     key: tuple[str, ...] = ()
     closed: bool = True
     """Whether a column that is not declared breaks the contract."""
+    layer: str = "raw"
+    """Folder of the lake that holds it."""
 
 
 ID = Field(Kind.TEXT, required=True)

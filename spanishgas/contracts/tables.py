@@ -6,6 +6,7 @@ seven raw files -> bronze_customer, bronze_customer_month -> silver_* -> gold_ma
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from spanishgas.config.policy import ACTIONS, RISK_TIERS, TIMINGS
 from spanishgas.config.tiers import Entry, Tiers
@@ -142,100 +143,114 @@ _BRONZE_MONTH: Mapping[str, Field] = {
     **PRICES,
     **COSTS,
 }
-_BY_MONTH: Mapping[str, Mapping[str, Field]] = {
-    "bronze_customer_month": _BRONZE_MONTH,
-    "silver_customer_month": {
-        **_BRONZE_MONTH,
-        "raw_price_tier1_eur_kwh": AMOUNT,
-        "raw_gas_price_eur_m3": AMOUNT,
-        "uses_elec": _FLAG,
-        "uses_gas": _FLAG,
-        **dict.fromkeys(PROFIT_AND_LOSS, _MONEY),
-    },
-}
-_BY_CUSTOMER: Mapping[str, Mapping[str, Field]] = {
-    "bronze_customer": _BRONZE_CUSTOMER,
-    "silver_customer": {
-        **_BRONZE_CUSTOMER,
-        "sales_channel": Field(Kind.TEXT, required=True, values=tuple(dict.fromkeys(CHANNELS.values()))),
-        "segment": Field(Kind.TEXT, values=SEGMENTS),
-        "residential_type": Field(Kind.TEXT, values=RESIDENTIAL_TYPES),
-        "customer_intent": Field(Kind.TEXT, values=INTENTS),
-        **{f"sentiment_{label}": _SHARE for label in SENTIMENTS},
-        "sentiment_label": Field(Kind.TEXT, values=SENTIMENTS),
-    },
-    "out_of_fold": {
-        "churn": _FLAG,
-        "fold": Field(Kind.COUNT, required=True, low=0),
-        "log_odds": NUMBER,
-        "churn_probability": _PROBABILITY,
-    },
-    "scores": {
-        "churn_probability": _PROBABILITY,
-        "churn_flag": _FLAG,
-        "risk_tier": _TIER,
-        "expected_monthly_loss": AMOUNT,
-        "in_training": _IN_TRAINING,
-        **_MADE,
-    },
-    "recommendations": {
-        "risk_score": _PROBABILITY,
-        "risk_tier": _TIER,
-        "segment": Field(Kind.TEXT, values=SEGMENTS),
-        "action": Field(Kind.TEXT, required=True, values=ACTIONS),
-        "timing_window": Field(Kind.TEXT, values=TIMINGS),
-        "offer_budget": AMOUNT,
-        "expected_margin_impact": NUMBER,
-        "reason_codes": Field(Kind.LIST, required=True),
-        **_MADE,
-        "expected_monthly_loss": AMOUNT,
-        "probability_low": _PROBABILITY,
-        "probability_high": _PROBABILITY,
-    },
-    "treatments": {
-        "arm": Field(Kind.TEXT, required=True, values=ARMS),
-        "offer": Field(Kind.TEXT, required=True, values=ACTIONS[1:]),
-        "offer_cost": AMOUNT,
-        "timing_window": Field(Kind.TEXT, values=TIMINGS),
-        "risk_score": _PROBABILITY,
-        "expected_margin_impact": NUMBER,
-        "control_share": _SHARE,
-        **_MADE,
-    },
-    "outcomes": {
-        "churn": _FLAG,
-        "label_date": DAY,
-        "churn_probability": _PROBABILITY,
-        "churn_flag": _FLAG,
-        "risk_tier": _TIER,
-        "in_training": _IN_TRAINING,
-        "arm": Field(Kind.TEXT, values=ARMS),
-        **_MADE,
-    },
-}
+_CHANNEL = Field(Kind.TEXT, required=True, values=tuple(dict.fromkeys(CHANNELS.values())))
 _QUARANTINE = dict.fromkeys(("source_table", "rule"), ID) | dict.fromkeys(("column", "customer_id"), TEXT)
+_QUARANTINE |= {"row": ID, "run_id": TEXT}
+
+
+def _by_customer(layer: str, **fields: Field) -> Table:
+    return Table({"customer_id": ID, **fields}, key=("customer_id",), layer=layer)
+
+
+def _by_month(layer: str, **fields: Field) -> Table:
+    return Table({"customer_id": ID, "month": MONTH, **fields}, key=("customer_id", "month"), layer=layer)
+
+
 DERIVED: Mapping[str, Table] = {
-    "quarantine": Table({**_QUARANTINE, "row": ID, "run_id": TEXT}),
-    **{n: Table({"customer_id": ID, **fields}, key=("customer_id",)) for n, fields in _BY_CUSTOMER.items()},
-    **{
-        n: Table({"customer_id": ID, "month": MONTH, **fields}, key=("customer_id", "month"))
-        for n, fields in _BY_MONTH.items()
-    },
+    "quarantine": Table(_QUARANTINE, layer="quarantine"),
+    "bronze_customer": _by_customer("bronze", **_BRONZE_CUSTOMER),
+    "bronze_customer_month": _by_month("bronze", **_BRONZE_MONTH),
+    "silver_customer": _by_customer(
+        "silver",
+        **{**_BRONZE_CUSTOMER, "sales_channel": _CHANNEL},
+        segment=Field(Kind.TEXT, values=SEGMENTS),
+        residential_type=Field(Kind.TEXT, values=RESIDENTIAL_TYPES),
+        customer_intent=Field(Kind.TEXT, values=INTENTS),
+        **{f"sentiment_{label}": _SHARE for label in SENTIMENTS},
+        sentiment_label=Field(Kind.TEXT, values=SENTIMENTS),
+    ),
+    "silver_customer_month": _by_month(
+        "silver",
+        **_BRONZE_MONTH,
+        raw_price_tier1_eur_kwh=AMOUNT,
+        raw_gas_price_eur_m3=AMOUNT,
+        uses_elec=_FLAG,
+        uses_gas=_FLAG,
+        **dict.fromkeys(PROFIT_AND_LOSS, _MONEY),
+    ),
+    "gold_master": _by_customer(
+        "gold",
+        churn=FLAG,
+        avg_monthly_margin=NUMBER,
+        total_margin_2024=NUMBER,
+        contracted_power_kw=AMOUNT,
+        is_urban=Field(Kind.FLAG, required=True),
+    ),
+    "out_of_fold": _by_customer(
+        "experiments",
+        churn=_FLAG,
+        fold=Field(Kind.COUNT, required=True, low=0),
+        log_odds=NUMBER,
+        churn_probability=_PROBABILITY,
+    ),
+    "scores": _by_customer(
+        "scored",
+        churn_probability=_PROBABILITY,
+        churn_flag=_FLAG,
+        risk_tier=_TIER,
+        expected_monthly_loss=AMOUNT,
+        in_training=_IN_TRAINING,
+        **_MADE,
+    ),
+    "recommendations": _by_customer(
+        "scored",
+        risk_score=_PROBABILITY,
+        risk_tier=_TIER,
+        segment=Field(Kind.TEXT, values=SEGMENTS),
+        action=Field(Kind.TEXT, required=True, values=ACTIONS),
+        timing_window=Field(Kind.TEXT, values=TIMINGS),
+        offer_budget=AMOUNT,
+        expected_margin_impact=NUMBER,
+        reason_codes=Field(Kind.LIST, required=True),
+        **_MADE,
+        expected_monthly_loss=AMOUNT,
+        probability_low=_PROBABILITY,
+        probability_high=_PROBABILITY,
+    ),
+    "treatments": _by_customer(
+        "scored",
+        arm=Field(Kind.TEXT, required=True, values=ARMS),
+        offer=Field(Kind.TEXT, required=True, values=ACTIONS[1:]),
+        offer_cost=AMOUNT,
+        timing_window=Field(Kind.TEXT, values=TIMINGS),
+        risk_score=_PROBABILITY,
+        expected_margin_impact=NUMBER,
+        control_share=_SHARE,
+        **_MADE,
+    ),
+    "outcomes": _by_customer(
+        "scored",
+        churn=_FLAG,
+        label_date=DAY,
+        churn_probability=_PROBABILITY,
+        churn_flag=_FLAG,
+        risk_tier=_TIER,
+        in_training=_IN_TRAINING,
+        arm=Field(Kind.TEXT, values=ARMS),
+        **_MADE,
+    ),
 }
+"""In the order in which they are made; gold_master without its features, which `gold` adds."""
+LAYERS: Mapping[str, str] = {name: table.layer for name, table in DERIVED.items()}
+"""The folder of the lake that each table lies in."""
 
 
 def gold(tiers: Tiers) -> Table:
     """The contract of gold_master: six columns beside the features of the data dictionary, in its order."""
-    beside = {
-        "customer_id": ID,
-        "churn": FLAG,
-        "avg_monthly_margin": NUMBER,
-        "total_margin_2024": NUMBER,
-        "contracted_power_kw": AMOUNT,
-        "is_urban": Field(Kind.FLAG, required=True),
-    }
-    features = {name: _feature(tiers.entry(name)) for name in tiers.features()}
-    return Table({**beside, **features}, key=("customer_id",))
+    beside = DERIVED["gold_master"]
+    return replace(
+        beside, fields={**beside.fields, **{name: _feature(tiers.entry(name)) for name in tiers.features()}}
+    )
 
 
 def _feature(entry: Entry) -> Field:

@@ -20,7 +20,7 @@ from spanishgas.etl import calendar
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.quality import ROW, Audit, flagged
 from spanishgas.etl.rollup import RollUp, customer_months, fault
-from spanishgas.etl.source import HOURS as TABLE
+from spanishgas.raw_files import HOURS as TABLE
 
 EXAMPLES = 1_000
 """Hours of one rule that quarantine shows; all are counted."""

@@ -1,4 +1,8 @@
-"""Spark behind the same expressions: the session that spark-submit or the caller gave, else one on this machine."""
+"""Spark behind the same expressions, and its own words for the hours: how they are opened and summed.
+
+The session is the one that spark-submit or the caller gave, else one on this machine. Sums are the same integers as on
+DuckDB, in words that Spark does fast.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +10,26 @@ import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from ibis.formats.pyarrow import PyArrowData
 
 from spanishgas.errors import SpanishGasError
+from spanishgas.etl import hours, rollup
 from spanishgas.etl.engine import DuckEngine, duckdb, held
+from spanishgas.etl.hours import READINGS
+from spanishgas.etl.parquet import is_text
+from spanishgas.etl.source import Source
+from spanishgas.lake import SCHEME
 from spanishgas.lifetime import temporary_folder
+from spanishgas.raw_files import CSV, HOURS
 from spanishgas.settings import settings
 
 if TYPE_CHECKING:
@@ -25,6 +37,8 @@ if TYPE_CHECKING:
 
 ROWS_PER_PART = 1_000_000
 """Rows of one Parquet part; the driver holds one part at a time."""
+HALF = 2**30
+"""Units are summed as two halves in 64-bit integers, which Spark does several times as fast as decimals."""
 WAY_OUT = "install Java 17 and the extra 'spark' (make dev, or pip install 'spanishgas[spark]'), or use --engine duckdb"
 LOCAL: Mapping[str, str] = {
     "spark.driver.memory": "2g",
@@ -153,3 +167,108 @@ def start() -> SparkSession:
     except PySparkRuntimeError as fault:
         raise SpanishGasError(f"Spark does not start ({str(fault).splitlines()[0]}): {WAY_OUT}") from fault
     return session
+
+
+def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
+    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), the three as written; errors as on DuckDB.
+
+    Nothing is read yet, unless times or readings are text, which engines read differently, or floats of 16 bits, which
+    Spark does not know: DuckDB then writes the hours anew, which takes a driver whose files the executors see.
+    """
+    columns, alike = source.columns(HOURS), dict[str, list[str]]()
+    if source.present(HOURS).name.endswith(CSV):
+        return _rewritten(source, engine)
+    for part in hours.parts_of(source):
+        schema = ds.dataset(part, format="parquet").schema
+        kinds = [schema.field(columns[name]).type for name in ("timestamp", *READINGS.values())]
+        if any(is_text(kind) or pa.types.is_float16(kind) for kind in kinds):
+            return _rewritten(source, engine)
+        alike.setdefault(str(schema.remove_metadata()), []).append(_address(part, source, engine))
+    # Parts whose columns differ in type are read apart: Spark casts none of them by itself.
+    frames = [_named(engine.session.read.parquet(*paths), columns) for paths in alike.values()]
+    whole = frames[0]
+    for frame in frames[1:]:
+        whole = whole.unionByName(frame)
+    return engine.view("hours", whole)
+
+
+def _rewritten(source: Source, engine: SparkEngine) -> ir.Table:
+    with engine.reader.streaming(), hours.reading(source.file(HOURS)):
+        engine.reader.write(hours.open_hours(source, engine.reader), engine.scratch)
+    return engine.view("hours", engine.session.read.parquet(str(engine.scratch)))
+
+
+def _address(part: Path, source: Source, engine: SparkEngine) -> str:
+    """Where the executors find a part: those of other machines not in the driver's downloads."""
+    if engine.local or not source.place.startswith(SCHEME):
+        return str(part)
+    return f"{source.place.rstrip('/')}/{part.relative_to(source.folder)}"
+
+
+def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
+    theirs = {ours: f"`{name.replace('`', '``')}`" for ours, name in columns.items()}
+    nanoseconds = dict(frame.dtypes)[columns["timestamp"]] == "bigint"
+    time = f"timestamp_micros({theirs['timestamp']} div 1000)" if nanoseconds else theirs["timestamp"]
+    readings = [f"{theirs[column]}::double AS {name}" for name, column in READINGS.items()]
+    times = [f"{time}::timestamp_ntz AS hour", f"{time}::timestamp_ntz::string AS written"]
+    readings += [f"{theirs[column]}::string AS written_{name}" for name, column in READINGS.items()]
+    return frame.selectExpr(f"{theirs['customer_id']}::string AS customer_id", *times, *readings)
+
+
+@contextmanager
+def reading(file: Path) -> Iterator[None]:
+    """Turn a page of Parquet that cannot be decoded into a `ContractError`."""
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JJavaError, PySparkException) as fault:
+        if "FAILED_READ_FILE" not in str(fault) and "parquet" not in str(fault):
+            raise
+        raise hours.unreadable(file, fault) from fault
+
+
+@dataclass(frozen=True)
+class SparkSums:
+    """`rollup.SlotSums` on Spark."""
+
+    engine: SparkEngine
+
+    def first(self, hours: ir.Table, clock: ir.Table) -> tuple[ir.Table, ir.Table, list[ir.Table]]:
+        """The first pass over the hours, and a second one if readings have to be set apart."""
+        first = self._summed("slots_first", hours, clock, "count(*)")
+        unread = first.filter(first.n_rows > ibis.least(first.read_elec, first.read_gas))
+        if not self.engine.fetch(unread.limit(1)).num_rows:
+            return hours, first, []
+        apart = self.engine.materialize("bad_readings", rollup.bad_readings(hours))
+        usable = hours.filter(rollup.fault(hours).isnull())
+        return usable, self._summed("slots_first", usable, clock, "count(*)"), [apart]
+
+    def again(self, hours: ir.Table, clock: ir.Table) -> ir.Table:
+        """The sums of hours that have `copies`."""
+        return self._summed("slots_second", hours, clock, "sum(copies)")
+
+    def _summed(self, name: str, hours: ir.Table, clock: ir.Table, copies: str) -> ir.Table:
+        self.engine.sql(self.engine.con.compile(hours)).createOrReplaceTempView("hours_to_sum")
+        return self.engine.keep(name, self.engine.sql(_sums("hours_to_sum", clock.get_name(), copies)))
+
+
+def _sums(hours: str, clock: str, copies: str) -> str:
+    """`rollup`'s sums per customer and slot. The calendar goes to every executor: else Spark sorts all hours for it."""
+    given = {name: f"coalesce({name}, 0D)" for name in READINGS}
+    units = [
+        f"try_cast(rint(({x} + abs({x})) * {rollup.UNIT / 2:.0f}D) AS bigint) AS u_{name}"
+        for name, x in given.items()
+    ]
+    sums = [
+        f"""CAST(sum(shiftright(u_{name}, 30)) AS decimal(20, 0)) * {HALF} + sum(u_{name} & {HALF - 1}) AS {name},
+            count(u_{name}) AS read_{name}, count({name}) AS given_{name}, count_if({name} < 0) AS negative_{name}"""
+        for name in READINGS
+    ]
+    totals = ", ".join(f"CAST({name} AS decimal(38, 0)) AS {name}" for name in READINGS)
+    return f"""
+        SELECT * EXCEPT ({", ".join(READINGS)}), {totals} FROM (
+        SELECT customer_id, slot, count(*) AS n_rows, {copies} AS copies, sum(code) AS code, {", ".join(sums)}
+        FROM (SELECT /*+ BROADCAST({clock}) */ *, {", ".join(units)} FROM {hours} LEFT JOIN {clock} USING (hour))
+        GROUP BY customer_id, slot)"""

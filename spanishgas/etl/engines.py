@@ -13,7 +13,8 @@ from spanishgas.errors import UsageError
 from spanishgas.etl import hours
 from spanishgas.etl.engine import DuckEngine, Engine, duckdb
 from spanishgas.etl.rollup import DuckSums, RollUp, roll_up
-from spanishgas.etl.source import HOURS, Source
+from spanishgas.etl.source import Source
+from spanishgas.raw_files import HOURS
 
 ENGINES = ("duckdb", "spark")
 
@@ -36,9 +37,9 @@ def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
         opened = hours.open_hours(source, engine)
         with hours.reading(file):
             return roll_up(opened, as_of, engine, DuckSums(engine, source))
-    from spanishgas.etl import engine_spark, hours_spark, rollup_spark
+    from spanishgas.etl import engine_spark
 
     assert isinstance(engine, engine_spark.SparkEngine)
-    with hours_spark.reading(file):
-        opened = hours_spark.open_hours(source, engine)
-        return roll_up(opened, as_of, engine, rollup_spark.SparkSums(engine))
+    with engine_spark.reading(file):
+        opened = engine_spark.open_hours(source, engine)
+        return roll_up(opened, as_of, engine, engine_spark.SparkSums(engine))

@@ -17,9 +17,10 @@ from spanishgas.contracts import contract
 from spanishgas.errors import ContractError
 from spanishgas.etl.engine import DuckEngine, held
 from spanishgas.etl.parquet import misfits
-from spanishgas.etl.source import CSV, MEND, Source, check_header, header
-from spanishgas.etl.source import HOURS as TABLE
+from spanishgas.etl.source import MEND, Source, check_header, header
 from spanishgas.lake import files_of
+from spanishgas.raw_files import CSV
+from spanishgas.raw_files import HOURS as TABLE
 
 READINGS = {"elec": "consumption_elec_kwh", "gas": "consumption_gas_m3"}
 

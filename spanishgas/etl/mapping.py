@@ -16,9 +16,7 @@ from pydantic import ConfigDict, RootModel, model_validator
 from spanishgas.config.reading import Strict, Text, fault, member, read, unique
 from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
-from spanishgas.lake import RAW_FILES
-
-MAPPING = "mapping.yaml"
+from spanishgas.raw_files import RAW_FILES
 
 
 class Renamed(Strict):
@@ -56,6 +54,11 @@ def read_mapping(path: Path) -> dict[str, Renamed]:
     if not path.is_file():
         raise UsageError(f"mapping '{path}' does not exist: give --mapping a YAML file")
     return read(path, Renaming, "it must name tables").root
+
+
+def named_files(renamed: Mapping[str, Renamed]) -> dict[str, str]:
+    """By table the name of its file, where the mapping gives one."""
+    return {table: names.file for table, names in renamed.items() if names.file}
 
 
 def _leaves_the_folder(name: str) -> bool:

@@ -20,7 +20,7 @@ from spanishgas.contracts import contract
 from spanishgas.contracts.checking import FEW, Statistics
 from spanishgas.errors import ContractError
 from spanishgas.etl.engine import Engine
-from spanishgas.lake import RAW_FILES
+from spanishgas.raw_files import RAW_FILES
 from spanishgas.settings import settings
 
 Report = dict[str, dict[str, int | float | str]]

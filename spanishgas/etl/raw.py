@@ -22,8 +22,8 @@ from spanishgas.contracts.fields import Field, Kind
 from spanishgas.contracts.tables import DATED
 from spanishgas.errors import ContractError
 from spanishgas.etl.quality import FAULT, ROW, Audit, flagged
-from spanishgas.etl.source import HOURS, MEND, Source
-from spanishgas.lake import RAW_FILES
+from spanishgas.etl.source import MEND, Source
+from spanishgas.raw_files import HOURS, RAW_FILES
 
 WHOLE = 2.0**53
 """Above it a double no longer tells whole numbers apart."""

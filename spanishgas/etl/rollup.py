@@ -28,7 +28,8 @@ from spanishgas.contracts.tables import LARGEST_READING, PERIODS
 from spanishgas.etl import calendar, ordered
 from spanishgas.etl.engine import DuckEngine, Engine
 from spanishgas.etl.hours import READINGS, is_parquet, parts_of
-from spanishgas.etl.source import HOURS, Source
+from spanishgas.etl.source import Source
+from spanishgas.raw_files import HOURS
 from spanishgas.settings import settings
 
 UNIT = 1e12
@@ -233,7 +234,8 @@ def _off_the_hour(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
 def _between_hours(hours: ir.Table, frame: pd.DataFrame) -> ir.Table:
     """Per customer the readings between two hours of the window; 0 where all lie as far behind an hour."""
     inside = _inside(hours, frame)
-    behind = inside.hour.minute() * 60 + inside.hour.second()
+    second = inside.hour.truncate("s")  # Spark rounds half a second up
+    behind = second.minute() * 60 + second.second()
     between = ibis.ifelse(behind.min() < behind.max(), (behind > 0).cast("int64").sum(), 0)
     return inside.group_by("customer_id").agg(between_hours=between)
 

@@ -25,10 +25,9 @@ import pyarrow.parquet as pq
 from spanishgas import contracts
 from spanishgas.contracts.fields import Field
 from spanishgas.errors import ContractError, DataError, UsageError
-from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
+from spanishgas.etl.mapping import Renamed, named_files, read_mapping
 from spanishgas.etl.parquet import misfits
 from spanishgas.lake import (
-    RAW_FILES,
     SCHEME,
     Lake,
     Listed,
@@ -39,13 +38,11 @@ from spanishgas.lake import (
     local_path,
     location,
 )
+from spanishgas.raw_files import JSON, LABELS, MAPPING, PARQUET, RAW_FILES, forms, names, table_of
 
 BASE = date(2024, 12, 31)
 """Date of an extract whose folder says none."""
-HOURS = "consumption_hourly_2024"
-CONTACTS = "customer_interactions"
 MEND = "Mend the file in the raw folder and run again; nothing was published."
-CSV, JSON, PARQUET = (".csv", ".csv.gz"), (".json", ".jsonl", ".json.gz", ".jsonl.gz"), (".parquet",)
 _UNREADABLE = (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error, pa.ArrowException)
 
 
@@ -62,17 +59,22 @@ class Source:
 
     def file(self, table: str) -> Path:
         """The table's file, or where it should lie."""
-        return self.found.get(table, self.folder / (_named(table, self.renamed) or RAW_FILES[table]))
+        return self.found.get(table, self.folder / self.names.get(table, RAW_FILES[table]))
 
     def present(self, table: str) -> Path:
         """The table's file; `ContractError` if there is none."""
         if table not in self.found:
-            names = sorted(file.name for file in self.folder.iterdir())
-            beside = [name for name in names if name.lower().startswith(table)]
-            way_out = f"Put it into {self.place} as {' or '.join(_names(table, self.renamed))} and run again."
+            lies = sorted(file.name for file in self.folder.iterdir())
+            beside = [name for name in lies if name.lower().startswith(table)]
+            way_out = f"Put it into {self.place} as {' or '.join(names(table, self.names))} and run again."
             missing = f"the file is missing{f', but {beside[0]} lies there' if beside else ''}"
             raise ContractError.broken(self.file(table).name, [missing], way_out)
         return self.found[table]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """By table the name that the mapping gives its file."""
+        return named_files(self.renamed)
 
     @property
     def identity(self) -> list[object]:
@@ -96,7 +98,7 @@ class Source:
         Raises `ContractError` for a file or column that is missing, and for a file that cannot be read.
         """
         columns = self.columns(table)
-        if table == "churn_label" and table not in self.found:
+        if table == LABELS and table not in self.found:
             return pa.table({column: pa.array([], pa.string()) for column in columns})
         fields = dict(zip(columns.values(), contracts.contract(table).fields.values(), strict=True))
         text = read_text(self.present(table), list(fields), fields=fields)
@@ -119,7 +121,7 @@ def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None
     if not folder.is_dir():
         raise UsageError(f"raw folder '{raw}' does not exist: give the folder that holds the seven raw files")
     renamed = _mapping(mapping, folder)
-    files = {table: _find(place, folder, table, renamed) for table in RAW_FILES}
+    files = {table: _find(place, folder, table, named_files(renamed)) for table in RAW_FILES}
     return Source(place, folder, {table: file for table, file in files.items() if file}, renamed)
 
 
@@ -192,15 +194,9 @@ def _wanted(store: S3Store, mapping: Path | None) -> tuple[list[Listed], dict[st
     own = [listed for listed in listing if listed.name == MAPPING]
     renamed = _mapping(mapping, store.fetch("", own))
     parts = [o for o in listing if not is_hidden(o.name.partition("/")[2])]
-    return [o for o in parts if o.name == MAPPING or table_of(o.name, renamed) is not None], renamed
-
-
-def table_of(name: str, renamed: Mapping[str, Renamed]) -> str | None:
-    """The table that a file of a raw folder belongs to, by its name below the folder; None for other files."""
-    for table in RAW_FILES:
-        if any(name == own or name.startswith(f"{own}/") for own in _names(table, renamed)):
-            return table
-    return None
+    return [
+        o for o in parts if o.name == MAPPING or table_of(o.name, named_files(renamed)) is not None
+    ], renamed
 
 
 def locate(raw: Path | str, table: str) -> str:
@@ -209,9 +205,10 @@ def locate(raw: Path | str, table: str) -> str:
         return location(open_source(raw).file(table))
     store = S3Store(str(raw))
     wanted, renamed = _wanted(store, None)
-    held = {listed.name for listed in wanted if table_of(listed.name, renamed) == table}
-    names = [n for n in _names(table, renamed) if any(h == n or h.startswith(f"{n}/") for h in held)]
-    return store.uri([*names, _named(table, renamed) or RAW_FILES[table]][0])
+    named = named_files(renamed)
+    held = {listed.name for listed in wanted if table_of(listed.name, named) == table}
+    lies = [n for n in names(table, named) if any(h == n or h.startswith(f"{n}/") for h in held)]
+    return store.uri([*lies, named.get(table, RAW_FILES[table])][0])
 
 
 def _mapping(given: Path | None, folder: Path) -> dict[str, Renamed]:
@@ -219,29 +216,14 @@ def _mapping(given: Path | None, folder: Path) -> dict[str, Renamed]:
     return read_mapping(given or own) if given or own.exists() else {}
 
 
-def _named(table: str, renamed: Mapping[str, Renamed]) -> str | None:
-    return renamed[table].file if table in renamed else None
-
-
-def _forms(table: str) -> tuple[str, ...]:
-    return (*CSV, *PARQUET, *(JSON if table == CONTACTS else ("",) if table == HOURS else ()))
-
-
-def _names(table: str, renamed: Mapping[str, Renamed]) -> list[str]:
-    """What the table's file may be called in the raw folder."""
-    named = _named(table, renamed)
-    return [named] if named else [f"{table}{form}" for form in _forms(table)]
-
-
-def _find(place: str, folder: Path, table: str, renamed: Mapping[str, Renamed]) -> Path | None:
-    named = _named(table, renamed)
-    if named and not named.endswith(tuple(_forms(table))):
-        forms = ", ".join(form for form in _forms(table) if form)
-        raise UsageError(f"{table} is mapped to '{named}', whose ending is none of {forms}")
-    files = [folder / name for name in _names(table, renamed) if (folder / name).exists()]
+def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Path | None:
+    if table in named and not named[table].endswith(forms(table)):
+        endings = ", ".join(form for form in forms(table) if form)
+        raise UsageError(f"{table} is mapped to '{named[table]}', whose ending is none of {endings}")
+    files = [folder / name for name in names(table, named) if (folder / name).exists()]
     if len(files) > 1:
-        names = " and ".join(file.name for file in files)
-        raise ContractError.broken(table, [f"it stands there twice, as {names}"], f"Leave one in {place}.")
+        twice = " and ".join(file.name for file in files)
+        raise ContractError.broken(table, [f"it stands there twice, as {twice}"], f"Leave one in {place}.")
     return files[0] if files else None
 
 

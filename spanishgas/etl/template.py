@@ -12,8 +12,7 @@ import yaml
 from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.errors import UsageError
-from spanishgas.etl.source import CONTACTS, HOURS
-from spanishgas.lake import RAW_FILES
+from spanishgas.raw_files import CONTACTS, HOURS, RAW_FILES
 
 
 def write_template(folder: Path) -> None:

@@ -13,8 +13,8 @@ from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.engines import hours_of
 from spanishgas.etl.hours import open_hours
 from spanishgas.etl.quality import Audit, Quality
-from spanishgas.etl.source import HOURS, Source
-from spanishgas.lake import RAW_FILES
+from spanishgas.etl.source import Source
+from spanishgas.raw_files import HOURS, RAW_FILES
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from operator import eq
 from pathlib import Path
 
 import ibis
@@ -60,34 +61,25 @@ def over_months(function: MonthsFunction) -> MonthsFunction:
 
 def over_pairs(join: Callable[[ir.Value, ir.Value], ir.Value], pairs: Mapping[str, tuple[str, str]]) -> None:
     """Register features that `join` two columns of the customer's row, named by feature."""
-    for name, (left, right) in pairs.items():
-        REGISTRY.customer[_fresh(name)] = partial(_joined, join, left, right)
-
-
-def _joined(
-    join: Callable[[ir.Value, ir.Value], ir.Value], left: str, right: str, row: ir.Table, as_of: date
-) -> ir.Value:
-    return join(row[left], row[right])
+    for name, columns in pairs.items():
+        _plain(name, join, *columns)
 
 
 def flags(features: Mapping[str, tuple[str, str]]) -> None:
     """Register flags that are set where a column of the customer's row has a value: both by feature."""
     for name, (column, value) in features.items():
-        REGISTRY.customer[_fresh(name)] = partial(_equal, column, value)
-
-
-def _equal(column: str, value: str, row: ir.Table, as_of: date) -> ir.Value:
-    return row[column] == value
+        _plain(name, partial(eq, value), column)
 
 
 def as_in_silver(*names: str) -> None:
     """Register columns of silver that are features as they are."""
     for name in names:
-        REGISTRY.customer[_fresh(name)] = partial(_column, name)
+        _plain(name, lambda column: column, name)
 
 
-def _column(name: str, row: ir.Table, as_of: date) -> ir.Value:
-    return row[name]
+def _plain(name: str, function: Callable[..., ir.Value], *columns: str) -> None:
+    """Register a function of some columns of the customer's row."""
+    REGISTRY.customer[_fresh(name)] = lambda row, as_of: function(*(row[column] for column in columns))
 
 
 def reductions(features: Mapping[str, tuple[str, str]]) -> None:

@@ -6,11 +6,13 @@ store.py     the few operations that it asks of a place, and the local folder th
 digests.py   what makes two tables, parts or files equal
 """
 
+from spanishgas.contracts.tables import LAYERS
 from spanishgas.lake.digests import content, file_digest, files_of, is_hidden, rows_digest
 from spanishgas.lake.lake import Lake, open_store
 from spanishgas.lake.s3 import S3Store
 from spanishgas.lake.store import SCHEME, Listed, LocalStore, Place, Replaced, Store, local_path, location
-from spanishgas.lake.tables import LAYERS, RAW_FILES, Erasure, Manifest, Snapshot
+from spanishgas.lake.tables import Erasure, Manifest, Snapshot
+from spanishgas.raw_files import RAW_FILES
 
 __all__ = [
     "LAYERS",

@@ -13,35 +13,33 @@ one that was overtaken says so.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
+from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake.digests import content, named_by_content
 from spanishgas.lake.s3 import S3Store
 from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, Store, local_path
 from spanishgas.lake.tables import (
-    LAYERS,
     MANIFEST,
     POINTER,
-    RAW_FILES,
     Erasure,
     Manifest,
     Pointer,
     Snapshot,
     ancestry,
     damage,
+    day_of,
     parsed,
+    unless_damaged,
 )
+from spanishgas.raw_files import RAW_FILES
 from spanishgas.stages import outside
-
-T = TypeVar("T")
 
 
 def open_store(place: Place) -> Store:
@@ -73,12 +71,12 @@ class Lake:
     def raw_extracts(self) -> list[Place]:
         """Raw extracts in the lake, oldest first."""
         dates = {listed.name.partition("/")[0] for listed in self.store.listing("raw")}
-        return [self.raw(day) for day in sorted(filter(None, map(_date, dates)))]
+        return [self.raw(day) for day in sorted(filter(None, map(day_of, dates)))]
 
     def as_of_dates(self) -> list[date]:
         """Every date under which the lake holds a raw extract or anything of a table, oldest first."""
         folders = {f for listed in self.store.listing() for f in listed.key.split("/")[:-1]}
-        return sorted(set(filter(None, (_date(folder.removeprefix("as_of=")) for folder in folders))))
+        return sorted(set(filter(None, (day_of(folder.removeprefix("as_of=")) for folder in folders))))
 
     @contextmanager
     def building(self, as_of: date) -> Iterator[None]:
@@ -116,7 +114,7 @@ class Lake:
 
     def reusable(self, table: str, as_of: date) -> Snapshot | None:
         """The current snapshot if it is whole; None also where it is damaged, for to publish it again mends it."""
-        snapshot = _unless_damaged(lambda: self.find(table, as_of))
+        snapshot = unless_damaged(lambda: self.find(table, as_of))
         return snapshot if snapshot and snapshot.intact else None
 
     def made(self, table: str, as_of: date, key: str) -> Snapshot | None:
@@ -139,11 +137,11 @@ class Lake:
         """As-of dates under which `table` was published, be it damaged now or not, oldest first."""
         outside(f"the table {table}")
         homes = {day: partial(self._pointed, self._home(table, day)) for day in self._days(table)}
-        return [day for day, pointed in homes.items() if _unless_damaged(pointed, "") is not None]
+        return [day for day, pointed in homes.items() if unless_damaged(pointed, "") is not None]
 
     def _days(self, table: str) -> list[date]:
         folders = {listed.name.partition("/")[0] for listed in self.store.listing(self._table(table))}
-        return sorted(filter(None, (_date(folder.removeprefix("as_of=")) for folder in folders)))
+        return sorted(filter(None, (day_of(folder.removeprefix("as_of=")) for folder in folders)))
 
     def by_digest(self, digest: str, table: str) -> Snapshot:
         """The snapshot of `table` with this digest, current or not; LakeError if it is gone."""
@@ -220,10 +218,10 @@ class Lake:
     def _make_current(self, home: str, staging: Path, fresh: Manifest, before: str | None) -> Snapshot:
         key = fresh.key
         lies = self.store.version(f"{key}/{MANIFEST}")
-        held = _unless_damaged(lambda: self.snapshot(key))
+        held = unless_damaged(lambda: self.snapshot(key))
         # What this run has just put there need not be fetched to be sure of it.
         if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.intact):
-            current = _unless_damaged(lambda: self._pointed(home))
+            current = unless_damaged(lambda: self._pointed(home))
             if current == fresh.snapshot and held.manifest.fingerprint == fresh.fingerprint:
                 return held
             fresh = fresh.model_copy(update={"parts": held.manifest.parts})
@@ -342,14 +340,3 @@ class Lake:
         self.store.swap(key, manifest.model_copy(update=changes).text, self.store.version(key))
         for part in manifest.parts.keys() - parts.keys():
             self.store.remove(f"{snapshot.key}/{part}")
-
-
-def _unless_damaged(read: Callable[[], T | None], otherwise: T | None = None) -> T | None:
-    try:
-        return read()
-    except LakeError:
-        return otherwise
-
-
-def _date(name: str) -> date | None:
-    return date.fromisoformat(name) if re.fullmatch(r"\d{4}-\d\d-\d\d", name) else None

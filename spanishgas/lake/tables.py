@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import LakeError
 from spanishgas.lake.digests import intact, sealed, unsealed
 from spanishgas.lake.store import Store
@@ -18,32 +20,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.dataset as ds
 
-RAW_FILES: Mapping[str, str] = {
-    "churn_label": "churn_label.csv",
-    "customer_attributes": "customer_attributes.csv",
-    "customer_contracts": "customer_contracts.csv",
-    "consumption_hourly_2024": "consumption_hourly_2024.parquet",
-    "price_history": "price_history.csv",
-    "costs_by_province_month": "costs_by_province_month.csv",
-    "customer_interactions": "customer_interactions.json",
-}
-LAYERS: Mapping[str, str] = {
-    "quarantine": "quarantine",
-    "bronze_customer": "bronze",
-    "bronze_customer_month": "bronze",
-    "silver_customer": "silver",
-    "silver_customer_month": "silver",
-    "gold_master": "gold",
-    "out_of_fold": "experiments",
-    "scores": "scored",
-    "recommendations": "scored",
-    "treatments": "scored",
-    "outcomes": "scored",
-}
-
-
 POINTER, MANIFEST = "_current.json", "_manifest.json"
 Body = TypeVar("Body", bound=BaseModel)
+T = TypeVar("T")
 
 
 def parsed(store: Store, key: str, kind: type[Body]) -> Body | None:
@@ -184,3 +163,16 @@ def ancestry(snapshots: Collection[Snapshot], digests: Collection[str]) -> set[s
         new = {source for digest in new for source in sources.get(digest, ())} - known
         known |= new
     return known
+
+
+def unless_damaged(read: Callable[[], T | None], otherwise: T | None = None) -> T | None:
+    """What `read` gives; `otherwise` where it meets damage."""
+    try:
+        return read()
+    except LakeError:
+        return otherwise
+
+
+def day_of(name: str) -> date | None:
+    """The date that a folder is named after, if it is one."""
+    return date.fromisoformat(name) if re.fullmatch(r"\d{4}-\d\d-\d\d", name) else None

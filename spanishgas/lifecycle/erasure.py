@@ -26,8 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from spanishgas.errors import DataError, LakeError, UsageError
-from spanishgas.etl.mapping import MAPPING, Renamed, read_mapping
-from spanishgas.etl.source import table_of
+from spanishgas.etl.mapping import Renamed, named_files, read_mapping
 from spanishgas.lake import (
     SCHEME,
     Erasure,
@@ -43,6 +42,7 @@ from spanishgas.lake import (
 from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.lake.store import staged, sweep
 from spanishgas.lake.tables import MANIFEST, POINTER
+from spanishgas.raw_files import MAPPING, table_of
 
 ID = "customer_id"
 _FOLDER = re.compile(r"(raw|truth|downloads)/[^/]+(?=/)|[^/]+/[^/]+/as_of=[^/]+/[^/]+(?=/)")
@@ -246,7 +246,7 @@ def _kind(file: Path) -> str:
 
 
 def _header(name: str, renamed: dict[str, Renamed]) -> str:
-    table = table_of(name, renamed)
+    table = table_of(name, named_files(renamed))
     return renamed[table].columns.get(ID, ID) if table in renamed else ID
 
 

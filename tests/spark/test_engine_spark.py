@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from spanishgas.errors import ContractError, SpanishGasError
-from spanishgas.etl import calendar, engine_spark, hours_spark, rollup
+from spanishgas.etl import calendar, engine_spark, rollup
 from spanishgas.etl.engine import Engine, duckdb
 from spanishgas.etl.engines import connect, hours_of
 from spanishgas.etl.hours import open_hours
@@ -137,7 +137,7 @@ def test_a_page_that_cannot_be_decoded_is_a_contract_error_that_names_the_file(
     whole = bytearray(file.read_bytes())
     whole[1000:60000] = b"\xff" * 59000
     file.write_bytes(whole)
-    with pytest.raises(ContractError, match="cannot be read as Parquet"), hours_spark.reading(file):
+    with pytest.raises(ContractError, match="cannot be read as Parquet"), engine_spark.reading(file):
         on_spark(raw)
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from spanishgas.etl import hours_spark
+from spanishgas.etl import engine_spark
 from spanishgas.etl.engines import connect
 from spanishgas.etl.source import open_source
 from tests import parquet_types as types
@@ -22,7 +22,7 @@ SOUND = {name: layout for name, layout in types.LAYOUTS.items() if name != "brot
 
 def as_read(folder: Path) -> pd.DataFrame:
     with connect("spark") as engine:
-        hours: Any = hours_spark.open_hours(open_source(folder), engine)  # type: ignore[arg-type]
+        hours: Any = engine_spark.open_hours(open_source(folder), engine)  # type: ignore[arg-type]
         found: pd.DataFrame = engine.fetch(hours.select("customer_id", "hour", "elec", "gas")).to_pandas()
     return found
 

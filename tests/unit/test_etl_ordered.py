@@ -14,7 +14,8 @@ import pytest
 from spanishgas.etl import calendar, ordered, rollup
 from spanishgas.etl.engine import duckdb
 from spanishgas.etl.hours import open_hours, parts_of
-from spanishgas.etl.source import HOURS, open_source
+from spanishgas.etl.source import open_source
+from spanishgas.raw_files import HOURS
 from tests.unit.test_etl_rollup import AS_OF, WINDOW, year
 
 Frames = tuple[pd.DataFrame, pd.DataFrame]

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from spanishgas.etl import rollup
+from spanishgas.etl import engine, rollup
+from spanishgas.etl.build import build
 from spanishgas.etl.engine import duckdb
 from spanishgas.etl.hours import open_hours
-from spanishgas.etl.source import HOURS, open_source
-from spanishgas.lake import RAW_FILES
+from spanishgas.etl.source import open_source
+from spanishgas.lake import RAW_FILES, Lake
+from spanishgas.raw_files import HOURS
 from spanishgas.simulate import write_extract
+from tests.raw_builder import label, write_raw
 
 AS_OF = date(2024, 12, 31)
 PROJECT = Path(__file__).resolve().parents[2]
@@ -34,15 +37,15 @@ def peak_mb(folder: Path) -> float:
 
 def bytes_read(raw: Path, in_order: bool = False) -> int:
     """What DuckDB read of the hours' file while it rolled them up, as its own log has it."""
-    with duckdb() as engine:
-        sql = engine.con.raw_sql
+    with duckdb() as duck:
+        sql = duck.con.raw_sql
         sql("SET enable_external_file_cache = false")
         sql("CALL enable_logging('FileSystem', level = 'trace')")
         source = open_source(raw)
         rolled = rollup.roll_up(
-            open_hours(source, engine), AS_OF, engine, rollup.DuckSums(engine, source if in_order else None)
+            open_hours(source, duck), AS_OF, duck, rollup.DuckSums(duck, source if in_order else None)
         )
-        engine.fetch(rolled.slots)
+        duck.fetch(rolled.slots)
         found = sql(
             "SELECT coalesce(sum(bytes), 0) FROM duckdb_logs_parsed('FileSystem') "
             "WHERE op = 'READ' AND path LIKE '%.parquet'"
@@ -65,3 +68,11 @@ def test_a_clean_file_of_hours_is_read_once(tmp_path: Path) -> None:
     size = (raw / RAW_FILES[HOURS]).stat().st_size
     assert 0.9 * size < bytes_read(raw) < 1.1 * size
     assert bytes_read(raw, in_order=True) < 0.1 * size, "pyarrow reads hours that stand in order"
+
+
+def test_a_second_build_of_a_process_compiles_no_expression_again(tmp_path: Path) -> None:
+    first, again = (write_raw(tmp_path / name, churn_label=[label("C1", name == "b")]) for name in "ab")
+    build(first, Lake(tmp_path / "one"), AS_OF)
+    compiled = engine._sql.cache_info().misses
+    build(again, Lake(tmp_path / "two"), AS_OF)
+    assert engine._sql.cache_info().misses == compiled > 0

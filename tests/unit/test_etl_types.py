@@ -20,8 +20,9 @@ from spanishgas.etl.hours import open_hours, parts_of
 from spanishgas.etl.parquet import fits
 from spanishgas.etl.quality import Audit, Quality
 from spanishgas.etl.raw import read
-from spanishgas.etl.source import HOURS, open_source, read_text
+from spanishgas.etl.source import open_source, read_text
 from spanishgas.lake import Lake
+from spanishgas.raw_files import HOURS
 from tests import parquet_types as types
 from tests.raw_builder import write_raw
 

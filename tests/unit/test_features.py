@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import ibis.expr.types as ir
 import pandas as pd
 import pyarrow as pa
 import pytest
 
+from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
-from spanishgas.features import behaviour, compound, lifecycle, load_tiers, market
+from spanishgas.features import Tiers, behaviour, compound, levels, lifecycle, load_tiers, market
 from spanishgas.features.registry import REGISTRY, CustomerFunction, MonthsFunction
 from spanishgas.settings import settings
 
@@ -49,6 +51,36 @@ def test_the_tiers_have_at_least_their_published_features_and_every_feature_has_
     assert all(len(tiers.features([name])) >= size for name, size in TIER_SIZES.items())
     assert set(tiers.features()) == REGISTRY.names
     assert all(tiers.words(name) and tiers.entry(name).definition for name in tiers.features())
+
+
+def silver_row() -> ir.Table:
+    """A customer's row before any feature: silver's columns, and the features over months."""
+    silver = {name: field.kind.dtype for name, field in contract("silver_customer").fields.items()}
+    return ibis.table({**silver, **dict.fromkeys(REGISTRY.months, "float64")}, name="row")
+
+
+def test_a_feature_is_added_after_those_that_it_stands_on_and_not_before_those_that_read_what_it_replaces() -> (
+    None
+):
+    tiers = load_tiers()
+    steps = levels(silver_row(), tiers, AS_OF)
+    step = {name: number for number, names in enumerate(steps) for name in names}
+    assert sorted(step) == sorted(tiers.features())
+    assert len(steps) < len(tiers.tiers), "a statement a step"
+    assert step["months_to_renewal"] < step["renewal_bucket"] < step["is_expired_contract"]
+    assert step["is_high_competition_province"] < step["is_competition_x_renewal"]
+    assert step["is_dual_fuel"] <= step["total_elec_kwh_2024"], (
+        "the sum of the months is read, not the feature"
+    )
+
+
+def test_a_feature_above_one_that_it_stands_on_is_refused_by_name() -> None:
+    tiers = load_tiers()
+    first = tiers.tiers["1A"]
+    turned = first.model_copy(update={"features": dict(reversed(first.features.items()))})
+    words = "the feature is_digital_channel stands on is_comparison_channel, which must stand above it"
+    with pytest.raises(UsageError, match=words):
+        levels(silver_row(), Tiers.model_construct({**tiers.tiers, "1A": turned}), AS_OF)
 
 
 def test_tiers_answer_in_the_order_asked_for() -> None:

@@ -299,7 +299,7 @@ def test_a_lake_on_s3_loses_the_person_as_a_folder_does(remote: Lake, lake: Lake
     assert sum(done.rows.values()) >= sum(local.rows.values())
     assert done.gold == {gold.manifest.digest}
     assert customers(copied(remote.store, tmp_path / "copy")) == {"C1", "C3"}
-    after = remote.at(gold.manifest.digest, "gold_master")
+    after = remote.by_digest(gold.manifest.digest, "gold_master")
     assert (after.manifest.rows, [e.rows for e in after.manifest.erased]) == (2, [1])
     assert set(after.pandas()["customer_id"]) == {"C1", "C3"}
 
