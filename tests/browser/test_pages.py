@@ -183,7 +183,8 @@ def test_a_customer_is_shown_what_raises_and_what_lowers_the_risk_by_the_model_o
         add_version()
         add_version()
         with runs.stage("evaluate", "the third"):
-            registry.register(registry.log_model(fitted, "E5", {}).model_uri, {}, "")
+            logged = registry.log_model(fitted, "E5", {}).model_uri
+        add_version(source=mlflow.artifacts.download_artifacts(logged))
         app = see("customer", full)
         app.text_input[0].input("C00003").run()
         assert not app.error
