@@ -223,8 +223,8 @@ def _manifest(
         policy=seal.of(given.policy.model_dump(mode="json")),
         code=provenance.source_digest(),
         gold=given.chosen.gold,
-        customers=seal.of_ids(holdout.trained["customer_id"]),
-        holdout=seal.of_ids(holdout.rows["customer_id"]),
+        customers=seal.of(sorted(holdout.trained["customer_id"])),
+        holdout=seal.of(sorted(holdout.rows["customer_id"])),
     )
 
 

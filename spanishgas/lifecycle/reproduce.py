@@ -77,7 +77,7 @@ def _differences(run: dict[str, str], version: Version, lake: Lake) -> Iterator[
         yield f"the sources' digest was {then}, here it is {provenance.source_digest()}"
     if "true" in (run.get("code.dirty"), str(provenance.dirty()).lower()):
         yield "a work tree with uncommitted changes made it, or runs here"
-    if seal.of_ids(version.training_table(lake).customers) != version.record.manifest.customers:
+    if seal.of(sorted(version.training_table(lake).customers)) != version.record.manifest.customers:
         yield "the table's training customers are not those that it learned from"
     pinned = set((version.folder / "requirements.txt").read_text().split())
     yield from (f"here is {name}" for name in registry.requirements() if name not in pinned)

@@ -13,7 +13,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +55,6 @@ def digest(judged: Mapping[str, Any]) -> str:
 def of(data: object) -> str:
     """SHA-256 of JSON data."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def of_ids(ids: Iterable[str]) -> str:
-    """SHA-256 of customers' ids in order: it names nobody."""
-    return of(sorted(ids))
 
 
 def files(folder: Path) -> dict[str, str]:
