@@ -18,6 +18,8 @@ UV    := .uv/bin/uv
 QUICK := not slow and not spark and not browser and not dashboard
 
 export MLFLOW_DISABLE_TELEMETRY = true
+# What MLflow says of its own tables and folders is no news to who calls `mlflow run`.
+export MLFLOW_LOGGING_LEVEL ?= WARNING
 # `mlflow run --env-manager local` and the tests take `python`, `mlflow` and `uv` from here.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Without it `make ui` is a dozen processes.

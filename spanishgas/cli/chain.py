@@ -73,6 +73,7 @@ QUIET = {
     "browser.gatherUsageStats": "false",
     "client.showErrorDetails": "none",  # a traceback may hold a customer's values
     "client.toolbarMode": "minimal",
+    "runner.magicEnabled": "false",  # a string by itself in a page is not for its readers
     "server.fileWatcherType": "none",
     "server.headless": "true",
 }

@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 import altair as alt
+import pandas as pd
 import streamlit as st
 
 from spanishgas.dashboard import guard
@@ -60,6 +61,11 @@ def day(when: date) -> str:
 def words(name: str) -> str:
     """A value of a closed set as words: offer_small is `offer small`, 60_90_days `60 to 90 days`."""
     return re.sub(r"(?<=\d)_(?=\d)", " to ", name).replace("_", " ")
+
+
+def in_words(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The table with the values of closed sets in `columns` as words."""
+    return rows.assign(**{name: rows[name].map(words, na_action="ignore") for name in columns})
 
 
 def metric(place: Any, label: str, value: str, note: str, **more: Any) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
@@ -144,14 +145,17 @@ def champion() -> Version | None:
 def versions() -> list[Version]:
     """Every version of the registered model, oldest first."""
     outside("the versions of the registered model")
-    listed = MlflowClient().search_model_versions(f"name = '{settings().registered_model}'")
     moves = history.read()
-    return sorted((Version(one, moves) for one in listed), key=lambda v: int(v.number))
+    return sorted((Version(one, moves) for one in _listed()), key=lambda v: int(v.number))
+
+
+def _listed() -> list[ModelVersion]:
+    return list(MlflowClient().search_model_versions(f"name = '{settings().registered_model}'"))
 
 
 def numbers() -> set[str]:
     """Numbers of the versions that are there."""
-    return {v.number for v in versions()}
+    return {str(one.version) for one in _listed()}
 
 
 def point(alias: Alias, version: str) -> None:
@@ -182,4 +186,4 @@ def count_opening() -> int:
         counted = client.get_registered_model(name).tags.get(OPENINGS, "")
         opened = 1 + (int(counted) if counted.isdecimal() else 0)
         client.set_registered_model_tag(name, OPENINGS, str(opened))
-        return max(opened, 1 + len(versions()))
+        return max(opened, 1 + len(_listed()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import socket
 import subprocess
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
+from spanishgas.cli.chain import QUIET
 from spanishgas.config.search import ModelKind
 from spanishgas.dashboard import customer, tables
 from spanishgas.evaluation.importance import contributions
@@ -155,6 +157,8 @@ def test_filters_change_table_and_totals_alike(see: Open, full: Path) -> None:
     app.multiselect[0].select("Critical").run()
     rows = app.dataframe[0].value
     assert set(rows["risk_tier"]) == {"Critical"}
+    assert not rows["action"].str.contains("_").any()
+    assert "at most; expected gain after cost" in app.metric[2].delta
     assert metrics(app)["Customers"] == str(len(rows))
 
 
@@ -183,7 +187,8 @@ def test_a_customer_is_shown_what_raises_and_what_lowers_the_risk_by_the_model_o
         add_version()
         add_version()
         with runs.stage("evaluate", "the third"):
-            registry.register(registry.log_model(fitted, "E5", {}).model_uri, {}, "")
+            logged = registry.log_model(fitted, "E5", {}).model_uri
+        add_version(source=mlflow.artifacts.download_artifacts(logged))
         app = see("customer", full)
         app.text_input[0].input("C00003").run()
         assert not app.error
@@ -414,3 +419,13 @@ def test_the_tracking_server_is_not_needed_to_look_at_customers(see: Open, full:
     app = see("customers", full)
     assert not app.error
     assert len(app.dataframe[0].value) == 20
+
+
+def test_no_page_shows_a_string_of_its_source() -> None:
+    pages = sorted((APP.parent / "views").glob("*.py"))
+    assert len(pages) == 7
+    for file in (APP, *pages):
+        _, *statements = ast.parse(file.read_text("utf-8")).body
+        bare = [s.value for s in statements if isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant)]
+        assert bare == [], file
+    assert QUIET["runner.magicEnabled"] == "false"

@@ -47,7 +47,7 @@ from spanishgas.lifecycle.experiments import (
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.reproduce import reproduce
-from spanishgas.lifecycle.version import REFUSED, VERDICT, Version
+from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.drift import Drift, drift
 from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.monitoring.reports import compare, effects
@@ -804,14 +804,13 @@ def test_retraining_starts_from_the_champions_parameters_and_leaves_a_challenger
 def test_a_champion_that_was_moved_in_the_ui_is_scored_with_or_refused_by_who_watches(chain: Chain) -> None:
     """`said` moves the alias as the UI does, and at last interrupts."""
     heard: list[str] = []
-    client, before = MlflowClient(), registry.aliases()
-    client.set_model_version_tag(settings().registered_model, before["challenger"], VERDICT, REFUSED)
+    client, before, foreign = MlflowClient(), registry.aliases(), add_version(0.01)
 
     def said(words: str) -> None:
         heard.append(words)
         if len(heard) == 3:
             raise KeyboardInterrupt
-        target = before["challenger"] if len(heard) == 1 else before["champion"]
+        target = foreign if len(heard) == 1 else before["champion"]
         client.set_registered_model_alias(settings().registered_model, "champion", target)
 
     with pytest.raises(KeyboardInterrupt):
@@ -822,7 +821,7 @@ def test_a_champion_that_was_moved_in_the_ui_is_scored_with_or_refused_by_who_wa
     assert refused.startswith("not scored: ")
     assert "--override" in refused
     moves = [m for m in history.read().done if m.how == history.How.ELSEWHERE]
-    assert [m.version for m in moves][-2:] == [before["challenger"], before["champion"]]
+    assert [m.version for m in moves][-2:] == [foreign, before["champion"]]
 
 
 def test_a_rollback_scores_again_with_the_version_gone_back_to_if_asked(chain: Chain) -> None:

@@ -653,7 +653,7 @@ def test_a_trainers_evaluate_comes_to_its_end_and_a_promoter_promotes_it(
         assert registry.aliases()["challenger"] == version
         client = MlflowClient()
         assert client.get_run(registry.resolve(version).run_id).info.status == "FINISHED"
-        assert registry.resolve(version).description
+        assert registry.resolve(version).entity.description
         with pytest.raises(TrackingError, match="trainer may move no champion"):
             promotion.promote(version, "mine")
         with pytest.raises(MlflowException, match="403"):

@@ -256,7 +256,7 @@ def old(tracking: Path) -> Path:
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
     file = tracking / "mlflow.db"
-    file.unlink()
+    file.unlink(missing_ok=True)
     engine = utils.create_sqlalchemy_engine_with_retry(f"sqlite:///{file}")
     Base.metadata.create_all(engine)
     config = utils._get_alembic_config(str(engine.url))

@@ -39,12 +39,13 @@ def show() -> None:
     left, middle, right = st.columns(3)
     left.metric("Customers", f"{sums.customers:,}")
     middle.metric("Expected monthly loss", frame.eur(sums.expected_monthly_loss))
-    worth = f"{frame.eur(sums.offer_budget)}, worth {frame.eur(sums.expected_margin_impact)}"
+    cost, gain = frame.eur(sums.offer_budget), frame.eur(sums.expected_margin_impact)
+    worth = f"cost {cost} at most; expected gain after cost {gain}"
     frame.metric(right, "Offers", f"{sums.offers:,}", worth)
     if not sums.customers:
         st.info("No customer passes these filters: take one of them away.")
         return
-    rows = campaign.customers(found, filters, order)
+    rows = frame.in_words(campaign.customers(found, filters, order), "action", "timing_window")
     picked = st.dataframe(
         rows, column_config=COLUMNS, hide_index=True, on_select="rerun", selection_mode="single-row"
     )
@@ -55,12 +56,13 @@ def show() -> None:
         f"{len(rows):,} of {sums.customers:,} customers; the files hold all of them. Mark a row to see the customer."
     )
     name = f"campaign-{found.scores.manifest.as_of}"
-    download("CSV", f"{name}.csv", "text/csv", lambda: campaign.as_csv(found, filters, order))
+    csv, excel = st.columns(2)
+    download(csv, "CSV", f"{name}.csv", "text/csv", lambda: campaign.as_csv(found, filters, order))
     if sums.customers <= campaign.EXCEL_ROWS:
         kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-        download("Excel", f"{name}.xlsx", kind, lambda: campaign.as_excel(found, filters, order))
+        download(excel, "Excel", f"{name}.xlsx", kind, lambda: campaign.as_excel(found, filters, order))
     else:
-        st.caption(f"Excel takes up to {campaign.EXCEL_ROWS:,} customers: filter further, or take CSV.")
+        excel.caption(f"Excel takes up to {campaign.EXCEL_ROWS:,} customers: filter further, or take CSV.")
 
 
 def chosen() -> Filters:
@@ -81,9 +83,11 @@ def several(place: st.delta_generator.DeltaGenerator, label: str, values: tuple[
     return tuple(place.multiselect(label, values, format_func=frame.words, placeholder="all"))
 
 
-def download(label: str, name: str, kind: str, make: Callable[[], bytes]) -> None:
+def download(
+    place: st.delta_generator.DeltaGenerator, label: str, name: str, kind: str, make: Callable[[], bytes]
+) -> None:
     """A button whose file is made when it is pressed."""
-    st.download_button(f"Download {label}", make, file_name=name, mime=kind, on_click="ignore")
+    place.download_button(f"Download {label}", make, file_name=name, mime=kind, on_click="ignore")
 
 
 frame.page("Customers", show, customers=True)

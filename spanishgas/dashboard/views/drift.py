@@ -9,7 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from spanishgas.config.policy import load_policy
+from spanishgas.config.tiers import read_tiers
 from spanishgas.dashboard import frame, tracking
+from spanishgas.errors import UsageError
 
 REPORTS = {
     "first page": "drift.html",
@@ -40,11 +42,22 @@ def show() -> None:
                 f"The farthest input moved {one['statistic']:.1f} times its ordinary variation; {limit}."
             )
         st.subheader("What moved")
-        effects = tracking.effects(run)
-        st.altair_chart(bars(effects.head(20)))
+        effects = tracking.effects(run).head(20)
+        st.altair_chart(bars(effects.assign(column=[feature(name) for name in effects["column"]])))
+        st.caption(
+            "The dashed line is from where an input counts as moved; the alarm is judged by the figure above."
+        )
         name = st.radio("Report on", ["none", *REPORTS], horizontal=True)
         if name in REPORTS:
             st.iframe(apart(tracking.artefact(run, REPORTS[str(name)]).decode()), height=900)
+
+
+def feature(column: str) -> str:
+    """A column in the words of the data dictionary; one that it no longer holds by its name."""
+    try:
+        return read_tiers().words(column)
+    except UsageError:
+        return column
 
 
 def apart(report: str) -> str:

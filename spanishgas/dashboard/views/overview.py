@@ -8,8 +8,7 @@ import streamlit as st
 from spanishgas.config.policy import RISK_TIERS
 from spanishgas.dashboard import campaign, frame, tables
 
-SHADES = ["#9ecae1", "#fdd0a2", "#fd8d3c", "#a63603"]
-"""Of the risk tiers, lowest first."""
+SHADES = ["#9ecae1", "#fdd0a2", "#fd8d3c", "#a63603"]  # of the risk tiers, lowest first
 
 
 def show() -> None:

@@ -27,9 +27,10 @@ def show() -> None:
     """Actions by tier and segment, the alternatives, and the budget."""
     found, policy = tables.scored(frame.lake(), frame.as_of()), load_policy()
     made = campaign.actions(found)
+    offered = frame.in_words(made[made["action"] != NO_OFFER], "action")
     st.subheader("By tier and segment")
-    st.altair_chart(chart(made[made["action"] != NO_OFFER]))
-    st.dataframe(made, column_config=COLUMNS, hide_index=True)
+    st.altair_chart(chart(offered))
+    st.dataframe(frame.in_words(made, "action"), column_config=COLUMNS, hide_index=True)
     customers = campaign.at_risk(found)
     st.subheader("Beside other ways")
     st.dataframe(ways(customers, policy.offers).round(0), column_config=COLUMNS, hide_index=True)
@@ -56,7 +57,7 @@ def budget(customers: pd.DataFrame, policy: Policy) -> None:
     worth = chosen["expected_value"].sum()
     of_most = f"{worth / best:.0%} of the most that offers can bring"
     frame.metric(right, "Expected value", frame.eur(worth), of_most)
-    st.dataframe(chosen.round(0), column_config=COLUMNS, hide_index=True)
+    st.dataframe(frame.in_words(chosen.round(0), "offer"), column_config=COLUMNS, hide_index=True)
     st.caption(
         "Nothing is changed here: set offers.total_budget_eur in experiments/policy.yaml and run `spanishgas score`. "
         f"Then {policy.offers.control.share:.0%} of these customers get no offer, to measure what offers do."
