@@ -72,12 +72,13 @@ test-all: .venv/.all ## every test, with every extra
 mutants: .venv/.all ## faults planted in a copy of the package, one by one: the tests named for each must fail (JOBS, ONLY)
 	$(BIN)/python -m tests.mutants --jobs $(JOBS) --only '$(ONLY)'
 
-lint: .venv/.synced ## style, types, layers, and conda.yaml against uv.lock
+lint: .venv/.synced ## style, types, layers, words, and conda.yaml against uv.lock
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python .ci/conda_yaml.py --check
+	$(BIN)/python .ci/words.py
 
 format: .venv/.synced ## rewrite sources as lint wants them
 	$(BIN)/ruff check --fix .

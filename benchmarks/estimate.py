@@ -19,7 +19,7 @@ from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.lifecycle.experiments import kinds_of, training_side
-from spanishgas.monitoring.concept import Scored, concept_drift
+from spanishgas.monitoring.concept import ConceptScores, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.training.calibration import fit_chosen
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
@@ -79,9 +79,9 @@ def _unseen(gold: pd.DataFrame, new: pd.Series | bool = False) -> pd.DataFrame:
     return gold[(held | new) & gold["churn"].notna()]
 
 
-def _scored(model: ChurnModel, rows: pd.DataFrame) -> Scored:
+def _scored(model: ChurnModel, rows: pd.DataFrame) -> ConceptScores:
     found = model.predict(rows)
-    return Scored(found[PROBABILITY].to_numpy(), rows["churn"].to_numpy(dtype="int64"), found[TIER])
+    return ConceptScores(found[PROBABILITY].to_numpy(), rows["churn"].to_numpy(dtype="int64"), found[TIER])
 
 
 def _on_average(true: np.ndarray, probability: np.ndarray, draws: int = 200) -> float:

@@ -22,7 +22,7 @@ from spanishgas.lake import LAYERS, Lake
 from spanishgas.lifecycle import health
 from spanishgas.lifecycle.health import existing, written
 from spanishgas.settings import Settings, settings
-from spanishgas.troubles import Finding, broken, note, ok, quoted, recognised, words
+from spanishgas.troubles import DoctorFinding, broken, note, ok, quoted, recognised, words
 
 PYTHON = ((3, 11), (3, 13))
 """First and last version of Python that the lock file resolves for."""
@@ -30,7 +30,7 @@ SCARCE_GB, AMPLE_GB = 1.0, 8.0
 """Free disk: less than the first is a fault; the second holds two extracts of 20,000 customers and their tables."""
 PORTS = {5000: "make ui", 8501: "make dashboard"}
 PREFIXES = ("SPANISHGAS_SERVE_", "SPANISHGAS_TRANSFORM_", "SPANISHGAS_ALERT_")
-"""Of settings that other modules read."""
+"""Prefixes of settings that other modules read."""
 OTHERS = (
     "SPANISHGAS_MODEL_DIR",
     "SPANISHGAS_DASHBOARD_KEY",
@@ -39,9 +39,9 @@ OTHERS = (
 )
 
 
-def examine(lake: Lake) -> list[Finding]:
+def examine(lake: Lake) -> list[DoctorFinding]:
     """Everything, in the order in which it would be mended."""
-    checks: Sequence[tuple[str, Callable[[], Iterator[Finding]]]] = (
+    checks: Sequence[tuple[str, Callable[[], Iterator[DoctorFinding]]]] = (
         ("python", lambda: python(sys.version_info[:2])),
         ("packages", lambda: packages(metadata.requires("spanishgas") or [])),
         ("environment", environment),
@@ -55,12 +55,12 @@ def examine(lake: Lake) -> list[Finding]:
         ("ports", lambda: ports(PORTS)),
         ("spark", spark),
     )
-    return [Finding(one.state, one.words, what) for what, check in checks for one in _run(check)]
+    return [DoctorFinding(one.state, one.words, what) for what, check in checks for one in _run(check)]
 
 
-def _run(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+def _run(check: Callable[[], Iterator[DoctorFinding]]) -> list[DoctorFinding]:
     """What a check found until something stopped it, and that."""
-    found: list[Finding] = []
+    found: list[DoctorFinding] = []
     try:
         found.extend(check())
     except Exception as fault:
@@ -69,7 +69,7 @@ def _run(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
     return found
 
 
-def python(version: tuple[int, int]) -> Iterator[Finding]:
+def python(version: tuple[int, int]) -> Iterator[DoctorFinding]:
     """Whether this Python is one that the project runs on."""
     first, last = ((".".join(map(str, v))) for v in PYTHON)
     ours = ".".join(map(str, version))
@@ -79,7 +79,7 @@ def python(version: tuple[int, int]) -> Iterator[Finding]:
         yield broken(f"{ours} is not {first} to {last}: make PYTHON=python{first}")
 
 
-def packages(requirements: Sequence[str]) -> Iterator[Finding]:
+def packages(requirements: Sequence[str]) -> Iterator[DoctorFinding]:
     """Whether every requirement (PEP 508, those of extras left out) is installed in the range that it names."""
     wanted = [Requirement(text) for text in requirements]
     wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
@@ -99,7 +99,7 @@ def _lacking(requirement: Requirement) -> str | None:
     return None if fits else f"{requirement.name} {version} is not {requirement.specifier}"
 
 
-def environment() -> Iterator[Finding]:
+def environment() -> Iterator[DoctorFinding]:
     """Whether every variable with the project's prefix is one that it reads."""
     known = {f"SPANISHGAS_{name.upper()}" for name in Settings.model_fields} | {*OTHERS}
     ours = [name for name in os.environ if name.startswith("SPANISHGAS_") and not name.startswith(PREFIXES)]
@@ -111,7 +111,7 @@ def environment() -> Iterator[Finding]:
         yield ok(f"{len(ours)} settings of the project are set")
 
 
-def configuration() -> Iterator[Finding]:
+def configuration() -> Iterator[DoctorFinding]:
     """Whether experiments, search spaces and policy can be read; the error names file and key."""
     from spanishgas.config.experiment import experiment_ids, load_experiment
     from spanishgas.config.policy import load_policy
@@ -125,7 +125,7 @@ def configuration() -> Iterator[Finding]:
     yield ok(f"{', '.join(ids)}, search.yaml and policy.yaml can be read")
 
 
-def tables(lake: Lake) -> Iterator[Finding]:
+def tables(lake: Lake) -> Iterator[DoctorFinding]:
     """Whether the lake can be written, if it is a folder, and what stands in it."""
     place = existing(_local(lake))
     if not place.is_dir():
@@ -148,7 +148,7 @@ def tables(lake: Lake) -> Iterator[Finding]:
             yield note(f"no {table} in {lake.root} yet: python -m spanishgas {verbs[table]}")
 
 
-def disk(folder: Path) -> Iterator[Finding]:
+def disk(folder: Path) -> Iterator[DoctorFinding]:
     """Whether the disk of `folder` has room."""
     free = shutil.disk_usage(folder).free / 1e9
     if free >= AMPLE_GB:
@@ -159,7 +159,7 @@ def disk(folder: Path) -> Iterator[Finding]:
     yield (broken if free < SCARCE_GB else note)(f"{words}: {way_out}")
 
 
-def ports(wanted: dict[int, str]) -> Iterator[Finding]:
+def ports(wanted: dict[int, str]) -> Iterator[DoctorFinding]:
     """Whether the ports that the pages are served on are free."""
     taken = [port for port in wanted if _answers(port)]
     for port in taken:
@@ -175,7 +175,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def spark() -> Iterator[Finding]:
+def spark() -> Iterator[DoctorFinding]:
     """Whether `--engine spark` could run: the extra and a Java."""
     if importlib.util.find_spec("pyspark") is None:
         yield ok("the extra is not installed; DuckDB needs nothing (make dev adds it)")

@@ -44,7 +44,7 @@ from spanishgas.training.model import TIER
 
 LATER = date(2025, 3, 31)
 TRIALS, SEED = 8, 7
-"""Of a retrain that nobody gave others for."""
+"""Trials and seed of a retrain that nobody gave others for."""
 Progress = Callable[[str, int, int], None]
 
 
@@ -202,7 +202,7 @@ def watch(*, lake: Lake, every: float, say: Callable[[str], None]) -> None:
     said = None
     while True:
         try:
-            with runs.reported():
+            with runs.translated_errors():
                 found = reconcile(lake=lake)
         except SpanishGasError as fault:
             found = f"not scored: {fault}"

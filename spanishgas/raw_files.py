@@ -13,7 +13,7 @@ RAW_FILES: Mapping[str, str] = {
     "costs_by_province_month": "costs_by_province_month.csv",
     "customer_interactions": "customer_interactions.json",
 }
-"""By table the file that the simulator writes; others are read as well, see `names`."""
+"""File by table, as the simulator writes it; others are read as well, see `names`."""
 LABELS, HOURS, CONTACTS = "churn_label", "consumption_hourly_2024", "customer_interactions"
 MAPPING = "mapping.yaml"
 """Beside the files, where they or their columns have other names."""

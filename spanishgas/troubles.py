@@ -17,7 +17,7 @@ LONGEST = 300
 """Characters of a library's own words that are quoted."""
 
 
-class State(StrEnum):
+class FindingState(StrEnum):
     """How a thing stands."""
 
     OK = "ok"
@@ -26,15 +26,15 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class DoctorFinding:
     """One thing that was looked at; `words` end with what to do where something is to be done."""
 
-    state: State
+    state: FindingState
     words: str
     what: str = ""
 
 
-ok, note, broken = (partial(Finding, state) for state in State)
+ok, note, broken = (partial(DoctorFinding, state) for state in FindingState)
 
 
 class Trouble(BaseModel):

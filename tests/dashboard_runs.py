@@ -11,7 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas.lifecycle import history, registry, runs
-from spanishgas.lifecycle.history import How, Move, State
+from spanishgas.lifecycle.history import How, Move, MoveState
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.settings import settings
 from tests.versions import add_version
@@ -70,7 +70,7 @@ def champion() -> None:
         by="tester",
         at=history.now(),
     )
-    history.write(move.model_copy(update={"state": State.DONE}))
+    history.write(move.model_copy(update={"state": MoveState.DONE}))
 
 
 def drift(root: Path, share: float, as_of: str) -> None:

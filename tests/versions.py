@@ -37,7 +37,9 @@ def made_up_record(gold: str = "", as_of: date = date(2024, 12, 31), experiment:
         holdout=policy.holdout,
         as_of=as_of,
     )
-    manifest = seal.Manifest(files={}, signature="", policy="", code="", gold=gold, customers="", holdout="")
+    manifest = seal.SealManifest(
+        files={}, signature="", policy="", code="", gold=gold, customers="", holdout=""
+    )
     return VersionRecord(of_run="", chosen=chosen, policy=policy, opening=1, manifest=manifest)
 
 

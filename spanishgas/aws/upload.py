@@ -91,10 +91,10 @@ def _execute(name: str, given: Mapping[str, str]) -> str:
     return arn
 
 
-def _listing(bucket: str, prefix: str) -> list[Listed]:
+def _listing(bucket: str, prefix: str) -> list[ListedObject]:
     pages = _client("s3").get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return [
-        Listed(item["Key"].removeprefix(prefix), item["ETag"].strip('"'), item["Size"])
+        ListedObject(item["Key"].removeprefix(prefix), item["ETag"].strip('"'), item["Size"])
         for page in pages
         for item in page.get("Contents", [])
     ]
@@ -116,8 +116,8 @@ def _count_days() -> dict[str, Any]:
     return {"days": days}
 
 
-def _manifest() -> Manifest:
-    return Manifest(_client("dynamodb"), os.environ["MANIFEST_TABLE"])
+def _manifest() -> UploadManifest:
+    return UploadManifest(_client("dynamodb"), os.environ["MANIFEST_TABLE"])
 
 
 @cache
@@ -130,7 +130,7 @@ _FOLDER = re.compile(r"(raw/(\d{4}-\d{2}-\d{2})/).*")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedObject:
     """An object: its name below the extract's prefix, its ETag and its size."""
 
     name: str
@@ -155,7 +155,7 @@ def folder_of(key: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-def complete(objects: Iterable[Listed]) -> Complete | None:
+def complete(objects: Iterable[ListedObject]) -> Complete | None:
     """What the extract is, or None while a table is missing or unfinished."""
     listed = list(objects)
     lie = {o.name for o in listed}
@@ -175,7 +175,7 @@ LATEST, COUNTING = "latest", "counting"
 """The row that the state machine writes when a run ended well, and the one that says since when that is waited for."""
 
 
-class Manifest:
+class UploadManifest:
     """Rows of the table `name`; `client` is a DynamoDB client."""
 
     def __init__(self, client: Any, name: str) -> None:

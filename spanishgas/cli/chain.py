@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, tracked
+from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, require_tracking
 from spanishgas.errors import DataError, SpanishGasError
 from spanishgas.lake import Lake
 from spanishgas.progress import bar, show
@@ -29,7 +29,7 @@ def main(
     """Run the whole chain: raw files in; ladder, champion, scores and a drift report out. Run again, it reuses."""
     from spanishgas import pipeline
 
-    tracked()
+    require_tracking()
     found = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=bar)
     show(pipeline.summary(found))
 
@@ -38,7 +38,7 @@ def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed =
     """Train the champion's experiment again on the newest labels, and promote it if gate and policy say so."""
     from spanishgas import pipeline
 
-    tracked()
+    require_tracking()
     done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=bar)
     typer.echo(f"version {done.version.number}, gate {done.verdict.words}")
     if not done.verdict.passed:

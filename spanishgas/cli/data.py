@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import AUTO, LakeOption, Mapped, Seed, at_least, day_of, given, path, tracked
+from spanishgas.cli.options import (
+    AUTO,
+    LakeOption,
+    Mapped,
+    Seed,
+    at_least,
+    day_of,
+    given,
+    path,
+    require_tracking,
+)
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake import RAW_FILES, Lake
 from spanishgas.lake.store import sweep
@@ -39,7 +49,7 @@ def simulate(
         raise UsageError(f"--labelled must be true or false, but got '{labelled}'")
     day = day_of(as_of, "--as_of")
     folder = given(out) or Lake(settings().lake).raw(day)
-    tracked()
+    require_tracking()
     truth = data.simulate(
         folder,
         customers=customers,
@@ -72,7 +82,7 @@ def etl(
 
     folder = given(raw) or newest_extract(Lake(lake))
     day = given(as_of)
-    tracked()
+    require_tracking()
     with alerts.build_counted():
         report = data.etl(
             folder,

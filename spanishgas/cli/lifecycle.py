@@ -16,7 +16,7 @@ from spanishgas.cli.options import (
     at_least,
     given,
     listed,
-    tracked,
+    require_tracking,
 )
 from spanishgas.errors import DataError
 from spanishgas.lake import Lake
@@ -33,7 +33,7 @@ def evaluate(
     """Fit, calibrate and register the chosen experiment, open the holdout once, and write the gate's verdict."""
     from spanishgas.lifecycle import evaluation
 
-    tracked()
+    require_tracking()
     done = evaluation.evaluate(given(of), lake=Lake(lake))
     show(done.verdict.table())
     typer.echo(f"version {done.version.number}, gate {done.verdict.words}")
@@ -52,7 +52,7 @@ def promote(
     """Make a version champion; refused without a passed gate."""
     from spanishgas.lifecycle import promotion
 
-    tracked()
+    require_tracking()
     typer.echo(f"champion: version {promotion.promote(version, reason, override or None).number}")
 
 
@@ -64,7 +64,7 @@ def approve(
     """Approve of a version's verdict, where the policy asks for it before a promotion."""
     from spanishgas.lifecycle import promotion
 
-    tracked()
+    require_tracking()
     typer.echo(f"approved: version {promotion.approve(version, reason).number}, by {promotion.who()}")
 
 
@@ -78,7 +78,7 @@ def rollback(
     """Make the previous champion champion again, and say what the bad version had scored."""
     from spanishgas.scoring.rollback import rollback as go_back
 
-    tracked()
+    require_tracking()
     typer.echo(go_back(reason, lake=Lake(lake), rescore=rescore))
 
 
@@ -89,7 +89,7 @@ def history(
     from spanishgas.lifecycle import history as moves
     from spanishgas.lifecycle import registry
 
-    tracked(writes=False)
+    require_tracking(writes=False)
     record, probation = moves.read(), registry.probations()
     told = moves.as_json if as_json else moves.as_markdown
     (typer.echo if as_json else show)(told(record, probation))
@@ -103,7 +103,7 @@ def reconcile(
     """See whether champion has moved, write that down, and score and watch drift with it if its verdict passed."""
     from spanishgas import pipeline
 
-    tracked()
+    require_tracking()
     if watch:
         pipeline.watch(lake=Lake(lake), every=every, say=typer.echo)
     else:
@@ -118,7 +118,7 @@ def lineage(
     """Walk from a score back to the raw files, and fail where a link is missing or no longer has its digest."""
     from spanishgas.lifecycle import lineage as links
 
-    tracked(writes=False)
+    require_tracking(writes=False)
     found = links.lineage(which, Lake(lake))
     typer.echo(links.as_json(found) if as_json else links.as_tree(found))
     if broken := found.broken:
@@ -138,7 +138,7 @@ def compare(
     from spanishgas.lifecycle import compare as versions
     from spanishgas.rendering import spreadsheet
 
-    tracked(writes=False)
+    require_tracking(writes=False)
     found = versions.compare(before, after, Lake(lake))
     show(versions.as_markdown(found))
     if out:
@@ -152,7 +152,7 @@ def reproduce(
     """Fit a version again from its recorded data, code and parameters, and compare the predictions."""
     from spanishgas.lifecycle import reproduce as again
 
-    tracked(writes=False)
+    require_tracking(writes=False)
     found = again.reproduce(version, Lake(lake))
     typer.echo(found.words)
     if not found.equal:
@@ -178,7 +178,7 @@ def experiment(
     """
     from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment
 
-    tracked()
+    require_tracking()
     inputs = experiment_inputs(
         name,
         model,
@@ -212,7 +212,7 @@ def ladder(
     from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
     from spanishgas.rendering import as_markdown
 
-    tracked()
+    require_tracking()
     inputs = ladder_inputs(
         listed(ids) or experiment_ids(),
         listed(models) or list(ModelKind),

@@ -67,7 +67,7 @@ def listed(value: str) -> list[str]:
     return [part.strip() for part in (given(value) or "").split(",") if part.strip()]
 
 
-def tracked(*, writes: bool = True) -> None:
+def require_tracking(*, writes: bool = True) -> None:
     """Fail early where the tracking server cannot be reached.
 
     A local store of an older MLflow is upgraded by verbs that write, which say so; one that only looks is refused.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from spanishgas.cli.options import AUTO, LakeOption, at_least, day_of, given, path, tracked
+from spanishgas.cli.options import AUTO, LakeOption, at_least, day_of, given, path, require_tracking
 from spanishgas.lake import Lake
 from spanishgas.progress import bar, show
 from spanishgas.settings import settings
@@ -24,7 +24,7 @@ def score(
     from spanishgas.scoring import recommend
     from spanishgas.scoring import score as scoring
 
-    tracked()
+    require_tracking()
     for published in (
         scoring.score(alias, lake=Lake(lake), backend=backend, progress=bar, say=typer.echo),
         recommend.recommend(lake=Lake(lake)),
@@ -44,7 +44,7 @@ def drift(
     from spanishgas import pipeline
     from spanishgas.monitoring.drift import yes
 
-    tracked()
+    require_tracking()
     found = pipeline.watched(given(current), alias, lake=Lake(lake), progress=bar, say=typer.echo)
     for reason in found.reasons:
         typer.echo(reason)
@@ -58,7 +58,7 @@ def monitor(
     """Show what was watched, window by window: drift, alarms, average precision estimated and measured, retrains."""
     from spanishgas.monitoring import history
 
-    tracked(writes=False)
+    require_tracking(writes=False)
     found = history.windows()[-last:]
     typer.echo(history.as_json(found)) if as_json else show(history.as_markdown(found))
 
@@ -77,7 +77,7 @@ def outcomes(
     from spanishgas.monitoring.estimate import estimate
     from spanishgas.monitoring.outcomes import outcomes as measured
 
-    tracked()
+    require_tracking()
     known, day, home = path(file) or path(labels), given(as_of), Lake(lake)
     when = day_of(day, "--as_of") if day else None
     found = measured(known, when, lake=home) if known else estimate(when, lake=home)

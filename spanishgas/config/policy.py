@@ -50,7 +50,7 @@ class Retention(Strict):
     acceptance: float = Field(gt=0, le=1)
     """Share of contacted customers who take what is offered."""
     uplift: float = Field(gt=0, le=1)
-    """By how much taking it lowers the probability of leaving."""
+    """Reduction of the probability of leaving where the offer is taken."""
 
 
 class ThresholdRule(StrEnum):
@@ -66,12 +66,12 @@ class Threshold(Strict):
     rule: ThresholdRule = Field(ThresholdRule.RECALL_FLOOR, strict=False)
     min_recall: float = Field(gt=0, le=1)
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    """Of the lower bound of recall, which is what must reach the floor."""
+    """Confidence of the lower bound of recall, which is what must reach the floor."""
     retention: Retention
 
 
 class Margins(Strict):
-    """By how much a version may lie behind the champion at the lower end of the paired 95 % interval."""
+    """How far a version may lie behind the champion at the lower end of the paired 95 % interval."""
 
     average_precision_margin: float = Field(gt=0, le=1)
     value_margin: float = Field(gt=0, le=1)
@@ -107,7 +107,7 @@ class Remedy(StrEnum):
     ROLLBACK = "rollback"
 
 
-class Probation(Strict):
+class ProbationRules(Strict):
     """How long a new champion is held against the one before it, by the labels of newer cohorts."""
 
     cohorts: int = Field(3, ge=1)
@@ -185,7 +185,7 @@ class AlarmLimits(Strict):
 
 
 class DriftLimits(AlarmLimits):
-    """By what drift is judged, and what follows from alarms."""
+    """Limits that drift is judged by, and what follows from alarms."""
 
     ordinary: Path | None = Field(None, strict=False)
     """Folder of ordinary change learned on one's own tables; the shipped one is of the simulated utility.
@@ -234,7 +234,7 @@ class Judgement(Protocol):
 
     @model_validator(mode="after")
     def _waivers_have_an_effect(self, info: ValidationInfo) -> Self:
-        """Of a file alone: what was recorded once is not held against the dictionary and the day of now."""
+        """A file's waivers name known features and past dates; recorded ones are not held against the present."""
         if info.context is None:
             return self
         checks, features = (SIGNATURE, *ABOUT_FEATURES), read_tiers().features()
@@ -266,7 +266,7 @@ class Policy(Judgement):
     """Everything that is decided rather than learned."""
 
     promotion: Promotion = Promotion()
-    probation: Probation = Probation()
+    probation: ProbationRules = ProbationRules()
     drift: DriftLimits
 
 

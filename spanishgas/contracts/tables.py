@@ -24,7 +24,7 @@ _KNOWN_DAY = Field(Kind.DAY, max_null=_NEARLY_ALL)
 _KEY_DAY = Field(Kind.DAY, required=True)
 
 LARGEST_READING = 2**63 / 1e12
-"""Of one hour (kWh, m3), and no longer a reading: a 64-bit integer of units of 1e-12 does not hold it. More than a
+"""One hour's value (kWh, m3) that is no reading: a 64-bit integer of units of 1e-12 does not hold it. More than a
 city's load."""
 ATTRIBUTES: Mapping[str, Field] = {
     "contracted_power_kw": _POWER,
@@ -129,7 +129,7 @@ _FLAG = Field(Kind.FLAG, required=True)
 _TIER = Field(Kind.TEXT, required=True, values=RISK_TIERS)
 _IN_TRAINING = Field(Kind.YESNO, required=True)
 _MADE: Mapping[str, Field] = {"model_version": Field(Kind.TEXT, required=True), "as_of": _KEY_DAY}
-"""By which version, about which day."""
+"""The version that made a row, and the day that it is about."""
 _BRONZE_CUSTOMER: Mapping[str, Field] = {
     "churn": FLAG,
     **ATTRIBUTES,

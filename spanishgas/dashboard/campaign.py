@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy
-from spanishgas.dashboard.tables import Scored, ask, ask_arrow
+from spanishgas.dashboard.tables import ScoredCustomers, ask, ask_arrow
 from spanishgas.errors import UsageError
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.lake import Lake, Snapshot
@@ -85,7 +85,7 @@ class Totals:
 
     @property
     def share(self) -> float:
-        """Of the customers, those at risk."""
+        """Share of the customers who are at risk."""
         return self.at_risk / self.customers if self.customers else 0.0
 
 
@@ -132,7 +132,7 @@ class Cut:
     expected_margin_impact: float
 
 
-def cut(found: Scored, filters: Filters) -> Cut:
+def cut(found: ScoredCustomers, filters: Filters) -> Cut:
     """The campaign's totals under `filters`."""
     row = ask(
         found.tables,
@@ -146,7 +146,7 @@ def cut(found: Scored, filters: Filters) -> Cut:
     return Cut(*next(row.itertuples(index=False)))
 
 
-def customers(found: Scored, filters: Filters, order: str, limit: int = SHOWN) -> pd.DataFrame:
+def customers(found: ScoredCustomers, filters: Filters, order: str, limit: int = SHOWN) -> pd.DataFrame:
     """The first `limit` customers under `filters`, in the order called `order` (of ORDERS); equal ones by id."""
     if order not in ORDERS:
         raise UsageError.unknown("order", order, ORDERS)
@@ -158,7 +158,7 @@ def _campaign(filters: Filters, order: str, limit: int | None) -> str:
     return f"SELECT {_COLUMNS} {_JOINED} WHERE {filters.where} ORDER BY {ORDERS[order]}, customer_id {rows}"
 
 
-def as_csv(found: Scored, filters: Filters, order: str) -> bytes:
+def as_csv(found: ScoredCustomers, filters: Filters, order: str) -> bytes:
     """Every customer under `filters` as CSV in UTF-8; texts that a spreadsheet would take for a formula are quoted."""
     from pyarrow import csv
 
@@ -167,7 +167,7 @@ def as_csv(found: Scored, filters: Filters, order: str) -> bytes:
     return out.getvalue()
 
 
-def as_excel(found: Scored, filters: Filters, order: str) -> bytes:
+def as_excel(found: ScoredCustomers, filters: Filters, order: str) -> bytes:
     """The same as a workbook, of at most EXCEL_ROWS customers; UsageError for more."""
     from openpyxl import Workbook
 
@@ -185,7 +185,7 @@ def as_excel(found: Scored, filters: Filters, order: str) -> bytes:
     return out.getvalue()
 
 
-def actions(found: Scored) -> pd.DataFrame:
+def actions(found: ScoredCustomers) -> pd.DataFrame:
     """A row per tier, segment and action: customers, offer_budget, expected_margin_impact (EUR); lowest first."""
     sums = ask(
         {"recommendations": found.recommendations},
@@ -201,7 +201,7 @@ def actions(found: Scored) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def at_risk(found: Scored) -> pd.DataFrame:
+def at_risk(found: ScoredCustomers) -> pd.DataFrame:
     """The customers that offers are for, above the lowest tier, in the order of their ids.
 
     probability, margin (EUR a month), tier, action.

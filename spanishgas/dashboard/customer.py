@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from spanishgas.dashboard.tables import Scored, ask
+from spanishgas.dashboard.tables import ScoredCustomers, ask
 from spanishgas.errors import LakeError
 from spanishgas.evaluation import importance
 from spanishgas.features import load_tiers
@@ -20,7 +20,7 @@ STRONGEST = 10
 """Features in the picture of what moves a customer's risk."""
 
 
-def search(found: Scored, text: str) -> list[str]:
+def search(found: ScoredCustomers, text: str) -> list[str]:
     """Ids that begin with `text`, in any case of letters, the id that is `text` first; none for an empty text."""
     if not text.strip():
         return []
@@ -36,7 +36,7 @@ def search(found: Scored, text: str) -> list[str]:
     return [str(i) for i in answer["customer_id"]]
 
 
-def facts(found: Scored, customer_id: str) -> dict[str, Any]:
+def facts(found: ScoredCustomers, customer_id: str) -> dict[str, Any]:
     """Everything scored, recommended and known of a customer, by column; LakeError where there is no such customer.
 
     `reason_codes` is a list of texts. Of gold: segment, sales_channel, tenure and renewal buckets, margin.
@@ -61,7 +61,7 @@ def facts(found: Scored, customer_id: str) -> dict[str, Any]:
     return row
 
 
-def contributions(found: Scored, customer_id: str, model: ChurnModel) -> pd.DataFrame:
+def contributions(found: ScoredCustomers, customer_id: str, model: ChurnModel) -> pd.DataFrame:
     """What the features add to the customer's log odds, the weightiest STRONGEST of them: feature, value, adds."""
     rows = ask({"gold": found.gold}, "SELECT * FROM gold WHERE customer_id = $id", {"id": customer_id})
     added = importance.contributions(model, rows).iloc[0]
@@ -74,7 +74,7 @@ def contributions(found: Scored, customer_id: str, model: ChurnModel) -> pd.Data
     return every.sort_values("adds", key=abs, ascending=False, ignore_index=True).head(STRONGEST)
 
 
-def months(lake: Lake, found: Scored, customer_id: str) -> pd.DataFrame:
+def months(lake: Lake, found: ScoredCustomers, customer_id: str) -> pd.DataFrame:
     """A row per month: month, electricity_kwh, gas_m3, electricity_margin, gas_margin and total_margin in EUR."""
     return ask(
         {"months": _source(lake, found, "silver_customer_month")},
@@ -87,7 +87,7 @@ def months(lake: Lake, found: Scored, customer_id: str) -> pd.DataFrame:
     )
 
 
-def contacts(lake: Lake, found: Scored, customer_id: str) -> pd.DataFrame:
+def contacts(lake: Lake, found: ScoredCustomers, customer_id: str) -> pd.DataFrame:
     """The customer's contacts: date, channel, intent, sentiment, summary; the source keeps the last one."""
     return ask(
         {"customers": _source(lake, found, "silver_customer")},
@@ -100,7 +100,7 @@ def contacts(lake: Lake, found: Scored, customer_id: str) -> pd.DataFrame:
     )
 
 
-def lineage(found: Scored) -> pd.DataFrame:
+def lineage(found: ScoredCustomers) -> pd.DataFrame:
     """What was made from what: table, as_of, digest, made by (the MLflow run), code (the commit)."""
     rows = [
         (m.table, m.as_of, m.rows, m.digest[:16], m.run_id or "none", _commit(m.code))
@@ -114,7 +114,7 @@ def _commit(code: Mapping[str, str]) -> str:
     return code.get("commit", "unknown")[:10] + dirty
 
 
-def _source(lake: Lake, found: Scored, table: str) -> Snapshot:
+def _source(lake: Lake, found: ScoredCustomers, table: str) -> Snapshot:
     """The silver table that the gold table was built from."""
     digest = found.gold.manifest.built_from.get(table)
     if digest is None:

@@ -31,7 +31,7 @@ class NothingYet(SpanishGasError):
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCustomers:
     """The scores of one as-of date, what was recommended from them, and the gold table that they were made from."""
 
     scores: Snapshot
@@ -52,7 +52,7 @@ def scores(lake: Lake, as_of: date | None = None) -> Snapshot:
     return lake.current("scores", as_of)
 
 
-def scored(lake: Lake, as_of: date | None = None) -> Scored:
+def scored(lake: Lake, as_of: date | None = None) -> ScoredCustomers:
     """The scores of `as_of` (the newest if None) with their recommendations and gold table.
 
     `NothingYet` where recommendations are missing or were made from other scores; LakeError where gold is gone.
@@ -62,7 +62,9 @@ def scored(lake: Lake, as_of: date | None = None) -> Scored:
     recommended = lake.find("recommendations", day)
     if recommended is None or recommended.manifest.built_from.get("scores") != digest:
         raise NothingYet.of(f"{lake.root} holds no recommendations for the scores of {day}", SCORE)
-    return Scored(found, recommended, lake.by_digest(found.manifest.built_from["gold_master"], "gold_master"))
+    return ScoredCustomers(
+        found, recommended, lake.by_digest(found.manifest.built_from["gold_master"], "gold_master")
+    )
 
 
 def ask(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object] | None = None) -> pd.DataFrame:

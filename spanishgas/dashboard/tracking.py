@@ -52,7 +52,7 @@ def looked_at() -> Iterator[None]:
         raise nothing
     schema.look(uri)
     runs.connect()
-    with runs.reported():
+    with runs.translated_errors():
         if mlflow.get_experiment_by_name(name) is None:
             raise nothing
         yield
@@ -131,7 +131,7 @@ def model(version: str) -> ChurnModel:
 
 @lru_cache(maxsize=4)
 def _model(uri: str, version: str) -> ChurnModel:
-    with runs.reported():
+    with runs.translated_errors():
         schema.look(uri)
         runs.connect()
         return registry.resolve(version).model

@@ -49,7 +49,7 @@ LOCAL: Mapping[str, str] = {
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
 }
-"""Of a session on this machine; a cluster's own settings stand."""
+"""Settings of a session on this machine; a cluster keeps its own."""
 QUERIES: Mapping[str, str] = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.caseSensitive": "true",

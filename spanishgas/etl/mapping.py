@@ -57,7 +57,7 @@ def read_mapping(path: Path) -> dict[str, Renamed]:
 
 
 def named_files(renamed: Mapping[str, Renamed]) -> dict[str, str]:
-    """By table the name of its file, where the mapping gives one."""
+    """File name by table, where the mapping gives one."""
     return {table: names.file for table, names in renamed.items() if names.file}
 
 

@@ -47,7 +47,7 @@ class _Slots:
     starts: Integers
     """Where each slot begins in `order`."""
     place: Integers
-    """Of each hour the slot, as a position in `names`."""
+    """Slot of each hour, as a position in `names`."""
     hours: Integers
     code: Integers
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from spanishgas.contracts.fields import Field, Kind
 
 DIGITS = 38
-"""Of the widest decimal that DuckDB and Spark hold; DuckDB multiplies wider ones by powers of 256 without a word."""
+"""Digits of the widest decimal that both engines hold; DuckDB multiplies wider ones by powers of 256 without a word."""
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -50,7 +50,7 @@ REPAIRS: Mapping[str, float] = {
     "repaired.missing": 0.5,
     "repaired.after_as_of": 0.5,
 }
-"""By the beginning of a rule's name the share of rows beyond which it mends no dirt, but hides another kind of file."""
+"""Limits by the beginning of a rule's name: beyond this share of the rows a repair hides another kind of file."""
 _REPAIRED = (
     "So many are not dirt: give one reading per full hour, one row per fact, and numbers of the unit named."
 )

@@ -30,7 +30,7 @@ from spanishgas.etl.parquet import misfits
 from spanishgas.lake import (
     SCHEME,
     Lake,
-    Listed,
+    ListedFile,
     Place,
     S3Store,
     file_digest,
@@ -54,7 +54,7 @@ class Source:
     """Folder or s3:// prefix, as given."""
     folder: Path
     found: Mapping[str, Path]
-    """By table the file (for the hours also a folder of parts) that holds it; tables without a file are left out."""
+    """File by table (for the hours also a folder of parts); tables without a file are left out."""
     renamed: Mapping[str, Renamed]
 
     def file(self, table: str) -> Path:
@@ -73,7 +73,7 @@ class Source:
 
     @property
     def names(self) -> dict[str, str]:
-        """By table the name that the mapping gives its file."""
+        """File name by table, as the mapping gives it."""
         return named_files(self.renamed)
 
     @property
@@ -187,7 +187,7 @@ def check_header(file: Path, names: Sequence[str], columns: Sequence[str]) -> No
         raise ContractError.broken(file.name, faults, way_out)
 
 
-def _wanted(store: S3Store, mapping: Path | None) -> tuple[list[Listed], dict[str, Renamed]]:
+def _wanted(store: S3Store, mapping: Path | None) -> tuple[list[ListedFile], dict[str, Renamed]]:
     listing = store.listing()
     if not listing:
         raise DataError(f"{store.root} holds no object: give the prefix that holds the seven raw files")

@@ -73,7 +73,7 @@ def choose(rungs: Sequence[Rung]) -> list[Compared]:
 
 
 @dataclass(frozen=True)
-class Step:
+class RungStep:
     """A rung against the one below it with the same model: paired difference over the folds, 95 % interval."""
 
     rung: Rung
@@ -101,7 +101,7 @@ class Step:
         return "cannot be told from noise on these folds"
 
 
-def steps(rungs: Sequence[Rung]) -> list[Step]:
+def steps(rungs: Sequence[Rung]) -> list[RungStep]:
     """Every rung against the nearest one at hand that it stands on, with the same model, on the same folds."""
     ladder = {(r.experiment, r.model): r for r in rungs}
     found = []
@@ -109,7 +109,7 @@ def steps(rungs: Sequence[Rung]) -> list[Step]:
         names = [(name, rung.model) for name in rung.below]
         if below := next((ladder[name] for name in names if name in ladder), None):
             gains = np.subtract(rung.fold_scores, below.fold_scores).tolist()
-            found.append(Step(rung, below, float(np.mean(gains)), *fold_interval(gains, rung.repeats)))
+            found.append(RungStep(rung, below, float(np.mean(gains)), *fold_interval(gains, rung.repeats)))
     return found
 
 
@@ -160,7 +160,7 @@ def ladder_table(compared: Sequence[Compared]) -> pd.DataFrame:
     )
 
 
-def _gain(step: Step | None) -> dict[str, str]:
+def _gain(step: RungStep | None) -> dict[str, str]:
     if step is None:
         return {"over": "", "gain": "", "95 % interval of the gain": ""}
     gain = {"over": step.below.experiment, "gain": f"{step.gain:+.4f}"}

@@ -57,7 +57,7 @@ class Slice(BaseModel):
     """Churners among them."""
     average_precision: float | None = None
     interval: tuple[float, float] | None = None
-    """By `bootstrap.figures`, 95 %."""
+    """95 % interval, by `inference.figures`."""
     expected: float | None = None
     """Average precision of random draws with as many churners and stayers."""
     recall: float | None

@@ -18,7 +18,7 @@ from spanishgas.config.tiers import Tiers
 from spanishgas.evaluation import leakage, slices
 from spanishgas.evaluation.importance import Importance, importance
 from spanishgas.evaluation.inference import Judged, performance
-from spanishgas.evaluation.leakage import Finding
+from spanishgas.evaluation.leakage import LeakageFinding
 from spanishgas.evaluation.metrics import Array, Labels, with_intervals
 from spanishgas.evaluation.slices import Slice
 from spanishgas.evaluation.value import realised_value
@@ -43,7 +43,7 @@ class Candidate:
 class Study:
     """What was found."""
 
-    findings: Sequence[Finding]
+    findings: Sequence[LeakageFinding]
     slices: Sequence[Slice]
     importance: Importance
 

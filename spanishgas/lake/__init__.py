@@ -10,7 +10,7 @@ from spanishgas.contracts.tables import LAYERS
 from spanishgas.lake.digests import content, file_digest, files_of, is_hidden, rows_digest
 from spanishgas.lake.lake import Lake, open_store
 from spanishgas.lake.s3 import S3Store
-from spanishgas.lake.store import SCHEME, Listed, LocalStore, Place, Replaced, Store, local_path, location
+from spanishgas.lake.store import SCHEME, ListedFile, LocalStore, Place, Replaced, Store, local_path, location
 from spanishgas.lake.tables import Erasure, Manifest, Snapshot
 from spanishgas.raw_files import RAW_FILES
 
@@ -20,7 +20,7 @@ __all__ = [
     "SCHEME",
     "Erasure",
     "Lake",
-    "Listed",
+    "ListedFile",
     "LocalStore",
     "Manifest",
     "Place",

@@ -21,7 +21,7 @@ from typing import Any
 
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake.digests import file_digest, intact
-from spanishgas.lake.store import SCHEME, Listed, Replaced, Text, put_in_place, staged
+from spanishgas.lake.store import SCHEME, ListedFile, Replaced, Text, put_in_place, staged
 from spanishgas.settings import settings
 
 _DENIED = (
@@ -66,13 +66,13 @@ class S3Store:
         """The s3:// URI of `key`."""
         return f"{self.root}/{key}"
 
-    def listing(self, folder: str = "") -> list[Listed]:
+    def listing(self, folder: str = "") -> list[ListedFile]:
         """What lies there at the time."""
         start = f"{self.prefix}{folder}/" if folder else self.prefix
         with self._told("read"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
             return [
-                Listed(
+                ListedFile(
                     o["Key"].removeprefix(start),
                     o["Key"].removeprefix(self.prefix),
                     o["ETag"].strip('"'),
@@ -136,7 +136,7 @@ class S3Store:
         with self._told("written"):
             self._client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
 
-    def fetch(self, folder: str, objects: Sequence[Listed]) -> Path:
+    def fetch(self, folder: str, objects: Sequence[ListedFile]) -> Path:
         """A folder that holds exactly these objects under these names."""
         listing = json.dumps(sorted((o.name, o.version, o.size) for o in objects))
         found = self.downloads / hashlib.sha256(listing.encode()).hexdigest()[:32]
@@ -166,7 +166,7 @@ class S3Store:
         """Nobody waits: see the head of the module."""
         yield
 
-    def _object(self, listed: Listed) -> Path:
+    def _object(self, listed: ListedFile) -> Path:
         """A copy of an object; one that was damaged since is fetched again."""
         kept, name = self.downloads / "objects", f"{listed.version}-{listed.size}"
         for copy in kept.glob(f"{name}-*"):

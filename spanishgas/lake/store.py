@@ -55,7 +55,7 @@ class Replaced(LakeError):
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedFile:
     """A file as a listing shows it."""
 
     name: str
@@ -91,7 +91,7 @@ class Store(Protocol):
     def uri(self, key: str) -> str:
         """The `location` of `key`."""
 
-    def listing(self, folder: str = "") -> list[Listed]:
+    def listing(self, folder: str = "") -> list[ListedFile]:
         """Every file below `folder` that is not hidden, in the order of their keys; none where it is missing."""
 
     def read(self, key: str) -> Text | None:
@@ -112,7 +112,7 @@ class Store(Protocol):
     def remove(self, key: str) -> None:
         """Remove a file, if it is there."""
 
-    def fetch(self, folder: str, objects: Sequence[Listed]) -> Path:
+    def fetch(self, folder: str, objects: Sequence[ListedFile]) -> Path:
         """A local folder that holds these files, all of them or none, under their names."""
 
     def staging(self, folder: str) -> AbstractContextManager[Path]:
@@ -139,7 +139,7 @@ class LocalStore:
         """The absolute path of `key`."""
         return location(self.root / key)
 
-    def listing(self, folder: str = "") -> list[Listed]:
+    def listing(self, folder: str = "") -> list[ListedFile]:
         """What lies there at the time; a file that goes meanwhile is left out."""
         home, found = self.root / folder, []
         for at, inner, files in os.walk(home, onerror=_unless_missing, followlinks=True):
@@ -148,7 +148,7 @@ class LocalStore:
                 with suppress(FileNotFoundError):
                     stat = file.stat()
                     names = file.relative_to(home).as_posix(), file.relative_to(self.root).as_posix()
-                    found.append(Listed(*names, _version(stat), stat.st_size, stat.st_mtime))
+                    found.append(ListedFile(*names, _version(stat), stat.st_size, stat.st_mtime))
         return sorted(found, key=lambda listed: listed.key)
 
     def read(self, key: str) -> Text | None:
@@ -188,7 +188,7 @@ class LocalStore:
         with suppress(OSError):
             file.parent.rmdir()
 
-    def fetch(self, folder: str, objects: Sequence[Listed]) -> Path:
+    def fetch(self, folder: str, objects: Sequence[ListedFile]) -> Path:
         """The folder itself."""
         return self.root / folder
 

@@ -31,7 +31,7 @@ from spanishgas.lake import (
     SCHEME,
     Erasure,
     Lake,
-    Listed,
+    ListedFile,
     LocalStore,
     Place,
     S3Store,
@@ -79,7 +79,7 @@ def erase(
     """
     if not customer_id.strip() or customer_id in reason:
         raise UsageError(f"the reason '{reason}' would keep the customer id '{customer_id}': leave it out")
-    walk = _Walk(customer_id, reason, dry, lake)
+    walk = _ErasureWalk(customer_id, reason, dry, lake)
     if raw is not None:
         walk.outside(raw, mapping)
     walk.inside()
@@ -92,7 +92,7 @@ def erase(
     return walk.erased
 
 
-class _Walk:
+class _ErasureWalk:
     """One erasure on its way through the files; its record in the lake names nobody."""
 
     def __init__(self, customer_id: str, reason: str, dry: bool, lake: Lake) -> None:
@@ -134,9 +134,9 @@ class _Walk:
         if not self.dry and self.store.downloads.exists():
             shutil.rmtree(self.store.downloads)
 
-    def folders(self, as_of: str) -> dict[str, list[Listed]]:
+    def folders(self, as_of: str) -> dict[str, list[ListedFile]]:
         """The files of a date ("": those without one) by the folder that they belong to."""
-        folders: dict[str, list[Listed]] = {}
+        folders: dict[str, list[ListedFile]] = {}
         for listed in self.store.listing():
             day, folder = _DAY.search(listed.key), _FOLDER.match(listed.key)
             if (day[1] if day else "") == as_of and listed.key != self.record:
@@ -155,7 +155,9 @@ class _Walk:
                 self.leave(str(file), "names the customer")
         sweep(root, dry=self.dry)
 
-    def files(self, store: Store, folder: str, files: Sequence[Listed], mapping: Path | None = None) -> None:
+    def files(
+        self, store: Store, folder: str, files: Sequence[ListedFile], mapping: Path | None = None
+    ) -> None:
         """The files of a raw folder, or of one that holds others with our own column names."""
         own = [listed for listed in files if listed.name == f"{folder}/{MAPPING}".lstrip("/")]
         mapping = mapping or (store.fetch("", own) / own[0].name if own else None)
@@ -168,7 +170,7 @@ class _Walk:
                 if self.take(str(store.uri(listed.key)), rows) and not folder.startswith("downloads/"):
                     store.put(fresh, listed.key)
 
-    def table(self, store: Store, folder: str, files: Sequence[Listed]) -> None:
+    def table(self, store: Store, folder: str, files: Sequence[ListedFile]) -> None:
         """A snapshot; what its manifest does not name is as any other file."""
         with store.lock(folder.rpartition("/")[0]), store.staging(folder) as staging:
             snapshot = None
@@ -179,7 +181,7 @@ class _Walk:
             if snapshot:
                 self.parts(snapshot, [listed for listed in files if listed.key in parts], staging)
 
-    def parts(self, snapshot: Snapshot, parts: Sequence[Listed], staging: Path) -> None:
+    def parts(self, snapshot: Snapshot, parts: Sequence[ListedFile], staging: Path) -> None:
         """The parts of a snapshot; one that is damaged is left."""
         gone, faults = 0, snapshot.faults
         for listed in parts:
@@ -210,7 +212,7 @@ class _Walk:
         """Note a file that may still name the person."""
         self.erased.left.append(f"{place} {fault}: mend or remove it, and erase again")
 
-    def copied(self, store: Store, listed: Listed, fresh: Path, column: str) -> int:
+    def copied(self, store: Store, listed: ListedFile, fresh: Path, column: str) -> int:
         """Rows of the person in a file; `fresh` is a copy of it without them. What still names the person is left."""
         file, place = store.fetch("", [listed]) / listed.name, str(store.uri(listed.key))
         if file.name in (POINTER, MANIFEST):

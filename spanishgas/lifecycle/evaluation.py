@@ -31,7 +31,7 @@ from spanishgas.lifecycle import evidence, gate, registry, runs, seal
 from spanishgas.lifecycle.experiments import HOLDOUT, training_side
 from spanishgas.lifecycle.gate import Evidence
 from spanishgas.lifecycle.ladder import chosen_run
-from spanishgas.lifecycle.records import ExperimentRecord, Judged, VersionRecord
+from spanishgas.lifecycle.records import ExperimentRecord, JudgedVersion, VersionRecord
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.stage import KEY, Work, through
 from spanishgas.lifecycle.verdict import Verdict
@@ -215,9 +215,9 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Evaluated:
 
 def _manifest(
     folder: Path, candidate: Candidate, evaluation: card.Evaluation, given: CandidateInputs
-) -> seal.Manifest:
+) -> seal.SealManifest:
     holdout = evaluation.holdout
-    return seal.Manifest(
+    return seal.SealManifest(
         files=seal.files(folder),
         signature=seal.of(registry.signature(candidate.model).to_dict()),
         policy=seal.of(given.policy.model_dump(mode="json")),
@@ -283,7 +283,7 @@ def _register(
     model_uri: str,
     evaluation: card.Evaluation,
     verdict: Verdict,
-    manifest: seal.Manifest,
+    manifest: seal.SealManifest,
     inputs: EvaluateInputs,
 ) -> Version:
     """Write the verdict and the record beside it, then the version that they seal."""
@@ -296,7 +296,9 @@ def _register(
         opening=evaluation.openings,
         manifest=manifest,
     )
-    judged = Judged(verdict=verdict, metrics=dict(evaluation.metrics), record=how).model_dump(mode="json")
+    judged = JudgedVersion(verdict=verdict, metrics=dict(evaluation.metrics), record=how).model_dump(
+        mode="json"
+    )
     run.document(seal.signed(judged, settings().registered_model), JUDGED)
     tags = {
         KEY: run.key,

@@ -33,7 +33,7 @@ from spanishgas.training.calibration import Calibrated, calibrated, choose_thres
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import fresh_folds
 from spanishgas.training.model import PROBABILITY
-from spanishgas.training.search import Chosen, Shared
+from spanishgas.training.search import SearchResult, StudyOptions
 
 PICTURE_DPI = 60
 
@@ -46,7 +46,7 @@ class Result:
     training: Training
     customers: pd.Series
     """Ids of the training rows, in their order."""
-    chosen: Chosen
+    chosen: SearchResult
     gold: Snapshot
     holdout: Holdout
     rule: Threshold
@@ -105,7 +105,7 @@ class Result:
         return points, intervals, by_fold | {"average_precision": list(chosen.fold_scores)}
 
 
-def keep(run: Work, result: Result, lake: Lake, shared: Shared) -> None:
+def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
     """Log everything about a finished search; `shared` says where its study lies."""
     chosen, gold = result.chosen, result.gold
     points, intervals, by_fold = result.measured()
@@ -165,7 +165,7 @@ def _publish(run: Work, result: Result, lake: Lake) -> None:
     run.log(tags={"out_of_fold": published.uri, "out_of_fold.digest": published.manifest.digest})
 
 
-def _plots(run: StageRun, title: str, shared: Shared) -> None:
+def _plots(run: StageRun, title: str, shared: StudyOptions) -> None:
     import optuna
 
     if shared.storage is None:

@@ -27,7 +27,7 @@ from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import matrix
-from spanishgas.training.search import Shared, Trial, search
+from spanishgas.training.search import StudyOptions, Trial, search
 from spanishgas.training.sides import in_holdout, labelled
 
 START, FRESH_FOLDS, HOLDOUT = "warm_start", "fresh_folds", "holdout"
@@ -225,7 +225,7 @@ def _experiment(run: Work, inputs: ExperimentInputs) -> str:
         done += 1
         inputs.progress(inputs.title, done, inputs.trials)
 
-    shared = Shared(
+    shared = StudyOptions(
         settings().study_storage,
         f"{inputs.experiment.id} {inputs.model} {study}",
         run.run_id,

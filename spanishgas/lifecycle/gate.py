@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from spanishgas.config.policy import GateLimits, Judgement
 from spanishgas.evaluation.inference import Difference
-from spanishgas.evaluation.leakage import Finding
+from spanishgas.evaluation.leakage import LeakageFinding
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle.verdict import Bound, Check, Verdict
 
@@ -43,7 +43,7 @@ class Evidence:
     churn_rate: float | None = None
     calibration_by_chance: float | None = None
     contract_faults: int | None = None
-    findings: Sequence[Finding] | None = None
+    findings: Sequence[LeakageFinding] | None = None
     slices: Sequence[Slice] | None = None
     megabytes: float | None = None
     seconds_per_thousand: float | None = None
@@ -119,7 +119,7 @@ def _quality(evidence: Evidence, limits: GateLimits, min_recall: float) -> list[
     ]
 
 
-def _leakage(findings: Sequence[Finding] | None) -> list[Check]:
+def _leakage(findings: Sequence[LeakageFinding] | None) -> list[Check]:
     if not findings:
         return [_most("leakage", None, 0, "run the leakage checks: spanishgas evaluate does")]
     return [

@@ -22,7 +22,7 @@ from spanishgas.errors import TrackingError
 from spanishgas.lifecycle import history, registry, relocation, runs, schema
 from spanishgas.lifecycle.version import JUDGED
 from spanishgas.settings import settings
-from spanishgas.troubles import Finding, broken, note, ok, quoted, words
+from spanishgas.troubles import DoctorFinding, broken, note, ok, quoted, words
 
 SLOW_SECONDS, PATIENCE_SECONDS = 60, 5
 """How far the clock may be behind what was written, and how long a server may take to answer."""
@@ -30,7 +30,7 @@ PROBE = b"x" * 2**20
 """What is written to an unnamed file to see whether a place takes it."""
 
 
-def tracking() -> Iterator[Finding]:
+def tracking() -> Iterator[DoctorFinding]:
     """Whether the tracking store answers, its experiment takes runs, and their artefacts have a place."""
     uri, client = mlflow.get_tracking_uri(), MlflowClient
     if _to_be_made(uri):
@@ -60,7 +60,7 @@ def tracking() -> Iterator[Finding]:
         yield broken(words("no_artefacts", place=found.artifact_location, said=fault))
 
 
-def champion() -> Iterator[Finding]:
+def champion() -> Iterator[DoctorFinding]:
     """Whether there is a champion whose version, verdict and artefacts are all there."""
     uri, name = mlflow.get_tracking_uri(), settings().registered_model
     if not _can_be_asked(uri):
@@ -87,7 +87,7 @@ def champion() -> Iterator[Finding]:
         yield broken(words("no_clearance", version=version.number, fault=version.fault))
 
 
-def clock(lake: Path) -> Iterator[Finding]:
+def clock(lake: Path) -> Iterator[DoctorFinding]:
     """Whether this machine's clock is behind what was written before, or behind the tracking server."""
     uri = mlflow.get_tracking_uri()
     files = (Path(__file__), lake, relocation.sqlite_file(uri))
@@ -102,7 +102,7 @@ def clock(lake: Path) -> Iterator[Finding]:
     yield broken(words("wrong_clock", now=now, what=what, then=then)) if late else ok(now)
 
 
-def studies(storage: str) -> Iterator[Finding]:
+def studies(storage: str) -> Iterator[DoctorFinding]:
     """Whether the database of the searches can be opened (a SQLite file that is not there yet is made when needed)."""
     from sqlalchemy import create_engine
     from sqlalchemy.engine import make_url

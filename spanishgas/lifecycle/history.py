@@ -43,7 +43,7 @@ class How(StrEnum):
     """Nothing moved: somebody approved of a version's verdict."""
 
 
-class State(StrEnum):
+class MoveState(StrEnum):
     """How far a move came."""
 
     BEGUN = "begun"
@@ -72,7 +72,7 @@ class Move(BaseModel):
     """Number of the move that a rollback takes back."""
     approved_by: str | None = None
     run_id: str | None = None
-    state: State = State.BEGUN
+    state: MoveState = MoveState.BEGUN
 
     @property
     def key(self) -> str:
@@ -80,7 +80,7 @@ class Move(BaseModel):
         return f"{PREFIX}{self.number:04d}"
 
 
-class Record(BaseModel):
+class MoveRecord(BaseModel):
     """Moves and aliases of the registered model, from one reading."""
 
     model_config = ConfigDict(frozen=True)
@@ -96,7 +96,7 @@ class Record(BaseModel):
     @property
     def done(self) -> list[Move]:
         """Moves that took place, oldest first."""
-        return [m for m in self.moves if m.state is State.DONE and m.how is not How.APPROVED]
+        return [m for m in self.moves if m.state is MoveState.DONE and m.how is not How.APPROVED]
 
     @property
     def newest(self) -> Move | None:
@@ -106,7 +106,7 @@ class Record(BaseModel):
     @property
     def pending(self) -> Move | None:
         """A move that was begun and not completed."""
-        return next((m for m in self.moves if m.state is State.BEGUN), None)
+        return next((m for m in self.moves if m.state is MoveState.BEGUN), None)
 
     @property
     def recorded(self) -> str | None:
@@ -174,20 +174,20 @@ class Record(BaseModel):
 
     def approvals(self, version: str, verdict: str | None) -> list[Move]:
         """Approvals of a version's very verdict, oldest first."""
-        given = [m for m in self.moves if m.how is How.APPROVED and m.state is State.DONE]
+        given = [m for m in self.moves if m.how is How.APPROVED and m.state is MoveState.DONE]
         return [m for m in given if (m.version, m.verdict) == (version, verdict)]
 
 
-def read() -> Record:
+def read() -> MoveRecord:
     """The record as it stands; empty without a registered model, TrackingError where a move cannot be read."""
     try:
         found = MlflowClient().get_registered_model(settings().registered_model)
     except MlflowException as fault:
         if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return Record()
+            return MoveRecord()
         raise
     kept = sorted(filter(_MOVE.fullmatch, found.tags), key=lambda key: int(key.removeprefix(PREFIX)))
-    return Record(
+    return MoveRecord(
         moves=[_move(key, found.tags[key]) for key in kept],
         # The SQL store gives integers.
         aliases={alias: str(version) for alias, version in found.aliases.items()},
@@ -214,13 +214,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def as_json(record: Record, probation: Mapping[str, str] | None = None) -> str:
+def as_json(record: MoveRecord, probation: Mapping[str, str] | None = None) -> str:
     """The history as JSON, oldest first, with a move that nobody has written down yet."""
     told = _told(record, probation or {})
     return json.dumps([m.model_dump(mode="json") | told.get(m.number, {}) for m in _all(record)], indent=1)
 
 
-def as_markdown(record: Record, probation: Mapping[str, str] | None = None) -> str:
+def as_markdown(record: MoveRecord, probation: Mapping[str, str] | None = None) -> str:
     """The history as a table, oldest first, with a move that nobody has written down yet."""
     lines = [
         "| move | when (UTC) | what | champion | replaced | by | why | verdict |",
@@ -228,7 +228,7 @@ def as_markdown(record: Record, probation: Mapping[str, str] | None = None) -> s
     ]
     told = _told(record, probation or {})
     for m in _all(record):
-        what = m.how if m.state is State.DONE else f"{m.how} ({m.state})"
+        what = m.how if m.state is MoveState.DONE else f"{m.how} ({m.state})"
         beside = ({"override": m.override} if m.override else {}) | told.get(m.number, {})
         told_beside = (f" [{name}: {rendering.markdown(words)}]" for name, words in beside.items())
         why = rendering.markdown(m.reason) + "".join(told_beside)
@@ -239,14 +239,14 @@ def as_markdown(record: Record, probation: Mapping[str, str] | None = None) -> s
     return "\n".join(lines) if record.moves or record.unseen else "No champion was ever named."
 
 
-def _told(record: Record, probation: Mapping[str, str]) -> dict[int, dict[str, str]]:
-    """By number of a move: the newest that made a version champion tells how it fares."""
+def _told(record: MoveRecord, probation: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    """Words by number of a move: the newest that made a version champion tells how that one fares."""
     arrivals = {
         m.version: m.number for m in _all(record) if m.how in (How.PROMOTED, How.ELSEWHERE) and m.version
     }
     return {number: {PROBATION: probation[v]} for v, number in arrivals.items() if v in probation}
 
 
-def _all(record: Record) -> list[Move]:
+def _all(record: MoveRecord) -> list[Move]:
     unseen = record.unseen if record.pending is None else None
     return [*record.moves, *([unseen] if unseen else [])]

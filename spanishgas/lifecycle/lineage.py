@@ -44,7 +44,7 @@ class Link:
 
 def lineage(which: str, lake: Lake) -> Link:
     """The links behind `which`: a score file or its folder, "gold", a version number or alias, or a customer's id."""
-    walk = _Walk(lake)
+    walk = _LineageWalk(lake)
     if which in ("gold", "gold_master"):
         return walk.table(lake.current("gold_master"))
     if which in set(Alias) or (which.isdigit() and which in {v.number for v in registry.versions()}):
@@ -62,7 +62,7 @@ def _file(which: str, lake: Lake) -> Snapshot | None:
     return None
 
 
-def _customer(which: str, walk: _Walk) -> Link:
+def _customer(which: str, walk: _LineageWalk) -> Link:
     scores = walk.lake.current("scores")
     table = scores.pandas()
     rows = table[table["customer_id"] == which]
@@ -75,7 +75,7 @@ def _customer(which: str, walk: _Walk) -> Link:
     return Link(f"customer {which}", facts, [], [walk.table(scores)])
 
 
-class _Walk:
+class _LineageWalk:
     """One walk; a table that is met twice is hashed once."""
 
     def __init__(self, lake: Lake) -> None:

@@ -18,7 +18,7 @@ from mlflow.tracking import MlflowClient
 from spanishgas.config.policy import load_policy
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lifecycle import history, registry, runs
-from spanishgas.lifecycle.history import How, Move, Record, State
+from spanishgas.lifecycle.history import How, Move, MoveRecord, MoveState
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.turns import Turn, turn
 from spanishgas.lifecycle.version import OVERRIDE, ROLLED_BACK, Version
@@ -85,14 +85,14 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
     return move
 
 
-def _is_again(newest: Move, before: Record, reason: str) -> bool:
+def _is_again(newest: Move, before: MoveRecord, reason: str) -> bool:
     """Whether a rollback that took place is the one asked for: begun when the command began, or made by the same."""
     begun = before.pending is not None and before.pending.number == newest.number
     same = (newest.by, newest.reason) == (who(), reason[: history.LONGEST])
     return newest.how is How.ROLLED_BACK and (begun or same)
 
 
-def _move(record: Record, how: How, version: Version, reason: str, **beside: Any) -> Move:
+def _move(record: MoveRecord, how: How, version: Version, reason: str, **beside: Any) -> Move:
     return Move(
         number=len(record.moves) + 1,
         how=how,
@@ -105,7 +105,7 @@ def _move(record: Record, how: How, version: Version, reason: str, **beside: Any
     )
 
 
-def way_back(record: Record) -> str | None:
+def way_back(record: MoveRecord) -> str | None:
     """Where a rollback would go."""
     return record.before(record.champion, _usable(record)) if record.champion else None
 
@@ -125,7 +125,7 @@ def approve(which: str, reason: str) -> Version:
     return version
 
 
-def settle() -> Record:
+def settle() -> MoveRecord:
     """Bring the record up to date: a move cut short is completed, one made elsewhere is written down.
 
     Only within a turn. A move cut short is given up where another client has moved the champion since.
@@ -137,7 +137,7 @@ def settle() -> Record:
         if still and (cut.version is None or cut.version in registry.numbers()):
             complete(cut)
         else:
-            history.write(cut.model_copy(update={"state": State.ABANDONED}))
+            history.write(cut.model_copy(update={"state": MoveState.ABANDONED}))
         record = history.read()
     if (move := record.unseen) is not None:
         if move.version:
@@ -148,7 +148,7 @@ def settle() -> Record:
     return record
 
 
-def seen() -> Record:
+def seen() -> MoveRecord:
     """The record, settled; takes a turn only where there is something to settle."""
     record = history.read()
     if record.settled:
@@ -184,7 +184,7 @@ def _written(move: Move) -> None:
 
 def complete(move: Move) -> None:
     """Do what a move says; every step may have been done before."""
-    done = move.model_copy(update={"state": State.DONE})
+    done = move.model_copy(update={"state": MoveState.DONE})
     if move.how is not How.ELSEWHERE and move.how is not How.APPROVED and move.version:
         registry.point(Alias.CHAMPION, move.version)
     if move.how is not How.APPROVED:
@@ -226,7 +226,7 @@ def _point_previous(move: Move) -> None:
     """`previous` is where a rollback would go; it names nothing where there is nowhere to go."""
     record = history.read()
     moves = [*(m for m in record.moves if m.number != move.number), move]
-    after = Record(moves=moves, aliases=record.aliases)
+    after = MoveRecord(moves=moves, aliases=record.aliases)
     usable, last = _usable(after), move.version or move.replaced
     earlier = last if last in usable and not move.version else after.before(str(last), usable)
     if earlier:
@@ -246,7 +246,7 @@ def _tags(move: Move) -> dict[str, str]:
     }
 
 
-def _usable(record: Record) -> set[str]:
+def _usable(record: MoveRecord) -> set[str]:
     """Versions that a rollback may go back to: those still there and not rolled back, or let pass since."""
     return {v for v in registry.numbers() if record.rolled_back(v) is None or record.override(v)}
 

@@ -10,7 +10,7 @@ from spanishgas.config.policy import Holdout, Judgement
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.seal import Manifest
+from spanishgas.lifecycle.seal import SealManifest
 from spanishgas.lifecycle.verdict import Verdict
 
 CHOSEN, OFFERS = "chosen.json", "offers.json"
@@ -52,10 +52,10 @@ class VersionRecord(BaseModel):
     policy: Judgement
     opening: int
     """Number of the opening of the holdout that it was judged by."""
-    manifest: Manifest
+    manifest: SealManifest
 
 
-class Judged(BaseModel):
+class JudgedVersion(BaseModel):
     """What a version's run keeps of it: verdict.json."""
 
     model_config = ConfigDict(frozen=True)

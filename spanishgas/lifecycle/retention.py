@@ -17,7 +17,7 @@ def versions() -> list[Version]:
     """All registered versions; TrackingError where the store cannot be asked."""
     schema.look(mlflow.get_tracking_uri())
     runs.connect()
-    with runs.reported():
+    with runs.translated_errors():
         return registry.versions()
 
 

@@ -181,7 +181,7 @@ def _warn_if_moved(uri: str) -> None:
 
 
 @contextmanager
-def reported() -> Iterator[None]:
+def translated_errors() -> Iterator[None]:
     """Turn MLflow's own failures into one message."""
     try:
         yield

@@ -29,22 +29,22 @@ _BESIDE = re.compile(r"registered_model_meta|(.*/)?__pycache__/.*")
 _KEY = re.compile(r"[0-9a-fA-F]{64,}")
 
 
-class Manifest(BaseModel):
+class SealManifest(BaseModel):
     """SHA-256 of what a version consists of and was made from; its code is digested as runs and tables have it."""
 
     model_config = ConfigDict(frozen=True)
 
     files: dict[str, str]
-    """Of every file of its artefact, by path: the model, its requirements, its code."""
+    """Digest of every file of its artefact, by path: the model, its requirements, its code."""
     signature: str
-    """Of the columns that it takes and gives."""
+    """Digest of the columns that it takes and gives."""
     policy: str
     code: str
     gold: str
     customers: str
-    """Of the ids that it learned from, in order."""
+    """Digest of the ids that it learned from, in order."""
     holdout: str
-    """Of the ids that it was judged on, in order."""
+    """Digest of the ids that it was judged on, in order."""
 
 
 def digest(judged: Mapping[str, Any]) -> str:
@@ -63,7 +63,7 @@ def files(folder: Path) -> dict[str, str]:
     return {name: file_digest(file) for name, file in sorted(found.items()) if not _BESIDE.fullmatch(name)}
 
 
-def differing(manifest: Manifest, folder: Path) -> list[str]:
+def differing(manifest: SealManifest, folder: Path) -> list[str]:
     """Files that are not as the manifest has them: other bytes, missing, or too many."""
     return sorted({name for name, _ in manifest.files.items() ^ files(folder).items()})
 

@@ -25,8 +25,8 @@ from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs, seal
-from spanishgas.lifecycle.history import Record
-from spanishgas.lifecycle.records import Judged, VersionRecord
+from spanishgas.lifecycle.history import MoveRecord
+from spanishgas.lifecycle.records import JudgedVersion, VersionRecord
 from spanishgas.lifecycle.verdict import Verdict
 from spanishgas.lifetime import temporary_folder
 from spanishgas.training.sides import in_holdout
@@ -75,7 +75,7 @@ class Version:
     """
 
     entity: ModelVersion
-    moves: Record = field(default_factory=Record)
+    moves: MoveRecord = field(default_factory=MoveRecord)
     """The history of `champion`, as it was when the version was asked for."""
 
     @property
@@ -122,10 +122,10 @@ class Version:
         return runs.artifact(self.run_id, JUDGED)
 
     @cached_property
-    def _judged(self) -> Judged:
+    def _judged(self) -> JudgedVersion:
         seal.check(self._document, self.digest, self.name, self.named)
         try:
-            return Judged.model_validate_json(json.dumps(self._document))
+            return JudgedVersion.model_validate_json(json.dumps(self._document))
         except ValidationError as fault:
             raise TrackingError(
                 f"{self.named} does not say how it was made: only versions made by `spanishgas evaluate` of this "

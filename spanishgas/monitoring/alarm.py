@@ -40,8 +40,8 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What the alarm says and by what."""
+class AlarmJudgement:
+    """The alarm's verdict, and the figures behind it."""
 
     alarm: bool
     statistic: float
@@ -49,7 +49,7 @@ class Judged:
     reasons: Sequence[str]
     """Sentences, the weightiest first."""
     effects: pd.DataFrame
-    """By feature, largest effect first: effect, bin, words, before, after, expected, moved.
+    """A row per feature, largest effect first: effect, bin, words, before, after, expected, moved.
 
     `moved` is the share of customers in another bin than expected: half the sum of |change - expected|.
     """
@@ -73,7 +73,7 @@ def judge(
     dates: tuple[date, date],
     ordinary: Ordinary,
     limits: AlarmLimits,
-) -> Judged:
+) -> AlarmJudgement:
     """Hold `shares` of a reference and a later table, of so many customers at such dates, against ordinary change."""
     month, lag = month_of(dates[0]), months_between(*dates)
     taken = ordinary.nearest(month, lag)
@@ -89,7 +89,7 @@ def judge(
     statistic = float(found["effect"].iloc[0])
     reasons = _moved(found, limit) if statistic > limit else [_still(found, limit)]
     reasons += _doubts((month, lag), taken, [f for f in of_features if f not in known])
-    return Judged(statistic > limit, statistic, limit, reasons, found)
+    return AlarmJudgement(statistic > limit, statistic, limit, reasons, found)
 
 
 def threshold(ordinary: Ordinary, features: Sequence[str], rate: float) -> float:

@@ -267,7 +267,7 @@ def _due(sink: str, run_id: str) -> list[Run]:
 
 
 def _next(sink: str, same: Sequence[Run], run_id: str) -> Run | None:
-    """Of the runs of a window the one to tell of; None where it was told of, is being told of, or is old news."""
+    """The run of a window to tell of; None where it was told of, is being told of, or is old news."""
     marks = {run.info.run_id: run.data.tags.get(f"{MARK}{sink}", "") for run in same}
     if any(mark.startswith(SENT) or _alive(mark) for mark in marks.values()):
         return None

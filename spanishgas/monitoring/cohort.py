@@ -100,7 +100,7 @@ def _tiers(cohort: Cohort) -> list[tuple[str, Cohort]]:
 
 
 def calibration(cohort: Cohort, tiers: Mapping[str, float]) -> pd.DataFrame:
-    """By tier: customers, predicted mean, observed share of churners with Wilson's 95 % interval, whether it holds."""
+    """A row per tier: customers, predicted mean, share of churners with Wilson's 95 % interval, whether it holds."""
     lines = []
     for tier in tiers:
         rows = cohort.rows[cohort.rows[TIER].eq(tier)]

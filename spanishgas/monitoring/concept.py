@@ -40,7 +40,7 @@ class Concept:
     """What the tests found; p-values after Holm's procedure."""
 
     p: Mapping[str, float]
-    """By `overall` and the tiers with enough customers; empty where there were too few for any test."""
+    """p-values of `overall` and of the tiers with enough customers; empty where there were too few for any test."""
     level: float
     churners: int
     expected: float
@@ -58,7 +58,7 @@ class Concept:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ConceptScores:
     """Probabilities, labels and tiers of one sample."""
 
     probability: Array
@@ -66,7 +66,7 @@ class Scored:
     tier: pd.Series
 
 
-def concept_drift(reference: Scored, cohort: Scored, level: float) -> Concept:
+def concept_drift(reference: ConceptScores, cohort: ConceptScores, level: float) -> Concept:
     """Compare label given score in two samples; where nothing differs, it is `drifted` with probability `level`."""
     y, after = np.concatenate([reference.y, cohort.y]), np.repeat([0, 1], [len(reference.y), len(cohort.y)])
     score = np.concatenate([_log_odds(reference.probability), _log_odds(cohort.probability)])

@@ -29,7 +29,7 @@ from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import ordinary, reports
-from spanishgas.monitoring.alarm import Judged, judge, shares
+from spanishgas.monitoring.alarm import AlarmJudgement, judge, shares
 from spanishgas.monitoring.ordinary import Ordinary
 from spanishgas.stages import Stage
 from spanishgas.training.model import PROBABILITY
@@ -64,7 +64,7 @@ class Drift(BaseModel):
     reasons: list[str]
     """Sentences, the weightiest first."""
     share: float
-    """Of the model's inputs: those whose effect size, as Evidently measures it, reaches the policy's."""
+    """Share of the model's inputs whose effect size, as Evidently measures it, reaches the policy's."""
     drifted: dict[str, float]
     prediction: float
     """Effect size of the predicted probability, in standard deviations."""
@@ -169,7 +169,11 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
 
 
 def _summary(
-    run_id: str, inputs: DriftInputs, judged: Judged, sizes: Mapping[str, float], predictions: Evaluated
+    run_id: str,
+    inputs: DriftInputs,
+    judged: AlarmJudgement,
+    sizes: Mapping[str, float],
+    predictions: Evaluated,
 ) -> Drift:
     prediction = reports.effects(predictions)[PROBABILITY]
     least = inputs.limits.min_effect

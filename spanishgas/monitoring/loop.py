@@ -33,7 +33,7 @@ from spanishgas.monitoring.history import RETRAIN, Window, windows
 from spanishgas.settings import settings
 
 
-class Step(StrEnum):
+class RetrainStep(StrEnum):
     """What the loop does about a window; those after QUIET are kept as its tag."""
 
     QUIET = "nothing"
@@ -44,14 +44,14 @@ class Step(StrEnum):
     DONE = "done"
 
 
-STARTED = (Step.BEGUN, Step.DONE)
+STARTED = (RetrainStep.BEGUN, RetrainStep.DONE)
 
 
 @dataclass(frozen=True)
 class Decision:
     """What is to be done about a window, and why."""
 
-    step: Step
+    step: RetrainStep
     words: str
 
 
@@ -72,32 +72,32 @@ def decide(
     rang = sum(w.alarm for w in last)
     found = f"{rang} of the last {len(last)} windows rang"
     if now.retrain in STARTED:
-        return Decision(Step(now.retrain), f"{found}; a retrain was started for this window")
+        return Decision(RetrainStep(now.retrain), f"{found}; a retrain was started for this window")
     if any(w.version == now.version and w.as_of > now.as_of for w in others):
-        return Decision(Step.QUIET, f"a later window than {now.as_of} was watched already")
+        return Decision(RetrainStep.QUIET, f"a later window than {now.as_of} was watched already")
     if not now.alarm or rang < limits.windows.k:
-        return Decision(Step.QUIET, f"{found}; {limits.windows.k} of {limits.windows.of} are serious")
+        return Decision(RetrainStep.QUIET, f"{found}; {limits.windows.k} of {limits.windows.of} are serious")
     before = [w.as_of for w in others if w.retrain in STARTED]
     if before and (now.as_of - max(before)).days < limits.cooldown_days:
         return Decision(
-            Step.COOLING,
+            RetrainStep.COOLING,
             f"{found}, but the window of {max(before)} had a retrain: the next one may start "
             f"{limits.cooldown_days} days after it",
         )
     if labels is None or labels <= trained:
         return Decision(
-            Step.UNLABELLED,
+            RetrainStep.UNLABELLED,
             f"{found}, but no labels are newer than the champion's own, of {trained}: bring an extract with "
             "churn_label.csv (spanishgas etl), then run drift again",
         )
     if not limits.retrain:
         return Decision(
-            Step.PROPOSED, f"{found}: run `spanishgas retrain` to train on the labels of {labels}"
+            RetrainStep.PROPOSED, f"{found}: run `spanishgas retrain` to train on the labels of {labels}"
         )
-    return Decision(Step.BEGUN, f"{found}: a retrain starts on the labels of {labels}")
+    return Decision(RetrainStep.BEGUN, f"{found}: a retrain starts on the labels of {labels}")
 
 
-def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable[[str], None]) -> Step:
+def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable[[str], None]) -> RetrainStep:
     """Do what policy says of a drift report of the champion, and record it; `retrain` trains here.
 
     `retrain` is given the run that set it off, and gives in words what came of it.
@@ -108,7 +108,7 @@ def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable
         say(f"the retrain of the window of {interrupted.as_of} was cut short and goes on")
         return _start(interrupted.run_id, registry.resolve(interrupted.version), interrupted, retrain, say)
     if champion != found.version:
-        return Step.QUIET
+        return RetrainStep.QUIET
     now = next(w for w in known if (w.as_of, w.version) == (found.as_of, found.version))
     version = registry.resolve(champion)
     trained = version.record.chosen.as_of
@@ -120,9 +120,9 @@ def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable
         trained,
         labels.manifest.as_of if labels else None,
     )
-    if decision.step is not Step.QUIET:
+    if decision.step is not RetrainStep.QUIET:
         say(decision.words)
-    if decision.step is not Step.BEGUN or now.retrain in STARTED:
+    if decision.step is not RetrainStep.BEGUN or now.retrain in STARTED:
         _keep(found.run_id, decision.step)
         return decision.step
     MlflowClient().set_tag(found.run_id, f"{RETRAIN}.triggered_by", decision.words)
@@ -138,26 +138,26 @@ def _labels(lake: Lake) -> Snapshot | None:
 
 def _cut_short(window: Window) -> bool:
     ours = window.process == provenance.process()
-    return window.retrain == Step.BEGUN and (ours or provenance.is_gone(window.process))
+    return window.retrain == RetrainStep.BEGUN and (ours or provenance.is_gone(window.process))
 
 
-def _keep(run_id: str, step: Step) -> None:
-    if step is not Step.QUIET:
+def _keep(run_id: str, step: RetrainStep) -> None:
+    if step is not RetrainStep.QUIET:
         MlflowClient().set_tag(run_id, RETRAIN, step)
 
 
 def _start(
     run_id: str, version: Version, window: Window, here: Callable[[str], str], say: Callable[[str], None]
-) -> Step:
+) -> RetrainStep:
     if not _claimed(run_id, window):
         say("another process retrains for this window")
-        return Step.BEGUN
+        return RetrainStep.BEGUN
     machine = settings().retrain_state_machine
     words = start_execution(machine, version, window) if machine else here(run_id)
     MlflowClient().set_tag(run_id, f"{RETRAIN}.result", words)
-    _keep(run_id, Step.DONE)
+    _keep(run_id, RetrainStep.DONE)
     say(words)
-    return Step.DONE
+    return RetrainStep.DONE
 
 
 def _claimed(run_id: str, window: Window) -> bool:
@@ -168,7 +168,7 @@ def _claimed(run_id: str, window: Window) -> bool:
         if tags.get(RETRAIN) in STARTED and tags.get(f"{RETRAIN}.process") != window.process:
             return False
         client.set_tag(run_id, f"{RETRAIN}.process", provenance.process())
-        client.set_tag(run_id, RETRAIN, Step.BEGUN)
+        client.set_tag(run_id, RETRAIN, RetrainStep.BEGUN)
     return True
 
 

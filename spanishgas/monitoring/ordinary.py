@@ -35,7 +35,7 @@ RARE = 0.01
 FLOOR = 0.002
 """Share of customers: a change of a bin by so little counts for one standard deviation, however many there are."""
 DECIMALS = 2
-"""Of the pairs' effects as kept."""
+"""Decimals of the pairs' effects as kept."""
 MOMENTS, PAIRS = "moments.parquet", "pairs.parquet"
 KEY = ["month", "lag"]
 

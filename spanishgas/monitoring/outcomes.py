@@ -28,7 +28,7 @@ from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
 from spanishgas.monitoring import sentences
 from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, Uplift
-from spanishgas.monitoring.concept import Concept, Scored, concept_drift
+from spanishgas.monitoring.concept import Concept, ConceptScores, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.monitoring.labels import ID, LABEL, WHEN, Labels, known_only, read_labels
 from spanishgas.monitoring.probation import probation
@@ -244,7 +244,7 @@ def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
     reference, rows = inputs.training.held_out(), cohort.rows
     scored = inputs.version.model.predict(reference)
     return concept_drift(
-        Scored(scored[PROBABILITY].to_numpy(), reference[LABEL].to_numpy(dtype="int64"), scored[TIER]),
-        Scored(rows[PROBABILITY].to_numpy(), rows[LABEL].to_numpy(dtype="int64"), rows[TIER]),
+        ConceptScores(scored[PROBABILITY].to_numpy(), reference[LABEL].to_numpy(dtype="int64"), scored[TIER]),
+        ConceptScores(rows[PROBABILITY].to_numpy(), rows[LABEL].to_numpy(dtype="int64"), rows[TIER]),
         inputs.false_alarm_rate,
     )

@@ -18,7 +18,7 @@ import pandas as pd
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel
 
-from spanishgas.config.policy import Policy, Probation, Remedy
+from spanishgas.config.policy import Policy, ProbationRules, Remedy
 from spanishgas.errors import LakeError
 from spanishgas.evaluation.inference import Difference, differences
 from spanishgas.evaluation.metrics import Array, Labels, with_intervals
@@ -37,51 +37,51 @@ SEED = 0
 NAMES = {"average_precision": "average precision", "value_eur": "value in EUR"}
 
 
-class Judgement(BaseModel):
+class CohortJudgement(BaseModel):
     """What one cohort's labels said."""
 
     digest: str
-    """Of the cohort's outcomes table."""
+    """Digest of the cohort's outcomes table."""
     move: int
     """Number of the move that had made the version champion."""
     worse: bool
     words: str
 
 
-class Record(BaseModel):
+class ProbationRecord(BaseModel):
     """Judgements by as-of date."""
 
-    cohorts: dict[str, Judgement] = {}
+    cohorts: dict[str, CohortJudgement] = {}
 
-    def of(self, move: int) -> list[Judgement]:
+    def of(self, move: int) -> list[CohortJudgement]:
         """Those since a move."""
         return [one for one in self.cohorts.values() if one.move == move]
 
 
 @dataclass(frozen=True)
-class Trial:
+class Probation:
     """A champion on probation, and the version before it."""
 
     champion: Version
     previous: str
     move: int
-    record: Record
-    rules: Probation
+    record: ProbationRecord
+    rules: ProbationRules
 
     @classmethod
-    def running(cls, policy: Policy) -> Trial | None:
+    def running(cls, policy: Policy) -> Probation | None:
         """The trial of the champion; None where there is no way back from it, or it came back by a rollback."""
         moves = promotion.seen()
         previous, arrival = promotion.way_back(moves), moves.arrival
         if previous is None or arrival is None or moves.champion is None:
             return None
         version = registry.resolve(moves.champion)
-        record = Record.model_validate_json(version.tags.get(KEPT, "{}"))
+        record = ProbationRecord.model_validate_json(version.tags.get(KEPT, "{}"))
         return cls(version, previous, arrival.number, record, policy.probation)
 
     @property
     def number(self) -> str:
-        """Of the champion."""
+        """Number of the champion."""
         return self.champion.number
 
     @property
@@ -100,19 +100,19 @@ class Trial:
 
     @property
     def level(self) -> float:
-        """Of the intervals of one cohort."""
+        """Level of the intervals of one cohort."""
         return 1 - (1 - self.rules.confidence) / self.rules.cohorts
 
-    def judged(self, day: date, judgement: Judgement) -> Trial:
+    def judged(self, day: date, judgement: CohortJudgement) -> Probation:
         """With one more judgement, written to the version's tags."""
-        record = Record(cohorts=self.record.cohorts | {day.isoformat(): judgement})
-        trial = Trial(self.champion, self.previous, self.move, record, self.rules)
+        record = ProbationRecord(cohorts=self.record.cohorts | {day.isoformat(): judgement})
+        trial = Probation(self.champion, self.previous, self.move, record, self.rules)
         client, name = MlflowClient(), self.champion.name
         client.set_model_version_tag(name, self.number, KEPT, record.model_dump_json())
         client.set_model_version_tag(name, self.number, PROBATION, trial.words(judgement))
         return trial
 
-    def words(self, last: Judgement) -> str:
+    def words(self, last: CohortJudgement) -> str:
         """How far the probation is."""
         count = len(self.record.of(self.move))
         state = "worse" if self.worse else "passed" if count >= self.rules.cohorts else "on"
@@ -127,7 +127,7 @@ def probation(
     A sentence or two if there is something to tell. What was judged is not judged again; a rollback that a kill
     prevented is made by the next call.
     """
-    trial = Trial.running(policy)
+    trial = Probation.running(policy)
     if trial is None:
         return []
     told: list[str] = []
@@ -140,8 +140,14 @@ def probation(
 
 
 def _judge(
-    trial: Trial, day: date, outcomes: Snapshot, gold: Snapshot, cohort: Cohort, policy: Policy, lake: Lake
-) -> tuple[Trial, list[str]]:
+    trial: Probation,
+    day: date,
+    outcomes: Snapshot,
+    gold: Snapshot,
+    cohort: Cohort,
+    policy: Policy,
+    lake: Lake,
+) -> tuple[Probation, list[str]]:
     before = registry.resolve(trial.previous)
     seen = trial.champion.training_table(lake).customers | before.training_table(lake).customers
     fresh = cohort.where(~cohort.rows["customer_id"].isin(seen))
@@ -157,7 +163,7 @@ def _judge(
     found = _compare(trial, rows, y, fair.weights, policy)
     worse = any(one.high < 0 for one in found.values())
     listed = ", ".join(f"{NAMES[name]} {_words(one)}" for name, one in found.items())
-    judgement = Judgement(
+    judgement = CohortJudgement(
         digest=outcomes.manifest.digest,
         move=trial.move,
         worse=worse,
@@ -169,7 +175,7 @@ def _judge(
 
 
 def _compare(
-    trial: Trial, rows: pd.DataFrame, y: Labels, counts: Array, policy: Policy
+    trial: Probation, rows: pd.DataFrame, y: Labels, counts: Array, policy: Policy
 ) -> Mapping[str, Difference]:
     ours, theirs = (
         predictions(version.model, rows, y, policy.offers)
@@ -183,7 +189,9 @@ def _words(one: Difference) -> str:
     return f"{one.value:{form}} ({one.low:{form}} to {one.high:{form}})"
 
 
-def _log(trial: Trial, day: date, judgement: Judgement, found: Mapping[str, Difference], rows: int) -> None:
+def _log(
+    trial: Probation, day: date, judgement: CohortJudgement, found: Mapping[str, Difference], rows: int
+) -> None:
     title = f"probation of version {trial.number} as of {day}"
     tags = {"as_of": day, "version": trial.number, "worse": "yes" if judgement.worse else "no"}
     params = {"against": trial.previous, "level": trial.level}
@@ -194,7 +202,7 @@ def _log(trial: Trial, day: date, judgement: Judgement, found: Mapping[str, Diff
         run.describe(judgement.words)
 
 
-def _remedy(trial: Trial) -> list[str]:
+def _remedy(trial: Probation) -> list[str]:
     reason = next(one.words for one in trial.record.of(trial.move) if one.worse)
     if trial.rules.action is Remedy.PROPOSE:
         return [

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from spanishgas.errors import DataError
-from spanishgas.monitoring.alarm import MISSING, Judged, new_values, sentence
+from spanishgas.monitoring.alarm import MISSING, AlarmJudgement, new_values, sentence
 from spanishgas.training.matrix import is_text
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def _words(new: pd.Series[float]) -> str:
     return ", ".join(named + more)
 
 
-def html(found: Judged, weighed: pd.DataFrame, quality: pd.DataFrame, shown: Shown) -> str:
+def html(found: AlarmJudgement, weighed: pd.DataFrame, quality: pd.DataFrame, shown: Shown) -> str:
     """The page; every text that comes from data is escaped."""
     near = weighed[weighed["effect"] > found.threshold / 3]
     rows = [

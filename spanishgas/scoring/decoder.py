@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIMES = 4
-"""Of a decoded table's memory: its columns before and after they get their types, and twice on their way out."""
+"""Times a decoded table's memory: its columns before and after they get types, and twice on their way out."""
 
 
 class Decoder:

@@ -24,7 +24,7 @@ from pathlib import Path
 from spanishgas.errors import UsageError
 from spanishgas.lake import SCHEME, S3Store
 from spanishgas.scoring.parts import Part, Progress, Task, TransformError
-from spanishgas.scoring.sagemaker_sdk import LOG_GROUP, Job, SageMaker, State
+from spanishgas.scoring.sagemaker_sdk import LOG_GROUP, Job, JobState, SageMaker
 from spanishgas.scoring.settings import CleanUp, Transform
 from spanishgas.training import artefact
 
@@ -32,7 +32,7 @@ LONGEST_NAME = 63
 START_MINUTES = 6
 """Minutes until an instance answers: assumed, not measured."""
 ATTEMPTS = 11
-"""Of each request to S3: a job's parts come by the thousand, and S3 asks for patience."""
+"""Attempts of each request to S3: a job's parts come by the thousand, and S3 asks for patience."""
 BESIDE = ("MLmodel", "requirements.txt")
 """What goes along in the archive for whoever opens it; the code is the image's."""
 
@@ -84,7 +84,7 @@ class SageMakerTransform:
             for listed in self.store.listing(f"jobs/{self.job}"):
                 self.store.remove(listed.key)
 
-    def _free_name(self, task: Task) -> tuple[str, State | None]:
+    def _free_name(self, task: Task) -> tuple[str, JobState | None]:
         """The name of a job to join, with its state, or the first that no job has used."""
         base, number = job_name(task, self.given), 1
         while True:
@@ -143,7 +143,7 @@ class SageMakerTransform:
                 )
             time.sleep(self.given.poll_seconds)
 
-    def _ended(self, state: State) -> None:
+    def _ended(self, state: JobState) -> None:
         words = {
             "Stopped": "was stopped, so nothing was published; run the command again.",
             "Failed": f"failed: {state.reason or 'no reason given'}. Nothing was published.",

@@ -97,7 +97,7 @@ def slices(table: Snapshot, columns: Sequence[str], most: int, sizes: Iterable[i
 
 @dataclass(frozen=True)
 class Task:
-    """What is scored by what."""
+    """One scoring of a table by a model, in parts."""
 
     model_dir: Path
     """Folder of the model's artefact."""
@@ -109,7 +109,7 @@ class Task:
     shards: Shards
     tags: Mapping[str, str]
     model_sha256: str = ""
-    """Of the model file, as it was judged; the serving process then takes no other."""
+    """SHA-256 of the model file, as it was judged; the serving process then takes no other."""
 
     def environment(self, given: Transform, workers: int) -> dict[str, str]:
         """What the serving process must be told to take the parts, and to serve this model alone."""

@@ -35,7 +35,7 @@ DECODED = 512 * 2**20
 """Bytes that a table may take once decoded; 500,000 rows of gold take about 300 MB."""
 MOST_COLUMNS = 1_000
 LARGEST = 3.4028234e38
-"""Of single precision."""
+"""Largest number of single precision."""
 Inputs = Mapping[str, pa.DataType]
 
 

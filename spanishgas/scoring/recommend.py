@@ -137,7 +137,7 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ChosenOffers:
     """What was decided for each customer, in the order of the scores."""
 
     scored: pd.DataFrame
@@ -159,7 +159,7 @@ class Chosen:
 
 def choose(
     scored: pd.DataFrame, customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, float]
-) -> Chosen:
+) -> ChosenOffers:
     """An offer for each customer above the lowest tier that pays, as far as the budget goes, and the control share."""
     values = option_values(
         scored[PROBABILITY].to_numpy(), customers[MARGIN].to_numpy(dtype="float64"), offers
@@ -170,7 +170,7 @@ def choose(
     names = np.array([NO_OFFER, *offers.menu], dtype=object)[option]
     impact = values[option, np.arange(len(option))]
     drawn = in_control(scored, offers.control)
-    return Chosen(scored, customers, offers, names, impact, drawn & (names != NO_OFFER))
+    return ChosenOffers(scored, customers, offers, names, impact, drawn & (names != NO_OFFER))
 
 
 def at_risk(scored: pd.DataFrame, risk_tiers: Mapping[str, float]) -> NDArray[np.bool_]:
@@ -190,7 +190,7 @@ def in_control(scored: pd.DataFrame, control: Control) -> NDArray[np.bool_]:
     return in_holdout(scored["customer_id"], Holdout(share=control.share, salt=salt))
 
 
-def recommendations(chosen: Chosen, calibration: Calibration, why: list[list[str]]) -> pd.DataFrame:
+def recommendations(chosen: ChosenOffers, calibration: Calibration, why: list[list[str]]) -> pd.DataFrame:
     """The recommendations table, a row per scored customer in the order of the scores; controls get no offer."""
     made = (chosen.offer != NO_OFFER) & ~chosen.control
     scored, customers = chosen.scored, chosen.customers
@@ -215,7 +215,7 @@ def recommendations(chosen: Chosen, calibration: Calibration, why: list[list[str
     )
 
 
-def treatments(chosen: Chosen) -> pd.DataFrame:
+def treatments(chosen: ChosenOffers) -> pd.DataFrame:
     """The treatment log: a row per customer an offer was chosen for, and by chance of which arm."""
     rows = chosen.offer != NO_OFFER
     scored, customers = chosen.scored[rows], chosen.customers[rows]

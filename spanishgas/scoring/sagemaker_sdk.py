@@ -24,7 +24,7 @@ MISSING, TAKEN = ("could not find", "notfound", "not found"), "resourceinuse"
 
 
 @dataclass(frozen=True)
-class State:
+class JobState:
     """What SageMaker says of a job: InProgress, Completed, Failed, Stopping or Stopped, and why it failed."""
 
     status: str
@@ -59,13 +59,13 @@ class SageMaker:
         if not self._session.region_name:
             raise UsageError("no AWS region is set: set AWS_DEFAULT_REGION")
 
-    def find(self, name: str) -> State | None:
+    def find(self, name: str) -> JobState | None:
         """The state of the job called `name`, or None if there is none."""
         found = None
         with _reported("looked for", name, *MISSING):
             job = self._resources.TransformJob.get(name, session=self._session, region=self._region)
             reason = job.failure_reason
-            found = State(str(job.transform_job_status), reason if isinstance(reason, str) else "")
+            found = JobState(str(job.transform_job_status), reason if isinstance(reason, str) else "")
         return found
 
     def create(self, job: Job) -> None:

@@ -53,14 +53,14 @@ SCHEMA = pa.schema(
 )
 
 
-class Backend(StrEnum):
+class BackendName(StrEnum):
     """Where scoring runs."""
 
     LOCAL = "local"
     SAGEMAKER = "sagemaker"
 
     @classmethod
-    def of(cls, name: str) -> Backend:
+    def of(cls, name: str) -> BackendName:
         """The backend called `name`, or a UsageError that lists them."""
         try:
             return cls(name)
@@ -69,7 +69,7 @@ class Backend(StrEnum):
 
     def transform(self, given: Transform, say: Callable[[str], None]) -> parts.Backend:
         """The backend at work; UsageError where its settings or its packages are missing."""
-        if self is Backend.LOCAL:
+        if self is BackendName.LOCAL:
             return LocalTransform(given)
         from spanishgas.scoring.jobs import SageMakerTransform
 
@@ -96,7 +96,7 @@ def score(
     alias: str,
     *,
     lake: Lake,
-    backend: str = Backend.LOCAL,
+    backend: str = BackendName.LOCAL,
     progress: Progress = lambda what, done, total: None,
     say: Callable[[str], None] = lambda words: None,
 ) -> Snapshot:
@@ -118,7 +118,7 @@ def score_inputs(
 ) -> ScoreInputs:
     """The newest gold table and the version behind `alias`, which must be cleared to score."""
     given = read_settings(Transform)
-    at_work, version = Backend.of(backend).transform(given, say), reconcile.scorable(alias)
+    at_work, version = BackendName.of(backend).transform(given, say), reconcile.scorable(alias)
     gold = lake.current("gold_master")
     return ScoreInputs(gold, version, version.training_table(lake), lake, at_work, given, progress)
 

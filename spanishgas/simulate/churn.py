@@ -43,7 +43,7 @@ class Coefficients:
     channel: tuple[float, ...]
     segment: tuple[float, ...]
     competition: tuple[float, ...]
-    """By segment: large customers show no effect of competition."""
+    """Effect by segment: large customers show no effect of competition."""
     dual: float
     heavy_gas: float
     """Above HEAVY_GAS m3 a month."""

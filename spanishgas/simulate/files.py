@@ -204,7 +204,7 @@ def interactions(block: Block, seed: int, as_of: date) -> Iterator[dict[str, str
         day = date.fromordinal(int(g.integers(first.toordinal(), after.toordinal())))
         way = ways[min(int(np.searchsorted(shares, g.random(), "right")), len(ways) - 1)]
         seen, elapsed = block.seen.iloc[i], (as_of - day).days
-        record = texts.Record(
+        record = texts.ContactText(
             days_to_renewal=int(seen["renewal_days"]) + elapsed,
             tenure_months=max(float(seen["tenure"]) - elapsed / 30, 0.0),
             price_rose=bool(seen["trend"] > 0),

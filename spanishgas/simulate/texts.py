@@ -26,7 +26,7 @@ def phrases() -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Record:
+class ContactText:
     """What the agent sees on the screen."""
 
     days_to_renewal: int
@@ -36,7 +36,7 @@ class Record:
     contact: str
 
 
-def write(g: np.random.Generator, intent: str, sentiment: str, record: Record) -> str:
+def write(g: np.random.Generator, intent: str, sentiment: str, record: ContactText) -> str:
     """One text; takes the same number of draws from `g` whatever the record says."""
     style, opening, closing, fact, vague = g.random(5)
     if style < phrases()["terse"]["share"][sentiment]:
@@ -60,7 +60,7 @@ def parts(style: str, intent: str, sentiment: str) -> tuple[list[str], list[str]
     return book["openings"][intent], book["closings"][sentiment]
 
 
-def facts(intent: str, record: Record) -> list[str]:
+def facts(intent: str, record: ContactText) -> list[str]:
     """Sentences about the record that may stand with the intent."""
     book = phrases()["narrative"]
     out = list(book["facts"]["tenure"])
@@ -71,7 +71,7 @@ def facts(intent: str, record: Record) -> list[str]:
     return out
 
 
-def narrative(opening: str, fact: str, closing: str, record: Record, vague: bool) -> str:
+def narrative(opening: str, fact: str, closing: str, record: ContactText, vague: bool) -> str:
     """Three sentences with the record's figures in them."""
     due = (
         "in several months" if vague and record.days_to_renewal > 60 else f"in {record.days_to_renewal} days"

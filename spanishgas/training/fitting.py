@@ -67,7 +67,7 @@ class Encoded:
     y_valid: NDArray[np.int64]
 
     def average_precision(self, margins: Array) -> float:
-        """Of the fold's validation rows."""
+        """Average precision on the fold's validation rows."""
         return float(average_precision_score(self.y_valid, margins))
 
 
@@ -153,7 +153,7 @@ def fit_predict(
         most = {TREES: stopping.unmeasured} if stopping else {}
         fitted = _estimator(training, {**params, **most}, threads).fit(fold.X, fold.y)
         return fitted.decision_function(fold.X_valid), most.get(TREES)
-    aside = Aside(fold.X[inner.valid], fold.y[inner.valid], stopping.rounds)
+    aside = AveragePrecisionStopping(fold.X[inner.valid], fold.y[inner.valid], stopping.rounds)
     growing = _estimator(training, {**params, TREES: stopping.most_trees}, threads)
     fitted = growing.set_params(callbacks=[aside])
     fitted.fit(fold.X[inner.train], fold.y[inner.train])
@@ -184,7 +184,7 @@ EVERY = 10
 """Trees between two looks: the number that is kept is a multiple."""
 
 
-class Aside(TrainingCallback):
+class AveragePrecisionStopping(TrainingCallback):
     """Stops once `rounds` trees in a row brought nothing; the booster then predicts with the best number of trees."""
 
     def __init__(self, X: NDArray[np.float64], y: NDArray[np.int64], rounds: int) -> None:

@@ -57,7 +57,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SearchResult:
     """The search's result: the best trial, and its scores and predictions on folds that did not choose it."""
 
     best: Trial
@@ -69,7 +69,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class Shared:
+class StudyOptions:
     """Where a search lives and who works at it; in memory and alone by default."""
 
     storage: str | None = None
@@ -89,7 +89,7 @@ class Shared:
                 raise UsageError(f"{what} must be at least 1, but got {value}: give --{what} 1 or more")
 
 
-ALONE = Shared()
+IN_MEMORY = StudyOptions()
 
 
 def search(
@@ -97,8 +97,8 @@ def search(
     space: Space,
     trials: int,
     on_trial: Callable[[Trial], None] = lambda trial: None,
-    shared: Shared = ALONE,
-) -> Chosen:
+    shared: StudyOptions = IN_MEMORY,
+) -> SearchResult:
     """Try sets of hyperparameters until `trials` have ended, here or elsewhere; `on_trial` hears of each once.
 
     One worker with the same seed gives the same result, whether or not it was killed and continued.
@@ -127,7 +127,7 @@ def search(
     done = sorted((_trial(t, space) for t in studies.ended(study)), key=lambda t: t.number)[:trials]
     best = max((t for t in done if not t.pruned), key=lambda t: (t.score, -t.number))
     scores, margins = refit(training, best.params)
-    return Chosen(best, done, scores, margins)
+    return SearchResult(best, done, scores, margins)
 
 
 def _trial(frozen: FrozenTrial, space: Space) -> Trial:
@@ -149,7 +149,7 @@ def _work(
     training: Training,
     space: Space,
     trials: int,
-    shared: Shared,
+    shared: StudyOptions,
     study: optuna.Study,
     after_each: Callable[[], None] = lambda: None,
 ) -> None:

@@ -43,7 +43,7 @@ class Surplus(Exception):
     """The trial is one more than was asked for: the total was taken between a look and a claim."""
 
 
-class Ranked(optuna.samplers.BaseSampler):
+class SeededByRank(optuna.samplers.BaseSampler):
     """TPE whose draw depends on seed, rank, parameter and earlier trials alone; the first ranks take given values."""
 
     def __init__(self, seed: int, starts: Sequence[Mapping[str, Value]]) -> None:
@@ -100,7 +100,7 @@ def open_study(url: str | None, name: str, seed: int, starts: Sequence[Mapping[s
         study_name=name,
         load_if_exists=True,
         direction="maximize",
-        sampler=Ranked(seed, starts),
+        sampler=SeededByRank(seed, starts),
         pruner=BelowMedian(),
     )
     if storage:
@@ -171,7 +171,7 @@ def work(
     after_each: Callable[[], None] = lambda: None,
 ) -> None:
     """Try until the study is complete, beside whoever else does. `after_each` is called when a trial has ended."""
-    nameless = _Nameless()
+    nameless = _UnclaimedTrials()
 
     def claimed(trial: optuna.Trial) -> float:
         trial.set_user_attr(WORKER, provenance.process())
@@ -238,7 +238,7 @@ def _queue_again(study: Study, trial: FrozenTrial) -> None:
     )
 
 
-class _Nameless:
+class _UnclaimedTrials:
     """Running trials that no process has put its name to: for milliseconds, or for ever if it was killed just then."""
 
     def __init__(self) -> None:

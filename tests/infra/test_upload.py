@@ -16,7 +16,7 @@ import boto3
 import pytest
 
 from spanishgas.aws import upload
-from spanishgas.aws.upload import Listed, Manifest, complete, folder_of
+from spanishgas.aws.upload import ListedObject, UploadManifest, complete, folder_of
 from spanishgas.lake import RAW_FILES
 from tests import aws_stand_in
 from tests.aws_stand_in import Account, JobFailed
@@ -127,7 +127,7 @@ def test_a_failed_run_can_be_tried_again_with_the_same_content(lake: Upload, job
 
 def test_an_execution_that_was_aborted_is_written_down_by_the_event_of_its_end(lake: Upload) -> None:
     row = f"{lake.prefix}any"
-    manifest = Manifest(boto3.client("dynamodb"), lake.account.table)
+    manifest = UploadManifest(boto3.client("dynamodb"), lake.account.table)
     manifest.claim(row, mode="train")
     manifest.started(row, "arn:1")
     detail = {"executionArn": "arn:1", "name": "any", "status": "ABORTED", "input": json.dumps({"id": row})}
@@ -140,7 +140,7 @@ def test_an_execution_that_was_aborted_is_written_down_by_the_event_of_its_end(l
 
 
 def test_what_the_state_machine_wrote_of_a_failure_stays(lake: Upload) -> None:
-    manifest = Manifest(boto3.client("dynamodb"), lake.account.table)
+    manifest = UploadManifest(boto3.client("dynamodb"), lake.account.table)
     row = f"{lake.prefix}any"
     manifest.claim(row, mode="train")
     manifest.failed(row, "arn:1", "the disk is full")
@@ -154,7 +154,9 @@ def test_a_claim_whose_caller_died_is_taken_over_and_started_once(lake: Upload) 
     assert found is not None
     # What a call leaves that died before, and one that died after it started the execution.
     assert (
-        Manifest(boto3.client("dynamodb"), lake.account.table).claim(lake.prefix + found.digest, mode="train")
+        UploadManifest(boto3.client("dynamodb"), lake.account.table).claim(
+            lake.prefix + found.digest, mode="train"
+        )
         == 1
     )
     name = upload.handler(event)[lake.prefix]
@@ -206,8 +208,8 @@ def test_days_since_the_last_good_run_are_counted(lake: Upload) -> None:
     ]
 
 
-def objects(*names: str) -> list[Listed]:
-    return [Listed(name, f"etag of {name}", 1) for name in names]
+def objects(*names: str) -> list[ListedObject]:
+    return [ListedObject(name, f"etag of {name}", 1) for name in names]
 
 
 def test_a_table_in_parts_counts_once_its_folder_says_that_it_is_whole() -> None:

@@ -186,7 +186,7 @@ def test_a_version_without_a_passed_verdict_or_data_is_a_fault(kept: Built) -> N
 def test_a_deleted_version_is_a_missing_link(kept: Built) -> None:
     gone = add_version()
     MlflowClient().delete_model_version(settings().registered_model, gone)
-    found = lineage._Walk(kept.lake).version(gone)
+    found = lineage._LineageWalk(kept.lake).version(gone)
     assert "has no version" in found.broken[0]
 
 

@@ -21,7 +21,8 @@ from spanishgas.lifecycle import registry, runs
 from spanishgas.monitoring import history, loop
 from spanishgas.monitoring.drift import Drift
 from spanishgas.monitoring.history import Window
-from spanishgas.monitoring.loop import Step, decide
+from spanishgas.monitoring.loop import RetrainStep as Step
+from spanishgas.monitoring.loop import decide
 from spanishgas.settings import settings
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import own_model, own_store

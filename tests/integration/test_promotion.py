@@ -27,7 +27,7 @@ from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, lineage, promotion, registry, runs, turns
 from spanishgas.lifecycle.evaluation import Evaluated
-from spanishgas.lifecycle.history import How, State
+from spanishgas.lifecycle.history import How, MoveState
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.version import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
 from spanishgas.settings import settings
@@ -565,7 +565,7 @@ def test_a_move_cut_short_is_given_up_if_another_client_moved_the_champion_since
     point_by_hand(model, foreign)
     record = promotion.seen()
     assert record.champion == foreign
-    assert [m.state for m in record.moves] == [State.DONE, State.ABANDONED, State.DONE]
+    assert [m.state for m in record.moves] == [MoveState.DONE, MoveState.ABANDONED, MoveState.DONE]
     assert chain() == [(How.PROMOTED, first, None), (How.ELSEWHERE, foreign, first)]
 
 

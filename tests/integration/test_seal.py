@@ -224,7 +224,7 @@ def test_every_part_of_what_was_judged_is_sealed(world: World, part: str) -> Non
 
 def test_the_record_names_what_the_version_consists_of_and_was_made_from(world: World) -> None:
     manifest = registry.resolve("1").record.manifest
-    assert set(seal.Manifest.model_fields) == {
+    assert set(seal.SealManifest.model_fields) == {
         *("files", "signature", "policy", "code", "gold", "customers", "holdout")
     }
     assert set(manifest.files) == {artefact.FILE}

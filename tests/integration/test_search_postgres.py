@@ -16,7 +16,7 @@ from spanishgas.config.search import ModelKind
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.training import study as studies
-from spanishgas.training.search import Shared, search
+from spanishgas.training.search import StudyOptions, search
 from tests.gold_frames import gold_frame, publish_gold
 from tests.unit.test_study import SPACE, training_of
 
@@ -52,5 +52,7 @@ def test_two_commands_share_one_study_on_postgresql_and_end_at_its_total(
 
 def test_a_search_on_postgresql_finds_what_it_finds_in_memory(postgres_url: str) -> None:
     training = training_of(ModelKind.XGBOOST, 150)
-    kept, alone = (search(training, SPACE, 4, shared=Shared(url, "s", "me")) for url in (postgres_url, None))
+    kept, alone = (
+        search(training, SPACE, 4, shared=StudyOptions(url, "s", "me")) for url in (postgres_url, None)
+    )
     assert [(t.params, t.scores) for t in kept.trials] == [(t.params, t.scores) for t in alone.trials]

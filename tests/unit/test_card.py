@@ -16,7 +16,7 @@ from spanishgas.config.policy import load_policy
 from spanishgas.evaluation import card
 from spanishgas.evaluation.card import METRICS, Evaluation, Subject
 from spanishgas.evaluation.importance import Importance
-from spanishgas.evaluation.leakage import Finding
+from spanishgas.evaluation.leakage import LeakageFinding
 from spanishgas.evaluation.slices import Slice
 from spanishgas.evaluation.study import HoldoutResult, Study
 from spanishgas.features import load_tiers
@@ -53,7 +53,7 @@ def evaluation(**changes: Any) -> Evaluation:
     subject = Subject(load_experiment("E5"), "xgboost", features, 0.31, 0.74, date(2024, 12, 31), "abc123")
     rows, nothing = frame[200:], np.zeros(100)
     study = Study(
-        [Finding(name="duplicates", value=4, limit=0, words="held-out customers", way_out="")],
+        [LeakageFinding(name="duplicates", value=4, limit=0, words="held-out customers", way_out="")],
         [a_slice("Office", worse=True), a_slice("Unknown"), a_slice("Own Website", judged=False)],
         Importance(
             pd.DataFrame(

@@ -11,7 +11,7 @@ import pytest
 from spanishgas.config.policy import load_policy
 from spanishgas.dashboard import campaign, customer
 from spanishgas.dashboard.campaign import Filters
-from spanishgas.dashboard.tables import NothingYet, Scored, scored
+from spanishgas.dashboard.tables import NothingYet, ScoredCustomers, scored
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.scoring.campaign import ways
@@ -30,12 +30,12 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 
 @pytest.fixture(scope="module")
-def found(lake: Lake) -> Scored:
+def found(lake: Lake) -> ScoredCustomers:
     return scored(lake, DAY)
 
 
 @pytest.fixture(scope="module")
-def everybody(found: Scored) -> pd.DataFrame:
+def everybody(found: ScoredCustomers) -> pd.DataFrame:
     """The same rows, joined by pandas."""
     gold = found.gold.pandas()[["customer_id", "avg_monthly_margin", "sales_channel"]]
     return found.scores.pandas().merge(found.recommendations.pandas().drop(columns="risk_tier")).merge(gold)
@@ -69,7 +69,7 @@ def test_the_newest_date_is_shown_unless_one_is_chosen(lake: Lake) -> None:
 
 
 def test_totals_count_all_customers_those_at_risk_and_their_loss(
-    found: Scored, everybody: pd.DataFrame
+    found: ScoredCustomers, everybody: pd.DataFrame
 ) -> None:
     total = campaign.totals(found.scores)
     assert (total.customers, total.at_risk) == (CUSTOMERS, int((everybody["risk_tier"] != "Low").sum()))
@@ -85,14 +85,14 @@ def test_the_trend_has_a_row_per_scored_date_oldest_first(lake: Lake) -> None:
     assert list(trend["model_version"]) == ["3", "3"]
 
 
-def test_tiers_stand_in_their_order_and_sum_to_all_customers(found: Scored) -> None:
+def test_tiers_stand_in_their_order_and_sum_to_all_customers(found: ScoredCustomers) -> None:
     tiers = campaign.tiers(found.scores)
     assert list(tiers["risk_tier"]) == ["Low", "Medium", "High", "Critical"]
     assert tiers["customers"].sum() == CUSTOMERS
     assert tiers["customers"].min() > 0
 
 
-def test_without_filters_the_campaign_is_everybody_in_the_order_asked_for(found: Scored) -> None:
+def test_without_filters_the_campaign_is_everybody_in_the_order_asked_for(found: ScoredCustomers) -> None:
     rows = campaign.customers(found, Filters(), ORDER)
     assert len(rows) == CUSTOMERS
     assert rows["churn_probability"].is_monotonic_decreasing
@@ -112,7 +112,7 @@ def test_without_filters_the_campaign_is_everybody_in_the_order_asked_for(found:
     ],
 )
 def test_a_filter_leaves_the_customers_that_pandas_would_leave(
-    found: Scored, everybody: pd.DataFrame, filters: Filters
+    found: ScoredCustomers, everybody: pd.DataFrame, filters: Filters
 ) -> None:
     wanted = everybody[everybody["expected_monthly_loss"] >= filters.least_loss]
     for column in ("risk_tier", "segment", "sales_channel", "action", "timing_window"):
@@ -129,16 +129,16 @@ def test_a_filter_leaves_the_customers_that_pandas_would_leave(
     assert sums.expected_monthly_loss == pytest.approx(wanted["expected_monthly_loss"].sum())
 
 
-def test_a_page_gets_no_more_rows_than_its_limit(found: Scored) -> None:
+def test_a_page_gets_no_more_rows_than_its_limit(found: ScoredCustomers) -> None:
     assert len(campaign.customers(found, Filters(), ORDER, limit=7)) == 7
 
 
-def test_an_unknown_order_is_refused_by_name(found: Scored) -> None:
+def test_an_unknown_order_is_refused_by_name(found: ScoredCustomers) -> None:
     with pytest.raises(UsageError, match="unknown order 'customer_id; DROP'"):
         campaign.customers(found, Filters(), "customer_id; DROP")
 
 
-def test_the_csv_holds_the_filtered_campaign_whole(found: Scored) -> None:
+def test_the_csv_holds_the_filtered_campaign_whole(found: ScoredCustomers) -> None:
     filters = Filters(risk_tier=("Low",))
     read = pd.read_csv(io.BytesIO(campaign.as_csv(found, filters, ORDER)))
     shown = campaign.customers(found, filters, ORDER)
@@ -146,7 +146,7 @@ def test_the_csv_holds_the_filtered_campaign_whole(found: Scored) -> None:
     assert list(read.columns) == list(shown.columns)
 
 
-def test_the_workbook_holds_the_same_rows_as_the_csv(found: Scored) -> None:
+def test_the_workbook_holds_the_same_rows_as_the_csv(found: ScoredCustomers) -> None:
     filters = Filters(segment=("SME",))
     book = pd.read_excel(io.BytesIO(campaign.as_excel(found, filters, ORDER)))
     text = pd.read_csv(io.BytesIO(campaign.as_csv(found, filters, ORDER)))
@@ -154,32 +154,32 @@ def test_the_workbook_holds_the_same_rows_as_the_csv(found: Scored) -> None:
     assert book["churn_probability"].to_numpy() == pytest.approx(text["churn_probability"].to_numpy())
 
 
-def test_an_id_that_looks_like_a_formula_is_text_in_both_files(found: Scored) -> None:
+def test_an_id_that_looks_like_a_formula_is_text_in_both_files(found: ScoredCustomers) -> None:
     csv = pd.read_csv(io.BytesIO(campaign.as_csv(found, Filters(), ORDER)))
     book = pd.read_excel(io.BytesIO(campaign.as_excel(found, Filters(), ORDER)))
     assert csv["customer_id"][0] == book["customer_id"][0] == f"'{FORMULA}"
 
 
 def test_a_campaign_too_long_for_a_workbook_is_refused(
-    found: Scored, monkeypatch: pytest.MonkeyPatch
+    found: ScoredCustomers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(campaign, "EXCEL_ROWS", 5)
     with pytest.raises(UsageError, match="at most 5 customers"):
         campaign.as_excel(found, Filters(), ORDER)
 
 
-def test_a_customer_is_found_by_id_first_and_by_how_it_begins(found: Scored) -> None:
+def test_a_customer_is_found_by_id_first_and_by_how_it_begins(found: ScoredCustomers) -> None:
     assert customer.search(found, "C00003") == ["C00003"]
     assert customer.search(found, " c0000") == [f"C{i:05d}" for i in range(1, 10)]
     assert customer.search(found, "C") == [f"C{i:05d}" for i in range(1, customer.NEAR + 1)]
 
 
 @pytest.mark.parametrize("text", ["", "  ", "C99999", "' OR 1=1 --", "%"])
-def test_a_search_for_nobody_finds_nobody(found: Scored, text: str) -> None:
+def test_a_search_for_nobody_finds_nobody(found: ScoredCustomers, text: str) -> None:
     assert customer.search(found, text) == []
 
 
-def test_a_customers_facts_are_its_own(found: Scored, everybody: pd.DataFrame) -> None:
+def test_a_customers_facts_are_its_own(found: ScoredCustomers, everybody: pd.DataFrame) -> None:
     facts = customer.facts(found, "C00005")
     row = everybody.set_index("customer_id").loc["C00005"]
     assert facts["churn_probability"] == row["churn_probability"]
@@ -187,31 +187,31 @@ def test_a_customers_facts_are_its_own(found: Scored, everybody: pd.DataFrame) -
     assert facts["reason_codes"] == list(row["reason_codes"])
 
 
-def test_an_unknown_customer_is_named(found: Scored) -> None:
+def test_an_unknown_customer_is_named(found: ScoredCustomers) -> None:
     with pytest.raises(LakeError, match="no customer 'C99999' was scored as of 2024-12-31"):
         customer.facts(found, "C99999")
 
 
-def test_months_come_in_order_and_of_one_customer(lake: Lake, found: Scored) -> None:
+def test_months_come_in_order_and_of_one_customer(lake: Lake, found: ScoredCustomers) -> None:
     months = customer.months(lake, found, "C00005")
     assert list(months["month"]) == ["2024-01", "2024-02", "2024-03"]
     assert list(months["electricity_kwh"]) == [100, 200, 300]
     assert list(months["total_margin"]) == [10, 20, 30]
 
 
-def test_contacts_are_empty_for_who_was_never_in_touch(lake: Lake, found: Scored) -> None:
+def test_contacts_are_empty_for_who_was_never_in_touch(lake: Lake, found: ScoredCustomers) -> None:
     assert list(customer.contacts(lake, found, "C00001")["intent"]) == ["Pricing Offers"]
     assert customer.contacts(lake, found, "C00002").empty
 
 
-def test_the_lineage_names_the_digests_that_the_scores_were_made_from(found: Scored) -> None:
+def test_the_lineage_names_the_digests_that_the_scores_were_made_from(found: ScoredCustomers) -> None:
     lines = customer.lineage(found).set_index("table")
     assert lines.loc["gold_master", "digest"] == found.scores.manifest.built_from["gold_master"][:16]
     assert lines.loc["scores", "digest"] == found.recommendations.manifest.built_from["scores"][:16]
     assert set(lines["code"]) == {"c0ffee"}
 
 
-def test_actions_sum_to_all_customers_and_stand_in_the_order_of_tiers(found: Scored) -> None:
+def test_actions_sum_to_all_customers_and_stand_in_the_order_of_tiers(found: ScoredCustomers) -> None:
     actions = campaign.actions(found)
     assert actions["customers"].sum() == CUSTOMERS
     assert list(dict.fromkeys(actions["risk_tier"])) == ["Low", "Medium", "High", "Critical"]
@@ -220,7 +220,7 @@ def test_actions_sum_to_all_customers_and_stand_in_the_order_of_tiers(found: Sco
     )
 
 
-def test_the_recommendations_are_valued_beside_other_ways(found: Scored) -> None:
+def test_the_recommendations_are_valued_beside_other_ways(found: ScoredCustomers) -> None:
     beside = ways(campaign.at_risk(found), load_policy().offers).set_index("way")
     made = found.recommendations.pandas()
     offered = made[(made["action"] == "offer_small") & (made["risk_tier"] != "Low")]
@@ -229,7 +229,7 @@ def test_the_recommendations_are_valued_beside_other_ways(found: Scored) -> None
     assert list(beside.loc["nobody"]) == [0, 0.0, 0.0]
 
 
-def test_no_budget_chooses_what_recommend_would_choose(found: Scored) -> None:
+def test_no_budget_chooses_what_recommend_would_choose(found: ScoredCustomers) -> None:
     policy = load_policy()
     gold = found.gold.pandas().set_index("customer_id").loc[found.scores.pandas()["customer_id"]]
     chosen = choose(found.scores.pandas(), gold.reset_index(), policy.offers, policy.risk_tiers)
@@ -239,7 +239,7 @@ def test_no_budget_chooses_what_recommend_would_choose(found: Scored) -> None:
     assert allocated["cost"].sum() > 0
 
 
-def test_a_smaller_budget_is_kept_and_brings_less(found: Scored) -> None:
+def test_a_smaller_budget_is_kept_and_brings_less(found: ScoredCustomers) -> None:
     known, policy = campaign.at_risk(found), load_policy()
     everything = campaign.allocation(known, policy, None)
     half = everything["cost"].sum() / 2

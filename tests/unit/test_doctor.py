@@ -22,27 +22,27 @@ from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import health, relocation, runs
 from spanishgas.settings import settings
-from spanishgas.troubles import Finding, State
+from spanishgas.troubles import DoctorFinding, FindingState
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import forget, own_store
 
 
-def states(findings: list[Finding], what: str) -> list[State]:
+def states(findings: list[DoctorFinding], what: str) -> list[FindingState]:
     return [finding.state for finding in findings if finding.what == what]
 
 
 def test_a_machine_that_runs_these_tests_has_no_fault(tracking: Path, tmp_path: Path) -> None:
     (tracking / "mlflow.db").unlink()
     found = doctor.examine(Lake(tmp_path / "lake"))
-    assert [f for f in found if f.state is State.FAULT and f.what != "disk"] == []
+    assert [f for f in found if f.state is FindingState.FAULT and f.what != "disk"] == []
     assert {f.what for f in found} >= {"python", "packages", "configuration", "lake", "disk", "tracking"}
     assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
 def test_another_python_and_a_package_out_of_its_range_are_faults() -> None:
-    assert [f.state for f in doctor.python((3, 10))] == [State.FAULT]
+    assert [f.state for f in doctor.python((3, 10))] == [FindingState.FAULT]
     (found,) = doctor.packages(["numpy<1", "pandas>=3", "nowhere-to-be-found", "absent ; extra == 'spark'"])
-    assert found.state is State.FAULT
+    assert found.state is FindingState.FAULT
     assert "nowhere-to-be-found is missing" in found.words
     assert "numpy" in found.words
     assert "absent" not in found.words
@@ -54,20 +54,20 @@ def test_a_policy_with_an_unknown_key_is_a_fault_that_names_it(tracking: Path, e
         policy.write("tresholds: 1\n")
     forget()
     (found,) = (f for f in doctor.examine(Lake(tracking / "lake")) if f.what == "configuration")
-    assert found.state is State.FAULT
+    assert found.state is FindingState.FAULT
     assert "tresholds" in found.words
 
 
 def test_a_file_in_the_lakes_place_is_a_fault_and_a_damaged_table_too(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert [f.state for f in doctor.tables(Lake(tmp_path / "file"))] == [State.FAULT]
+    assert [f.state for f in doctor.tables(Lake(tmp_path / "file"))] == [FindingState.FAULT]
     lake = Lake(tmp_path / "lake")
     snapshot = publish_gold(lake, gold_frame(50), date(2024, 12, 31))
     gold, scores = doctor.tables(lake)
-    assert (gold.state, scores.state) == (State.OK, State.NOTE)
+    assert (gold.state, scores.state) == (FindingState.OK, FindingState.NOTE)
     assert "50 rows" in gold.words
     next(iter(Path(snapshot.folder).glob("*.parquet"))).write_bytes(b"")
-    assert State.FAULT in [finding.state for finding in doctor.tables(lake)]
+    assert FindingState.FAULT in [finding.state for finding in doctor.tables(lake)]
 
 
 @pytest.mark.parametrize("table", ["gold_master", "silver_customer"])
@@ -83,7 +83,7 @@ def test_a_bit_of_the_newest_tables_that_changed_is_a_fault_and_no_table_yet(
     damaged = bytearray(file.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     file.write_bytes(damaged)
-    (fault,) = (finding for finding in doctor.tables(lake) if finding.state is State.FAULT)
+    (fault,) = (finding for finding in doctor.tables(lake) if finding.state is FindingState.FAULT)
     assert file.name in fault.words
     assert "spanishgas etl --raw" in fault.words
 
@@ -97,7 +97,7 @@ def test_of_a_lake_on_s3_the_local_copies_folder_is_looked_at(
     settings.cache_clear()
     found = list(doctor.tables(lake))
     settings.cache_clear()
-    assert [f.state for f in found] == [State.FAULT]
+    assert [f.state for f in found] == [FindingState.FAULT]
     assert str(tmp_path / "file") in found[0].words
 
 
@@ -105,7 +105,7 @@ def test_a_full_disk_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     free = next(doctor.disk(tmp_path)).words.split()[0]
     monkeypatch.setattr(doctor, "SCARCE_GB", float(free) + 100)
     monkeypatch.setattr(doctor, "AMPLE_GB", float(free) + 200)
-    assert next(doctor.disk(tmp_path)).state is State.FAULT
+    assert next(doctor.disk(tmp_path)).state is FindingState.FAULT
 
 
 def test_a_server_that_does_not_answer_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_a_server_that_is_down_is_one_fault_and_nobody_waits_for_it(
     mlflow.set_tracking_uri("http://127.0.0.1:9")
     began = time.monotonic()
     found = doctor.examine(Lake(tracking / "lake"))
-    assert [f.what for f in found if f.state is State.FAULT and f.what != "disk"] == ["tracking"]
+    assert [f.what for f in found if f.state is FindingState.FAULT and f.what != "disk"] == ["tracking"]
     assert time.monotonic() - began < 20
 
 
@@ -135,14 +135,14 @@ def test_a_study_storage_that_cannot_be_opened_is_named_without_its_password(tmp
     with pytest.raises(TrackingError, match="SPANISHGAS_STUDY_STORAGE"):
         list(health.studies(f"sqlite:///{tmp_path}"))  # a folder
     (found,) = health.studies(f"sqlite:///{tmp_path}/optuna.db")
-    assert found.state is State.OK
+    assert found.state is FindingState.OK
 
 
 def test_a_port_that_is_taken_is_a_note() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        assert [f.state for f in doctor.ports({port: "make ui"})] == [State.NOTE]
-    assert [f.state for f in doctor.ports({port: "make ui"})] == [State.OK]
+        assert [f.state for f in doctor.ports({port: "make ui"})] == [FindingState.NOTE]
+    assert [f.state for f in doctor.ports({port: "make ui"})] == [FindingState.OK]
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_copied_checkout_is_named_and_after_relocate_keeps_its_own_artefacts(
     folder = shutil.copytree(checkout, tmp_path / "second")
     with own_store(folder):
         found = [f for f in doctor.examine(Lake(folder / "lake")) if f.what == "tracking"]
-        assert found[0].state is State.FAULT
+        assert found[0].state is FindingState.FAULT
         assert f"still go to and come from {checkout}/mlruns" in found[0].words
         assert "spanishgas doctor --relocate" in found[0].words
         monkeypatch.setattr(sys, "argv", ["spanishgas", "doctor", "--relocate", "--lake", "lake"])

@@ -19,7 +19,7 @@ from spanishgas.features import load_tiers
 from spanishgas.monitoring import ordinary, reports
 from spanishgas.monitoring.alarm import (
     MISSING,
-    Judged,
+    AlarmJudgement,
     effects,
     judge,
     month_of,
@@ -75,7 +75,7 @@ def hundred() -> list[pd.DataFrame]:
     return [shares(a, b, KINDS) for a, b in pairs(1, 100)]
 
 
-def judged(usual: Ordinary, before: pd.DataFrame, after: pd.DataFrame, **given: Any) -> Judged:
+def judged(usual: Ordinary, before: pd.DataFrame, after: pd.DataFrame, **given: Any) -> AlarmJudgement:
     dates, limits = given.get("dates", DATES), given.get("limits", LIMITS)
     return judge(shares(before, after, KINDS), (len(before), len(after)), dates, usual, limits)
 

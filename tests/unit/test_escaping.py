@@ -21,10 +21,10 @@ from spanishgas.etl import report
 from spanishgas.evaluation import card
 from spanishgas.lifecycle import compare, history
 from spanishgas.lifecycle.compare import Comparison
-from spanishgas.lifecycle.history import How, Move, Record, State
+from spanishgas.lifecycle.history import How, Move, MoveRecord, MoveState
 from spanishgas.lifecycle.verdict import Bound, Check, Verdict
 from spanishgas.monitoring import reports
-from spanishgas.monitoring.alarm import Judged
+from spanishgas.monitoring.alarm import AlarmJudgement
 from spanishgas.scoring import campaign
 from tests.unit.test_card import a_slice
 from tests.unit.test_card import evaluation as evaluated
@@ -113,8 +113,8 @@ def moves(name: str) -> str:
         "replaced": None,
         "verdict": None,
     }
-    move = Move(how=How.PROMOTED, state=State.DONE, by=name, reason=name, override=name, **fields)
-    return rendered(history.as_markdown(Record(moves=[move])))
+    move = Move(how=How.PROMOTED, state=MoveState.DONE, by=name, reason=name, override=name, **fields)
+    return rendered(history.as_markdown(MoveRecord(moves=[move])))
 
 
 def comparison(name: str) -> str:
@@ -139,7 +139,7 @@ def drift_page(name: str) -> str:
         "expected": 0.0,
     }
     weighed = pd.DataFrame([row | {"moved": 0.4, "weight": 0.1, "matters": 0.04}], index=["sales_channel"])
-    judged = Judged(True, 9.0, 3.0, [f"channel {name} moved"], weighed)
+    judged = AlarmJudgement(True, 9.0, 3.0, [f"channel {name} moved"], weighed)
     quality = pd.DataFrame({"feature": ["sales_channel"], "before": [0.0], "after": [0.1], "new": [name]})
     day = date(2024, 12, 31)
     return reports.html(
@@ -215,7 +215,7 @@ def test_a_cell_of_a_spreadsheet_is_text(name: str) -> None:
 def test_the_file_of_a_comparison_holds_no_formula(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from spanishgas.cli import lifecycle
 
-    monkeypatch.setattr(lifecycle, "tracked", lambda **options: None)
+    monkeypatch.setattr(lifecycle, "require_tracking", lambda **options: None)
     monkeypatch.setattr(compare, "compare", lambda *_: compared("=1+1"))
     lifecycle.compare("1", "2", str(tmp_path), str(tmp_path / "moved.csv"))
     assert pd.read_csv(tmp_path / "moved.csv")["customer_id"].tolist() == ["'=1+1"]

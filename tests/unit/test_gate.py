@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from spanishgas.config.policy import Policy, Waiver, load_policy
 from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.inference import Difference, Predictions, calibration_by_chance, differences
-from spanishgas.evaluation.leakage import Finding
+from spanishgas.evaluation.leakage import LeakageFinding
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.slices import Slice
 from spanishgas.lifecycle import evidence as gathered
@@ -29,7 +29,9 @@ METRICS = {
     for name, value in {"average_precision": 0.76, "ece": 0.02, "recall": 0.72, "value_eur": 900.0}.items()
     for end, shift in (("", 0.0), (".low", -0.05), (".high", 0.05))
 }
-CLEAN = Finding(name="duplicates", value=0, limit=0, words="held-out customers twice", way_out="one id each")
+CLEAN = LeakageFinding(
+    name="duplicates", value=0, limit=0, words="held-out customers twice", way_out="one id each"
+)
 SLICE = Slice(
     dimension="segment",
     value="SME",

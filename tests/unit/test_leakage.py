@@ -14,7 +14,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 from spanishgas.config.policy import Waiver, load_policy
 from spanishgas.evaluation import leakage
-from spanishgas.evaluation.leakage import Finding, OutOfFold
+from spanishgas.evaluation.leakage import LeakageFinding, OutOfFold
 from spanishgas.features import load_tiers
 from spanishgas.training.sides import in_holdout
 from tests.gold_frames import gold_frame
@@ -61,14 +61,14 @@ def check(
     waivers: Sequence[Waiver] = (),
     seed: int = 0,
     procedure: OutOfFold | None = None,
-) -> dict[str, Finding]:
+) -> dict[str, LeakageFinding]:
     trained, held_out = sides(frame)
     both = leakage.Sides(trained, held_out, features, kinds(features), seed)
     found = leakage.check(both, AS_OF, waivers, procedure or honest(trained[list(features)]))
     return {f.name: f for f in found}
 
 
-def names(found: dict[str, Finding]) -> set[str]:
+def names(found: dict[str, LeakageFinding]) -> set[str]:
     return {name for name, f in found.items() if f.found}
 
 
@@ -211,7 +211,7 @@ def test_a_holdout_of_other_customers_is_found() -> None:
 
 
 def test_a_value_that_could_not_be_computed_is_a_finding() -> None:
-    finding = Finding(name="adversarial", value=float("nan"), limit=0.5, words="", way_out="")
+    finding = LeakageFinding(name="adversarial", value=float("nan"), limit=0.5, words="", way_out="")
     assert finding.refuses
 
 

@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 from spanishgas.cli import app
-from spanishgas.config.policy import Probation, load_policy
+from spanishgas.config.policy import ProbationRules, load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import TrackingError
 from spanishgas.evaluation.inference import Predictions, differences
@@ -26,7 +26,7 @@ from spanishgas.lifecycle.history import PROBATION
 from spanishgas.lifecycle.version import ROLLED_BACK, Version
 from spanishgas.monitoring import outcomes as stage
 from spanishgas.monitoring.outcomes import outcomes
-from spanishgas.monitoring.probation import Judgement, Record, Trial
+from spanishgas.monitoring.probation import CohortJudgement, Probation, ProbationRecord
 from spanishgas.settings import settings
 from spanishgas.training.model import PROBABILITY, ChurnModel
 from spanishgas.training.sides import in_holdout
@@ -82,7 +82,7 @@ def promoted(shop: Shop, *models: ChurnModel) -> None:
 def follow(monkeypatch: pytest.MonkeyPatch, **rules: object) -> None:
     """A policy with other rules of probation."""
     given = load_policy()
-    probation = Probation.model_validate(given.probation.model_dump() | rules)
+    probation = ProbationRules.model_validate(given.probation.model_dump() | rules)
     policy = given.model_copy(update={"probation": probation})
     monkeypatch.setattr(stage, "load_policy", lambda: policy)
 
@@ -152,11 +152,11 @@ def test_a_champion_that_is_no_worse_passes_and_both_were_judged_on_customers_ne
 
 def test_a_first_champion_or_one_that_came_back_is_not_on_probation(shop: Shop) -> None:
     promoted(shop, good_model())
-    assert Trial.running(load_policy()) is None
+    assert Probation.running(load_policy()) is None
     promotion.promote(add_version(), "second")
-    assert Trial.running(load_policy()) is not None
+    assert Probation.running(load_policy()) is not None
     promotion.rollback("odd", of="2")
-    assert Trial.running(load_policy()) is None
+    assert Probation.running(load_policy()) is None
 
 
 def test_a_rollback_of_a_version_that_is_no_longer_champion_is_refused(shop: Shop) -> None:
@@ -187,41 +187,41 @@ def test_few_labels_judge_nobody_and_leave_room_for_the_rest(shop: Shop) -> None
     assert "worse, 1 of 3" in outcomes(shop.file, lake=shop.lake).probation[0]
 
 
-def trial(record: Record, **rules: object) -> Trial:
+def trial(record: ProbationRecord, **rules: object) -> Probation:
     version = Version(ModelVersion("m", "2", 0))
     version.__dict__["record"] = made_up_record(as_of=DAY)
-    return Trial(version, "1", 3, record, Probation.model_validate(rules))
+    return Probation(version, "1", 3, record, ProbationRules.model_validate(rules))
 
 
-def judged(day: date, *, worse: bool = False, move: int = 3) -> dict[str, Judgement]:
-    return {day.isoformat(): Judgement(digest="d", move=move, worse=worse, words="")}
+def judged(day: date, *, worse: bool = False, move: int = 3) -> dict[str, CohortJudgement]:
+    return {day.isoformat(): CohortJudgement(digest="d", move=move, worse=worse, words="")}
 
 
 def test_a_cohort_is_judged_once_while_there_is_room_and_only_if_it_is_newer_than_the_training() -> None:
-    new, next_day = trial(Record()), LATER + timedelta(1)
+    new, next_day = trial(ProbationRecord()), LATER + timedelta(1)
     assert new.takes(LATER, "d")
     assert not new.takes(DAY, "d")
     assert not new.takes(EARLIER, "d")
-    assert not trial(Record(), days=30).takes(LATER, "d")
-    assert trial(Record(), days=90).takes(LATER, "d")
-    once = Record(cohorts=judged(LATER))
+    assert not trial(ProbationRecord(), days=30).takes(LATER, "d")
+    assert trial(ProbationRecord(), days=90).takes(LATER, "d")
+    once = ProbationRecord(cohorts=judged(LATER))
     assert not trial(once).takes(LATER, "d")
     assert trial(once).takes(LATER, "other labels")
     assert trial(once).takes(next_day, "d")
     assert not trial(once, cohorts=1).takes(next_day, "d")
-    assert not trial(Record(cohorts=judged(LATER, worse=True))).takes(next_day, "d")
+    assert not trial(ProbationRecord(cohorts=judged(LATER, worse=True))).takes(next_day, "d")
 
 
 def test_a_cohort_that_cost_a_version_its_place_does_not_speak_again_when_somebody_brings_it_back() -> None:
-    before = trial(Record(cohorts=judged(LATER, worse=True, move=2)))
+    before = trial(ProbationRecord(cohorts=judged(LATER, worse=True, move=2)))
     assert not before.worse
     assert not before.takes(LATER, "other labels")
     assert before.takes(LATER + timedelta(1), "d")
 
 
 def test_the_chance_of_error_is_shared_between_the_cohorts() -> None:
-    assert trial(Record(), cohorts=1, confidence=0.9).level == pytest.approx(0.9)
-    assert trial(Record(), cohorts=4, confidence=0.9).level == pytest.approx(0.975)
+    assert trial(ProbationRecord(), cohorts=1, confidence=0.9).level == pytest.approx(0.9)
+    assert trial(ProbationRecord(), cohorts=4, confidence=0.9).level == pytest.approx(0.975)
 
 
 def test_counts_and_level_of_a_paired_difference_are_what_they_say() -> None:

@@ -21,7 +21,7 @@ from spanishgas.scoring.campaign import campaign_value, page, scaled, within_bud
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
 from spanishgas.scoring.recommend import (
     Calibration,
-    Chosen,
+    ChosenOffers,
     choose,
     explained,
     recommendations,
@@ -39,7 +39,7 @@ OFFERS = load_policy().offers
 NONE_KNOWN = Calibration(np.empty(0), np.empty(0, dtype="int64"))
 
 
-def offered(frame: pd.DataFrame, gold: pd.DataFrame, given: Policy) -> Chosen:
+def offered(frame: pd.DataFrame, gold: pd.DataFrame, given: Policy) -> ChosenOffers:
     """What a policy's offers and tiers choose."""
     return choose(frame, gold, given.offers, given.risk_tiers)
 

@@ -29,7 +29,7 @@ from spanishgas.simulate.market import province_costs
 from spanishgas.simulate.population import CHANNELS, newcomers
 from spanishgas.simulate.shifts import Shift
 from spanishgas.simulate.streams import window
-from spanishgas.simulate.texts import COMPLAINT, Record, facts, narrative, parts, phrases
+from spanishgas.simulate.texts import COMPLAINT, ContactText, facts, narrative, parts, phrases
 
 BASE, LATER = date(2024, 12, 31), date(2025, 3, 31)
 N = 20_000
@@ -77,8 +77,11 @@ def topic_table(codes: np.ndarray) -> pd.DataFrame:
 def every_text() -> Iterator[tuple[str, str, str, str]]:
     """Every combination of phrases: (style, intent, sentiment, text), for records at both ends of every fact."""
     terse = phrases()["terse"]
-    records = [Record(41, 3.0, True, True, "telefono"), Record(168, 26.0, False, False, "oficina")]
-    records += [Record(300, 90.0, True, True, "chat"), Record(16, 14.0, False, True, "correo_electronico")]
+    records = [ContactText(41, 3.0, True, True, "telefono"), ContactText(168, 26.0, False, False, "oficina")]
+    records += [
+        ContactText(300, 90.0, True, True, "chat"),
+        ContactText(16, 14.0, False, True, "correo_electronico"),
+    ]
     for topic, mood in product([*terse["openings"], COMPLAINT], terse["share"]):
         for opening, closing in product(*parts("terse", topic, mood)):
             yield "terse", topic, mood, f"{opening}; {closing}."

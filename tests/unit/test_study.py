@@ -18,7 +18,7 @@ from spanishgas import provenance
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import UsageError
 from spanishgas.training import study as studies
-from spanishgas.training.search import Chosen, Shared, Trial, search
+from spanishgas.training.search import SearchResult, StudyOptions, Trial, search
 from tests.unit.test_training import SPACE, training_of
 
 TOTAL = 6
@@ -35,11 +35,13 @@ here.searched(sys.argv[1])
 """
 
 
-def searched(url: str | None, **shared: int) -> Chosen:
-    return search(training_of(ModelKind.XGBOOST, 150), SPACE, TOTAL, shared=Shared(url, "s", "me", **shared))
+def searched(url: str | None, **shared: int) -> SearchResult:
+    return search(
+        training_of(ModelKind.XGBOOST, 150), SPACE, TOTAL, shared=StudyOptions(url, "s", "me", **shared)
+    )
 
 
-def result(chosen: Chosen) -> object:
+def result(chosen: SearchResult) -> object:
     trials = [(t.number, t.params, t.scores, t.pruned) for t in chosen.trials]
     return trials, chosen.best.number, chosen.fold_scores, chosen.margins.tolist()
 
@@ -114,7 +116,7 @@ def test_two_searches_at_once_share_one_total(url: str) -> None:
 def test_workers_share_one_total_and_each_trial_is_heard_once(url: str) -> None:
     heard: list[Trial] = []
     training = training_of(ModelKind.XGBOOST, 150)
-    chosen = search(training, SPACE, TOTAL, heard.append, Shared(url, "s", "me", workers=2))
+    chosen = search(training, SPACE, TOTAL, heard.append, StudyOptions(url, "s", "me", workers=2))
     assert sorted(t.key for t in heard) == sorted(t.key for t in chosen.trials)
     assert len(heard) == TOTAL
     assert states(url).count(TrialState.RUNNING) == 0
@@ -151,7 +153,7 @@ def test_a_trial_of_a_living_process_or_another_machine_is_left_alone(url: str, 
 def test_a_trial_that_was_killed_before_it_had_a_name_is_failed_after_a_while(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, nameless = trial_of(url), studies._Nameless()
+    study, nameless = trial_of(url), studies._UnclaimedTrials()
     assert nameless.wait(study)
     assert [t.state for t in study.get_trials()] == [TrialState.RUNNING]
     monkeypatch.setattr(studies, "NAMELESS_SECONDS", -1)
@@ -219,12 +221,12 @@ def test_what_fails_in_one_of_several_workers_ends_the_search_in_its_own_words(
     with pytest.raises(ValueError, match="no such column"):
         searched(None, workers=2)
     with pytest.raises(UsageError, match="workers must be at least 1, but got 0"):
-        Shared(None, workers=0)
+        StudyOptions(None, workers=0)
 
 
 def test_a_patience_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="patience must be at least 1, but got 0"):
-        Shared(patience=0)
+        StudyOptions(patience=0)
 
 
 def test_a_process_is_gone_only_once_it_has_ended() -> None:

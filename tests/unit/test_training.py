@@ -42,7 +42,7 @@ from spanishgas.training.fitting import Folds, Training, fit_predict, fold_by_fo
 from spanishgas.training.folds import FRESH, folds, fresh_folds, inner_split
 from spanishgas.training.matrix import encoded_sources, matrix, preprocessor
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel, risk_tier
-from spanishgas.training.search import Shared, Trial, search
+from spanishgas.training.search import StudyOptions, Trial, search
 from spanishgas.training.sides import in_holdout, labelled
 from tests.gold_frames import gold_frame
 
@@ -504,7 +504,7 @@ def test_every_model_searches_its_own_space(kind: ModelKind) -> None:
 def test_after_the_published_start_come_the_neighbours_best_and_what_the_space_lists() -> None:
     listed, neighbour = {"max_depth": 4, "learning_rate": 0.1}, {"max_depth": 2, "learning_rate": 0.4}
     space = SPACE.model_copy(update={"also": [listed]})
-    chosen = search(training_of(ModelKind.XGBOOST, 200), space, 3, shared=Shared(starts=(neighbour,)))
+    chosen = search(training_of(ModelKind.XGBOOST, 200), space, 3, shared=StudyOptions(starts=(neighbour,)))
     assert [t.params for t in chosen.trials] == [SPACE.fixed | p for p in (SPACE.start, neighbour, listed)]
 
 

@@ -24,10 +24,10 @@ from spanishgas import cli, doctor
 from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import health, history, registry, relocation, runs, schema
-from spanishgas.lifecycle.history import How, Move, State
+from spanishgas.lifecycle.history import How, Move, MoveState
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.settings import settings
-from spanishgas.troubles import Finding, Trouble, recognised, troubles
+from spanishgas.troubles import DoctorFinding, Trouble, recognised, troubles
 from tests.versions import add_version
 
 OLD = "acf3f17fdcc7"
@@ -35,7 +35,7 @@ OLD = "acf3f17fdcc7"
 NOBODY = 65534
 
 
-def faults(found: Iterator[Finding]) -> list[str]:
+def faults(found: Iterator[DoctorFinding]) -> list[str]:
     return [one.words for one in doctor._run(lambda: found) if one.state == "fault"]
 
 
@@ -77,7 +77,7 @@ def promoted(experiment: str, tracking: Path) -> str:
     move = Move(
         number=1, how=How.PROMOTED, version=number, replaced=None, reason="r", by="me", at=history.now()
     )
-    history.write(move.model_copy(update={"state": State.DONE}))
+    history.write(move.model_copy(update={"state": MoveState.DONE}))
     return number
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from spanishgas.dashboard import customer, frame, tables, tracking
-from spanishgas.dashboard.tables import Scored
+from spanishgas.dashboard.tables import ScoredCustomers
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from spanishgas.rendering import markdown
@@ -61,7 +61,7 @@ def risk(facts: dict[str, Any]) -> None:
     st.markdown("\n".join(f"- {markdown(reason)}" for reason in facts["reason_codes"]))
 
 
-def moves(found: Scored, facts: dict[str, Any]) -> None:
+def moves(found: ScoredCustomers, facts: dict[str, Any]) -> None:
     """What raises and what lowers the risk, by the model that made the score; customers are shown without it too."""
     try:
         model = tracking.model(str(facts["model_version"]))
@@ -127,7 +127,7 @@ def bars(months: pd.DataFrame, columns: dict[str, str], title: str) -> alt.Chart
     )
 
 
-def contacts(lake: Lake, found: Scored, who: str) -> None:
+def contacts(lake: Lake, found: ScoredCustomers, who: str) -> None:
     """The customer's contacts, or that there was none."""
     rows = customer.contacts(lake, found, who)
     if rows.empty:
