@@ -314,8 +314,9 @@ def test_a_relative_verb_killed_at_its_last_writes_is_not_done_twice(place: Plac
 def test_an_opening_that_a_kill_cut_short_is_counted_and_blocks_nobody(place: Place) -> None:
     place.restore()
     process = dead_process()
-    for writes in range(4):
-        killed_after(writes, registry.count_opening, process)
+    disks = [killed_after(writes, registry.count_opening, process) for writes in range(12)]
+    assert [disk.dead for disk in disks] == sorted((disk.dead for disk in disks), reverse=True)
+    assert {disk.dead for disk in disks} == {True, False}, "from no write at all to every one"
     before = MlflowClient().get_registered_model("kills").tags
     registry.count_opening()
     after = MlflowClient().get_registered_model("kills").tags
