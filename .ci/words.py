@@ -1,4 +1,4 @@
-"""Hold the package to its vocabulary: no two classes of one name, and docstrings that begin with a subject.
+"""Hold the package to its vocabulary: no two classes of one name, no name that says nothing, docstrings with a subject.
 
     python .ci/words.py
 
@@ -14,6 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+EMPTY = {"found"}
+"""Names of variables and arguments that say nothing of what they hold."""
 PACKAGE = Path(__file__).resolve().parents[1] / "spanishgas"
 NO_SUBJECT = re.compile(r"(Of|By|What .* by what)\b")
 
@@ -44,9 +46,23 @@ def without_subject() -> Iterator[str]:
                     yield f"{file}:{node.lineno}: begins without a subject: {words.splitlines()[0]}"
 
 
+def empty_names() -> Iterator[str]:
+    """Variables and arguments of functions whose name says nothing."""
+    for file, tree in trees():
+        functions = [
+            node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        ]
+        inside = {node for function in functions for node in ast.walk(function)}
+        named = [(n.id, n.lineno) for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        named += [(n.arg, n.lineno) for n in inside if isinstance(n, ast.arg)]
+        yield from (
+            f"{file}:{line}: '{name}' does not say what it holds" for name, line in named if name in EMPTY
+        )
+
+
 def main() -> int:
     """Print every breach."""
-    breaches = [*twice(), *without_subject()]
+    breaches = [*twice(), *empty_names(), *without_subject()]
     print(*breaches, sep="\n", end="\n" if breaches else "")
     return int(bool(breaches))
 

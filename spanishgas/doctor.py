@@ -60,13 +60,13 @@ def examine(lake: Lake) -> list[DoctorFinding]:
 
 def _run(check: Callable[[], Iterator[DoctorFinding]]) -> list[DoctorFinding]:
     """What a check found until something stopped it, and that."""
-    found: list[DoctorFinding] = []
+    findings: list[DoctorFinding] = []
     try:
-        found.extend(check())
+        findings.extend(check())
     except Exception as fault:
         known = recognised(fault) or (str(fault) if isinstance(fault, SpanishGasError) else None)
-        found.append(broken(known or words("unknown", said=quoted(fault))))
-    return found
+        findings.append(broken(known or words("unknown", said=quoted(fault))))
+    return findings
 
 
 def python(version: tuple[int, int]) -> Iterator[DoctorFinding]:

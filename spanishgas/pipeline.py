@@ -75,10 +75,10 @@ def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progre
         winner = next(c.rung for c in ladder if c.chosen)
         evaluated = evaluate(winner.run_id, lake=lake)
         promote_if_passed(evaluated, "best of the ladder, gate passed")
-        found = act(ladder, evaluated, lake=lake)
-        run.text(summary(found), "summary.md")
-        run.describe(summary(found))
-    return found
+        result = act(ladder, evaluated, lake=lake)
+        run.text(summary(result), "summary.md")
+        run.describe(summary(result))
+    return result
 
 
 def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) -> None:
@@ -138,13 +138,13 @@ def watched(
         promoted = "promoted" if champion else "not promoted"
         return f"retrained: version {done.version.number}, gate {done.verdict.words}, {promoted}"
 
-    found = drift(current, alias, lake=lake)
-    alerts.send(found.run_id)
+    report = drift(current, alias, lake=lake)
+    alerts.send(report.run_id)
     alerts.put_metrics(
-        {"DriftShare": found.share, "PredictionDrift": found.prediction, "DriftAlarm": found.alarm}
+        {"DriftShare": report.share, "PredictionDrift": report.prediction, "DriftAlarm": report.alarm}
     )
-    loop.close(found, lake, again, say)
-    return found
+    loop.close(report, lake, again, say)
+    return report
 
 
 def retrain(
@@ -189,11 +189,11 @@ def reconcile(*, lake: Lake) -> str:
         raise
     scores = score(Alias.CHAMPION, lake=lake)
     recommend(lake=lake)
-    found = drift(None, lake=lake)
-    alerts.send(found.run_id)
+    report = drift(None, lake=lake)
+    alerts.send(report.run_id)
     return (
         f"champion: version {version.number}, {scores.manifest.rows:,} customers scored as of "
-        f"{scores.manifest.as_of}, drift alarm: {yes(found.alarm)}"
+        f"{scores.manifest.as_of}, drift alarm: {yes(report.alarm)}"
     )
 
 
@@ -203,16 +203,16 @@ def watch(*, lake: Lake, every: float, say: Callable[[str], None]) -> None:
     while True:
         try:
             with runs.translated_errors():
-                found = reconcile(lake=lake)
+                change = reconcile(lake=lake)
         except SpanishGasError as fault:
-            found = f"not scored: {fault}"
-        if found != said:
-            say(found)
-            said = found
+            change = f"not scored: {fault}"
+        if change != said:
+            say(change)
+            said = change
         time.sleep(every)
 
 
-def summary(found: Found) -> str:
+def summary(result: Found) -> str:
     """What was found, in words and a small table."""
     table = pd.DataFrame(
         [
@@ -222,40 +222,40 @@ def summary(found: Found) -> str:
                 "features": c.rung.features,
                 "average precision": c.rung.score,
             }
-            for c in found.ladder
+            for c in result.ladder
         ]
     )
-    metrics, version = found.evaluated.metrics, found.evaluated.version
+    metrics, version = result.evaluated.metrics, result.evaluated.version
     lines = [
         "## Ladder",
         as_markdown(table),
         "",
-        sentence(found.ladder),
+        sentence(result.ladder),
         "",
         f"## Version {version.number}",
         f"Holdout average precision {metrics['holdout.average_precision']:.3f} "
         f"({metrics['holdout.average_precision.low']:.3f} to {metrics['holdout.average_precision.high']:.3f}), "
         f"recall {metrics['holdout.recall']:.2f} at precision {metrics['holdout.precision']:.2f}. "
-        f"Gate {found.evaluated.verdict.words}.",
+        f"Gate {result.evaluated.verdict.words}.",
         "",
     ]
-    return "\n".join(lines + _acted(found))
+    return "\n".join(lines + _acted(result))
 
 
-def _acted(found: Found) -> list[str]:
-    if found.champion is None or found.tiers is None or found.drift is None:
+def _acted(result: Found) -> list[str]:
+    if result.champion is None or result.tiers is None or result.drift is None:
         return ["## Not promoted", "There is no champion, so nothing was scored."]
     tiers = ("Medium", "High", "Critical")
-    at_risk = {tier: found.tiers.get(tier, 0) for tier in tiers}
-    unseen = sum(found.unseen.get(tier, 0) for tier in tiers)
+    at_risk = {tier: result.tiers.get(tier, 0) for tier in tiers}
+    unseen = sum(result.unseen.get(tier, 0) for tier in tiers)
     counts = ", ".join(f"{count:,} {tier}" for tier, count in at_risk.items())
     return [
-        f"## Customers, scored by champion version {found.champion}",
-        f"{sum(at_risk.values()):,} of {sum(found.tiers.values()):,} at risk ({counts}); expected loss "
-        f"{found.expected_loss:,.0f} EUR of margin a month; an offer pays for {found.offers:,}. Of the "
-        f"{sum(found.unseen.values()):,} whom the model did not train on, {unseen:,} are at risk.",
+        f"## Customers, scored by champion version {result.champion}",
+        f"{sum(at_risk.values()):,} of {sum(result.tiers.values()):,} at risk ({counts}); expected loss "
+        f"{result.expected_loss:,.0f} EUR of margin a month; an offer pays for {result.offers:,}. Of the "
+        f"{sum(result.unseen.values()):,} whom the model did not train on, {unseen:,} are at risk.",
         "",
         "## Drift",
-        f"Alarm: {yes(found.drift.alarm)}.",
-        *map(rendering.markdown, found.drift.reasons),
+        f"Alarm: {yes(result.drift.alarm)}.",
+        *map(rendering.markdown, result.drift.reasons),
     ]

@@ -55,9 +55,9 @@ class Trouble(BaseModel):
     def of(self, fault: BaseException) -> str | None:
         """The words where `fault` is of this kind."""
         number, said = getattr(fault, "errno", None), str(fault)
-        found = re.search(self.sign, said) if self.sign else None
-        if found or (number and errno.errorcode.get(number) in self.codes):
-            return self.words(said=quoted(fault), **(found.groupdict() if found else {}))
+        match = re.search(self.sign, said) if self.sign else None
+        if match or (number and errno.errorcode.get(number) in self.codes):
+            return self.words(said=quoted(fault), **(match.groupdict() if match else {}))
         return None
 
 

@@ -151,8 +151,8 @@ class Complete:
 
 def folder_of(key: str) -> tuple[str, str] | None:
     """Prefix and as-of date of the extract that an object belongs to; None for one that belongs to none."""
-    found = _FOLDER.fullmatch(key)
-    return (found[1], found[2]) if found else None
+    match = _FOLDER.fullmatch(key)
+    return (match[1], match[2]) if match else None
 
 
 def complete(objects: Iterable[ListedObject]) -> Complete | None:
@@ -193,8 +193,8 @@ class UploadManifest:
             {key: {"S": value} for key, value in values.items()} | {":one": {"N": "1"}},
             {f"#{key}": key for key in about},
         )
-        found = done or self._read(row)
-        return int(found["attempt"]["N"]) if found["status"]["S"] == "starting" else None
+        item = done or self._read(row)
+        return int(item["attempt"]["N"]) if item["status"]["S"] == "starting" else None
 
     def started(self, row: str, execution: str) -> None:
         """Write down which execution runs; nothing where it has ended by now."""
@@ -219,18 +219,18 @@ class UploadManifest:
 
     def days_since_latest(self) -> float:
         """Days since a run last ended well; where none did, since this was first asked."""
-        found = self._read(LATEST)
-        if not found:
+        latest = self._read(LATEST)
+        if not latest:
             since = {":at": {"S": _now()}, ":waiting": {"S": "waiting"}}
             change, first = "SET #status = :waiting, ended = :at", "attribute_not_exists(id)"
-            found = self._update(COUNTING, change, first, since) or self._read(COUNTING)
-        ended = datetime.fromisoformat(found["ended"]["S"].replace("Z", "+00:00"))
+            latest = self._update(COUNTING, change, first, since) or self._read(COUNTING)
+        ended = datetime.fromisoformat(latest["ended"]["S"].replace("Z", "+00:00"))
         return (datetime.now(UTC) - ended).total_seconds() / 86_400
 
     def _read(self, row: str) -> dict[str, Any]:
         answer = self._client.get_item(TableName=self._name, Key={"id": {"S": row}}, ConsistentRead=True)
-        found: dict[str, Any] = answer.get("Item", {})
-        return found
+        item: dict[str, Any] = answer.get("Item", {})
+        return item
 
     def _update(
         self,
@@ -253,8 +253,8 @@ class UploadManifest:
             )
         except self._client.exceptions.ConditionalCheckFailedException:
             return None
-        found: dict[str, Any] = answer["Attributes"]
-        return found
+        attributes: dict[str, Any] = answer["Attributes"]
+        return attributes
 
 
 def _now() -> str:

@@ -30,8 +30,8 @@ def main(
     from spanishgas import pipeline
 
     require_tracking()
-    found = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=bar)
-    show(pipeline.summary(found))
+    ended = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=bar)
+    show(pipeline.summary(ended))
 
 
 def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed = 7) -> None:
@@ -60,11 +60,11 @@ def doctor(
         from spanishgas.lifecycle import relocation
 
         typer.echo(f"{relocation.relocate(mlflow.get_tracking_uri())} records of artefacts were changed")
-    found = checks.examine(Lake(lake))
-    width = max(len(finding.what) for finding in found)
-    for finding in found:
+    findings = checks.examine(Lake(lake))
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
         typer.echo(f"{finding.state:<5}  {finding.what:<{width}}  {finding.words}")
-    faults = [finding.what for finding in found if finding.state == "fault"]
+    faults = [finding.what for finding in findings if finding.state == "fault"]
     if faults:
         raise DataError(f"{len(faults)} to mend: {', '.join(faults)}")
 

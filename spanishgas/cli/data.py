@@ -113,10 +113,10 @@ def validate(
     day = given(as_of)
     when = day_of(day, "--as_of") if day else extract_date(raw)
     source = open_source(raw, path(mapping), Lake(lake).store.downloads)
-    found = checks.validate(source, when)
-    typer.echo(found.report)
-    if found.faults:
-        raise DataError("\n".join(found.faults))
+    checked = checks.validate(source, when)
+    typer.echo(checked.report)
+    if checked.faults:
+        raise DataError("\n".join(checked.faults))
     typer.echo(f"The ETL would run as of {when}.")
 
 
@@ -159,8 +159,8 @@ def prune(
     home = Lake(lake)
     for left in sweep(home.root if isinstance(home.root, Path) else home.store.downloads, dry=not yes):
         typer.echo(f"left by a run that was killed: {left}")
-    found = retention.prunable(home, keep=keep, days=days)
-    gone = [snapshot for snapshot in found if not yes or home.remove(snapshot)]
+    snapshots = retention.prunable(home, keep=keep, days=days)
+    gone = [snapshot for snapshot in snapshots if not yes or home.remove(snapshot)]
     for snapshot in gone:
         typer.echo(snapshot.uri)
     size = sum(sum(snapshot.manifest.parts.values()) for snapshot in gone)

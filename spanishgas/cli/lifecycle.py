@@ -119,9 +119,9 @@ def lineage(
     from spanishgas.lifecycle import lineage as links
 
     require_tracking(writes=False)
-    found = links.lineage(which, Lake(lake))
-    typer.echo(links.as_json(found) if as_json else links.as_tree(found))
-    if broken := found.broken:
+    link = links.lineage(which, Lake(lake))
+    typer.echo(links.as_json(link) if as_json else links.as_tree(link))
+    if broken := link.broken:
         raise DataError(f"{broken[0]}: spanishgas doctor tells which tables to build again")
 
 
@@ -139,10 +139,10 @@ def compare(
     from spanishgas.rendering import spreadsheet
 
     require_tracking(writes=False)
-    found = versions.compare(before, after, Lake(lake))
-    show(versions.as_markdown(found))
+    comparison = versions.compare(before, after, Lake(lake))
+    show(versions.as_markdown(comparison))
     if out:
-        csv.write_csv(spreadsheet(pa.Table.from_pandas(found.moved, preserve_index=False)), out)
+        csv.write_csv(spreadsheet(pa.Table.from_pandas(comparison.moved, preserve_index=False)), out)
 
 
 def reproduce(
@@ -153,9 +153,9 @@ def reproduce(
     from spanishgas.lifecycle import reproduce as again
 
     require_tracking(writes=False)
-    found = again.reproduce(version, Lake(lake))
-    typer.echo(found.words)
-    if not found.equal:
+    reproduced = again.reproduce(version, Lake(lake))
+    typer.echo(reproduced.words)
+    if not reproduced.equal:
         raise DataError(f"version {version} was not reproduced to the last digit")
 
 

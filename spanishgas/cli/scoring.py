@@ -45,10 +45,10 @@ def drift(
     from spanishgas.monitoring.drift import yes
 
     require_tracking()
-    found = pipeline.watched(given(current), alias, lake=Lake(lake), progress=bar, say=typer.echo)
-    for reason in found.reasons:
+    report = pipeline.watched(given(current), alias, lake=Lake(lake), progress=bar, say=typer.echo)
+    for reason in report.reasons:
         typer.echo(reason)
-    typer.echo(f"alarm: {yes(found.alarm)}, report in run {found.run_id}")
+    typer.echo(f"alarm: {yes(report.alarm)}, report in run {report.run_id}")
 
 
 def monitor(
@@ -59,8 +59,8 @@ def monitor(
     from spanishgas.monitoring import history
 
     require_tracking(writes=False)
-    found = history.windows()[-last:]
-    typer.echo(history.as_json(found)) if as_json else show(history.as_markdown(found))
+    windows = history.windows()[-last:]
+    typer.echo(history.as_json(windows)) if as_json else show(history.as_markdown(windows))
 
 
 def outcomes(
@@ -80,7 +80,7 @@ def outcomes(
     require_tracking()
     known, day, home = path(file) or path(labels), given(as_of), Lake(lake)
     when = day_of(day, "--as_of") if day else None
-    found = measured(known, when, lake=home) if known else estimate(when, lake=home)
-    for line in [*found.findings, *found.probation]:
+    study = measured(known, when, lake=home) if known else estimate(when, lake=home)
+    for line in [*study.findings, *study.probation]:
         typer.echo(line)
-    typer.echo(f"outcomes of version {found.version} as of {found.as_of} in run {found.run_id}")
+    typer.echo(f"outcomes of version {study.version} as of {study.as_of} in run {study.run_id}")

@@ -57,13 +57,13 @@ def check(
     only where names and types are right. `fetch` runs a query; without it, the data's own engine does.
     """
     declared, fetch = contract(table, tiers), fetch or (lambda query: query.to_pyarrow())
-    faults, found = list(_shape(declared, data)), dict[str, Any]()
+    faults, summed = list(_shape(declared, data)), dict[str, Any]()
     if not faults:
-        found = fetch(statistics(declared, data)).to_pylist()[0]
-        faults = list(_rows(declared, found, _outside(declared, data, found, fetch)))
+        summed = fetch(statistics(declared, data)).to_pylist()[0]
+        faults = list(_rows(declared, summed, _outside(declared, data, summed, fetch)))
     if faults:
         raise ContractError.broken(named or table, faults, way_out)
-    return found
+    return summed
 
 
 def check_pandas(table: str, frame: pd.DataFrame, tiers: Tiers | None = None) -> pd.DataFrame:
@@ -106,11 +106,11 @@ def statistics(declared: Table, data: ir.Table) -> ir.Table:
     return data.aggregate(**sums)
 
 
-def _outside(declared: Table, data: ir.Table, found: Statistics, fetch: Fetch) -> dict[str, int]:
+def _outside(declared: Table, data: ir.Table, statistics: Statistics, fetch: Fetch) -> dict[str, int]:
     """Rows beyond a limit, by `low.<column>` and `high.<column>`: counted only where the smallest or largest is."""
     sums = {}
     for name, field in declared.fields.items():
-        (low, high), least, most = field.bounds, found.get(f"min.{name}"), found.get(f"max.{name}")
+        (low, high), least, most = field.bounds, statistics.get(f"min.{name}"), statistics.get(f"max.{name}")
         if low is not None and least is not None and least < low:
             sums[f"low.{name}"] = (data[name] < low).ifelse(1, 0).sum()
         if high is not None and most is not None and not most <= high:  # so written, NaN is beyond it
@@ -118,22 +118,22 @@ def _outside(declared: Table, data: ir.Table, found: Statistics, fetch: Fetch) -
     return fetch(data.aggregate(**sums)).to_pylist()[0] if sums else {}
 
 
-def _rows(declared: Table, found: Statistics, outside: Mapping[str, int]) -> Iterator[str]:
-    rows = found["rows"]
+def _rows(declared: Table, statistics: Statistics, outside: Mapping[str, int]) -> Iterator[str]:
+    rows = statistics["rows"]
     for name, field in declared.fields.items():
         (low, high), place = field.bounds, f"in column '{name}'"
-        missing = rows - found[f"count.{name}"]
+        missing = rows - statistics[f"count.{name}"]
         if field.required:
             if missing:
                 yield f"{missing} rows without a value {place}"
         elif missing > field.max_null * rows and (rows >= FEW or not field.max_null):
             yield f"{missing} rows without a value {place}, more than {field.max_null:.0%} of all"
         if count := outside.get(f"low.{name}"):
-            yield f"{count} rows below {low:g} {place}, for example {found[f'min.{name}']!r}"
+            yield f"{count} rows below {low:g} {place}, for example {statistics[f'min.{name}']!r}"
         if count := outside.get(f"high.{name}"):
-            yield f"{count} rows above {high:g} {place}, for example {found[f'max.{name}']!r}"
-        if count := found.get(f"odd.{name}"):
+            yield f"{count} rows above {high:g} {place}, for example {statistics[f'max.{name}']!r}"
+        if count := statistics.get(f"odd.{name}"):
             words = f"not one of {', '.join(field.values or ())} {place}"
-            yield f"{count} rows {words}, for example {found[f'example.{name}']!r}"
-    if extra := rows - found.get("keys", rows):
+            yield f"{count} rows {words}, for example {statistics[f'example.{name}']!r}"
+    if extra := rows - statistics.get("keys", rows):
         yield f"{extra} rows repeat another row's ({', '.join(declared.key)})"

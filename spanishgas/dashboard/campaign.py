@@ -62,8 +62,8 @@ class Filters:
     @property
     def values(self) -> dict[str, object]:
         """What the names in `where` stand for."""
-        found = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in found.items() if v != ()}
+        given = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if v != ()}
 
 
 _OF = {"risk_tier": "s", "segment": "g", "sales_channel": "g", "action": "r", "timing_window": "r"}
@@ -113,12 +113,12 @@ def trend(lake: Lake) -> pd.DataFrame:
 
 def tiers(scores: Snapshot) -> pd.DataFrame:
     """A row per risk tier, lowest first: risk_tier, customers, expected_monthly_loss; tiers without customers too."""
-    found = ask(
+    counts = ask(
         {"scores": scores},
         "SELECT risk_tier, count(*) AS customers, sum(expected_monthly_loss) AS expected_monthly_loss "
         "FROM scores GROUP BY risk_tier",
     )
-    return found.set_index("risk_tier").reindex(list(RISK_TIERS), fill_value=0).reset_index()
+    return counts.set_index("risk_tier").reindex(list(RISK_TIERS), fill_value=0).reset_index()
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,10 @@ class Cut:
     expected_margin_impact: float
 
 
-def cut(found: ScoredCustomers, filters: Filters) -> Cut:
+def cut(scored: ScoredCustomers, filters: Filters) -> Cut:
     """The campaign's totals under `filters`."""
     row = ask(
-        found.tables,
+        scored.tables,
         f"""
         SELECT count(*), coalesce(sum(s.expected_monthly_loss), 0), count(*) FILTER (r.action <> 'no_offer'),
             coalesce(sum(r.offer_budget), 0), coalesce(sum(r.expected_margin_impact), 0)
@@ -146,11 +146,11 @@ def cut(found: ScoredCustomers, filters: Filters) -> Cut:
     return Cut(*next(row.itertuples(index=False)))
 
 
-def customers(found: ScoredCustomers, filters: Filters, order: str, limit: int = SHOWN) -> pd.DataFrame:
+def customers(scored: ScoredCustomers, filters: Filters, order: str, limit: int = SHOWN) -> pd.DataFrame:
     """The first `limit` customers under `filters`, in the order called `order` (of ORDERS); equal ones by id."""
     if order not in ORDERS:
         raise UsageError.unknown("order", order, ORDERS)
-    return ask(found.tables, _campaign(filters, order, limit), filters.values)
+    return ask(scored.tables, _campaign(filters, order, limit), filters.values)
 
 
 def _campaign(filters: Filters, order: str, limit: int | None) -> str:
@@ -158,20 +158,20 @@ def _campaign(filters: Filters, order: str, limit: int | None) -> str:
     return f"SELECT {_COLUMNS} {_JOINED} WHERE {filters.where} ORDER BY {ORDERS[order]}, customer_id {rows}"
 
 
-def as_csv(found: ScoredCustomers, filters: Filters, order: str) -> bytes:
+def as_csv(scored: ScoredCustomers, filters: Filters, order: str) -> bytes:
     """Every customer under `filters` as CSV in UTF-8; texts that a spreadsheet would take for a formula are quoted."""
     from pyarrow import csv
 
     out = io.BytesIO()
-    csv.write_csv(spreadsheet(ask_arrow(found.tables, _campaign(filters, order, None), filters.values)), out)
+    csv.write_csv(spreadsheet(ask_arrow(scored.tables, _campaign(filters, order, None), filters.values)), out)
     return out.getvalue()
 
 
-def as_excel(found: ScoredCustomers, filters: Filters, order: str) -> bytes:
+def as_excel(scored: ScoredCustomers, filters: Filters, order: str) -> bytes:
     """The same as a workbook, of at most EXCEL_ROWS customers; UsageError for more."""
     from openpyxl import Workbook
 
-    table = spreadsheet(ask_arrow(found.tables, _campaign(filters, order, EXCEL_ROWS + 1), filters.values))
+    table = spreadsheet(ask_arrow(scored.tables, _campaign(filters, order, EXCEL_ROWS + 1), filters.values))
     if table.num_rows > EXCEL_ROWS:
         raise UsageError(f"a workbook holds at most {EXCEL_ROWS:,} customers: filter further, or take CSV")
     book = Workbook(write_only=True)
@@ -185,10 +185,10 @@ def as_excel(found: ScoredCustomers, filters: Filters, order: str) -> bytes:
     return out.getvalue()
 
 
-def actions(found: ScoredCustomers) -> pd.DataFrame:
+def actions(scored: ScoredCustomers) -> pd.DataFrame:
     """A row per tier, segment and action: customers, offer_budget, expected_margin_impact (EUR); lowest first."""
     sums = ask(
-        {"recommendations": found.recommendations},
+        {"recommendations": scored.recommendations},
         """
         SELECT risk_tier, coalesce(segment, 'unknown') AS segment, action, count(*) AS customers,
             sum(offer_budget) AS offer_budget, sum(expected_margin_impact) AS expected_margin_impact
@@ -201,13 +201,13 @@ def actions(found: ScoredCustomers) -> pd.DataFrame:
     ).reset_index(drop=True)
 
 
-def at_risk(found: ScoredCustomers) -> pd.DataFrame:
+def at_risk(scored: ScoredCustomers) -> pd.DataFrame:
     """The customers that offers are for, above the lowest tier, in the order of their ids.
 
     probability, margin (EUR a month), tier, action.
     """
     return ask(
-        found.tables,
+        scored.tables,
         """
         SELECT s.churn_probability AS probability, g.avg_monthly_margin AS margin, s.risk_tier AS tier, r.action
         FROM scores AS s JOIN gold_master AS g USING (customer_id) JOIN recommendations AS r USING (customer_id)

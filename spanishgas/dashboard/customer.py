@@ -20,12 +20,12 @@ STRONGEST = 10
 """Features in the picture of what moves a customer's risk."""
 
 
-def search(found: ScoredCustomers, text: str) -> list[str]:
+def search(scored: ScoredCustomers, text: str) -> list[str]:
     """Ids that begin with `text`, in any case of letters, the id that is `text` first; none for an empty text."""
     if not text.strip():
         return []
     answer = ask(
-        {"scores": found.scores},
+        {"scores": scored.scores},
         f"""
         SELECT customer_id FROM scores
         WHERE starts_with(lower(customer_id), lower($text)) OR customer_id = $exact
@@ -36,13 +36,13 @@ def search(found: ScoredCustomers, text: str) -> list[str]:
     return [str(i) for i in answer["customer_id"]]
 
 
-def facts(found: ScoredCustomers, customer_id: str) -> dict[str, Any]:
+def facts(scored: ScoredCustomers, customer_id: str) -> dict[str, Any]:
     """Everything scored, recommended and known of a customer, by column; LakeError where there is no such customer.
 
     `reason_codes` is a list of texts. Of gold: segment, sales_channel, tenure and renewal buckets, margin.
     """
     rows = ask(
-        found.tables,
+        scored.tables,
         """
         SELECT s.*, r.action, r.timing_window, r.offer_budget, r.expected_margin_impact, r.reason_codes,
             r.probability_low, r.probability_high, g.segment, g.sales_channel,
@@ -55,15 +55,15 @@ def facts(found: ScoredCustomers, customer_id: str) -> dict[str, Any]:
         {"id": customer_id},
     )
     if rows.empty:
-        raise LakeError(f"no customer '{customer_id}' was scored as of {found.scores.manifest.as_of}")
+        raise LakeError(f"no customer '{customer_id}' was scored as of {scored.scores.manifest.as_of}")
     row = {str(name): value for name, value in rows.iloc[0].items()}
     row["reason_codes"] = [str(reason) for reason in row["reason_codes"]]
     return row
 
 
-def contributions(found: ScoredCustomers, customer_id: str, model: ChurnModel) -> pd.DataFrame:
+def contributions(scored: ScoredCustomers, customer_id: str, model: ChurnModel) -> pd.DataFrame:
     """What the features add to the customer's log odds, the weightiest STRONGEST of them: feature, value, adds."""
-    rows = ask({"gold": found.gold}, "SELECT * FROM gold WHERE customer_id = $id", {"id": customer_id})
+    rows = ask({"gold": scored.gold}, "SELECT * FROM gold WHERE customer_id = $id", {"id": customer_id})
     added = importance.contributions(model, rows).iloc[0]
     words = load_tiers()
     facts = [
@@ -74,10 +74,10 @@ def contributions(found: ScoredCustomers, customer_id: str, model: ChurnModel) -
     return every.sort_values("adds", key=abs, ascending=False, ignore_index=True).head(STRONGEST)
 
 
-def months(lake: Lake, found: ScoredCustomers, customer_id: str) -> pd.DataFrame:
+def months(lake: Lake, scored: ScoredCustomers, customer_id: str) -> pd.DataFrame:
     """A row per month: month, electricity_kwh, gas_m3, electricity_margin, gas_margin and total_margin in EUR."""
     return ask(
-        {"months": _source(lake, found, "silver_customer_month")},
+        {"months": _source(lake, scored, "silver_customer_month")},
         """
         SELECT month, monthly_elec_kwh AS electricity_kwh, monthly_gas_m3 AS gas_m3,
             elec_margin AS electricity_margin, gas_margin, total_margin
@@ -87,10 +87,10 @@ def months(lake: Lake, found: ScoredCustomers, customer_id: str) -> pd.DataFrame
     )
 
 
-def contacts(lake: Lake, found: ScoredCustomers, customer_id: str) -> pd.DataFrame:
+def contacts(lake: Lake, scored: ScoredCustomers, customer_id: str) -> pd.DataFrame:
     """The customer's contacts: date, channel, intent, sentiment, summary; the source keeps the last one."""
     return ask(
-        {"customers": _source(lake, found, "silver_customer")},
+        {"customers": _source(lake, scored, "silver_customer")},
         """
         SELECT interaction_date AS date, interaction_channel AS channel, customer_intent AS intent,
             sentiment_label AS sentiment, interaction_summary AS summary
@@ -100,11 +100,11 @@ def contacts(lake: Lake, found: ScoredCustomers, customer_id: str) -> pd.DataFra
     )
 
 
-def lineage(found: ScoredCustomers) -> pd.DataFrame:
+def lineage(scored: ScoredCustomers) -> pd.DataFrame:
     """What was made from what: table, as_of, digest, made by (the MLflow run), code (the commit)."""
     rows = [
         (m.table, m.as_of, m.rows, m.digest[:16], m.run_id or "none", _commit(m.code))
-        for m in (snapshot.manifest for snapshot in found.tables.values())
+        for m in (snapshot.manifest for snapshot in scored.tables.values())
     ]
     return pd.DataFrame(rows, columns=["table", "as of", "rows", "digest", "run", "code"])
 
@@ -114,11 +114,11 @@ def _commit(code: Mapping[str, str]) -> str:
     return code.get("commit", "unknown")[:10] + dirty
 
 
-def _source(lake: Lake, found: ScoredCustomers, table: str) -> Snapshot:
+def _source(lake: Lake, scored: ScoredCustomers, table: str) -> Snapshot:
     """The silver table that the gold table was built from."""
-    digest = found.gold.manifest.built_from.get(table)
+    digest = scored.gold.manifest.built_from.get(table)
     if digest is None:
         raise LakeError(
-            f"the gold table of {found.gold.manifest.as_of} does not say which {table} it was built from"
+            f"the gold table of {scored.gold.manifest.as_of} does not say which {table} it was built from"
         )
     return lake.by_digest(digest, table)

@@ -57,13 +57,13 @@ def scored(lake: Lake, as_of: date | None = None) -> ScoredCustomers:
 
     `NothingYet` where recommendations are missing or were made from other scores; LakeError where gold is gone.
     """
-    found = scores(lake, as_of)
-    day, digest = found.manifest.as_of, found.manifest.digest
+    newest = scores(lake, as_of)
+    day, digest = newest.manifest.as_of, newest.manifest.digest
     recommended = lake.find("recommendations", day)
     if recommended is None or recommended.manifest.built_from.get("scores") != digest:
         raise NothingYet.of(f"{lake.root} holds no recommendations for the scores of {day}", SCORE)
     return ScoredCustomers(
-        found, recommended, lake.by_digest(found.manifest.built_from["gold_master"], "gold_master")
+        newest, recommended, lake.by_digest(newest.manifest.built_from["gold_master"], "gold_master")
     )
 
 

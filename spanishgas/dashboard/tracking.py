@@ -61,10 +61,10 @@ def looked_at() -> Iterator[None]:
 def pipeline(stage: str | None = None) -> pd.DataFrame:
     """The newest runs of stages (trials left out): started (UTC), stage, title, status, seconds, failure, run."""
     wanted = f"tags.stage = '{stage}'" if stage else "tags.stage != 'trial'"
-    found = mlflow.search_runs([runs.experiment_id()], wanted, max_results=NEWEST).rename(columns=COLUMNS)
-    found = found.reindex(columns=[*COLUMNS.values(), "end_time"])
-    seconds = (pd.to_datetime(found.pop("end_time")) - pd.to_datetime(found["started"])).dt.total_seconds()
-    return found.assign(seconds=seconds, failure=found["failure"].fillna(""))
+    frame = mlflow.search_runs([runs.experiment_id()], wanted, max_results=NEWEST).rename(columns=COLUMNS)
+    frame = frame.reindex(columns=[*COLUMNS.values(), "end_time"])
+    seconds = (pd.to_datetime(frame.pop("end_time")) - pd.to_datetime(frame["started"])).dt.total_seconds()
+    return frame.assign(seconds=seconds, failure=frame["failure"].fillna(""))
 
 
 def finished(stage: str, command: str) -> list[Run]:
@@ -177,5 +177,5 @@ def effects(run_id: str) -> pd.DataFrame:
     prefix = "drift.feature."
     metrics = MlflowClient().get_run(run_id).data.metrics
     rows = [(k.removeprefix(prefix), v) for k, v in metrics.items() if k.startswith(prefix)]
-    found = pd.DataFrame(rows, columns=["column", "effect"])
-    return found.sort_values(["effect", "column"], ascending=[False, True], ignore_index=True)
+    frame = pd.DataFrame(rows, columns=["column", "effect"])
+    return frame.sort_values(["effect", "column"], ascending=[False, True], ignore_index=True)

@@ -212,12 +212,12 @@ class Bronze:
         copies = table.group_by(columns).agg(**{ROW: table[ROW].min()})
         once = self.engine.materialize(f"once_{name}", copies)
         used = use(once).fill_null(False) if use else once[ROW].notnull()
-        found = self.audit.sums(once, rows=once.count(), unused=flagged(~used))
+        counts = self.audit.sums(once, rows=once.count(), unused=flagged(~used))
         gone = self.quality.count(name, "quarantined") + self.quality.count(name, "quarantined.orphan")
-        self.quality.add(name, collapsed=self.quality.count(name, "rows_in") - gone - found["rows"])
+        self.quality.add(name, collapsed=self.quality.count(name, "rows_in") - gone - counts["rows"])
         if not use:
             return once
-        self.quality.add(name, **{f"unused.{rule}": found["unused"]})
+        self.quality.add(name, **{f"unused.{rule}": counts["unused"]})
         return once.filter(used)
 
     def _ranked(

@@ -169,9 +169,9 @@ class _Build:
         apart = engine.import_table("set_apart", self.quality.quarantined(self.run_id))
         apart = engine.materialize("quarantine", apart, by=apart.columns)
         tables["quarantine"] = self._checked("quarantine", apart)
-        for table, found in self.found.items():
-            self.quality.add(table, rows=found["rows"])
-            self.quality.profile(table, found)
+        for table, statistics in self.found.items():
+            self.quality.add(table, rows=statistics["rows"])
+            self.quality.profile(table, statistics)
         return tables
 
     def publish(self, tables: Mapping[str, ir.Table]) -> dict[str, Snapshot]:

@@ -96,10 +96,10 @@ def sums(
     try:
         groups = [group for part in parts for group in _groups(part)]
         with ThreadPoolExecutor(threads) as pool:
-            found = list(pool.map(partial(_read, names=names, calendar=calendar, unit=unit), groups))
+            groups_summed = list(pool.map(partial(_read, names=names, calendar=calendar, unit=unit), groups))
     except (_NotInOrder, pa.ArrowException, OSError):
         return None
-    blocks = [block for blocks in found for block in blocks]
+    blocks = [block for blocks in groups_summed for block in blocks]
     if not blocks:
         return None
     runs = pc.value_counts(pa.chunked_array([ids for ids, _ in blocks]))

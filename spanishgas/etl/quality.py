@@ -146,11 +146,14 @@ class Quality:
         shown = f", for example '{min(map(str, values))}'" if values and name != "missing" else ""
         return f"{_RULES[name].format(column=column, kind=field.kind.words, limits=field.limits)}{shown}"
 
-    def profile(self, table: str, found: Statistics) -> None:
+    def profile(self, table: str, statistics: Statistics) -> None:
         """Note per column the share of nulls, and the smallest and largest number or date."""
-        rows, names = found["rows"], [n.removeprefix("count.") for n in found if n.startswith("count.")]
-        values = {f"null_rate.{n}": (rows - found[f"count.{n}"]) / rows for n in names if rows}
-        values |= {f"{end}.{n}": found.get(f"{end}.{n}") for n in names for end in ("min", "max")}
+        rows, names = (
+            statistics["rows"],
+            [n.removeprefix("count.") for n in statistics if n.startswith("count.")],
+        )
+        values = {f"null_rate.{n}": (rows - statistics[f"count.{n}"]) / rows for n in names if rows}
+        values |= {f"{end}.{n}": statistics.get(f"{end}.{n}") for n in names for end in ("min", "max")}
         known = {name: value for name, value in values.items() if value is not None}
         self.add(table, **{n: v.isoformat() if isinstance(v, date) else v for n, v in known.items()})
 

@@ -79,9 +79,9 @@ def _parsed(name: str, table: ir.Table, header: str | None) -> ir.Table:
 def _usable(name: str, typed: ir.Table, audit: Audit) -> ir.Table:
     """The rows without fault; the others go to quarantine."""
     quality, faulty = audit.quality, typed[FAULT].notnull()
-    found = audit.engine.fetch(typed.filter(faulty).select(ROW, FAULT))
-    for rule in sorted(set(found[FAULT].to_pylist())):
-        quality.take(name, rule, found.filter(pc.equal(found[FAULT], rule))[ROW])
+    faults = audit.engine.fetch(typed.filter(faulty).select(ROW, FAULT))
+    for rule in sorted(set(faults[FAULT].to_pylist())):
+        quality.take(name, rule, faults.filter(pc.equal(faults[FAULT], rule))[ROW])
     quality.judge(name)
     table = typed.filter(typed[FAULT].isnull()).drop(FAULT)
     quality.profile(name, audit.check(name, table, named=RAW_FILES[name], way_out=MEND))
@@ -148,13 +148,13 @@ def _count_dates(name: str, named: str, typed: ir.Table, audit: Audit) -> None:
     quality, unread = audit.quality, {c: typed[f"given_{c}"] & typed[c].isnull() for c in columns}
     filled = {f"filled_{c}": flagged(typed[f"given_{c}"]) for c in columns}
     first = {f"first_{c}": ibis.ifelse(bad, typed[ROW], None).min() for c, bad in unread.items()}
-    found = audit.sums(typed, **{c: flagged(bad) for c, bad in unread.items()}, **filled, **first)
-    counts = {c: found[c] for c in columns}
+    sums = audit.sums(typed, **{c: flagged(bad) for c, bad in unread.items()}, **filled, **first)
+    counts = {c: sums[c] for c in columns}
     quality.add(name, **{f"repaired.unreadable.{c}": count for c, count in counts.items()})
     faults = [
-        f"{n} rows in column '{c}' are not {Kind.DAY.words}, for example '{quality.text(name, c, found[f'first_{c}'])}'"
+        f"{n} rows in column '{c}' are not {Kind.DAY.words}, for example '{quality.text(name, c, sums[f'first_{c}'])}'"
         for c, n in counts.items()
-        if n > UNREADABLE_DATES * found[f"filled_{c}"]
+        if n > UNREADABLE_DATES * sums[f"filled_{c}"]
     ]
     if faults:
         raise ContractError.broken(named, faults, MEND)

@@ -128,13 +128,13 @@ class DuckSums:
         if source is None or not is_parquet(source):
             return None
         frame = self.engine.fetch(clock).to_pandas()
-        found = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
-        if found is None:
+        summed = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
+        if summed is None:
             return None
-        runs = self.engine.import_table("runs", found.table)
-        broken = self.engine.import_table("broken_runs", found.broken)
+        runs = self.engine.import_table("runs", summed.table)
+        broken = self.engine.import_table("broken_runs", summed.broken)
         sums = _typed(runs.anti_join(broken, "customer_id"))
-        if len(found.broken):
+        if len(summed.broken):
             pieces = _typed(runs.semi_join(broken, "customer_id"))
             added = {
                 name: pieces[name].sum() for name in pieces.columns if name not in ("customer_id", "slot")
@@ -163,10 +163,10 @@ def fault(hours: ir.Table) -> ir.StringValue:
 
 def bad_readings(hours: ir.Table) -> ir.Table:
     """Per customer id the hours that `fault` names, by reading."""
-    found = hours.mutate(fault=fault(hours))
-    found = found.filter(found.fault.notnull())
-    kinds = {f"bad_{name}": (found.fault == name).cast("int64").sum() for name in READINGS}
-    return found.group_by("customer_id").agg(**kinds)
+    judged = hours.mutate(fault=fault(hours))
+    judged = judged.filter(judged.fault.notnull())
+    kinds = {f"bad_{name}": (judged.fault == name).cast("int64").sum() for name in READINGS}
+    return judged.group_by("customer_id").agg(**kinds)
 
 
 def _untimed(hours: ir.Table) -> ir.Table:

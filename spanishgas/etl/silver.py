@@ -116,9 +116,9 @@ def _channel(raw: ir.StringValue) -> ir.Value:
 def _count_unknown_channels(bronze: ir.Table, audit: Audit) -> None:
     folded = bronze.sales_channel.strip().lower()
     odd = bronze.filter(folded.notin(list(CHANNELS))).group_by("sales_channel").agg(n=lambda t: t.count())
-    found = audit.engine.fetch(odd.order_by([ibis.desc("n"), "sales_channel"])).to_pylist()
-    named = ", ".join(f"{row['sales_channel'].strip()[:40]} ({row['n']})" for row in found[:NAMED_CHANNELS])
-    total = sum(row["n"] for row in found)
+    unknown = audit.engine.fetch(odd.order_by([ibis.desc("n"), "sales_channel"])).to_pylist()
+    named = ", ".join(f"{row['sales_channel'].strip()[:40]} ({row['n']})" for row in unknown[:NAMED_CHANNELS])
+    total = sum(row["n"] for row in unknown)
     audit.quality.add("silver_customer", **{"odd.unknown_channel": total, "odd.unknown_channel_names": named})
 
 

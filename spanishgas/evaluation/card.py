@@ -146,7 +146,7 @@ def _side(name: str, rows: pd.DataFrame) -> dict[str, object]:
     return {"name": name, "rows": len(rows), "churners": int(rows["churn"].sum())}
 
 
-def _beside(found: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
+def _beside(figures: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
@@ -154,7 +154,7 @@ def _beside(found: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
                 "cross-validated average precision": value,
                 "95 % interval": f"{low:.4f} to {high:.4f}",
             }
-            for name, (value, low, high) in found.items()
+            for name, (value, low, high) in figures.items()
         ]
     )
 

@@ -75,15 +75,15 @@ def curves_chart(
 
 
 def _gains(axes: Axes, y: NDArray[np.int64], probability: NDArray[np.float64]) -> None:
-    found = np.cumsum(y[np.argsort(-probability, kind="stable")]) / max(1, int(y.sum()))
+    gains = np.cumsum(y[np.argsort(-probability, kind="stable")]) / max(1, int(y.sum()))
     axes.plot([0, 1], [0, 1], color=PALE, linestyle="--")
-    axes.plot(np.arange(1, len(y) + 1) / len(y), found, color=INK)
+    axes.plot(np.arange(1, len(y) + 1) / len(y), gains, color=INK)
     figures = ranking(y, probability)
     for share in LIFTS:
         at = max(1, round(share / 100 * len(y))) - 1
-        axes.plot(share / 100, found[at], "o", color=ACCENT)
+        axes.plot(share / 100, gains[at], "o", color=ACCENT)
         words = f"{share} %: {figures[f'lift_{share:02d}']:.1f} times"
-        axes.annotate(words, (share / 100, found[at]), (8, -4), textcoords="offset points")
+        axes.annotate(words, (share / 100, gains[at]), (8, -4), textcoords="offset points")
     axes.set(
         xlabel="share of customers contacted, riskiest first",
         ylabel="share of churners reached",

@@ -74,8 +74,8 @@ def permutation(
         for name, columns in groups.items():
             shuffled = X.assign(**{c: X[c].to_numpy()[order] for c in columns})
             lost[name].append(float(whole - average_precision_score(y, fitted.decision_function(shuffled))))
-    found = {name: (float(np.mean(drops)), *fold_interval(drops)) for name, drops in lost.items()}
-    return pd.DataFrame.from_dict(found, orient="index", columns=["drop", "low", "high"])
+    intervals = {name: (float(np.mean(drops)), *fold_interval(drops)) for name, drops in lost.items()}
+    return pd.DataFrame.from_dict(intervals, orient="index", columns=["drop", "low", "high"])
 
 
 def contributions(model: ChurnModel, frame: pd.DataFrame) -> pd.DataFrame:

@@ -89,11 +89,11 @@ class Judged:
 
 
 def performance(
-    found: Judged, weights: Array | None = None, *, seed: int = 0, level: float = 0.95
+    judged: Judged, weights: Array | None = None, *, seed: int = 0, level: float = 0.95
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Metrics and their intervals by `figures`, without those that the labels do not define."""
-    order = np.argsort(-found.probability, kind="stable")  # once, not for every draw
-    ranked = Judged(found.y[order], found.probability[order], found.flag[order], found.value[order])
+    order = np.argsort(-judged.probability, kind="stable")  # once, not for every draw
+    ranked = Judged(judged.y[order], judged.probability[order], judged.flag[order], judged.value[order])
     base = 1.0 if weights is None else weights[order]
     points, intervals = figures(lambda drawn: ranked.metrics(drawn * base), ranked.y, seed, level)
     defined = [name for name, point in points.items() if np.isfinite(point)]

@@ -110,8 +110,8 @@ def single_features(sides: Sides, waivers: Sequence[Waiver]) -> list[LeakageFind
     )
     known = {w.check: [f for f in w.features if f in strength.index] for w in waivers}
     others = strength.drop([f for named in known.values() for f in named])
-    found = [_strongest("single_feature", others, declared=False)] if len(others) else []
-    return found + [
+    findings = [_strongest("single_feature", others, declared=False)] if len(others) else []
+    return findings + [
         _strongest(name, strength[named], declared=True) for name, named in known.items() if named
     ]
 

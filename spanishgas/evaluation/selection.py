@@ -85,9 +85,9 @@ class RungStep:
     @property
     def words(self) -> str:
         """Whether the step pays, as a sentence."""
-        found = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+        gain = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
         names = f"{self.below.experiment} to {self.rung.experiment} with {self.rung.model}"
-        return f"{names} {self.verdict}: {found}."
+        return f"{names} {self.verdict}: {gain}."
 
     @property
     def verdict(self) -> str:
@@ -104,13 +104,15 @@ class RungStep:
 def steps(rungs: Sequence[Rung]) -> list[RungStep]:
     """Every rung against the nearest one at hand that it stands on, with the same model, on the same folds."""
     ladder = {(r.experiment, r.model): r for r in rungs}
-    found = []
+    ladder_steps = []
     for rung in rungs:
         names = [(name, rung.model) for name in rung.below]
         if below := next((ladder[name] for name in names if name in ladder), None):
             gains = np.subtract(rung.fold_scores, below.fold_scores).tolist()
-            found.append(RungStep(rung, below, float(np.mean(gains)), *fold_interval(gains, rung.repeats)))
-    return found
+            ladder_steps.append(
+                RungStep(rung, below, float(np.mean(gains)), *fold_interval(gains, rung.repeats))
+            )
+    return ladder_steps
 
 
 PROTOCOL = (

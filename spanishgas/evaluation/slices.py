@@ -89,12 +89,12 @@ class Slice(BaseModel):
 
 def groups(rows: pd.DataFrame) -> dict[str, pd.Series]:
     """The slice of each customer by dimension, as text ("unknown" for null); those without a column are left out."""
-    found: dict[str, pd.Series] = {}
+    by_dimension: dict[str, pd.Series] = {}
     for dimension, column in COLUMNS.items():
         if column in rows:
             text = rows[column].astype("string").fillna("unknown")
-            found[dimension] = text.replace(dict(WORDS.get(dimension, {}))).astype(object)
-    return found
+            by_dimension[dimension] = text.replace(dict(WORDS.get(dimension, {}))).astype(object)
+    return by_dimension
 
 
 def measure(
@@ -102,12 +102,12 @@ def measure(
 ) -> list[Slice]:
     """Every slice of every dimension in `by`, in order of dimension and name, with its flags."""
     rng = np.random.default_rng(seed)
-    found = []
+    measured = []
     for dimension, value in by.items():
         names = value.to_numpy()
         for name in sorted(set(names)):
-            found.append(_measure(dimension, str(name), names == name, y, probability, flag, rng))
-    return _flagged(found)
+            measured.append(_measure(dimension, str(name), names == name, y, probability, flag, rng))
+    return _flagged(measured)
 
 
 def _measure(
@@ -165,20 +165,20 @@ def _off_by(churners: int, probability: Array) -> float:
     return float(min(1.0, 2 * min(law.cdf(churners), law.sf(churners - 1))))
 
 
-def _flagged(found: Sequence[Slice]) -> list[Slice]:
+def _flagged(slices: Sequence[Slice]) -> list[Slice]:
     tests = {
         (number, flag): p
-        for number, one in enumerate(found)
+        for number, one in enumerate(slices)
         for flag, p in (("ranks_worse", one.p_ranking), ("miscalibrated", one.p_calibration))
         if p is not None
     }
     flags: dict[int, dict[str, bool]] = {}
     for (number, flag), p in holm(tests).items():
         flags.setdefault(number, {})[flag] = p <= LEVEL
-    return [one.model_copy(update=flags.get(number, {})) for number, one in enumerate(found)]
+    return [one.model_copy(update=flags.get(number, {})) for number, one in enumerate(slices)]
 
 
-def table(found: Sequence[Slice]) -> pd.DataFrame:
+def table(slices: Sequence[Slice]) -> pd.DataFrame:
     """The slices as a table for people."""
     return pd.DataFrame(
         [
@@ -194,12 +194,12 @@ def table(found: Sequence[Slice]) -> pd.DataFrame:
                 "churn rate": f"{s.churners / s.rows:.3f}",
                 "verdict": s.words,
             }
-            for s in found
+            for s in slices
         ]
     )
 
 
-def rates(found: Sequence[Slice], dimensions: Sequence[Dimension]) -> pd.DataFrame:
+def rates(slices: Sequence[Slice], dimensions: Sequence[Dimension]) -> pd.DataFrame:
     """What the model does to the customers of each slice, with Wilson's 95 % interval of each rate."""
     return pd.DataFrame(
         [
@@ -214,7 +214,7 @@ def rates(found: Sequence[Slice], dimensions: Sequence[Dimension]) -> pd.DataFra
                 "mean probability": f"{s.mean_probability:.3f}",
                 "churn rate": _rate(s.churners, s.rows),
             }
-            for s in found
+            for s in slices
             if s.dimension in dimensions
         ]
     )

@@ -261,8 +261,8 @@ class Lake:
 
     def read_note(self, table: str, as_of: date, name: str) -> str | None:
         """A file that lies beside the snapshots of `table`, or None."""
-        found = self.store.read(f"{self._home(table, as_of)}/{name}")
-        return found.text if found else None
+        text = self.store.read(f"{self._home(table, as_of)}/{name}")
+        return text.text if text else None
 
     def write_note(self, table: str, as_of: date, name: str, text: str) -> None:
         """Put a file beside the snapshots of `table`, whatever stood there."""
@@ -276,7 +276,7 @@ class Lake:
         return [(held, current) for held, current, _ in self._dated()]
 
     def _dated(self) -> list[tuple[Snapshot, bool, float]]:
-        found = []
+        dated = []
         for number, table in enumerate(LAYERS):
             for listed in self.store.listing(self._table(table)):
                 key, _, name = listed.key.rpartition("/")
@@ -286,8 +286,8 @@ class Lake:
                 current = self._pointed(home) == snapshot
                 # S3 knows whole seconds: of several snapshots of one, the current one is the newest.
                 order = (number, held.manifest.as_of, -listed.modified, not current, snapshot)
-                found.append((order, held, current, listed.modified))
-        return [(held, current, made) for _, held, current, made in sorted(found, key=lambda row: row[0])]
+                dated.append((order, held, current, listed.modified))
+        return [(held, current, made) for _, held, current, made in sorted(dated, key=lambda row: row[0])]
 
     def prunable(self, keep: int, older_than: float, protected: Collection[str] = ()) -> list[Snapshot]:
         """Snapshots beyond the newest `keep` of a table and date whose manifest is older than `older_than` (epoch s).
@@ -299,14 +299,14 @@ class Lake:
             [s for s, *_ in held], {s.manifest.digest for s, current, _ in held if current} | {*protected}
         )
         seen: dict[tuple[str, date], int] = {}
-        found = []
+        removable = []
         for snapshot, current, made in held:
             place = (snapshot.manifest.table, snapshot.manifest.as_of)
             seen[place] = seen.get(place, 0) + 1
             old = made < older_than and seen[place] > keep
             if old and not current and snapshot.manifest.digest not in safe:
-                found.append(snapshot)
-        return found
+                removable.append(snapshot)
+        return removable
 
     def remove(self, snapshot: Snapshot) -> bool:
         """Remove a snapshot, unless it has become current in the meantime; gives whether it is gone.

@@ -95,8 +95,8 @@ class S3Store:
 
     def version(self, key: str) -> str | None:
         """ETag of what is there."""
-        found = self.read(key)
-        return found.version if found else None
+        content = self.read(key)
+        return content.version if content else None
 
     def read_bytes(self, key: str) -> bytes:
         """A whole object, which must be there."""
@@ -139,20 +139,23 @@ class S3Store:
     def fetch(self, folder: str, objects: Sequence[ListedFile]) -> Path:
         """A folder that holds exactly these objects under these names."""
         listing = json.dumps(sorted((o.name, o.version, o.size) for o in objects))
-        found = self.downloads / hashlib.sha256(listing.encode()).hexdigest()[:32]
+        links_folder = self.downloads / hashlib.sha256(listing.encode()).hexdigest()[:32]
         copies = {listed.name: self._object(listed) for listed in objects}
-        if found.exists():
-            if all((found / name).exists() and copy.samefile(found / name) for name, copy in copies.items()):
-                return found
-            shutil.rmtree(found)
+        if links_folder.exists():
+            if all(
+                (links_folder / name).exists() and copy.samefile(links_folder / name)
+                for name, copy in copies.items()
+            ):
+                return links_folder
+            shutil.rmtree(links_folder)
         with self.staging(folder) as staging:
             links = staging / "links"
             links.mkdir()
             for name, copy in copies.items():
                 (links / name).parent.mkdir(parents=True, exist_ok=True)
                 os.link(copy, links / name)
-            _keep(links, found)
-        return found
+            _keep(links, links_folder)
+        return links_folder
 
     @contextmanager
     def staging(self, folder: str) -> Iterator[Path]:
@@ -207,9 +210,9 @@ def _words(fault: BaseException) -> str:
     return f"{str(fault).splitlines()[0]}. Check AWS_ENDPOINT_URL and AWS_REGION."
 
 
-def _keep(staging: Path, found: Path) -> None:
+def _keep(staging: Path, copy: Path) -> None:
     try:
-        staging.rename(found)
+        staging.rename(copy)
     except OSError:
-        if not found.exists():  # else another process was first, with the same files
+        if not copy.exists():  # else another process was first, with the same files
             raise

@@ -141,15 +141,15 @@ class LocalStore:
 
     def listing(self, folder: str = "") -> list[ListedFile]:
         """What lies there at the time; a file that goes meanwhile is left out."""
-        home, found = self.root / folder, []
+        home, entries = self.root / folder, []
         for at, inner, files in os.walk(home, onerror=_unless_missing, followlinks=True):
             inner[:] = [name for name in inner if not name.startswith(".")]
             for file in (Path(at, name) for name in files if not name.startswith(".")):
                 with suppress(FileNotFoundError):
                     stat = file.stat()
                     names = file.relative_to(home).as_posix(), file.relative_to(self.root).as_posix()
-                    found.append(ListedFile(*names, _version(stat), stat.st_size, stat.st_mtime))
-        return sorted(found, key=lambda listed: listed.key)
+                    entries.append(ListedFile(*names, _version(stat), stat.st_size, stat.st_mtime))
+        return sorted(entries, key=lambda listed: listed.key)
 
     def read(self, key: str) -> Text | None:
         """Text and version of one and the same file, also when it is being replaced."""

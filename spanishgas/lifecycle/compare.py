@@ -67,20 +67,22 @@ def _words(change: pd.Series) -> str:
     return ", ".join(f"{name} {value:+.2f}" for name, value in largest.items() if value)
 
 
-def as_markdown(found: Comparison) -> str:
+def as_markdown(comparison: Comparison) -> str:
     """The comparison for a reader; customers beyond the first are counted."""
-    count = len(found.moved)
+    count = len(comparison.moved)
     lines = [
-        f"Version {found.before} against version {found.after} on {found.customers:,} customers: {count:,} change "
-        "their tier.",
+        f"Version {comparison.before} against version {comparison.after} on {comparison.customers:,} customers: "
+        f"{count:,} change their tier.",
         "",
-        markdown(found.tiers.reset_index(names=f"{found.before} \\ {found.after}")),
+        markdown(comparison.tiers.reset_index(names=f"{comparison.before} \\ {comparison.after}")),
     ]
     if count:
         top = (
-            found.features.head(2 * FEATURES).rename_axis("feature").reset_index(name="mean change, log odds")
+            comparison.features.head(2 * FEATURES)
+            .rename_axis("feature")
+            .reset_index(name="mean change, log odds")
         )
-        lines += ["", markdown(top), "", markdown(found.moved.head(MOST))]
+        lines += ["", markdown(top), "", markdown(comparison.moved.head(MOST))]
     if count > MOST:
         lines.append(f"\nand {count - MOST:,} more: --out FILE.csv lists them all")
     return "\n".join(lines)

@@ -43,20 +43,20 @@ def log_choices(run: StageRun, fitted: Fitted, y: np.ndarray[Any, Any], policy: 
 
 def leave(run: StageRun, evaluation: card.Evaluation, verdict: Verdict) -> None:
     """What the run keeps: the card, its tables and its pictures."""
-    found, holdout, subject = evaluation.study, evaluation.holdout, evaluation.subject
-    run.log(metrics={f"leakage.{f.name}": f.value for f in found.findings})
+    study, holdout, subject = evaluation.study, evaluation.holdout, evaluation.subject
+    run.log(metrics={f"leakage.{f.name}": f.value for f in study.findings})
     run.tables(
         {
-            "leakage.json": leakage.table(found.findings),
-            "slices.json": slices.table(found.slices),
-            "importance.json": found.importance.features,
+            "leakage.json": leakage.table(study.findings),
+            "slices.json": slices.table(study.slices),
+            "importance.json": study.importance.features,
         }
     )
     title = f"{subject.experiment.id} {subject.model}"
     curves = charts.curves_chart(
         holdout.y, holdout.probability, subject.threshold, f"{title}, holdout of {len(holdout.y):,} customers"
     )
-    bars = charts.importance_chart(found.importance.features, f"{title}: what it lives on")
+    bars = charts.importance_chart(study.importance.features, f"{title}: what it lives on")
     run.figure(curves, "holdout.png")
     run.figure(bars, "importance.png")
     text = card.markdown(evaluation, verdict.words)

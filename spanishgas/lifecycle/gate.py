@@ -164,21 +164,21 @@ def _first(evidence: Evidence) -> Check:
 
 def _against(evidence: Evidence, policy: Judgement) -> list[Check]:
     """Not surely worse is not enough: the interval's lower end must lie above the margin."""
-    found, limits = evidence.against, policy.gate.champion
+    against, limits = evidence.against, policy.gate.champion
     out = "keep the champion, or gather more held-out customers if the interval is wide"
-    ranked = found.differences["average_precision"] if found else None
-    valued = found.differences["value_eur"] if found else None
-    loss = limits.value_margin * abs(found.champion_value) if found else 0.0
+    ranked = against.differences["average_precision"] if against else None
+    valued = against.differences["value_eur"] if against else None
+    loss = limits.value_margin * abs(against.champion_value) if against else 0.0
     declared = any(w.check == SIGNATURE for w in policy.waivers)
-    note = f"against version {found.champion}" if found else "the champion could not be asked"
+    note = f"against version {against.champion}" if against else "the champion could not be asked"
     signature = _most(
         SIGNATURE,
-        float(found.signature_changes) if found else None,
+        float(against.signature_changes) if against else None,
         0,
         f"callers send other columns: declare it, a waiver '{SIGNATURE}' in policy.yaml",
-        note="declared, waived" if declared and found and found.signature_changes else "",
+        note="declared, waived" if declared and against and against.signature_changes else "",
     )
-    if declared and found:
+    if declared and against:
         signature = signature.model_copy(update={"passed": True})
     return [
         _difference("champion.average_precision", ranked, -limits.average_precision_margin, out, note),
@@ -187,14 +187,14 @@ def _against(evidence: Evidence, policy: Judgement) -> list[Check]:
     ]
 
 
-def _difference(name: str, found: Difference | None, limit: float, way_out: str, note: str) -> Check:
+def _difference(name: str, difference: Difference | None, limit: float, way_out: str, note: str) -> Check:
     return _least(
         f"{name}.difference",
-        found.value if found else None,
+        difference.value if difference else None,
         limit,
         way_out,
-        interval=(found.low, found.high) if found else None,
-        decides=found.low if found else None,
+        interval=(difference.low, difference.high) if difference else None,
+        decides=difference.low if difference else None,
         note=f"{note}; its lower end decides",
     )
 

@@ -50,14 +50,14 @@ def tracking() -> Iterator[DoctorFinding]:
     for trouble, (name, ask) in asked.items():
         if (named := os.environ.get(name)) and not _known(ask, named):
             yield broken(words(trouble, id=named))
-    found = client().get_experiment_by_name(
+    experiment = client().get_experiment_by_name(
         os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
     )
     yield ok(f"{uri} answers")
-    if found and found.lifecycle_stage != "active":
-        yield broken(words("deleted_experiment", id=found.experiment_id))
-    elif found and (fault := _unwritable(found.artifact_location)):
-        yield broken(words("no_artefacts", place=found.artifact_location, said=fault))
+    if experiment and experiment.lifecycle_stage != "active":
+        yield broken(words("deleted_experiment", id=experiment.experiment_id))
+    elif experiment and (fault := _unwritable(experiment.artifact_location)):
+        yield broken(words("no_artefacts", place=experiment.artifact_location, said=fault))
 
 
 def champion() -> Iterator[DoctorFinding]:

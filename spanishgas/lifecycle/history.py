@@ -181,16 +181,16 @@ class MoveRecord(BaseModel):
 def read() -> MoveRecord:
     """The record as it stands; empty without a registered model, TrackingError where a move cannot be read."""
     try:
-        found = MlflowClient().get_registered_model(settings().registered_model)
+        model = MlflowClient().get_registered_model(settings().registered_model)
     except MlflowException as fault:
         if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
             return MoveRecord()
         raise
-    kept = sorted(filter(_MOVE.fullmatch, found.tags), key=lambda key: int(key.removeprefix(PREFIX)))
+    kept = sorted(filter(_MOVE.fullmatch, model.tags), key=lambda key: int(key.removeprefix(PREFIX)))
     return MoveRecord(
-        moves=[_move(key, found.tags[key]) for key in kept],
+        moves=[_move(key, model.tags[key]) for key in kept],
         # The SQL store gives integers.
-        aliases={alias: str(version) for alias, version in found.aliases.items()},
+        aliases={alias: str(version) for alias, version in model.aliases.items()},
     )
 
 

@@ -138,32 +138,32 @@ class _LineageWalk:
     def version(self, which: str) -> Link:
         """A version of the registered model, its verdict, and the table that it was trained on."""
         try:
-            found = registry.resolve(which)
+            registered = registry.resolve(which)
         except SpanishGasError as fault:
             return Link(f"version {which}", {}, [str(fault)])
-        run, faults = _run(found.run_id), [found.fault] if found.fault else []
+        run, faults = _run(registered.run_id), [registered.fault] if registered.fault else []
         try:
-            chosen = found.record.chosen
+            chosen = registered.record.chosen
         except SpanishGasError:
             chosen = None
         else:
-            faults += _damage(found)
+            faults += _damage(registered)
         facts = {
             "experiment": f"{chosen.experiment} {chosen.model}" if chosen else "?",
-            "verdict": f"{found.tags.get(VERDICT, 'missing')}, {(found.digest or 'no digest')[:SHOWN]}",
+            "verdict": f"{registered.tags.get(VERDICT, 'missing')}, {(registered.digest or 'no digest')[:SHOWN]}",
             "code": _code(
                 {k[5:]: v for k, v in run.data.tags.items() if k.startswith("code.")} if run else {}
             ),
-            "run": found.run_id,
+            "run": registered.run_id,
         }
-        if found.override:
-            facts["override"] = found.override
+        if registered.override:
+            facts["override"] = registered.override
         if run is None:
-            faults.append(f"its run {found.run_id} is gone from the tracking server")
+            faults.append(f"its run {registered.run_id} is gone from the tracking server")
         if chosen is None:
             faults.append("does not say which table it was trained on")
         trained_on = [self.at("gold_master", chosen.gold)] if chosen else []
-        return Link(f"version {found.number}", facts, faults, trained_on)
+        return Link(f"version {registered.number}", facts, faults, trained_on)
 
 
 def _damage(version: Version) -> list[str]:
@@ -178,11 +178,11 @@ def _table_faults(snapshot: Snapshot) -> list[str]:
     manifest = snapshot.manifest
     faults = [f"{e.rows} rows were erased on {e.on}" for e in manifest.erased]
     try:
-        found, _, _ = content(snapshot.dataset())
+        digest, _, _ = content(snapshot.dataset())
     except (SpanishGasError, OSError, ValueError) as fault:
         return [*faults, f"cannot be read: {fault}"]
-    if found != manifest.digest:
-        faults.append(f"its rows have another digest: {found[:SHOWN]}")
+    if digest != manifest.digest:
+        faults.append(f"its rows have another digest: {digest[:SHOWN]}")
     return faults
 
 

@@ -60,7 +60,7 @@ def requirements() -> list[str]:
 
 
 def _installed(name: str) -> bool:
-    return any(found.name == name for found in metadata.distributions())
+    return any(package.name == name for package in metadata.distributions())
 
 
 def signature(model: ChurnModel) -> ModelSignature:

@@ -34,8 +34,8 @@ def prunable(lake: Lake, *, keep: int, days: int) -> list[Snapshot]:
 
 def trained_on(digests: Collection[str]) -> list[str]:
     """Numbers of the registered versions that were trained on one of these gold tables, oldest first."""
-    found = [int(v.number) for v in versions() if v.tags.get("data.digest") in digests]
-    return [str(number) for number in sorted(found)]
+    numbers = [int(v.number) for v in versions() if v.tags.get("data.digest") in digests]
+    return [str(number) for number in sorted(numbers)]
 
 
 def to_train(digests: Collection[str]) -> list[str]:

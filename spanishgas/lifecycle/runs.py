@@ -240,8 +240,8 @@ def experiment_id() -> str:
     if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
         return given
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
-    found = mlflow.get_experiment_by_name(name)
-    return found.experiment_id if found else str(mlflow.create_experiment(name))
+    experiment = mlflow.get_experiment_by_name(name)
+    return experiment.experiment_id if experiment else str(mlflow.create_experiment(name))
 
 
 def find(
@@ -258,11 +258,11 @@ def find(
 def _pages(experiments: list[str], text: str) -> list[Run]:
     """All that match, newest first: a search has more trials than a page has rows."""
     client, newest = MlflowClient(), ["attributes.start_time DESC"]
-    found = page = client.search_runs(experiments, text, order_by=newest, max_results=PAGE)
+    listed = page = client.search_runs(experiments, text, order_by=newest, max_results=PAGE)
     while page.token:
         page = client.search_runs(experiments, text, order_by=newest, max_results=PAGE, page_token=page.token)
-        found += page
-    return list(found)
+        listed += page
+    return list(listed)
 
 
 def end_killed() -> None:

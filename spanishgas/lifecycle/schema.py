@@ -36,20 +36,20 @@ def revision(file: Path) -> str | None:
     """The revision of a SQLite file's schema; None where there is no file, or none that MLflow wrote."""
     try:
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            found = db.execute("SELECT version_num FROM alembic_version").fetchone()
+            row = db.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.Error:
         return None
-    return str(found[0]) if found else None
+    return str(row[0]) if row else None
 
 
 def fault(uri: str) -> str | None:
     """Why the SQLite store at `uri` cannot be opened as it is, in words; None where it can, or is no SQLite file."""
     file = sqlite_file(uri)
-    found = revision(file) if file else None
+    current = revision(file) if file else None
     known, head = _revisions()
-    if found in (None, head):
+    if current in (None, head):
         return None
-    return words("old_schema" if found in known else "new_schema", found=found, head=head)
+    return words("old_schema" if current in known else "new_schema", found=current, head=head)
 
 
 def look(uri: str) -> None:
@@ -61,12 +61,12 @@ def look(uri: str) -> None:
 def upgrade(uri: str, say: Callable[[str], None]) -> None:
     """Upgrade a SQLite store of an older schema, with a copy beside it; TrackingError for one of a newer MLflow."""
     file, (known, head) = sqlite_file(uri), _revisions()
-    found = revision(file) if file else None
-    if file is None or found not in known - {head}:
+    current = revision(file) if file else None
+    if file is None or current not in known - {head}:
         return look(uri)
-    copy = file.with_name(f"{file.name}.{found}")
+    copy = file.with_name(f"{file.name}.{current}")
     say(
-        f"{file} is of an older MLflow: it is upgraded from schema {found} to {head}, and a copy kept as {copy}"
+        f"{file} is of an older MLflow: it is upgraded from schema {current} to {head}, and a copy kept as {copy}"
     )
     with closing(sqlite3.connect(file)) as old, closing(sqlite3.connect(copy)) as kept:
         old.backup(kept)

@@ -59,8 +59,8 @@ def of(data: object) -> str:
 
 def files(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of an artefact, by its path in `folder`."""
-    found = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
-    return {name: file_digest(file) for name, file in sorted(found.items()) if not _BESIDE.fullmatch(name)}
+    paths = {file.relative_to(folder).as_posix(): file for file in folder.rglob("*") if file.is_file()}
+    return {name: file_digest(file) for name, file in sorted(paths.items()) if not _BESIDE.fullmatch(name)}
 
 
 def differing(manifest: SealManifest, folder: Path) -> list[str]:

@@ -30,10 +30,10 @@ class TrialRuns:
 
     def settle(self) -> None:
         """Keep one run per trial, and take over those whose parent is gone."""
-        client, found = MlflowClient(), defaultdict(list)
+        client, by_trial = MlflowClient(), defaultdict(list)
         for run in runs.find({"stage": "trial", STUDY: self.study}, finished=False):
-            found[run.data.tags[KEY]].append(run)
-        for key, several in found.items():
+            by_trial[run.data.tags[KEY]].append(run)
+        for key, several in by_trial.items():
             first, *others = sorted(several, key=lambda r: (r.info.start_time, r.info.run_id))
             self.known[key] = first
             for run in others:

@@ -60,8 +60,8 @@ class Turn:
 def claims(model: str) -> list[Claim]:
     """All who want a turn at `model` or have it, in the order in which they are served; what is no claim is let be."""
     tags = MlflowClient().get_registered_model(model).tags
-    found = [(key, _CLAIM.fullmatch(value)) for key, value in tags.items() if key.startswith(PREFIX)]
-    return sorted(Claim(int(claim[1]), key, claim[2]) for key, claim in found if claim)
+    matches = [(key, _CLAIM.fullmatch(value)) for key, value in tags.items() if key.startswith(PREFIX)]
+    return sorted(Claim(int(claim[1]), key, claim[2]) for key, claim in matches if claim)
 
 
 @contextmanager

@@ -85,11 +85,11 @@ def judge(
             "own tables, and name its folder as drift.ordinary in policy.yaml"
         )
     limit = threshold(ordinary, known, limits.false_alarm_rate)
-    found = effects(shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=lag == 0)
-    statistic = float(found["effect"].iloc[0])
-    reasons = _moved(found, limit) if statistic > limit else [_still(found, limit)]
+    moved = effects(shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=lag == 0)
+    statistic = float(moved["effect"].iloc[0])
+    reasons = _moved(moved, limit) if statistic > limit else [_still(moved, limit)]
     reasons += _doubts((month, lag), taken, [f for f in of_features if f not in known])
-    return AlarmJudgement(statistic > limit, statistic, limit, reasons, found)
+    return AlarmJudgement(statistic > limit, statistic, limit, reasons, moved)
 
 
 def threshold(ordinary: Ordinary, features: Sequence[str], rate: float) -> float:
@@ -142,19 +142,19 @@ def sentence(feature: str, row: pd.Series) -> str:
     )
 
 
-def _moved(found: pd.DataFrame, limit: float) -> list[str]:
-    over = found[found["effect"] > limit]
+def _moved(table: pd.DataFrame, limit: float) -> list[str]:
+    over = table[table["effect"] > limit]
     more = f"; the {NAMED} farthest" if len(over) > NAMED else ""
     lines = [
-        f"{len(over)} of {len(found)} inputs moved further than {limit:.1f} times their ordinary variation{more}:"
+        f"{len(over)} of {len(table)} inputs moved further than {limit:.1f} times their ordinary variation{more}:"
     ]
     return lines + [sentence(str(name), row) for name, row in over.head(NAMED).iterrows()]
 
 
-def _still(found: pd.DataFrame, limit: float) -> str:
+def _still(table: pd.DataFrame, limit: float) -> str:
     return (
-        f"None of {len(found)} inputs moved further than {limit:.1f} times its ordinary variation; the farthest is "
-        + sentence(str(found.index[0]), found.iloc[0])
+        f"None of {len(table)} inputs moved further than {limit:.1f} times its ordinary variation; the farthest is "
+        + sentence(str(table.index[0]), table.iloc[0])
     )
 
 
@@ -193,13 +193,13 @@ def shares(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, s
             f"drift needs customers and inputs, but got {len(reference)} customers before, {len(current)} now and "
             f"{len(kinds)} inputs: score a table that has customers"
         )
-    found = {
+    by_feature = {
         (name, part): counted
         for name, kind in kinds.items()
         for part, counted in _parts(kind, reference[name], current[name]).items()
     }
-    index = pd.MultiIndex.from_tuples(found, names=["feature", "bin"])
-    return pd.DataFrame(list(found.values()), index=index, columns=["before", "after", "words"])
+    index = pd.MultiIndex.from_tuples(by_feature, names=["feature", "bin"])
+    return pd.DataFrame(list(by_feature.values()), index=index, columns=["before", "after", "words"])
 
 
 def new_values(reference: pd.Series[Any], current: pd.Series[Any]) -> pd.Series[float]:
@@ -250,8 +250,8 @@ def _values(reference: pd.Series[Any], current: pd.Series[Any], flag: bool) -> C
 
 def _flags(column: pd.Series[Any]) -> dict[str, float]:
     values = column.to_numpy(dtype="float64", na_value=np.nan)
-    found, counts = np.unique(values[~np.isnan(values)].astype(int), return_counts=True)
-    return {str(v): float(n) / len(values) for v, n in zip(found, counts, strict=True)}
+    levels, counts = np.unique(values[~np.isnan(values)].astype(int), return_counts=True)
+    return {str(v): float(n) / len(values) for v, n in zip(levels, counts, strict=True)}
 
 
 def _texts(column: pd.Series[Any]) -> dict[str, float]:

@@ -109,12 +109,12 @@ Sink = Callable[[Alert], None]
 
 def sinks(given: Alerting) -> dict[str, Sink]:
     """Those that the settings name."""
-    found: dict[str, Sink] = {"file": partial(to_file, given.file)}
+    by_name: dict[str, Sink] = {"file": partial(to_file, given.file)}
     if given.sns_topic:
-        found["sns"] = partial(to_topic, given.sns_topic)
+        by_name["sns"] = partial(to_topic, given.sns_topic)
     if url := given.webhook.get_secret_value():
-        found["webhook"] = partial(to_webhook, url)
-    return found
+        by_name["webhook"] = partial(to_webhook, url)
+    return by_name
 
 
 def to_file(path: Path, alert: Alert) -> None:
@@ -223,12 +223,12 @@ def alert_of(run: Run) -> Alert:
     if tags["stage"] == REFUSAL:
         subject = f"SpanishGas: champion version {tags['version']} is refused"
         return Alert(window_of(run), subject, [tags["why"]], link_to(run))
-    found = runs.artifact(run.info.run_id, "drift.json")
+    report = runs.artifact(run.info.run_id, "drift.json")
     measured = f"Statistic {metrics['drift.statistic']:.2f}, threshold {metrics['drift.threshold']:.2f}."
     return Alert(
         window_of(run),
         f"SpanishGas: drift alarm as of {tags['as_of']}, version {tags['version']}",
-        [*found["reasons"], measured],
+        [*report["reasons"], measured],
         link_to(run),
     )
 

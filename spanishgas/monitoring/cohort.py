@@ -86,9 +86,9 @@ class Cohort:
 def groups(cohort: Cohort) -> dict[str, Figures]:
     """Performance by group: `all` unseen, `untreated` (had nobody got an offer), `in_training`, and unseen by tier."""
     unseen, rows = cohort.unseen, cohort.rows
-    found = {"all": unseen, "in_training": cohort.where(rows["in_training"])}
-    found |= {f"tier.{name.lower()}": part for name, part in _tiers(unseen)}
-    figures = {name: performance(part.judged) for name, part in found.items() if len(part.rows)}
+    by_name = {"all": unseen, "in_training": cohort.where(rows["in_training"])}
+    by_name |= {f"tier.{name.lower()}": part for name, part in _tiers(unseen)}
+    figures = {name: performance(part.judged) for name, part in by_name.items() if len(part.rows)}
     free = unseen.untreated
     if len(free.rows) < len(unseen.rows) and len(free.rows) and unseen.replaceable:
         figures["untreated"] = performance(free.judged, free.weights)

@@ -206,7 +206,7 @@ def _named(prefix: str, values: Mapping[Any, float]) -> dict[str, float]:
 
 def _log(
     run: runs.StageRun,
-    found: Drift,
+    drift_report: Drift,
     weighed: pd.DataFrame,
     measured: Mapping[str, float],
     evaluated: Mapping[str, Evaluated],
@@ -214,26 +214,26 @@ def _log(
     metrics = {
         **measured,
         **_named("drift.standardised", weighed["effect"].to_dict()),
-        "drift.alarm": found.alarm,
-        "drift.statistic": found.statistic,
-        "drift.threshold": found.threshold,
-        "drift.share": found.share,
-        "drift.columns": len(found.drifted),
+        "drift.alarm": drift_report.alarm,
+        "drift.statistic": drift_report.statistic,
+        "drift.threshold": drift_report.threshold,
+        "drift.share": drift_report.share,
+        "drift.columns": len(drift_report.drifted),
         "drift.weighted": float(weighed["matters"].sum()),
-        "prediction_drift": found.prediction,
+        "prediction_drift": drift_report.prediction,
     }
-    tags = {"alarm": yes(found.alarm), "as_of": found.as_of, "version": found.version}
+    tags = {"alarm": yes(drift_report.alarm), "as_of": drift_report.as_of, "version": drift_report.version}
     run.log(metrics=metrics, params={"features": len(weighed)}, tags=tags)
     run.tables({"drift-features.json": weighed.reset_index()})
-    run.document(found.model_dump(mode="json"), "drift.json")
+    run.document(drift_report.model_dump(mode="json"), "drift.json")
     with temporary_folder() as folder:
         for name, report in evaluated.items():
             full = folder / f"drift-{name}.html"
             report.save_html(str(full))
             run.file(full)
             run.text(report.json(), f"drift-{name}.json")
-    reasons = [f"- {rendering.markdown(reason)}" for reason in found.reasons]
-    run.describe("\n".join([f"**Alarm: {yes(found.alarm)}**", "", *reasons]))
+    reasons = [f"- {rendering.markdown(reason)}" for reason in drift_report.reasons]
+    run.describe("\n".join([f"**Alarm: {yes(drift_report.alarm)}**", "", *reasons]))
 
 
 def yes(alarm: bool) -> str:

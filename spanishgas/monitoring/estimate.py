@@ -101,16 +101,16 @@ def _estimate(run: Work, inputs: EstimateInputs) -> Outcomes:
         )
     figures = expected(unseen[PROBABILITY].to_numpy(), unseen[FLAG].to_numpy(dtype="int64"))
     findings = [sentence(figures, len(unseen)), BLIND]
-    found = Outcomes(run_id=run.run_id, as_of=day, version=inputs.version, findings=findings)
+    outcomes = Outcomes(run_id=run.run_id, as_of=day, version=inputs.version, findings=findings)
     run.log(metrics=with_intervals("estimated", *figures))
-    run.document(found.model_dump(mode="json"), DOCUMENT)
+    run.document(outcomes.model_dump(mode="json"), DOCUMENT)
     run.describe("\n".join(f"- {line}" for line in findings))
-    return found
+    return outcomes
 
 
-def sentence(found: Figures, customers: int) -> str:
+def sentence(figures: Figures, customers: int) -> str:
     """The estimate in words."""
-    points, ranges = found
+    points, ranges = figures
     words = {"average_precision": "average precision", "recall": "recall", "precision": "precision"}
     listed = ", ".join(
         f"{words[name]} {points[name]:.3f} ({ranges[name][0]:.3f} to {ranges[name][1]:.3f})"

@@ -60,15 +60,15 @@ class Window:
 
 def windows() -> list[Window]:
     """All windows, oldest first; of several reports of one the newest counts."""
-    found: dict[tuple[str, str], Window] = {}
+    by_window: dict[tuple[str, str], Window] = {}
     seen = _outcomes()
     for run in reversed(runs.find({"stage": "drift"})):
         tags = run.data.tags
         if "alarm" in tags:
             key = (tags["as_of"], tags["version"])
-            earlier = found.pop(key, None)
-            found[key] = _window(run, seen.get(key, {}), earlier)
-    return sorted(found.values(), key=lambda w: w.as_of)
+            earlier = by_window.pop(key, None)
+            by_window[key] = _window(run, seen.get(key, {}), earlier)
+    return sorted(by_window.values(), key=lambda w: w.as_of)
 
 
 def _window(run: Run, outcome: Mapping[str, float], earlier: Window | None) -> Window:
@@ -94,23 +94,23 @@ def _window(run: Run, outcome: Mapping[str, float], earlier: Window | None) -> W
 
 def _outcomes() -> dict[tuple[str, str], dict[str, float]]:
     """Metrics of the newest outcome runs by as-of date and version."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
+    by_window: dict[tuple[str, str], dict[str, float]] = {}
     for run in reversed(runs.find({"stage": "outcomes"})):
         tags = run.data.tags
-        found.setdefault((tags.get("as_of", ""), tags.get("version", "")), {}).update(run.data.metrics)
-    return found
+        by_window.setdefault((tags.get("as_of", ""), tags.get("version", "")), {}).update(run.data.metrics)
+    return by_window
 
 
-def as_json(found: Sequence[Window]) -> str:
+def as_json(windows: Sequence[Window]) -> str:
     """The windows as JSON, oldest first."""
-    return json.dumps([asdict(w) for w in found], indent=1, default=str)
+    return json.dumps([asdict(w) for w in windows], indent=1, default=str)
 
 
-def as_markdown(found: Sequence[Window]) -> str:
+def as_markdown(windows: Sequence[Window]) -> str:
     """The windows as a table, oldest first; what to run where there are none."""
-    if not found:
+    if not windows:
         return NOTHING
-    shown = [{title: _cell(getattr(w, name), form) for title, (name, form) in SHOWN.items()} for w in found]
+    shown = [{title: _cell(getattr(w, name), form) for title, (name, form) in SHOWN.items()} for w in windows]
     return table(pd.DataFrame(shown))
 
 

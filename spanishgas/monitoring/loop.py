@@ -70,34 +70,38 @@ def decide(
     last = [*(w for w in others if w.version == now.version and w.as_of < now.as_of), now]
     last = sorted(last, key=lambda w: w.as_of)[-limits.windows.of :]
     rang = sum(w.alarm for w in last)
-    found = f"{rang} of the last {len(last)} windows rang"
+    counted = f"{rang} of the last {len(last)} windows rang"
     if now.retrain in STARTED:
-        return Decision(RetrainStep(now.retrain), f"{found}; a retrain was started for this window")
+        return Decision(RetrainStep(now.retrain), f"{counted}; a retrain was started for this window")
     if any(w.version == now.version and w.as_of > now.as_of for w in others):
         return Decision(RetrainStep.QUIET, f"a later window than {now.as_of} was watched already")
     if not now.alarm or rang < limits.windows.k:
-        return Decision(RetrainStep.QUIET, f"{found}; {limits.windows.k} of {limits.windows.of} are serious")
+        return Decision(
+            RetrainStep.QUIET, f"{counted}; {limits.windows.k} of {limits.windows.of} are serious"
+        )
     before = [w.as_of for w in others if w.retrain in STARTED]
     if before and (now.as_of - max(before)).days < limits.cooldown_days:
         return Decision(
             RetrainStep.COOLING,
-            f"{found}, but the window of {max(before)} had a retrain: the next one may start "
+            f"{counted}, but the window of {max(before)} had a retrain: the next one may start "
             f"{limits.cooldown_days} days after it",
         )
     if labels is None or labels <= trained:
         return Decision(
             RetrainStep.UNLABELLED,
-            f"{found}, but no labels are newer than the champion's own, of {trained}: bring an extract with "
+            f"{counted}, but no labels are newer than the champion's own, of {trained}: bring an extract with "
             "churn_label.csv (spanishgas etl), then run drift again",
         )
     if not limits.retrain:
         return Decision(
-            RetrainStep.PROPOSED, f"{found}: run `spanishgas retrain` to train on the labels of {labels}"
+            RetrainStep.PROPOSED, f"{counted}: run `spanishgas retrain` to train on the labels of {labels}"
         )
-    return Decision(RetrainStep.BEGUN, f"{found}: a retrain starts on the labels of {labels}")
+    return Decision(RetrainStep.BEGUN, f"{counted}: a retrain starts on the labels of {labels}")
 
 
-def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable[[str], None]) -> RetrainStep:
+def close(
+    report: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable[[str], None]
+) -> RetrainStep:
     """Do what policy says of a drift report of the champion, and record it; `retrain` trains here.
 
     `retrain` is given the run that set it off, and gives in words what came of it.
@@ -107,9 +111,9 @@ def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable
     if interrupted := next((w for w in known if _cut_short(w)), None):
         say(f"the retrain of the window of {interrupted.as_of} was cut short and goes on")
         return _start(interrupted.run_id, registry.resolve(interrupted.version), interrupted, retrain, say)
-    if champion != found.version:
+    if champion != report.version:
         return RetrainStep.QUIET
-    now = next(w for w in known if (w.as_of, w.version) == (found.as_of, found.version))
+    now = next(w for w in known if (w.as_of, w.version) == (report.as_of, report.version))
     version = registry.resolve(champion)
     trained = version.record.chosen.as_of
     labels = _labels(lake)
@@ -123,10 +127,10 @@ def close(found: Drift, lake: Lake, retrain: Callable[[str], str], say: Callable
     if decision.step is not RetrainStep.QUIET:
         say(decision.words)
     if decision.step is not RetrainStep.BEGUN or now.retrain in STARTED:
-        _keep(found.run_id, decision.step)
+        _keep(report.run_id, decision.step)
         return decision.step
-    MlflowClient().set_tag(found.run_id, f"{RETRAIN}.triggered_by", decision.words)
-    return _start(found.run_id, version, now, retrain, say)
+    MlflowClient().set_tag(report.run_id, f"{RETRAIN}.triggered_by", decision.words)
+    return _start(report.run_id, version, now, retrain, say)
 
 
 def _labels(lake: Lake) -> Snapshot | None:

@@ -164,7 +164,7 @@ def deviation(spread: Floats, middle: Floats, scale: float, customers: float, fl
     The spread times the root of `scale`, one customer, and the floor together; `middle` is the share itself.
     """
     strangers = 2 * middle * (1 - middle) / customers
-    found: Floats = np.sqrt(
+    deviations: Floats = np.sqrt(
         np.where(middle < RARE, strangers, spread**2 * scale) + 1 / customers**2 + floor**2
     )
-    return found
+    return deviations

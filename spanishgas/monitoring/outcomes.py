@@ -103,7 +103,7 @@ def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
 
 def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInputs:
     """The study of the cohort scored as of `as_of`, by the version that scored it and the offers that were made."""
-    found, scores = read_labels(file), lake.current("scores", as_of)
+    labels, scores = read_labels(file), lake.current("scores", as_of)
     day, policy = scores.manifest.as_of, load_policy()
     scored = scores.pandas([ID, "model_version"])
     version = registry.resolve(str(scored["model_version"].iloc[0])).checked()
@@ -112,7 +112,7 @@ def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInput
         scores=scores,
         gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         treatments=treatments,
-        labels=known_only(found, scored[ID], day),
+        labels=known_only(labels, scored[ID], day),
         version=version,
         training=_training(version, lake),
         offers=_offers(treatments) or policy.offers,
@@ -152,15 +152,15 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
     )
     study = _Study.of(cohort, inputs)
     run.log(tags={"outcomes": table.uri, "outcomes.digest": table.manifest.digest})
-    found = Outcomes(
+    outcomes = Outcomes(
         run_id=run.run_id,
         as_of=day,
         version=inputs.version.number,
         findings=[*inputs.labels.coverage, *study.sentences(day)],
         concept_drift=study.drifted,
     )
-    study.log(run, found)
-    return found
+    study.log(run, outcomes)
+    return outcomes
 
 
 @dataclass(frozen=True)
@@ -201,12 +201,12 @@ class _Study:
             *sentences.uplift(self.uplift, self.cohort),
         ]
 
-    def log(self, run: runs.StageRun, found: Outcomes) -> None:
+    def log(self, run: runs.StageRun, outcomes: Outcomes) -> None:
         """Metrics under `outcomes.`, tables, and what was found in sentences."""
         run.log(metrics=self._metrics(), tags={"concept_drift": _WORDS[self.drifted]})
         run.tables({"calibration.json": self.calibration})
-        run.document(found.model_dump(mode="json"), DOCUMENT)
-        run.describe("\n".join(f"- {line}" for line in found.findings))
+        run.document(outcomes.model_dump(mode="json"), DOCUMENT)
+        run.describe("\n".join(f"- {line}" for line in outcomes.findings))
 
     @property
     def drifted(self) -> bool | None:

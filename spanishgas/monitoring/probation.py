@@ -160,16 +160,16 @@ def _judge(
             f"got no offer, {int(y.sum()):,} of {len(y):,} left, too few or without controls to judge by."
         ]
     rows = gold.pandas().set_index("customer_id").loc[fair.rows["customer_id"]].reset_index()
-    found = _compare(trial, rows, y, fair.weights, policy)
-    worse = any(one.high < 0 for one in found.values())
-    listed = ", ".join(f"{NAMES[name]} {_words(one)}" for name, one in found.items())
+    differences = _compare(trial, rows, y, fair.weights, policy)
+    worse = any(one.high < 0 for one in differences.values())
+    listed = ", ".join(f"{NAMES[name]} {_words(one)}" for name, one in differences.items())
     judgement = CohortJudgement(
         digest=outcomes.manifest.digest,
         move=trial.move,
         worse=worse,
         words=f"as of {day} against version {trial.previous}: {listed}",
     )
-    _log(trial, day, judgement, found, len(y))
+    _log(trial, day, judgement, differences, len(y))
     trial = trial.judged(day, judgement)
     return trial, [f"Probation of version {trial.number}: {trial.words(judgement)}."]
 
@@ -190,14 +190,14 @@ def _words(one: Difference) -> str:
 
 
 def _log(
-    trial: Probation, day: date, judgement: CohortJudgement, found: Mapping[str, Difference], rows: int
+    trial: Probation, day: date, judgement: CohortJudgement, differences: Mapping[str, Difference], rows: int
 ) -> None:
     title = f"probation of version {trial.number} as of {day}"
     tags = {"as_of": day, "version": trial.number, "worse": "yes" if judgement.worse else "no"}
     params = {"against": trial.previous, "level": trial.level}
     with runs.stage("probation", title, params=params, tags=tags) as run:
-        values = {"rows": float(rows)} | {name: one.value for name, one in found.items()}
-        intervals = {name: (one.low, one.high) for name, one in found.items()}
+        values = {"rows": float(rows)} | {name: one.value for name, one in differences.items()}
+        intervals = {name: (one.low, one.high) for name, one in differences.items()}
         run.log(metrics=with_intervals("probation", values, intervals))
         run.describe(judgement.words)
 

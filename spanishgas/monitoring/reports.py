@@ -98,16 +98,16 @@ def _harmless(category: object) -> str:
 
 def effects(report: Evaluated) -> dict[str, float]:
     """Effect size per column, read from a drift report."""
-    found = {}
+    by_column = {}
     for metric in report.dict()["metrics"]:
         column = metric.get("config", {}).get("column")
         if column is not None:
-            found[str(column)] = float(metric["value"])
-    if not found:
+            by_column[str(column)] = float(metric["value"])
+    if not by_column:
         raise DataError(
             "the drift report names no column: its format changed, or no column could be compared"
         )
-    return found
+    return by_column
 
 
 LONGEST_NAME, MOST_NAMED = 60, 8
@@ -137,8 +137,8 @@ def weighed(effects: pd.DataFrame, attribution: pd.Series[float]) -> pd.DataFram
     """`Judged.effects` with weight (share of the attributions) and matters (share moved x weight), which sorts it."""
     total = float(attribution.sum())
     weight = (attribution / total if total > 0 else attribution).reindex(effects.index).fillna(0.0)
-    found = effects.assign(weight=weight, matters=effects["moved"] * weight)
-    return found.sort_values(["matters", "effect"], ascending=False, kind="stable")
+    weighted = effects.assign(weight=weight, matters=effects["moved"] * weight)
+    return weighted.sort_values(["matters", "effect"], ascending=False, kind="stable")
 
 
 def quality(
@@ -150,9 +150,9 @@ def quality(
         name: new_values(reference[name], current[name]) if is_text(kind) else pd.Series(dtype="float64")
         for name, kind in kinds.items()
     }
-    found = missing.assign(new=[_words(new[str(name)]) for name in missing.index])
-    told = ((found["after"] - found["before"]).abs() >= POINTS) | (found["new"] != "")
-    return found[told].reset_index()
+    described = missing.assign(new=[_words(new[str(name)]) for name in missing.index])
+    told = ((described["after"] - described["before"]).abs() >= POINTS) | (described["new"] != "")
+    return described[told].reset_index()
 
 
 def _words(new: pd.Series[float]) -> str:
@@ -161,14 +161,14 @@ def _words(new: pd.Series[float]) -> str:
     return ", ".join(named + more)
 
 
-def html(found: AlarmJudgement, weighed: pd.DataFrame, quality: pd.DataFrame, shown: Shown) -> str:
+def html(judgement: AlarmJudgement, weighed: pd.DataFrame, quality: pd.DataFrame, shown: Shown) -> str:
     """The page; every text that comes from data is escaped."""
-    near = weighed[weighed["effect"] > found.threshold / 3]
+    near = weighed[weighed["effect"] > judgement.threshold / 3]
     rows = [
         {
             **row[["effect", "moved", "weight"]].to_dict(),
             "feature": name,
-            "width": min(100.0, 100 * row["effect"] / (3 * found.threshold)),
+            "width": min(100.0, 100 * row["effect"] / (3 * judgement.threshold)),
             "matters": _care(row),
             "sentence": sentence(str(name), row),
         }
@@ -177,7 +177,7 @@ def html(found: AlarmJudgement, weighed: pd.DataFrame, quality: pd.DataFrame, sh
     loader = jinja2.PackageLoader("spanishgas.monitoring")
     environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
     template = environment.get_template("drift.html.jinja")
-    return template.render(found=found, shown=shown, rows=rows, quality=quality.to_dict("records"))
+    return template.render(found=judgement, shown=shown, rows=rows, quality=quality.to_dict("records"))
 
 
 def _care(row: pd.Series) -> str:

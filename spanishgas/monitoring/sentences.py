@@ -53,37 +53,37 @@ def _untreated(figures: Mapping[str, Figures], cohort: Cohort) -> list[str]:
     ]
 
 
-def estimated(found: Figures | None, figures: Mapping[str, Figures]) -> list[str]:
+def estimated(expected: Figures | None, figures: Mapping[str, Figures]) -> list[str]:
     """What the label-free estimate had said, beside what the labels say."""
     name, group = "average_precision", "untreated" if "untreated" in figures else "all"
-    if found is None or name not in found[0] or name not in figures[group][0]:
+    if expected is None or name not in expected[0] or name not in figures[group][0]:
         return []
-    low, high = found[1][name]
+    low, high = expected[1][name]
     real = figures[group][0][name]
     out = "" if low <= real <= high else ": more than chance leaves, so the probabilities are off"
     return [
-        f"Without labels {found[0][name]:.3f} ({low:.3f} to {high:.3f}) was to be expected; it is {real:.3f}{out}."
+        f"Without labels {expected[0][name]:.3f} ({low:.3f} to {high:.3f}) was to be expected; it is {real:.3f}{out}."
     ]
 
 
-def concept(found: Concept | None) -> list[str]:
+def concept(test: Concept | None) -> list[str]:
     """Whether label given score changed."""
-    if found is None:
+    if test is None:
         return [
             "Concept drift was not tested: the champion's training table, its reference, is gone from the lake."
         ]
-    if not found.p:
+    if not test.p:
         few = f"fewer than {FEWEST} churners or stayers without an offer in one of the samples"
         return [f"Concept drift was not tested: {few}."]
-    p = min(found.p.values())
+    p = min(test.p.values())
     beside = (
-        f"{found.churners:,} left where the holdout's experience with such scores says {found.expected:,.0f}"
+        f"{test.churners:,} left where the holdout's experience with such scores says {test.expected:,.0f}"
     )
-    if not found.drifted:
+    if not test.drifted:
         return [
-            f"No concept drift: of customers without an offer, {beside} (p = {p:.2g} over {len(found.p)} tests)."
+            f"No concept drift: of customers without an offer, {beside} (p = {p:.2g} over {len(test.p)} tests)."
         ]
-    where = ", ".join("all scores" if name == OVERALL else name for name in found.where)
+    where = ", ".join("all scores" if name == OVERALL else name for name in test.where)
     return [
         f"Concept drift: label given score has changed ({where}); {beside} (p = {p:.2g}). Either the reasons to leave "
         "changed, or inputs moved to where the model had little to learn from: see the drift report."
@@ -100,19 +100,21 @@ def calibration(table: pd.DataFrame) -> list[str]:
     ]
 
 
-def uplift(found: Uplift | None, cohort: Cohort) -> list[str]:
+def uplift(effect: Uplift | None, cohort: Cohort) -> list[str]:
     """What the offers did."""
     if cohort.rows["arm"].isna().all():
         return []
-    if found is None:
+    if effect is None:
         return ["Uplift was not measured: it takes two labelled customers with an offer and two controls."]
-    low, high = found.avoided_interval
-    worth = f"{found.worth_eur:,.0f} EUR ({found.worth_interval[0]:,.0f} to {found.worth_interval[1]:,.0f})"
+    low, high = effect.avoided_interval
+    worth = (
+        f"{effect.worth_eur:,.0f} EUR ({effect.worth_interval[0]:,.0f} to {effect.worth_interval[1]:,.0f})"
+    )
     sure = "" if low > 0 or high < 0 else ", which may be chance"
     return [
-        f"Of {found.offered:,} customers with an offer {100 * found.avoided:.1f} points ({100 * low:.1f} to "
-        f"{100 * high:.1f}) fewer left than of {found.controls:,} controls{sure}; the policy assumes "
-        f"{100 * found.assumed:.1f}. Less what the offers cost, that is worth {worth}."
+        f"Of {effect.offered:,} customers with an offer {100 * effect.avoided:.1f} points ({100 * low:.1f} to "
+        f"{100 * high:.1f}) fewer left than of {effect.controls:,} controls{sure}; the policy assumes "
+        f"{100 * effect.assumed:.1f}. Less what the offers cost, that is worth {worth}."
     ]
 
 

@@ -171,7 +171,7 @@ def _steps(values: Array, costs: Array) -> tuple[NDArray[np.intp], NDArray[np.in
     """
     at = np.zeros(values.shape[1], dtype=np.intp)
     everyone = np.arange(values.shape[1])
-    found: list[tuple[NDArray[np.intp], NDArray[np.intp], Array, Array]] = []
+    steps: list[tuple[NDArray[np.intp], NDArray[np.intp], Array, Array]] = []
     for _ in range(len(costs) - 1):
         gain = values - values[at, everyone]
         more = costs[:, None] - costs[at]
@@ -179,7 +179,7 @@ def _steps(values: Array, costs: Array) -> tuple[NDArray[np.intp], NDArray[np.in
             slope = np.where((gain > 0) & (more >= 0), gain / more, -np.inf)
         best = slope.argmax(axis=0)
         rows = np.flatnonzero(slope[best, everyone] > -np.inf)
-        found.append((rows, best[rows], more[best[rows], rows], gain[best[rows], rows]))
+        steps.append((rows, best[rows], more[best[rows], rows], gain[best[rows], rows]))
         at[rows] = best[rows]
-    customer, option, cost, gained = zip(*found, strict=True)
+    customer, option, cost, gained = zip(*steps, strict=True)
     return np.concatenate(customer), np.concatenate(option), np.concatenate(cost), np.concatenate(gained)

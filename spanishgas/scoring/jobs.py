@@ -68,12 +68,12 @@ class SageMakerTransform:
             self._start(task, len(names))
         if state is None or state.status != "Completed":
             self._wait(len(names), progress)
-        found = self._answered()
+        answered = self._answered()
         expected = {f"{name}.out" for name in names}
-        if found != expected:
+        if answered != expected:
             raise TransformError(
-                f"transform job {self.job} is Completed, but of {len(names)} parts {len(expected - found)} have no "
-                f"answer and {len(found - expected)} answers belong to no part: {self._where}. Nothing was published"
+                f"transform job {self.job} is Completed, but of {len(names)} parts {len(expected - answered)} have no "
+                f"answer and {len(answered - expected)} answers belong to no part: {self._where}. Nothing was published"
             )
         return (self.store.read_bytes(f"{self._out}/{name}.out") for name in names)
 

@@ -156,13 +156,13 @@ class Reconciled:
                 raise TransformError("more parts came back than were sent: nothing was published")
             asked = next(sent).to_pandas()
             name = f"part {number}"
-            found = _answer(body, cut.media, name)
-            _same(asked[ID], found[ID], name)
-            self.rows += len(found)
+            answer = _answer(body, cut.media, name)
+            _same(asked[ID], answer[ID], name)
+            self.rows += len(answer)
             self.parts.append(
-                {"part": number, "rows": len(found), "sha256": hashlib.sha256(body).hexdigest()}
+                {"part": number, "rows": len(answer), "sha256": hashlib.sha256(body).hexdigest()}
             )
-            yield found, asked
+            yield answer, asked
         if len(self.parts) != len(self.shards.cut) or self.rows != table.manifest.rows:
             raise TransformError(
                 f"{self.rows:,} rows in {len(self.parts)} parts came back of {table.manifest.rows:,} in "
@@ -182,12 +182,12 @@ def _answer(body: bytes, media: Media, name: str) -> pd.DataFrame:
     return frame.astype({FLAG: "int64"})
 
 
-def _same(asked: pd.Series, found: pd.Series, name: str) -> None:
-    if len(asked) == len(found) and (asked.to_numpy() == found.to_numpy()).all():
+def _same(asked: pd.Series, ids: pd.Series, name: str) -> None:
+    if len(asked) == len(ids) and (asked.to_numpy() == ids.to_numpy()).all():
         return
-    lost, added = len(set(asked) - set(found)), len(set(found) - set(asked))
-    twice = int(found.duplicated().sum())
+    lost, added = len(set(asked) - set(ids)), len(set(ids) - set(asked))
+    twice = int(ids.duplicated().sum())
     raise TransformError(
-        f"the answer to {name} has {len(found)} rows for {len(asked)} customers: {lost} lost, {added} added, {twice} "
+        f"the answer to {name} has {len(ids)} rows for {len(asked)} customers: {lost} lost, {added} added, {twice} "
         "repeated or out of order. Nothing was published"
     )

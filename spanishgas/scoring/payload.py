@@ -244,8 +244,8 @@ def _named(names: Sequence[str], wanted: Inputs) -> None:
         raise Refused(400, f"columns {', '.join(twice)} stand more than once", columns=twice)
 
 
-def _fitting(found: pa.DataType, name: str, kind: pa.DataType) -> None:
-    values = found.value_type if pa.types.is_dictionary(found) else found
+def _fitting(held: pa.DataType, name: str, kind: pa.DataType) -> None:
+    values = held.value_type if pa.types.is_dictionary(held) else held
     if kind == pa.string():
         fits = (
             pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values)
@@ -268,9 +268,9 @@ def _typed(column: pa.ChunkedArray, name: str, kind: pa.DataType) -> pa.ChunkedA
     return typed
 
 
-def _wrong_type(name: str, kind: pa.DataType, found: str) -> Refused:
+def _wrong_type(name: str, kind: pa.DataType, held: str) -> Refused:
     words = "text" if kind == pa.string() else "numbers"
-    return Refused(400, f"column '{name}' must hold {words}, but holds {found}", column=name, expected=words)
+    return Refused(400, f"column '{name}' must hold {words}, but holds {held}", column=name, expected=words)
 
 
 def too_large(most: int) -> Refused:

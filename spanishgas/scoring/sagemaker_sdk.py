@@ -61,12 +61,12 @@ class SageMaker:
 
     def find(self, name: str) -> JobState | None:
         """The state of the job called `name`, or None if there is none."""
-        found = None
+        state = None
         with _reported("looked for", name, *MISSING):
             job = self._resources.TransformJob.get(name, session=self._session, region=self._region)
             reason = job.failure_reason
-            found = JobState(str(job.transform_job_status), reason if isinstance(reason, str) else "")
-        return found
+            state = JobState(str(job.transform_job_status), reason if isinstance(reason, str) else "")
+        return state
 
     def create(self, job: Job) -> None:
         """Create the job and its model, which has the job's name, unless another process was faster."""

@@ -35,9 +35,9 @@ def load(folder: Path, named: str, sha256: str = "") -> ChurnModel:
     file = folder / FILE
     if not file.exists():
         raise UsageError(f"{named} is not a skops artefact of this project: it has no {FILE}")
-    if sha256 and (found := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
+    if sha256 and (digest := hashlib.sha256(file.read_bytes()).hexdigest()) != sha256:
         raise DataError(
-            f"{FILE} of {named} is not the file that was judged (SHA-256 {found[:12]} instead of {sha256[:12]}). It "
+            f"{FILE} of {named} is not the file that was judged (SHA-256 {digest[:12]} instead of {sha256[:12]}). It "
             "was not loaded: put that file back, or score again to send it anew"
         )
     try:

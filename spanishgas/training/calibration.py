@@ -93,9 +93,9 @@ class Fitted:
 def fit_chosen(training: Training, params: Mapping[str, Value], policy: Judgement) -> Fitted:
     """Choose curve and threshold out of fold, then fit on the whole training side."""
     _, margins = refit(replace(training, repeats=1), params)
-    found = calibrated(margins, training.y, training.folds, training.seed)
-    threshold = choose_threshold(found.probability, training.y, policy.threshold)
-    return Fitted(fit_final(training, params, threshold, policy, found.curve), found)
+    curves = calibrated(margins, training.y, training.folds, training.seed)
+    threshold = choose_threshold(curves.probability, training.y, policy.threshold)
+    return Fitted(fit_final(training, params, threshold, policy, curves.curve), curves)
 
 
 def fit_final(
@@ -118,10 +118,10 @@ def fit_final(
 def fit_calibrated(training: Training, unfitted: Any, curve: Curve) -> CalibratedClassifierCV:
     """The classifier fitted on every row, its curve on predictions across the first fresh folds."""
     parts = [(f.train, f.valid) for f in fresh_folds(training.y, training.folds, training.seed)]
-    found = CalibratedClassifierCV(unfitted, method=str(curve), cv=parts, ensemble=False)
-    found.fit(training.X, training.y)
-    found.cv = None  # the folds are row numbers of the training data: they end here
-    return found
+    calibrator = CalibratedClassifierCV(unfitted, method=str(curve), cv=parts, ensemble=False)
+    calibrator.fit(training.X, training.y)
+    calibrator.cv = None  # the folds are row numbers of the training data: they end here
+    return calibrator
 
 
 def choose_threshold(probability: Array, y: Labels, policy: Threshold) -> float:

@@ -39,8 +39,8 @@ class BoostedTrees(XGBClassifier):
     def contributions(self, X: Any) -> NDArray[np.float64]:
         """TreeSHAP values on the log-odds scale, shape (rows, encoded columns + 1); the last one is the bias."""
         rows = DMatrix(X, feature_types=self.feature_types, enable_categorical=True)
-        found = self.get_booster().predict(rows, pred_contribs=True)
-        return np.asarray(found, dtype="float64")
+        attributions = self.get_booster().predict(rows, pred_contribs=True)
+        return np.asarray(attributions, dtype="float64")
 
 
 class _Votes:

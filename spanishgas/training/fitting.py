@@ -173,10 +173,10 @@ def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float],
     """
     margins, scores = np.empty(len(training.y)), []
     parts = fresh_folds(training.y, training.folds, training.seed, training.repeats)
-    for number, found in enumerate(fold_by_fold(Folds(training, parts, kept=False), params)):
-        scores.append(found.score)
+    for number, fitted in enumerate(fold_by_fold(Folds(training, parts, kept=False), params)):
+        scores.append(fitted.score)
         if number < training.folds:
-            margins[parts[number].valid] = found.margins
+            margins[parts[number].valid] = fitted.margins
     return scores, margins
 
 

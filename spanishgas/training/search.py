@@ -172,9 +172,9 @@ def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna
     began, scores, trees, pruned = time.perf_counter(), list[float](), list[int](), False
     params = {**space.fixed, **drawn}
     with closing(fold_by_fold(parts, params, space.early_stopping)) as fitted:
-        for step, found in enumerate(fitted):
-            scores.append(found.score)
-            trees += [found.trees] if found.trees else []
+        for step, outcome in enumerate(fitted):
+            scores.append(outcome.score)
+            trees += [outcome.trees] if outcome.trees else []
             trial.report(float(np.mean(scores)), step)
             if pruned := len(scores) < len(parts) and trial.should_prune():
                 break

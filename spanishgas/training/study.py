@@ -247,9 +247,9 @@ class _UnclaimedTrials:
     def wait(self, study: Study) -> bool:
         """Whether to wait for one; one that stays nameless is failed."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        found = [t for t in running if WORKER not in t.user_attrs]
-        for trial in found:
+        unclaimed = [t for t in running if WORKER not in t.user_attrs]
+        for trial in unclaimed:
             since = self.seen.setdefault(trial.number, time.monotonic())
             if time.monotonic() - since > NAMELESS_SECONDS and _fail(study, trial):
                 _queue_again(study, trial)
-        return bool(found)
+        return bool(unclaimed)

@@ -84,15 +84,15 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._learn_columns(table)
         names, kinds = list(self.roles_), {n: _kind(r) for n, r in self.roles_.items()}
         training = Training(self._prepared(table), labels, names, kinds, kind, self.folds, self.seed)
-        found = search(training, load_search().of(kind), self.trials)
-        self.best_params_ = dict(found.best.params)
-        opinion = Opinion(0.0, found.fold_scores, found.margins)
+        result = search(training, load_search().of(kind), self.trials)
+        self.best_params_ = dict(result.best.params)
+        opinion = Opinion(0.0, result.fold_scores, result.margins)
         if self.second and kind is ModelKind.XGBOOST:
-            opinion = second_opinion(training, found.margins)
+            opinion = second_opinion(training, result.margins)
         self.second_weight_ = opinion.weight
         self.cv_scores_ = np.array(opinion.fold_scores)
         self.trials_ = pd.DataFrame(
-            [{"score": t.score, "pruned": t.pruned, "seconds": t.seconds, **t.params} for t in found.trials]
+            [{"score": t.score, "pruned": t.pruned, "seconds": t.seconds, **t.params} for t in result.trials]
         )
         chosen = calibrated(opinion.margins, labels, self.folds, self.seed)
         floor = load_policy().threshold

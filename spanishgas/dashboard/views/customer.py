@@ -18,14 +18,14 @@ from spanishgas.rendering import markdown
 def show() -> None:
     """Search by id, then everything about the one that was found."""
     lake = frame.lake()
-    found = tables.scored(lake, frame.as_of())
+    scored = tables.scored(lake, frame.as_of())
     text = st.text_input("Customer id", key=frame.CUSTOMER, placeholder="the id, or how it begins")
     if not text.strip():
         st.info("Give a customer's id, or how it begins.")
         return
-    near = customer.search(found, text)
+    near = customer.search(scored, text)
     if not near:
-        day = frame.day(found.scores.manifest.as_of)
+        day = frame.day(scored.scores.manifest.as_of)
         st.warning(f"No customer scored as of {day} has an id that begins with '{markdown(text)}'.")
         return
     who = (
@@ -33,16 +33,16 @@ def show() -> None:
         if near[0] in (text, text.strip())
         else st.selectbox(f"Ids that begin so (at most {customer.NEAR})", near)
     )
-    facts = customer.facts(found, str(who))
+    facts = customer.facts(scored, str(who))
     st.header(markdown(who))
     risk(facts)
-    moves(found, facts)
+    moves(scored, facts)
     st.subheader("Usage and margin by month")
-    by_month(customer.months(lake, found, str(who)))
+    by_month(customer.months(lake, scored, str(who)))
     st.subheader("Contacts")
-    contacts(lake, found, str(who))
+    contacts(lake, scored, str(who))
     st.subheader("Where this comes from")
-    st.dataframe(customer.lineage(found), hide_index=True)
+    st.dataframe(customer.lineage(scored), hide_index=True)
 
 
 def risk(facts: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ def risk(facts: dict[str, Any]) -> None:
     st.markdown("\n".join(f"- {markdown(reason)}" for reason in facts["reason_codes"]))
 
 
-def moves(found: ScoredCustomers, facts: dict[str, Any]) -> None:
+def moves(scored: ScoredCustomers, facts: dict[str, Any]) -> None:
     """What raises and what lowers the risk, by the model that made the score; customers are shown without it too."""
     try:
         model = tracking.model(str(facts["model_version"]))
@@ -70,7 +70,7 @@ def moves(found: ScoredCustomers, facts: dict[str, Any]) -> None:
             f"No picture of what moves the risk, since the model could not be loaded: {markdown(fault)}"
         )
         return
-    added = customer.contributions(found, str(facts["customer_id"]), model)
+    added = customer.contributions(scored, str(facts["customer_id"]), model)
     colours = alt.Scale(domain=[True, False], range=["#c0392b", "#2471a3"])
     chart = frame.bars(
         added.assign(raises=added["adds"] > 0),
@@ -127,9 +127,9 @@ def bars(months: pd.DataFrame, columns: dict[str, str], title: str) -> alt.Chart
     )
 
 
-def contacts(lake: Lake, found: ScoredCustomers, who: str) -> None:
+def contacts(lake: Lake, scored: ScoredCustomers, who: str) -> None:
     """The customer's contacts, or that there was none."""
-    rows = customer.contacts(lake, found, who)
+    rows = customer.contacts(lake, scored, who)
     if rows.empty:
         st.caption("No contact on record.")
         return

@@ -32,10 +32,10 @@ COLUMNS: Mapping[str, object] = {
 
 def show() -> None:
     """Filters, totals, the first rows, and the files."""
-    found = tables.scored(frame.lake(), frame.as_of())
+    scored = tables.scored(frame.lake(), frame.as_of())
     filters = chosen()
     order = str(st.selectbox("Order by", list(campaign.ORDERS)))
-    sums = campaign.cut(found, filters)
+    sums = campaign.cut(scored, filters)
     left, middle, right = st.columns(3)
     left.metric("Customers", f"{sums.customers:,}")
     middle.metric("Expected monthly loss", frame.eur(sums.expected_monthly_loss))
@@ -45,7 +45,7 @@ def show() -> None:
     if not sums.customers:
         st.info("No customer passes these filters: take one of them away.")
         return
-    rows = frame.in_words(campaign.customers(found, filters, order), "action", "timing_window")
+    rows = frame.in_words(campaign.customers(scored, filters, order), "action", "timing_window")
     picked = st.dataframe(
         rows, column_config=COLUMNS, hide_index=True, on_select="rerun", selection_mode="single-row"
     )
@@ -55,12 +55,12 @@ def show() -> None:
     st.caption(
         f"{len(rows):,} of {sums.customers:,} customers; the files hold all of them. Mark a row to see the customer."
     )
-    name = f"campaign-{found.scores.manifest.as_of}"
+    name = f"campaign-{scored.scores.manifest.as_of}"
     csv, excel = st.columns(2)
-    download(csv, "CSV", f"{name}.csv", "text/csv", lambda: campaign.as_csv(found, filters, order))
+    download(csv, "CSV", f"{name}.csv", "text/csv", lambda: campaign.as_csv(scored, filters, order))
     if sums.customers <= campaign.EXCEL_ROWS:
         kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-        download(excel, "Excel", f"{name}.xlsx", kind, lambda: campaign.as_excel(found, filters, order))
+        download(excel, "Excel", f"{name}.xlsx", kind, lambda: campaign.as_excel(scored, filters, order))
     else:
         excel.caption(f"Excel takes up to {campaign.EXCEL_ROWS:,} customers: filter further, or take CSV.")
 

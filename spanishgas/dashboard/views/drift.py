@@ -69,10 +69,10 @@ def apart(report: str) -> str:
     return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{html.escape(report)}"></iframe>'
 
 
-def trend(found: object) -> alt.Chart:
+def trend(windows: object) -> alt.Chart:
     """Share of inputs that moved, by as-of date; alarms stand out."""
     chart: alt.Chart = (
-        alt.Chart(found)
+        alt.Chart(windows)
         .mark_circle(size=80)
         .encode(
             x=alt.X("as_of:T", title=None, axis=alt.Axis(format="%d %b %Y")),

@@ -36,7 +36,7 @@ def show() -> None:
     right.altair_chart(trend_chart(history))
 
 
-def tier_chart(found: object) -> alt.Chart:
+def tier_chart(counts: object) -> alt.Chart:
     """Customers per tier, lowest first."""
     order = list(RISK_TIERS)
     tooltip = [
@@ -44,7 +44,7 @@ def tier_chart(found: object) -> alt.Chart:
         alt.Tooltip("expected_monthly_loss:Q", format=",.0f", title="EUR a month"),
     ]
     return frame.bars(
-        found,
+        counts,
         x=alt.X("risk_tier:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
         y=alt.Y("customers:Q", title="customers"),
         color=alt.Color("risk_tier:N", scale=alt.Scale(domain=order, range=SHADES), legend=None),
@@ -52,10 +52,10 @@ def tier_chart(found: object) -> alt.Chart:
     )
 
 
-def trend_chart(found: object) -> alt.Chart:
+def trend_chart(history: object) -> alt.Chart:
     """Expected monthly loss by scored date, and who scored."""
     chart: alt.Chart = (
-        alt.Chart(found)
+        alt.Chart(history)
         .mark_line(point=True)
         .encode(
             x=alt.X("as_of:T", title=None, axis=alt.Axis(format="%d %b %Y")),

@@ -40,12 +40,12 @@ def runs() -> None:
     """The newest runs, of one stage or all, and what the failed ones said."""
     st.subheader("Runs")
     stage = st.selectbox("Stage", ["all", *STAGES])
-    found = tracking.pipeline(None if stage == "all" else str(stage))
-    if found.empty:
+    listed = tracking.pipeline(None if stage == "all" else str(stage))
+    if listed.empty:
         st.caption("No run of this stage yet.")
         return
-    st.dataframe(found.drop(columns="failure"), column_config=COLUMNS, hide_index=True)
-    for row in found[found["failure"] != ""].head(10).itertuples():
+    st.dataframe(listed.drop(columns="failure"), column_config=COLUMNS, hide_index=True)
+    for row in listed[listed["failure"] != ""].head(10).itertuples():
         with st.expander(f"{markdown(row.stage)} failed on {row.started:%d %b %Y %H:%M} UTC"):
             st.code(row.failure, language=None, wrap_lines=True)
 

@@ -25,13 +25,13 @@ COLUMNS: Mapping[str, object] = {
 
 def show() -> None:
     """Actions by tier and segment, the alternatives, and the budget."""
-    found, policy = tables.scored(frame.lake(), frame.as_of()), load_policy()
-    made = campaign.actions(found)
+    scored, policy = tables.scored(frame.lake(), frame.as_of()), load_policy()
+    made = campaign.actions(scored)
     offered = frame.in_words(made[made["action"] != NO_OFFER], "action")
     st.subheader("By tier and segment")
     st.altair_chart(chart(offered))
     st.dataframe(frame.in_words(made, "action"), column_config=COLUMNS, hide_index=True)
-    customers = campaign.at_risk(found)
+    customers = campaign.at_risk(scored)
     st.subheader("Beside other ways")
     st.dataframe(ways(customers, policy.offers).round(0), column_config=COLUMNS, hide_index=True)
     st.caption(
