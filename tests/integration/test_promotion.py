@@ -599,7 +599,10 @@ def lose_alias(number: str) -> None:
     MlflowClient().delete_registered_model_alias(settings().registered_model, "champion")
 
 
-@pytest.mark.parametrize("lose", [lose_version, lose_run, lose_verdict, lose_alias])
+@pytest.mark.parametrize(
+    "lose",
+    [lose_version, *(pytest.param(f, marks=pytest.mark.slow) for f in (lose_run, lose_verdict, lose_alias))],
+)
 @pytest.mark.parametrize("lost", ["earlier", "later"])
 @pytest.mark.parametrize("act", ["promote", "rollback", "approve", "elsewhere", "nothing"])
 def test_a_move_whose_things_are_gone_ends_settled_and_the_next_version_becomes_champion(
