@@ -415,7 +415,9 @@ def test_any_bytes_of_any_type_are_answered_with_200_or_4xx(body: bytes, sent: s
 FINITE = st.none() | st.floats(-3.4e38, 3.4e38) | st.integers(-(10**15), 10**15)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != ModelKind.LOGISTIC)) for name in SMALL]
+)
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())
 def test_any_row_of_the_right_types_is_scored(name: str, data: st.DataObject) -> None:

@@ -21,10 +21,15 @@ from tests.churn_models import NATIVE, SMALL, artefact_of, churn_model, odd_gold
 
 CASES = [
     (ModelKind.XGBOOST, Media.PARQUET),
-    (ModelKind.FOREST, Media.PARQUET),
-    (ModelKind.LOGISTIC, Media.PARQUET),
+    *(
+        pytest.param(kind, media, marks=pytest.mark.slow)
+        for kind, media in (
+            (ModelKind.FOREST, Media.PARQUET),
+            (ModelKind.LOGISTIC, Media.PARQUET),
+            (NATIVE, Media.PARQUET),
+        )
+    ),
     (ModelKind.LOGISTIC, Media.CSV),
-    (NATIVE, Media.PARQUET),
 ]
 
 

@@ -114,6 +114,7 @@ def test_it_goes_on_after_a_refusal_and_logs_no_customer(served: Endpoint) -> No
     assert not any(name in served.said() for name in ("Ñandú", "客户", "C00042"))
 
 
+@pytest.mark.slow
 def test_two_workers_answer_on_one_port(tmp_path: Path) -> None:
     environment = {"SPANISHGAS_SERVE_WORKERS": "2"}
     with serving_process(artefact_of(MODEL, tmp_path), tmp_path / "log", environment) as endpoint:

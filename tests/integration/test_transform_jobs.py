@@ -149,6 +149,7 @@ def test_a_completed_job_whose_scores_were_not_published_is_collected_again(
     assert len(double.jobs) == 1
 
 
+@pytest.mark.slow
 def test_an_interrupt_stops_the_job_and_the_next_call_starts_another(
     double: SageMakerDouble, task: Task
 ) -> None:
@@ -165,8 +166,12 @@ def test_an_interrupt_stops_the_job_and_the_next_call_starts_another(
 @pytest.mark.parametrize(
     ("plan", "words"),
     [
-        (Plan.FAIL, "failed: ClientError: See job logs.*/aws/sagemaker/TransformJobs, streams m-v1-.*-1/"),
-        (Plan.STOP, "was stopped, so nothing was published"),
+        pytest.param(
+            Plan.FAIL,
+            "failed: ClientError: See job logs.*/aws/sagemaker/TransformJobs, streams m-v1-.*-1/",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(Plan.STOP, "was stopped, so nothing was published", marks=pytest.mark.slow),
         (Plan.LOSE, "Completed, but of 3 parts 1 have no answer"),
         (Plan.STALL, "answered 0 of 3 parts and none for 0.3 s, so it was told to stop"),
     ],
@@ -191,6 +196,7 @@ def test_the_script_for_a_real_account_finds_nothing_amiss_here(
     assert all(line.startswith("ok  ") for line in said)
 
 
+@pytest.mark.slow
 def test_throttled_calls_are_tried_again(double: SageMakerDouble, task: Task) -> None:
     double.throttle = 3
     assert len(Backend().scores(task)) == 100
