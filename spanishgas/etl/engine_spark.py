@@ -207,12 +207,29 @@ def _address(part: Path, source: Source, engine: SparkEngine) -> str:
 
 def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
     theirs = {ours: f"`{name.replace('`', '``')}`" for ours, name in columns.items()}
-    nanoseconds = dict(frame.dtypes)[columns["timestamp"]] == "bigint"
+    types = dict(frame.dtypes)
+    nanoseconds = types[columns["timestamp"]] == "bigint"
     time = f"timestamp_micros({theirs['timestamp']} div 1000)" if nanoseconds else theirs["timestamp"]
     readings = [f"{theirs[column]}::double AS {name}" for name, column in READINGS.items()]
     times = [f"{time}::timestamp_ntz AS hour", f"{time}::timestamp_ntz::string AS written"]
-    readings += [f"{theirs[column]}::string AS written_{name}" for name, column in READINGS.items()]
+    for name, column in READINGS.items():
+        readings.append(f"{written(theirs[column], types[columns[column]])} AS written_{name}")
     return frame.selectExpr(f"{theirs['customer_id']}::string AS customer_id", *times, *readings)
+
+
+def written(column: str, kind: str) -> str:
+    """SQL of a column's values as text; of floating point as DuckDB and Python write it: 0.0002, not 2.0E-4."""
+    text = f"{column}::string"
+    if kind not in ("double", "float"):
+        return text
+    plain = f"regexp_replace(regexp_replace({text}::decimal(38, 20)::string, '0+$', ''), '[.]$', '.0')"
+    power = f"regexp_replace(regexp_replace({text}, '[.]0E', 'E'), 'E-([0-9])$', 'E-0$1')"
+    return (
+        f"CASE WHEN isnan({column}) THEN 'nan' "
+        f"WHEN abs({column}) = double('inf') THEN replace({text}, 'Infinity', 'inf') "
+        f"WHEN {text} NOT LIKE '%E%' THEN {text} WHEN abs({column}) >= 1e-4D AND abs({column}) < 1e16D THEN {plain} "
+        f"ELSE replace(replace({power}, 'E-', 'e-'), 'E', 'e+') END"
+    )
 
 
 @contextmanager

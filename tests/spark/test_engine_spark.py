@@ -198,3 +198,21 @@ except SpanishGasError as fault:
     )
     assert done.stdout.startswith("Spark does not start"), done.stderr
     assert "install Java 17 and the extra 'spark'" in done.stdout
+
+
+@spark
+@pytest.mark.parametrize("kind", ["double", "float"])
+def test_floating_point_is_written_as_duckdb_writes_it(session: Any, kind: str) -> None:
+    numbers = [0.0, -0.0, 2e-4, -2.5e-4, 2e-5, 1.5e-12, 0.001, 12.5, 1e7, 12345678.0, 1e15, 1e16, 2.5e20]
+    numbers += [1.2345678901234567e-4, float("nan"), float("inf"), float("-inf"), None]
+    if kind == "double":
+        numbers += [1e-300, 1.5e300]
+    frame = session.createDataFrame([(n, x) for n, x in enumerate(numbers)], f"n int, x {kind}")
+    ours = [
+        row.text
+        for row in frame.selectExpr("n", f"{engine_spark.written('x', kind)} AS text").orderBy("n").collect()
+    ]
+    table = pa.table({"x": pa.array(numbers, {"double": pa.float64(), "float": pa.float32()}[kind])})
+    with duckdb() as engine:
+        theirs = engine.fetch(engine.import_table("written", table).x.cast("string").as_table())
+    assert ours == theirs.column(0).to_pylist()

@@ -476,6 +476,13 @@ def test_the_margin_trend_needs_six_months_and_one_month_has_no_spread(built: Bu
     assert built.gold("C1")["std_monthly_elec_kwh"] == 0
 
 
+def test_the_margin_trend_is_the_mean_of_three_months_less_that_of_the_three_before(tmp_path: Path) -> None:
+    fees = {month: float(n * n) for n, month in enumerate(MONTHS, 1)}
+    prices = [price("C1", m, elec_fixed_fee_eur_month=fee) for m, fee in fees.items()]
+    row = build_raw(tmp_path, price_history=prices).gold("C1")
+    assert row["rolling_margin_trend"] == pytest.approx((100 + 121 + 144) / 3 - (49 + 64 + 81) / 3)
+
+
 def test_means_and_sums_run_over_the_months_with_hours(built: Built) -> None:
     row = built.gold("gap")
     assert (row["avg_monthly_elec_kwh"], row["total_elec_kwh_2024"]) == (3.0, 9.0)

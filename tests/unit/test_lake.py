@@ -73,6 +73,7 @@ def test_the_digest_sees_every_row(row: int) -> None:
 def test_the_digest_counts_a_row_that_stands_twice() -> None:
     content = pd.DataFrame({"a": [1, 2, 3]})
     assert digest(content) != digest(pd.concat([content, content]))
+    assert digest(pd.DataFrame({"a": [1, 1, 2]})) != digest(pd.DataFrame({"a": [1, 2, 2]}))
 
 
 def test_the_digest_tells_which_row_a_value_belongs_to() -> None:
