@@ -255,6 +255,16 @@ def test_a_second_rollback_goes_one_further_back_not_to_the_bad_version(model: s
         promotion.rollback("and now?")
 
 
+def test_a_rollback_asked_for_twice_for_one_reason_is_made_once(model: str) -> None:
+    first, second, third = (add_version() for _ in range(3))
+    for version in (first, second, third):
+        promotion.promote(version, "next")
+    made = promotion.rollback("worse")
+    assert promotion.rollback("worse") == made
+    assert registry.aliases() == {"champion": second, "previous": first}
+    assert chain()[-1] == (How.ROLLED_BACK, second, third)
+
+
 def test_a_rollback_follows_the_record_and_not_the_alias_previous(model: str) -> None:
     first, second, stranger = (add_version() for _ in range(3))
     promotion.promote(first, "first")
