@@ -1,4 +1,4 @@
-"""What a model lives on: mean attributions, and the average precision that it loses without a column.
+"""What drives a model's predictions: mean attributions, and the average precision that it loses without a column.
 
 A column's drop is measured on rows that its fit did not see, by shuffling it there. Columns that say the same stand in
 for each other, so each of them may lose little: whole tiers are shuffled as well, row by row together.

@@ -132,7 +132,7 @@ def differences(
 ) -> dict[str, Difference]:
     """Ours less theirs: `average_precision`, and `value_eur` summed over the customers.
 
-    As `bootstrap.figures` gives them; each draw judges both models on the same customers. `counts` is how
+    As `figures` gives them; each draw judges both models on the same customers. `counts` is how
     many customers each of them stands for (1 if None), `level` that of the intervals.
     """
     stands = np.ones(len(y)) if counts is None else counts

@@ -60,14 +60,21 @@ class Slice(BaseModel):
     """95 % interval, by `inference.figures`."""
     expected: float | None = None
     """Average precision of random draws with as many churners and stayers."""
-    recall: float | None
-    recall_interval: tuple[float, float] | None
-    """Wilson's, 95 %."""
     mean_probability: float
     p_ranking: float | None = None
     p_calibration: float | None = None
     ranks_worse: bool = False
     miscalibrated: bool = False
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the churners who are flagged."""
+        return self.caught / self.churners if self.churners else None
+
+    @property
+    def recall_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the recall, Wilson's."""
+        return wilson(self.caught, self.churners, Z) if self.churners else None
 
     @property
     def worse(self) -> bool:
@@ -128,8 +135,6 @@ def _measure(
         churners=churners,
         flagged=int(flags.sum()),
         caught=caught,
-        recall=caught / churners if churners else None,
-        recall_interval=wilson(caught, churners, Z) if churners else None,
         mean_probability=float(scores.mean()),
     )
     if not FEWEST <= churners <= rows - FEWEST:

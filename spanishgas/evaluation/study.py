@@ -1,7 +1,7 @@
 """The holdout once it is open, and what is asked of a model beyond its metrics.
 
 What a model says of customers whom nothing so far has seen and what that is worth; then leakage, slices of customers,
-and what it lives on.
+and what drives its predictions.
 """
 
 from __future__ import annotations

@@ -112,4 +112,9 @@ def unsealed(text: str) -> dict[str, Any]:
 
 
 def _check(body: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+    return json_digest(body)[:16]
+
+
+def json_digest(data: object) -> str:
+    """SHA-256 of JSON data, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()

@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
@@ -26,6 +25,7 @@ from spanishgas.evaluation.inference import calibration_by_chance
 from spanishgas.evaluation.study import Candidate, open_holdout, study
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
+from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import evaluation_record as record
 from spanishgas.lifecycle import evidence, gate, registry, runs, seal
 from spanishgas.lifecycle.experiments import HOLDOUT, training_side
@@ -41,9 +41,6 @@ from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
 from spanishgas.training.calibration import fit_chosen
-
-if TYPE_CHECKING:
-    pass
 
 CANDIDATE_KEY = "candidate"
 """Tag of a version: the key of its candidate, whoever was champion when it was judged."""
@@ -219,12 +216,12 @@ def _manifest(
     holdout = evaluation.holdout
     return seal.SealManifest(
         files=seal.files(folder),
-        signature=seal.of(registry.signature(candidate.model).to_dict()),
-        policy=seal.of(given.policy.model_dump(mode="json")),
+        signature=json_digest(registry.signature(candidate.model).to_dict()),
+        policy=json_digest(given.policy.model_dump(mode="json")),
         code=provenance.source_digest(),
         gold=given.chosen.gold,
-        customers=seal.of(sorted(holdout.trained["customer_id"])),
-        holdout=seal.of(sorted(holdout.rows["customer_id"])),
+        customers=json_digest(sorted(holdout.trained["customer_id"])),
+        holdout=json_digest(sorted(holdout.rows["customer_id"])),
     )
 
 

@@ -56,7 +56,7 @@ def leave(run: StageRun, evaluation: card.Evaluation, verdict: Verdict) -> None:
     curves = charts.curves_chart(
         holdout.y, holdout.probability, subject.threshold, f"{title}, holdout of {len(holdout.y):,} customers"
     )
-    bars = charts.importance_chart(study.importance.features, f"{title}: what it lives on")
+    bars = charts.importance_chart(study.importance.features, f"{title}: what drives the predictions")
     run.figure(curves, "holdout.png")
     run.figure(bars, "importance.png")
     text = card.markdown(evaluation, verdict.words)

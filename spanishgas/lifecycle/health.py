@@ -32,7 +32,7 @@ PROBE = b"x" * 2**20
 
 def tracking() -> Iterator[DoctorFinding]:
     """Whether the tracking store answers, its experiment takes runs, and their artefacts have a place."""
-    uri, client = mlflow.get_tracking_uri(), MlflowClient
+    uri = mlflow.get_tracking_uri()
     if _to_be_made(uri):
         yield ok(f"{uri} will be made by the first run")
         return
@@ -43,14 +43,15 @@ def tracking() -> Iterator[DoctorFinding]:
         runs.connect()
     if file := relocation.sqlite_file(uri):
         written(file.absolute().parent)
+    client = MlflowClient()
     asked = {
-        "foreign_experiment": ("MLFLOW_EXPERIMENT_ID", client().get_experiment),
-        "foreign_run": ("MLFLOW_RUN_ID", client().get_run),
+        "foreign_experiment": ("MLFLOW_EXPERIMENT_ID", client.get_experiment),
+        "foreign_run": ("MLFLOW_RUN_ID", client.get_run),
     }
     for trouble, (name, ask) in asked.items():
         if (named := os.environ.get(name)) and not _known(ask, named):
             yield broken(words(trouble, id=named))
-    experiment = client().get_experiment_by_name(
+    experiment = client.get_experiment_by_name(
         os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
     )
     yield ok(f"{uri} answers")
@@ -67,7 +68,7 @@ def champion() -> Iterator[DoctorFinding]:
         return
     record = history.read()
     if record.champion is None:
-        lost = record.recorded and record.recorded not in {v.number for v in registry.versions()}
+        lost = record.recorded and record.recorded not in registry.numbers()
         none_yet = f"{name} has no champion yet: make run, or ladder, evaluate and promote"
         yield broken(words("deleted_version", version=record.recorded, name=name)) if lost else note(none_yet)
         return

@@ -10,7 +10,8 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import registry, seal
+from spanishgas.lake.digests import json_digest
+from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.experiments import training_side
 from spanishgas.lifecycle.version import Version
 from spanishgas.training.calibration import fit_chosen
@@ -77,7 +78,7 @@ def _differences(run: dict[str, str], version: Version, lake: Lake) -> Iterator[
         yield f"the sources' digest was {then}, here it is {provenance.source_digest()}"
     if "true" in (run.get("code.dirty"), str(provenance.dirty()).lower()):
         yield "a work tree with uncommitted changes made it, or runs here"
-    if seal.of(sorted(version.training_table(lake).customers)) != version.record.manifest.customers:
+    if json_digest(sorted(version.training_table(lake).customers)) != version.record.manifest.customers:
         yield "the table's training customers are not those that it learned from"
     pinned = set((version.folder / "requirements.txt").read_text().split())
     yield from (f"here is {name}" for name in registry.requirements() if name not in pinned)

@@ -34,8 +34,7 @@ def prunable(lake: Lake, *, keep: int, days: int) -> list[Snapshot]:
 
 def trained_on(digests: Collection[str]) -> list[str]:
     """Numbers of the registered versions that were trained on one of these gold tables, oldest first."""
-    numbers = [int(v.number) for v in versions() if v.tags.get("data.digest") in digests]
-    return [str(number) for number in sorted(numbers)]
+    return [v.number for v in versions() if v.tags.get("data.digest") in digests]
 
 
 def to_train(digests: Collection[str]) -> list[str]:

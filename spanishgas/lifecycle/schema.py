@@ -46,8 +46,10 @@ def fault(uri: str) -> str | None:
     """Why the SQLite store at `uri` cannot be opened as it is, in words; None where it can, or is no SQLite file."""
     file = sqlite_file(uri)
     current = revision(file) if file else None
+    if current is None:
+        return None
     known, head = _revisions()
-    if current in (None, head):
+    if current == head:
         return None
     return words("old_schema" if current in known else "new_schema", found=current, head=head)
 
@@ -60,9 +62,12 @@ def look(uri: str) -> None:
 
 def upgrade(uri: str, say: Callable[[str], None]) -> None:
     """Upgrade a SQLite store of an older schema, with a copy beside it; TrackingError for one of a newer MLflow."""
-    file, (known, head) = sqlite_file(uri), _revisions()
+    file = sqlite_file(uri)
     current = revision(file) if file else None
-    if file is None or current not in known - {head}:
+    if file is None or current is None:
+        return
+    known, head = _revisions()
+    if current not in known - {head}:
         return look(uri)
     copy = file.with_name(f"{file.name}.{current}")
     say(

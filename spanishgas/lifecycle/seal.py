@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from spanishgas.errors import DataError, UsageError
-from spanishgas.lake.digests import file_digest
+from spanishgas.lake.digests import file_digest, json_digest
 from spanishgas.settings import settings
 
 SIGNATURE = "signature"
@@ -49,12 +48,7 @@ class SealManifest(BaseModel):
 
 def digest(judged: Mapping[str, Any]) -> str:
     """SHA-256 of a verdict, its metrics and the record beside them, all as JSON data."""
-    return of([judged.get(part) for part in ("verdict", "metrics", "record")])
-
-
-def of(data: object) -> str:
-    """SHA-256 of JSON data."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    return json_digest([judged.get(part) for part in ("verdict", "metrics", "record")])
 
 
 def files(folder: Path) -> dict[str, str]:

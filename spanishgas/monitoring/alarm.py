@@ -112,7 +112,7 @@ def effects(
     *,
     still: bool,
 ) -> pd.DataFrame:
-    """The table `Judged.effects`; `still` where no time has passed, so that no change is expected.
+    """The table `AlarmJudgement.effects`; `still` where no time has passed, so that no change is expected.
 
     A bin without a record, such as a category of another utility, is given the spread of two samples of strangers.
     """

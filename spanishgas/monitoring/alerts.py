@@ -4,8 +4,8 @@
     refused champion --------^
 
 A window is a version and an as-of date, however often its report is made; or a champion that is refused, and why.
-Marks are tags `alert.<sink>` of its runs: a
-sink that failed is tried again by the next drift report. Whoever is killed between delivery and mark delivers twice.
+Marks are tags `alert.<sink>` of its runs: a sink that failed is tried again by the next drift report. Whoever is killed
+between delivery and mark delivers twice.
 
 Sinks are a file of this machine, an SNS topic and a webhook; metrics go to CloudWatch. None tries for ever. An alert
 holds words about features, a version and a run; no customer. What stands in it came from data, so it is one line of

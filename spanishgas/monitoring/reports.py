@@ -134,7 +134,7 @@ class Shown:
 
 
 def weighed(effects: pd.DataFrame, attribution: pd.Series[float]) -> pd.DataFrame:
-    """`Judged.effects` with weight (share of the attributions) and matters (share moved x weight), which sorts it."""
+    """`AlarmJudgement.effects` with weight (share of attributions) and matters (share moved x weight), its order."""
     total = float(attribution.sum())
     weight = (attribution / total if total > 0 else attribution).reindex(effects.index).fillna(0.0)
     weighted = effects.assign(weight=weight, matters=effects["moved"] * weight)

@@ -35,8 +35,6 @@ def a_slice(value: str, *, judged: bool = True, worse: bool = False) -> Slice:
         average_precision=0.5 if judged else None,
         interval=(0.4, 0.6) if judged else None,
         expected=0.55 if judged else None,
-        recall=0.6,
-        recall_interval=(0.3, 0.8),
         mean_probability=0.1,
         p_ranking=0.2 if judged else None,
         p_calibration=0.3 if judged else None,

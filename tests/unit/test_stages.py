@@ -204,33 +204,15 @@ def test_what_is_marked_unkeyed_changes_no_key_and_says_why(name: str, world: Wo
 
 # --- of policy.yaml the keys that a stage reads, and no others
 
+OF_EXPERIMENTS = {"holdout", "folds", "repeats", "threshold"}
+OF_JUDGEMENTS = OF_EXPERIMENTS | {"risk_tiers", "gate", "offers", "protected", "waivers"}
 READS: Mapping[str, set[str]] = {
     "etl": set(),
     "search": {"holdout", "folds"},
-    "experiment": {"holdout", "folds", "repeats", "threshold"},
-    "ladder": {"holdout", "folds", "repeats", "threshold"},
-    "candidate": {
-        "holdout",
-        "folds",
-        "repeats",
-        "threshold",
-        "risk_tiers",
-        "gate",
-        "offers",
-        "protected",
-        "waivers",
-    },
-    "evaluate": {
-        "holdout",
-        "folds",
-        "repeats",
-        "threshold",
-        "risk_tiers",
-        "gate",
-        "offers",
-        "protected",
-        "waivers",
-    },
+    "experiment": OF_EXPERIMENTS,
+    "ladder": OF_EXPERIMENTS,
+    "candidate": OF_JUDGEMENTS,
+    "evaluate": OF_JUDGEMENTS,
     "score": set(),
     "recommend": {"offers"},
     "drift": {"drift.false_alarm_rate", "drift.min_effect"},
