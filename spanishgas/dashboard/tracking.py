@@ -83,7 +83,7 @@ def quarantine(lake: Lake) -> pd.DataFrame:
     return ask(
         {"quarantine": lake.current("quarantine")},
         'SELECT source_table, rule, "column", count(*) AS rows FROM quarantine GROUP BY ALL ORDER BY ALL',
-    )
+    ).df()
 
 
 def champion() -> Version:
@@ -104,13 +104,10 @@ def intervals(metrics: Mapping[str, float]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
 
 
-def table(run_id: str, path: str) -> pd.DataFrame | None:
-    """A table that a run holds as JSON (columns and data), or None where it holds none of that name."""
-    try:
-        held = runs.artifact(run_id, path)
-    except TrackingError:
-        return None
-    return pd.DataFrame(held["data"], columns=held["columns"])
+def table(run_id: str, path: str) -> pd.DataFrame:
+    """A table that a run holds as JSON (columns and data); TrackingError where it holds none of that name."""
+    split = runs.artifact(run_id, path)
+    return pd.DataFrame(split["data"], columns=split["columns"])
 
 
 @lru_cache(maxsize=16)
@@ -124,13 +121,9 @@ def artefact(run_id: str, path: str) -> bytes:
             raise TrackingError(f"run {run_id} has no artefact {path}") from fault
 
 
-def model(version: str) -> ChurnModel:
-    """The model of a registered version; TrackingError where it cannot be loaded."""
-    return _model(mlflow.get_tracking_uri(), version)
-
-
 @lru_cache(maxsize=4)
-def _model(uri: str, version: str) -> ChurnModel:
+def model(version: str, uri: str) -> ChurnModel:
+    """The model of a version registered at `uri`, the tracking server in use; TrackingError where it is not loaded."""
     with runs.translated_errors():
         schema.look(uri)
         runs.connect()
@@ -144,18 +137,13 @@ def ladder() -> pd.DataFrame:
     for run in ended:
         if run.data.tags.get("gold") == ended[0].data.tags.get("gold"):
             newest.setdefault((run.data.tags["experiment"], run.data.tags["model"]), run)
-    names = {"score": "", "low": ".low", "high": ".high"}
-    rows = [
-        {
-            "experiment": name,
-            "model": model,
-            **{n: run.data.metrics.get(f"cv.average_precision{end}") for n, end in names.items()},
-            "features": int(run.data.params["features"]),
-            "run": run.info.run_id,
-        }
-        for (name, model), run in sorted(newest.items())
-    ]
-    return pd.DataFrame(rows)
+    rows = []
+    for (name, model), run in sorted(newest.items()):
+        score, low, high = (
+            run.data.metrics.get(f"cv.average_precision{end}") for end in ("", ".low", ".high")
+        )
+        rows.append((name, model, score, low, high, int(run.data.params["features"]), run.info.run_id))
+    return pd.DataFrame(rows, columns=["experiment", "model", "score", "low", "high", "features", "run"])
 
 
 def moves() -> pd.DataFrame:

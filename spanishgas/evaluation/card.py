@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 
@@ -65,15 +65,15 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
     subject, study, sides = evaluation.subject, evaluation.study, evaluation.holdout
     judged = [s for s in study.slices if s.p_ranking is not None]
     rows = pd.concat([sides.trained, sides.rows], ignore_index=True)
+    declared = [w for w in evaluation.policy.waivers if not w.features or {*w.features} & {*subject.features}]
     return (
         _environment()
         .get_template("card.md.jinja")
         .render(
-            **{field.name: getattr(subject, field.name) for field in fields(subject)},
-            policy=evaluation.policy,
-            openings=evaluation.openings,
+            **vars(subject),
+            **vars(evaluation),
             verdict=verdict,
-            sides=[_side("training", sides.trained), _side("holdout", sides.rows)],
+            sides={"training": sides.trained, "holdout": sides.rows},
             metrics_table=as_markdown(metrics_table(evaluation.metrics)),
             judged=len(judged),
             unjudged=len(study.slices) - len(judged),
@@ -82,14 +82,8 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
             slices_table=as_markdown(slices.table(judged)),
             rates_table=as_markdown(slices.rates(judged, evaluation.policy.protected)),
             leakage_table=as_markdown(leakage.table(study.findings)),
-            waivers=[
-                w
-                for w in evaluation.policy.waivers
-                if not w.features or set(w.features) & set(subject.features)
-            ],
-            beside=evaluation.beside,
+            waivers=declared,
             not_beside=[name for name in BESIDE if name not in evaluation.beside],
-            beside_table=as_markdown(_beside(evaluation.beside)),
             tiers_table=as_markdown(study.importance.tiers),
             importance_table=as_markdown(study.importance.features.head(SHOWN_FEATURES)),
             texts=_texts(rows),
@@ -101,20 +95,10 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
 
 def short(evaluation: Evaluation, gate: str, checks: str, where: str) -> str:
     """The version's description: what it is, what it reached, what was found, the verdict, and where the card is."""
-    subject, study = evaluation.subject, evaluation.study
-    worse = [rendering.markdown(f"{s.dimension} {s.value}") for s in study.slices if s.worse]
-    leaks = [f"{f.name} ({'declared' if f.declared else 'NOT declared'})" for f in study.findings if f.found]
-    return "\n\n".join(
-        [
-            f"**{subject.experiment.id} {subject.model}** on {len(subject.features)} features, trained as of "
-            f"{subject.as_of}: {subject.experiment.question} Gate: **{gate}**.",
-            "It ranks who carries the churn label; the source has no date of leaving, so it cannot say by when.",
-            as_markdown(metrics_table(evaluation.metrics)),
-            f"Leakage findings: {', '.join(leaks) or 'none'}. Slices worse than chance would allow: "
-            f"{', '.join(worse) or 'none'}. The whole card: `{where}`.",
-            checks,
-        ]
-    )
+    template = _environment().get_template("short.md.jinja")
+    table = as_markdown(metrics_table(evaluation.metrics))
+    rendered = template.render(**vars(evaluation), gate=gate, checks=checks, where=where, metrics_table=table)
+    return rendered.removesuffix("\n")
 
 
 def html(card: str, title: str, pictures: Sequence[bytes] = ()) -> str:
@@ -138,23 +122,6 @@ def metrics_table(metrics: Mapping[str, float]) -> pd.DataFrame:
                 ),
             }
             for name in METRICS
-        ]
-    )
-
-
-def _side(name: str, rows: pd.DataFrame) -> dict[str, object]:
-    return {"name": name, "rows": len(rows), "churners": int(rows["churn"].sum())}
-
-
-def _beside(figures: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "experiment": name,
-                "cross-validated average precision": value,
-                "95 % interval": f"{low:.4f} to {high:.4f}",
-            }
-            for name, (value, low, high) in figures.items()
         ]
     )
 

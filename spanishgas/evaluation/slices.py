@@ -67,16 +67,6 @@ class Slice(BaseModel):
     miscalibrated: bool = False
 
     @property
-    def recall(self) -> float | None:
-        """Share of the churners who are flagged."""
-        return self.caught / self.churners if self.churners else None
-
-    @property
-    def recall_interval(self) -> tuple[float, float] | None:
-        """95 % interval of the recall, Wilson's."""
-        return wilson(self.caught, self.churners, Z) if self.churners else None
-
-    @property
     def worse(self) -> bool:
         """Whether the slice is worse than chance would allow."""
         return self.ranks_worse or self.miscalibrated
@@ -194,7 +184,7 @@ def table(slices: Sequence[Slice]) -> pd.DataFrame:
                 "churners": s.churners,
                 "average precision": _between(s.average_precision, s.interval),
                 "by chance": "" if s.expected is None else f"{s.expected:.3f}",
-                "recall": _between(s.recall, s.recall_interval),
+                "recall": _rate(s.caught, s.churners),
                 "mean probability": f"{s.mean_probability:.3f}",
                 "churn rate": f"{s.churners / s.rows:.3f}",
                 "verdict": s.words,

@@ -9,12 +9,12 @@ A trial that after two folds or more lies below the median of the others on the 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -109,6 +109,8 @@ def search(
 
     starts = [space.start, *shared.starts, *space.also]
     study = studies.open_study(shared.storage, shared.name, training.seed, starts)
+    threads = max(1, settings().cores // shared.workers)
+    parts = Folds(training, folds(training.y, training.folds, training.seed), threads=threads)
     heard: set[int] = set()
 
     def listen() -> None:
@@ -117,12 +119,15 @@ def search(
                 heard.add(trial.number)
                 on_trial(_trial(trial, space))
 
+    def objective(trial: optuna.Trial) -> float:
+        return _score(parts, space, trial, shared.owner)
+
+    work = partial(studies.work, study, objective, trials, patience=shared.patience)
     listen()
     if shared.workers == 1:
-        _work(training, space, trials, shared, study, listen)
+        work(after_each=listen)
     else:
-        alone = partial(_work, training, space, trials, shared, study)
-        _work_together(alone, shared.workers, listen)
+        _work_together(work, shared.workers, listen)
     listen()
     done = sorted((_trial(t, space) for t in studies.ended(study)), key=lambda t: t.number)[:trials]
     best = max((t for t in done if not t.pruned), key=lambda t: (t.score, -t.number))
@@ -145,32 +150,11 @@ def _trial(frozen: FrozenTrial, space: Space) -> Trial:
     )
 
 
-def _work(
-    training: Training,
-    space: Space,
-    trials: int,
-    shared: StudyOptions,
-    study: optuna.Study,
-    after_each: Callable[[], None] = lambda: None,
-) -> None:
-    from spanishgas.training import study as studies
-
-    if studies.complete(study, trials, shared.patience):
-        return
-    threads = max(1, settings().cores // shared.workers)
-    parts = Folds(training, folds(training.y, training.folds, training.seed), threads=threads)
-
-    def objective(trial: optuna.Trial) -> float:
-        return _score(parts, space, _draw(trial, space), trial, shared.owner)
-
-    studies.work(study, objective, trials, patience=shared.patience, after_each=after_each)
-
-
-def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna.Trial, owner: str) -> float:
+def _score(parts: Folds, space: Space, trial: optuna.Trial, owner: str) -> float:
     import optuna
 
     began, scores, trees, pruned = time.perf_counter(), list[float](), list[int](), False
-    params = {**space.fixed, **drawn}
+    params = {**space.fixed, **_draw(trial, space)}
     with closing(fold_by_fold(parts, params, space.early_stopping)) as fitted:
         for step, outcome in enumerate(fitted):
             scores.append(outcome.score)
@@ -189,24 +173,16 @@ def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna
 
 def _work_together(work: Callable[[], None], workers: int, listen: Callable[[], None]) -> None:
     """Do `work` in so many threads, which end with this process; the first failure ends the search."""
-    from spanishgas.training import study as studies
+    from spanishgas.training.study import POLL_SECONDS
 
-    faults: list[BaseException] = []
-
-    def one() -> None:
-        try:
-            work()
-        except BaseException as fault:
-            faults.append(fault)
-
-    crew = [threading.Thread(target=one, daemon=True) for _ in range(workers)]
-    for worker in crew:
-        worker.start()
-    while not faults and any(worker.is_alive() for worker in crew):
-        listen()
-        time.sleep(studies.POLL_SECONDS)
-    if faults:
-        raise faults[0]
+    with ThreadPool(workers) as crew:
+        running = [crew.apply_async(work) for _ in range(workers)]
+        while running:
+            time.sleep(POLL_SECONDS)
+            listen()
+            for ended in [worker for worker in running if worker.ready()]:
+                ended.get()
+                running.remove(ended)
 
 
 def _draw(trial: optuna.Trial, space: Space) -> dict[str, Value]:

@@ -71,12 +71,12 @@ def test_intervals_stand_beside_their_metric() -> None:
     assert pd.isna(table.loc["rows", "low"])
 
 
-def test_a_table_of_a_run_is_read_and_one_that_is_not_there_is_none() -> None:
+def test_a_table_of_a_run_is_read_and_one_that_is_not_there_is_named() -> None:
     run = tracking.champion().run_id or ""
     slices = tracking.table(run, "slices.json")
-    assert slices is not None
     assert list(slices["value"]) == ["SME"]
-    assert tracking.table(run, "other.json") is None
+    with pytest.raises(TrackingError, match=r"no artefact other\.json"):
+        tracking.table(run, "other.json")
 
 
 def test_an_artefact_that_is_missing_is_named() -> None:

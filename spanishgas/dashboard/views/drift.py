@@ -26,7 +26,9 @@ def show() -> None:
     with tracking.looked_at():
         windows = tracking.drifts()
         st.subheader("Over time")
-        st.altair_chart(trend(windows))
+        st.scatter_chart(
+            windows, x="as_of", y="share", color="alarm", x_label="", y_label="share of inputs that moved"
+        )
         titles = {
             row.run_id: f"{row.as_of:%d %b %Y}, version {row.version}" for row in windows[::-1].itertuples()
         }
@@ -67,26 +69,6 @@ def apart(report: str) -> str:
     """
     style = "position: fixed; inset: 0; width: 100%; height: 100%; border: 0"
     return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{html.escape(report)}"></iframe>'
-
-
-def trend(windows: object) -> alt.Chart:
-    """Share of inputs that moved, by as-of date; alarms stand out."""
-    chart: alt.Chart = (
-        alt.Chart(windows)
-        .mark_circle(size=80)
-        .encode(
-            x=alt.X("as_of:T", title=None, axis=alt.Axis(format="%d %b %Y")),
-            y=alt.Y("share:Q", title="share of inputs that moved", axis=alt.Axis(format="%")),
-            color=alt.Color("alarm:N", title="alarm"),
-            tooltip=[
-                alt.Tooltip("as_of:T", format="%d %b %Y"),
-                "version",
-                alt.Tooltip("share:Q", format=".0%"),
-                alt.Tooltip("prediction:Q", format=".2f"),
-            ],
-        )
-    )
-    return chart
 
 
 def bars(effects: object) -> alt.LayerChart:

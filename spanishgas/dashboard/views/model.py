@@ -6,8 +6,6 @@ import altair as alt
 import streamlit as st
 
 from spanishgas.dashboard import frame, tracking
-from spanishgas.dashboard.tables import NothingYet
-from spanishgas.errors import TrackingError
 from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import markdown
 
@@ -15,21 +13,13 @@ from spanishgas.rendering import markdown
 def show() -> None:
     """Champion, ladder and history; each says for itself what is missing."""
     with tracking.looked_at():
-        try:
+        with frame.told():
             champion(tracking.champion())
-        except NothingYet as empty:
-            st.info(str(empty))
         st.subheader("The ladder")
-        try:
+        with frame.told():
             ladder()
-        except NothingYet as empty:
-            st.info(str(empty))
         st.subheader("Who was champion when")
-        moves = tracking.moves()
-        if moves.empty:
-            st.caption("No champion was ever named.")
-        else:
-            st.dataframe(moves, hide_index=True)
+        frame.table(tracking.moves(), "No champion was ever named.")
 
 
 def champion(version: Version) -> None:
@@ -42,17 +32,12 @@ def champion(version: Version) -> None:
     left, right = st.columns(2)
     left.markdown("**On held-out customers, with 95 % intervals**")
     left.dataframe(tracking.intervals(version.metrics), hide_index=True)
-    run = version.run_id
-    try:
-        right.image(
-            tracking.artefact(run, "holdout.png"), caption="Precision-recall and calibration, holdout"
-        )
-    except TrackingError as fault:
-        right.caption(markdown(fault))
-    slices = tracking.table(run, "slices.json")
-    if slices is not None:
-        st.markdown("**Where it is weaker**")
-        st.dataframe(slices, hide_index=True)
+    with right, frame.told():
+        curves = tracking.artefact(version.run_id, "holdout.png")
+        st.image(curves, caption="Precision-recall and calibration, holdout")
+    st.markdown("**Where it is weaker**")
+    with frame.told():
+        st.dataframe(tracking.table(version.run_id, "slices.json"), hide_index=True)
 
 
 def ladder() -> None:
