@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -93,17 +93,6 @@ def champion() -> Version:
     return version
 
 
-def intervals(metrics: Mapping[str, float]) -> pd.DataFrame:
-    """A row per metric: metric, value, low and high (95 %, missing where there is no interval)."""
-    ends = (".low", ".high")
-    rows = [
-        (name.removeprefix("holdout."), value, *(metrics.get(f"{name}{end}") for end in ends))
-        for name, value in metrics.items()
-        if not name.endswith(ends)
-    ]
-    return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
-
-
 def table(run_id: str, path: str) -> pd.DataFrame:
     """A table that a run holds as JSON (columns and data); TrackingError where it holds none of that name."""
     split = runs.artifact(run_id, path)
@@ -128,22 +117,6 @@ def model(version: str, uri: str) -> ChurnModel:
         schema.look(uri)
         runs.connect()
         return registry.resolve(version).model
-
-
-def ladder() -> pd.DataFrame:
-    """The newest run of each experiment and model on the newest table: score, low and high (95 %), features, run."""
-    ended = finished("experiment", "spanishgas ladder")
-    newest: dict[tuple[str, str], Run] = {}
-    for run in ended:
-        if run.data.tags.get("gold") == ended[0].data.tags.get("gold"):
-            newest.setdefault((run.data.tags["experiment"], run.data.tags["model"]), run)
-    rows = []
-    for (name, model), run in sorted(newest.items()):
-        score, low, high = (
-            run.data.metrics.get(f"cv.average_precision{end}") for end in ("", ".low", ".high")
-        )
-        rows.append((name, model, score, low, high, int(run.data.params["features"]), run.info.run_id))
-    return pd.DataFrame(rows, columns=["experiment", "model", "score", "low", "high", "features", "run"])
 
 
 def moves() -> pd.DataFrame:

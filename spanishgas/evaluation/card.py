@@ -111,19 +111,13 @@ def html(card: str, title: str, pictures: Sequence[bytes] = ()) -> str:
 
 
 def metrics_table(metrics: Mapping[str, float]) -> pd.DataFrame:
-    """Holdout metrics with their intervals."""
-    return pd.DataFrame(
-        [
-            {
-                "holdout metric": name,
-                "value": f"{metrics[f'holdout.{name}']:,.4f}",
-                "95 % interval": " to ".join(
-                    f"{metrics[f'holdout.{name}.{end}']:,.4f}" for end in ("low", "high")
-                ),
-            }
-            for name in METRICS
-        ]
-    )
+    """Holdout metrics with their intervals, as far as the labels defined them."""
+    rows = []
+    for name in METRICS:
+        ends = [metrics[key] for end in ("", ".low", ".high") if (key := f"holdout.{name}{end}") in metrics]
+        value, *interval = (f"{end:,.4f}" for end in ends) if ends else ("undefined",)
+        rows.append({"holdout metric": name, "value": value, "95 % interval": " to ".join(interval)})
+    return pd.DataFrame(rows)
 
 
 def _texts(rows: pd.DataFrame) -> str:

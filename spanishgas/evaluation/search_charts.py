@@ -9,10 +9,11 @@ from html import escape
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import optuna
     from matplotlib.figure import Figure
-    from optuna.importance import PedAnovaImportanceEvaluator
 
 FEWEST = 3
 """Completed trials from which importances mean anything."""
@@ -24,22 +25,24 @@ def page(study: optuna.Study, title: str) -> str:
     """History, importances, slices and parallel coordinates as one HTML page (plotly.js stands in it once)."""
     import optuna.visualization as plots
 
-    drawn = _drawn(plots, study).values()
+    drawn, name = _drawn(plots, study).values(), escape(title)
     parts = [figure.to_html(full_html=False, include_plotlyjs=not n) for n, figure in enumerate(drawn)]
-    head = (
-        f'<!doctype html>\n<meta charset="utf-8"><title>{escape(title)}</title>\n<h1>{escape(title)}</h1>\n'
-    )
+    head = f'<!doctype html>\n<meta charset="utf-8"><title>{name}</title>\n<h1>{name}</h1>\n'
     return head + "\n".join(parts)
 
 
 def pictures(study: optuna.Study) -> dict[str, Figure]:
     """The same as matplotlib figures, by name."""
-    import matplotlib
+    import matplotlib.pyplot as plt
     import optuna.visualization.matplotlib as plots
 
     shown = list(importances(study))[:SHOWN] or sorted(study.best_trial.params)[:SHOWN]
-    with matplotlib.rc_context():  # Optuna changes the style of whatever is drawn after it
-        return {name: _figure(axes) for name, axes in _drawn(plots, study, params=shown).items()}
+    with plt.rc_context():  # Optuna changes the style of whatever is drawn after it
+        drawn = _drawn(plots, study, params=shown)
+    figures: dict[str, Figure] = {name: np.ravel(axes)[0].figure for name, axes in drawn.items()}
+    for figure in figures.values():
+        plt.close(figure)  # pyplot would keep it for ever
+    return figures
 
 
 def _drawn(plots: ModuleType, study: optuna.Study, **shown: list[str]) -> dict[str, Any]:
@@ -47,7 +50,7 @@ def _drawn(plots: ModuleType, study: optuna.Study, **shown: list[str]) -> dict[s
     with _of_few_trials():
         drawn = {"history": plots.plot_optimization_history(study)}
         if importances(study):
-            drawn["importances"] = plots.plot_param_importances(study, evaluator=_evaluator())
+            drawn["importances"] = plots.plot_param_importances(study)
         drawn["slices"] = plots.plot_slice(study, **shown)
         drawn["parallel_coordinates"] = plots.plot_parallel_coordinate(study, **shown)
     return drawn
@@ -62,22 +65,7 @@ def importances(study: optuna.Study) -> dict[str, float]:
     if len(ended) < FEWEST or len({trial.value for trial in ended}) < FEWEST:
         return {}
     with _of_few_trials():
-        return get_param_importances(study, evaluator=_evaluator())
-
-
-def _evaluator() -> PedAnovaImportanceEvaluator:
-    from optuna.importance import PedAnovaImportanceEvaluator
-
-    return PedAnovaImportanceEvaluator()
-
-
-def _figure(axes: Any) -> Figure:
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    figure: Figure = np.ravel(axes)[0].figure
-    plt.close(figure)  # pyplot would keep it for ever
-    return figure
+        return get_param_importances(study)
 
 
 @contextmanager

@@ -144,30 +144,22 @@ def sentence(compared: Sequence[Compared]) -> str:
 def ladder_table(compared: Sequence[Compared]) -> pd.DataFrame:
     """The ladder as a table, one row per rung."""
     gains = {step.rung.run_id: step for step in steps([c.rung for c in compared])}
-    return pd.DataFrame(
-        [
+    rows = []
+    for c in compared:
+        step = gains.get(c.rung.run_id)
+        rows.append(
             {
                 "experiment": c.rung.experiment,
                 "model": c.rung.model,
                 "features": c.rung.features,
                 "average precision": c.rung.score,
-                "95 % interval": _span(*c.rung.interval),
+                "95 % interval": "{:.4f} to {:.4f}".format(*c.rung.interval),
                 "behind the best": c.behind,
                 "paired s.e.": c.standard_error,
-                **_gain(gains.get(c.rung.run_id)),
+                "over": step.below.experiment if step else "",
+                "gain": f"{step.gain:+.4f}" if step else "",
+                "95 % interval of the gain": f"{step.low:.4f} to {step.high:.4f}" if step else "",
                 "chosen": "chosen" if c.chosen else "",
             }
-            for c in compared
-        ]
-    )
-
-
-def _gain(step: RungStep | None) -> dict[str, str]:
-    if step is None:
-        return {"over": "", "gain": "", "95 % interval of the gain": ""}
-    gain = {"over": step.below.experiment, "gain": f"{step.gain:+.4f}"}
-    return gain | {"95 % interval of the gain": _span(step.low, step.high)}
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:.4f} to {high:.4f}"
+        )
+    return pd.DataFrame(rows)

@@ -131,9 +131,10 @@ def _measure(
         return one
     points, intervals = figures(lambda w: {"value": average_precisions(w * labels, w, scores)}, labels, rng)
     p_ranking, expected = _as_bad(points["value"], here, y, probability, rng)
+    law = poisson_binom(scores)
+    as_far = 2 * min(law.cdf(churners), law.sf(churners - 1))
     judged = {"average_precision": points["value"], "interval": intervals["value"], "expected": expected}
-    tests = {"p_ranking": p_ranking, "p_calibration": _off_by(churners, scores)}
-    return one.model_copy(update=judged | tests)
+    return one.model_copy(update=judged | {"p_ranking": p_ranking, "p_calibration": float(min(1.0, as_far))})
 
 
 def _as_bad(
@@ -152,12 +153,6 @@ def _as_bad(
         as_bad += int((drawn[-1] <= value).sum())
     draws = np.concatenate(drawn)
     return (as_bad + 1) / (len(draws) + 1), float(draws.mean())
-
-
-def _off_by(churners: int, probability: Array) -> float:
-    """Two-sided probability of a count of churners this far from the sum of the probabilities."""
-    law = poisson_binom(probability)
-    return float(min(1.0, 2 * min(law.cdf(churners), law.sf(churners - 1))))
 
 
 def _flagged(slices: Sequence[Slice]) -> list[Slice]:

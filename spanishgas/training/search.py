@@ -15,21 +15,19 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.pool import ThreadPool
-from typing import TYPE_CHECKING
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
 
 from spanishgas.config.reading import Value
 from spanishgas.config.search import Dimension, Space
 from spanishgas.errors import UsageError
 from spanishgas.settings import settings
+from spanishgas.training import study as studies
 from spanishgas.training.fitting import TREES, Folds, Training, fold_by_fold, refit
 from spanishgas.training.folds import folds
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
 
 Array = NDArray[np.float64]
 SCORES, SECONDS, OWNER, GROWN = "scores", "seconds", "owner", "trees"
@@ -105,8 +103,6 @@ def search(
     """
     if trials < 1:
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
-    from spanishgas.training import study as studies
-
     starts = [space.start, *shared.starts, *space.also]
     study = studies.open_study(shared.storage, shared.name, training.seed, starts)
     threads = max(1, settings().cores // shared.workers)
@@ -136,8 +132,6 @@ def search(
 
 
 def _trial(frozen: FrozenTrial, space: Space) -> Trial:
-    from optuna.trial import TrialState
-
     kept = frozen.user_attrs
     return Trial(
         number=kept["rank"],
@@ -151,8 +145,6 @@ def _trial(frozen: FrozenTrial, space: Space) -> Trial:
 
 
 def _score(parts: Folds, space: Space, trial: optuna.Trial, owner: str) -> float:
-    import optuna
-
     began, scores, trees, pruned = time.perf_counter(), list[float](), list[int](), False
     params = {**space.fixed, **_draw(trial, space)}
     with closing(fold_by_fold(parts, params, space.early_stopping)) as fitted:
@@ -173,12 +165,10 @@ def _score(parts: Folds, space: Space, trial: optuna.Trial, owner: str) -> float
 
 def _work_together(work: Callable[[], None], workers: int, listen: Callable[[], None]) -> None:
     """Do `work` in so many threads, which end with this process; the first failure ends the search."""
-    from spanishgas.training.study import POLL_SECONDS
-
     with ThreadPool(workers) as crew:
         running = [crew.apply_async(work) for _ in range(workers)]
         while running:
-            time.sleep(POLL_SECONDS)
+            time.sleep(studies.POLL_SECONDS)
             listen()
             for ended in [worker for worker in running if worker.ready()]:
                 ended.get()
@@ -197,8 +187,7 @@ def _suggest(trial: optuna.Trial, name: str, dim: Dimension) -> Value:
     if dim.choices is not None:
         chosen: Value = trial.suggest_categorical(name, dim.choices)  # type: ignore[assignment]
         return chosen
-    assert dim.low is not None
-    assert dim.high is not None
+    low, high = dim.ends
     if dim.step is not None:
-        return trial.suggest_int(name, int(dim.low), int(dim.high), step=dim.step, log=dim.log)
-    return trial.suggest_float(name, dim.low, dim.high, log=dim.log)
+        return trial.suggest_int(name, int(low), int(high), step=dim.step, log=dim.log)
+    return trial.suggest_float(name, float(low), float(high), log=dim.log)

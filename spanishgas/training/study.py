@@ -171,7 +171,9 @@ def work(
         return objective(trial)
 
     while not complete(study, total, patience):
-        if reclaim(study) or not _is_free(study, total):
+        others_decide = reclaim(study)
+        states = [t.state for t in study.get_trials(deepcopy=False) if t.state is not TrialState.FAIL]
+        if others_decide or (len(states) >= total and TrialState.WAITING not in states):
             time.sleep(POLL_SECONDS)
             continue
         with _unless_taken_over():
@@ -189,11 +191,6 @@ def _unless_taken_over() -> Iterator[None]:
     except ValueError as fault:
         if not str(fault).startswith("Cannot tell a"):
             raise
-
-
-def _is_free(study: Study, total: int) -> bool:
-    states = [t.state for t in study.get_trials(deepcopy=False)]
-    return TrialState.WAITING in states or sum(s is not TrialState.FAIL for s in states) < total
 
 
 def reclaim(study: Study) -> bool:
@@ -216,10 +213,11 @@ def reclaim(study: Study) -> bool:
 
 
 def _fail(study: Study, trial: FrozenTrial) -> bool:
+    failed = False
     with _unless_taken_over():
         study.tell(trial.number, state=TrialState.FAIL)
-        return True
-    return False
+        failed = True
+    return failed
 
 
 def _queue_again(study: Study, trial: FrozenTrial) -> None:

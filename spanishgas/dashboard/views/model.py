@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import altair as alt
 import streamlit as st
 
 from spanishgas.dashboard import frame, tracking
+from spanishgas.evaluation import card
 from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import markdown
 
@@ -31,7 +31,7 @@ def champion(version: Version) -> None:
     st.markdown(verdict.table())
     left, right = st.columns(2)
     left.markdown("**On held-out customers, with 95 % intervals**")
-    left.dataframe(tracking.intervals(version.metrics), hide_index=True)
+    left.dataframe(card.metrics_table(version.metrics), hide_index=True)
     with right, frame.told():
         curves = tracking.artefact(version.run_id, "holdout.png")
         st.image(curves, caption="Precision-recall and calibration, holdout")
@@ -41,16 +41,10 @@ def champion(version: Version) -> None:
 
 
 def ladder() -> None:
-    """Average precision of each rung with its interval."""
-    rungs = tracking.ladder()
-    base = alt.Chart(rungs).encode(
-        x=alt.X("experiment:N", title=None), xOffset="model:N", color=alt.Color("model:N", title=None)
-    )
-    span = base.mark_rule().encode(
-        y=alt.Y("low:Q", title="average precision, 95 % interval", scale=alt.Scale(zero=False)), y2="high:Q"
-    )
-    st.altair_chart(span + base.mark_point(filled=True).encode(y="score:Q", tooltip=list(rungs.columns)))
-    st.dataframe(rungs, hide_index=True)
+    """The rungs that the newest ladder compared, and its choice."""
+    run = tracking.finished("ladder", "spanishgas ladder")[0].info
+    st.image(tracking.artefact(run.run_id, "ladder.png"), caption=markdown(run.run_name))
+    st.dataframe(tracking.table(run.run_id, "ladder_table.json"), hide_index=True)
 
 
 frame.page("Model", show)
