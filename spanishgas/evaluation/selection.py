@@ -47,11 +47,6 @@ class Compared:
     standard_error: float
     chosen: bool
 
-    @property
-    def within(self) -> bool:
-        """Whether the rung is within one paired standard error of the best."""
-        return self.behind <= self.standard_error
-
 
 def choose(rungs: Sequence[Rung]) -> list[Compared]:
     """Every rung compared with the best, in the order given; exactly one is chosen.
@@ -85,20 +80,16 @@ class RungStep:
     @property
     def words(self) -> str:
         """Whether the step pays, as a sentence."""
-        gain = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
-        names = f"{self.below.experiment} to {self.rung.experiment} with {self.rung.model}"
-        return f"{names} {self.verdict}: {gain}."
-
-    @property
-    def verdict(self) -> str:
-        """The same in a few words."""
         if self.low > 0:
-            return "pays"
-        if self.high < 0:
-            return "costs"
-        if self.rung.features == self.below.features and self.low == self.high:
-            return "changes nothing, the model reads the same features"
-        return "cannot be told from noise on these folds"
+            verdict = "pays"
+        elif self.high < 0:
+            verdict = "costs"
+        elif self.rung.features == self.below.features and self.low == self.high:
+            verdict = "changes nothing, the model reads the same features"
+        else:
+            verdict = "cannot be told from noise on these folds"
+        gain = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+        return f"{self.below.experiment} to {self.rung.experiment} with {self.rung.model} {verdict}: {gain}."
 
 
 def steps(rungs: Sequence[Rung]) -> list[RungStep]:

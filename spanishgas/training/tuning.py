@@ -105,7 +105,9 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Calibrated probabilities, a column per label in the order of `classes_`."""
         if not hasattr(self, "calibrated_"):
             raise NotFittedError("this TunedClassifier is not fitted yet: call fit(X, y) first")
-        table = self._aligned(_table(X))
+        table = _table(X)
+        if missing := [c for c in self.feature_names_in_ if c not in table.columns]:
+            raise DataError(f"the table lacks the columns {missing} that the model was fitted on: add them")
         if len(table) == 0:
             return np.empty((0, 2))
         positive = self.calibrated_.predict_proba(self._prepared(table))[:, 1]
@@ -126,12 +128,6 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if role == CATEGORY:
                 counts = _texts(table[name]).value_counts()
                 self.kept_[name] = sorted(counts[counts >= 2].index[:MOST]) or sorted(counts.index[:1])
-
-    def _aligned(self, table: pd.DataFrame) -> pd.DataFrame:
-        missing = [c for c in self.feature_names_in_ if c not in table.columns]
-        if missing:
-            raise DataError(f"the table lacks the columns {missing} that the model was fitted on: add them")
-        return table[list(self.feature_names_in_)]
 
     def _prepared(self, table: pd.DataFrame) -> pd.DataFrame:
         columns: dict[str, Any] = {}
