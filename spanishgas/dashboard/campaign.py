@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
 from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy
 from spanishgas.dashboard.tables import ScoredCustomers, ask
@@ -17,9 +19,6 @@ from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.rendering import spreadsheet
 from spanishgas.scoring.campaign import within_budget
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SHOWN = 500
 """Rows of the campaign that a page shows."""
@@ -135,8 +134,6 @@ def _rows(scored: ScoredCustomers, filters: Filters, order: str, limit: int | No
 
 def as_csv(scored: ScoredCustomers, filters: Filters, order: str) -> bytes:
     """Every customer under `filters` as CSV in UTF-8; texts that a spreadsheet would take for a formula are quoted."""
-    from pyarrow import csv
-
     out = io.BytesIO()
     csv.write_csv(spreadsheet(_rows(scored, filters, order)), out)
     return out.getvalue()

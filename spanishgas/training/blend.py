@@ -55,6 +55,11 @@ class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         odds: Array = self.first_.decision_function(X) + self.weight * self.second_.decision_function(X)
         return odds
 
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likelier class of each row."""
+        likelier: NDArray[Any] = self.classes_[(self.decision_function(X) > 0).astype("int64")]
+        return likelier
+
 
 @dataclass(frozen=True)
 class Opinion:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -45,10 +44,10 @@ def show() -> None:
             )
         st.subheader("What moved")
         effects = tracking.effects(run).head(20)
-        st.altair_chart(bars(effects.assign(column=[feature(name) for name in effects["column"]])))
-        st.caption(
-            "The dashed line is from where an input counts as moved; the alarm is judged by the figure above."
-        )
+        named = effects.assign(column=[feature(name) for name in effects["column"]])
+        st.bar_chart(named, x="column", y="effect", horizontal=True, sort="-effect", x_label="effect size")
+        least = load_policy().drift.min_effect
+        st.caption(f"An input counts as moved from {least:g}; the alarm is judged by the figure above.")
         name = st.radio("Report on", ["none", *REPORTS], horizontal=True)
         if name in REPORTS:
             st.iframe(apart(tracking.artefact(run, REPORTS[str(name)]).decode()), height=900)
@@ -69,20 +68,6 @@ def apart(report: str) -> str:
     """
     style = "position: fixed; inset: 0; width: 100%; height: 100%; border: 0"
     return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{html.escape(report)}"></iframe>'
-
-
-def bars(effects: object) -> alt.LayerChart:
-    """Effect size per column beside the limit of policy.yaml."""
-    base = frame.bars(
-        effects,
-        x=alt.X("effect:Q", title="effect size"),
-        y=alt.Y("column:N", sort="-x", title=None, axis=alt.Axis(labelLimit=280)),
-    )
-    limit = alt.Chart(alt.Data(values=[{"limit": load_policy().drift.min_effect}])).mark_rule(
-        strokeDash=[4, 4]
-    )
-    chart: alt.LayerChart = base + limit.encode(x="limit:Q")
-    return chart
 
 
 frame.page("Drift", show)
