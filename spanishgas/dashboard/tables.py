@@ -67,9 +67,8 @@ def ask(
     tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object] = MappingProxyType({})
 ) -> duckdb.DuckDBPyConnection:
     """One question over `tables`, to be fetched as a frame or an Arrow table; `values` are what $name stands for."""
-    connection = duckdb.connect()
-    if threads := settings().threads:
-        connection.execute(f"SET threads = {threads}")
+    threads = settings().threads
+    connection = duckdb.connect(config={"threads": threads} if threads else {})
     try:
         for name, snapshot in tables.items():
             parts = [str(snapshot.folder / part) for part in snapshot.manifest.parts]

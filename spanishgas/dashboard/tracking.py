@@ -111,10 +111,10 @@ def artefact(run_id: str, path: str) -> bytes:
 
 
 @lru_cache(maxsize=4)
-def model(version: str, uri: str) -> ChurnModel:
-    """The model of a version registered at `uri`, the tracking server in use; TrackingError where it is not loaded."""
+def model(version: str) -> ChurnModel:
+    """The model of a registered version; TrackingError where it cannot be loaded."""
     with runs.translated_errors():
-        schema.look(uri)
+        schema.look(mlflow.get_tracking_uri())
         runs.connect()
         return registry.resolve(version).model
 

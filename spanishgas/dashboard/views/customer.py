@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import altair as alt
-import mlflow
 import pandas as pd
 import streamlit as st
 
@@ -64,7 +63,7 @@ def risk(facts: dict[str, Any]) -> None:
 def moves(scored: ScoredCustomers, facts: dict[str, Any]) -> None:
     """What raises and what lowers the risk, by the model that made the score; customers are shown without it too."""
     try:
-        model = tracking.model(str(facts["model_version"]), mlflow.get_tracking_uri())
+        model = tracking.model(str(facts["model_version"]))
     except TrackingError as fault:
         st.caption(
             f"No picture of what moves the risk, since the model could not be loaded: {markdown(fault)}"
