@@ -30,7 +30,8 @@ from spanishgas.training.fitting import TREES, Folds, Training, fold_by_fold, re
 from spanishgas.training.folds import folds
 
 Array = NDArray[np.float64]
-SCORES, SECONDS, OWNER, GROWN = "scores", "seconds", "owner", "trees"
+OUTCOME = "outcome"
+"""The attribute of a study's trial that holds what is ours of it."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ def search(
         for trial in studies.ended(study):
             if trial.number not in heard:
                 heard.add(trial.number)
-                on_trial(_trial(trial, space))
+                on_trial(_trial(trial))
 
     def objective(trial: optuna.Trial) -> float:
         return _score(parts, space, trial, shared.owner)
@@ -125,23 +126,15 @@ def search(
     else:
         _work_together(work, shared.workers, listen)
     listen()
-    done = sorted((_trial(t, space) for t in studies.ended(study)), key=lambda t: t.number)[:trials]
+    done = sorted((_trial(t) for t in studies.ended(study)), key=lambda t: t.number)[:trials]
     best = max((t for t in done if not t.pruned), key=lambda t: (t.score, -t.number))
     scores, margins = refit(training, best.params)
     return SearchResult(best, done, scores, margins)
 
 
-def _trial(frozen: FrozenTrial, space: Space) -> Trial:
-    kept = frozen.user_attrs
-    return Trial(
-        number=kept["rank"],
-        key=frozen.number,
-        params=space.fixed | frozen.params | kept[GROWN],
-        scores=kept[SCORES],
-        seconds=kept[SECONDS],
-        pruned=frozen.state is TrialState.PRUNED,
-        owner=kept[OWNER],
-    )
+def _trial(frozen: FrozenTrial) -> Trial:
+    number, pruned = frozen.user_attrs[studies.RANK], frozen.state is TrialState.PRUNED
+    return Trial(number, frozen.number, pruned=pruned, **frozen.user_attrs[OUTCOME])
 
 
 def _score(parts: Folds, space: Space, trial: optuna.Trial, owner: str) -> float:
@@ -154,10 +147,9 @@ def _score(parts: Folds, space: Space, trial: optuna.Trial, owner: str) -> float
             trial.report(float(np.mean(scores)), step)
             if pruned := len(scores) < len(parts) and trial.should_prune():
                 break
-    learned = {TREES: int(np.median(trees))} if trees else {}
-    kept = {SCORES: scores, SECONDS: time.perf_counter() - began, OWNER: owner, GROWN: learned}
-    for name, value in kept.items():
-        trial.set_user_attr(name, value)
+    params |= {TREES: int(np.median(trees))} if trees else {}
+    seconds = time.perf_counter() - began
+    trial.set_user_attr(OUTCOME, {"params": params, "scores": scores, "seconds": seconds, "owner": owner})
     if pruned:
         raise optuna.TrialPruned
     return float(np.mean(scores))
