@@ -113,8 +113,9 @@ def artefact(run_id: str, path: str) -> bytes:
 @lru_cache(maxsize=4)
 def model(version: str) -> ChurnModel:
     """The model of a registered version; TrackingError where it cannot be loaded."""
+    uri = mlflow.get_tracking_uri()
     with runs.translated_errors():
-        schema.look(mlflow.get_tracking_uri())
+        schema.look(uri)
         runs.connect()
         return registry.resolve(version).model
 
