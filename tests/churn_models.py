@@ -91,4 +91,4 @@ def task_of(name: str, media: Media, root: Path, frame: pd.DataFrame, rows: int)
     columns = list(payload.inputs(churn_model(name)))
     tags = {"model_version": "1", "gold_digest": gold.manifest.digest}
     shards = Shards(gold, columns, media, rows, MEGABYTE)
-    return Task(artefact_of(name, root / "model"), "m", "1", gold.manifest.digest, len(frame), shards, tags)
+    return Task(artefact_of(name, root / "model"), "m", "1", shards, tags)

@@ -7,15 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spanishgas import provenance
+from spanishgas.contracts import check, typed
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import settings
 from spanishgas.stages import Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
@@ -41,6 +45,17 @@ class Work(StageRun):
             fingerprint=self.key,
             code=provenance.identity(self.source),
             run_id=self.run_id,
+        )
+
+    def publish_rows(self, lake: Lake, table: str, as_of: date, rows: pd.DataFrame) -> Snapshot:
+        """Publish the columns of `rows` that the contract of `table` names; `ContractError` where they break it."""
+        import ibis
+        import pyarrow.parquet as pq
+
+        content = typed(table, rows)
+        check(table, ibis.memtable(content))
+        return self.publish(
+            lake, table, as_of, lambda folder: pq.write_table(content, folder / "part-0.parquet")
         )
 
 

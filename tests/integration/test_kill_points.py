@@ -36,7 +36,7 @@ from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake, LocalStore, store
 from spanishgas.lifecycle import data, erasure, promotion, registry
 from spanishgas.scoring import score as scoring
-from spanishgas.scoring.parts import Progress, Task
+from spanishgas.scoring.parts import Part, Progress, Task
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.serving import score_body
 from spanishgas.scoring.settings import Transform
@@ -112,10 +112,10 @@ class InProcess:
     def __init__(self, given: Transform) -> None:
         self.given = given
 
-    def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
+    def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
         model = artefact.load(task.model_dir, "it", task.model_sha256)
         for part in task.shards:
-            yield score_body(model, part.body, self.given.media, self.given.media, 10**6)[1]
+            yield part, score_body(model, part.body, part.media, part.media, 10**6)[1]
 
     def clean_up(self, task: Task) -> None:
         """Nothing is left behind."""

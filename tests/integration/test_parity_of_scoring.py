@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +15,7 @@ from spanishgas.config.search import ModelKind
 from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring import payload
 from spanishgas.scoring.local import LocalTransform
-from spanishgas.scoring.parts import Reconciled, Task, TransformError
+from spanishgas.scoring.parts import Part, Shards, Task, TransformError, reconciled
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.serving import score_body
 from spanishgas.scoring.settings import Transform
@@ -36,12 +38,20 @@ CASES = [
 def by_parts(task: Task, media: Media, seen: list[int] | None = None) -> pd.DataFrame:
     backend = LocalTransform(Transform(media=media, retries=0, payload_mb=1, part_rows=task.shards.rows))
     steps = [] if seen is None else seen
-    answered = backend.answers(task, lambda what, done, total: steps.append(done))
-    tables = []
-    for found, _ in Reconciled(task.shards, []).pairs(answered):
-        tables.append(found)
+    cut, tables = list[Part](), list[pd.DataFrame]()
+
+    class Counted(Shards):
+        def __iter__(self) -> Iterator[Part]:
+            for part in super().__iter__():
+                cut.append(part)
+                yield part
+
+    counted = replace(task, shards=Counted(**vars(task.shards)))
+    answers = backend.answers(counted, lambda what, done, total: steps.append(done))
+    for _, scores, _ in reconciled(task.shards.table, answers):
+        tables.append(scores)
         # A part is cut when the one before it is written: memory does not grow with the table.
-        assert len(task.shards.cut) == len(tables)
+        assert len(cut) == len(tables)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -82,7 +92,8 @@ def test_an_empty_part_is_answered_with_one(kind: str, media: Media) -> None:
 
 def test_a_part_that_is_refused_ends_the_transform_with_the_servers_reason(tmp_path: Path) -> None:
     task = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path, odd_gold(20), rows=10)
-    task.shards.columns = [c for c in task.shards.columns if c != "std_margin"]
+    columns = [c for c in task.shards.columns if c != "std_margin"]
+    task = replace(task, shards=replace(task.shards, columns=columns))
     with pytest.raises(TransformError, match=r"part-00000.parquet was not scored.*status 400.*std_margin"):
         by_parts(task, Media.PARQUET)
 
