@@ -13,7 +13,7 @@ from spanishgas import provenance
 from spanishgas.contracts import check, typed
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.runs import StageRun
+from spanishgas.lifecycle.runs import M, StageRun
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import settings
 from spanishgas.stages import Stage
@@ -94,6 +94,12 @@ def earlier(stage: Stage[Any], key: str) -> str | None:
     """The newest finished run of the stage under this key."""
     same = runs.find({"stage": stage.name, KEY: key})
     return str(same[0].info.run_id) if same else None
+
+
+def recorded(stage: Stage[Any], key: str, kind: type[M], path: str) -> M | None:
+    """The document `path` of the newest finished run of the stage under this key, as `kind`."""
+    run_id = earlier(stage, key)
+    return runs.record(kind, run_id, path) if run_id else None
 
 
 def _fields(inputs: object) -> dict[str, object]:

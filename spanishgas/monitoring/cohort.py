@@ -19,6 +19,7 @@ from spanishgas.config.policy import Offer, Offers
 from spanishgas.errors import UsageError
 from spanishgas.evaluation.inference import Judged, Z, means, performance, shares, wilson
 from spanishgas.evaluation.metrics import Array, with_intervals
+from spanishgas.lifecycle.runs import StageRun
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 COLUMNS = ("tier", "customers", "churners", "predicted", "observed", "low", "high", "holds")
@@ -39,6 +40,11 @@ class Outcomes(BaseModel):
     """None where there were too few labelled customers to test it."""
     probation: list[str] = []
     """What the labels say of a new champion beside the one before it, and what follows."""
+
+    def keep(self, run: StageRun, path: str) -> None:
+        """Keep this as a document of its run, and the findings as the run's description."""
+        run.document(self.model_dump(mode="json"), path)
+        run.describe("\n".join(f"- {line}" for line in self.findings))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,19 @@ class Concept:
         return min(self.p.values()) < self.level if self.p else None
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Flat, under `concept.`; none where nothing was tested."""
+        if not self.p:
+            return {}
+        counts = {
+            "churners": float(self.churners),
+            "expected": self.expected,
+            "drift": float(bool(self.drifted)),
+        }
+        by_test = {f"p.{name.lower()}": p for name, p in self.p.items()}
+        return {f"concept.{name}": value for name, value in (by_test | counts).items()}
+
+    @property
     def where(self) -> list[str]:
         """The tests that reject."""
         return [name for name, p in self.p.items() if p < self.level]

@@ -17,8 +17,7 @@ from spanishgas.errors import DataError
 from spanishgas.evaluation.inference import CELLS, RESAMPLES, percentiles
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.stage import Work, earlier, through
+from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.monitoring.cohort import Figures, Outcomes
 from spanishgas.stages import Stage
 from spanishgas.training.model import FLAG, PROBABILITY
@@ -81,14 +80,9 @@ def estimate(as_of: date | None = None, *, lake: Lake) -> Outcomes:
         EstimateInputs(scores, version),
         _estimate,
         title=f"outcomes as of {day}, estimated",
-        recall=_recalled,
+        recall=lambda key: recorded(ESTIMATE, key, Outcomes, DOCUMENT),
         tags={"as_of": day, "version": version},
     )
-
-
-def _recalled(key: str) -> Outcomes | None:
-    run_id = earlier(ESTIMATE, key)
-    return runs.record(Outcomes, run_id, DOCUMENT) if run_id else None
 
 
 def _estimate(run: Work, inputs: EstimateInputs) -> Outcomes:
@@ -100,11 +94,14 @@ def _estimate(run: Work, inputs: EstimateInputs) -> Outcomes:
             "them say nothing of what it reaches on others. Score a table with other customers too"
         )
     figures = expected(unseen[PROBABILITY].to_numpy(), unseen[FLAG].to_numpy(dtype="int64"))
-    findings = [sentence(figures, len(unseen)), BLIND]
-    outcomes = Outcomes(run_id=run.run_id, as_of=day, version=inputs.version, findings=findings)
+    outcomes = Outcomes(
+        run_id=run.run_id,
+        as_of=day,
+        version=inputs.version,
+        findings=[sentence(figures, len(unseen)), BLIND],
+    )
     run.log(metrics=with_intervals("estimated", *figures))
-    run.document(outcomes.model_dump(mode="json"), DOCUMENT)
-    run.describe("\n".join(f"- {line}" for line in findings))
+    outcomes.keep(run, DOCUMENT)
     return outcomes
 
 

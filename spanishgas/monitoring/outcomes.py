@@ -13,24 +13,22 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from spanishgas.config.policy import Offers, load_policy
-from spanishgas.contracts import check_pandas, contract
 from spanishgas.errors import LakeError
 from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.evaluation.value import realised_value
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.records import OFFERS
-from spanishgas.lifecycle.stage import Work, earlier, through
+from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
 from spanishgas.monitoring import sentences
-from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, Uplift
+from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes
 from spanishgas.monitoring.concept import Concept, ConceptScores, concept_drift
 from spanishgas.monitoring.estimate import expected
-from spanishgas.monitoring.labels import ID, LABEL, WHEN, Labels, known_only, read_labels
+from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, read_labels
 from spanishgas.monitoring.probation import probation
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
@@ -136,105 +134,61 @@ def _offers(treatments: Snapshot | None) -> Offers | None:
 
 
 def _recalled(key: str, inputs: OutcomesInputs) -> Outcomes | None:
-    run_id = earlier(OUTCOMES, key)
-    if run_id is None or not inputs.lake.made("outcomes", inputs.scores.manifest.as_of, key):
+    if not inputs.lake.made("outcomes", inputs.scores.manifest.as_of, key):
         return None
-    return runs.record(Outcomes, run_id, DOCUMENT)
+    return recorded(OUTCOMES, key, Outcomes, DOCUMENT)
 
 
 def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
     cohort, day = inputs.cohort(), inputs.scores.manifest.as_of
-    rows = cohort.rows[list(contract("outcomes").fields)]
-    rows = rows.astype({WHEN: pd.ArrowDtype(pa.date32()), "arm": "str"})
-    check_pandas("outcomes", rows)
-    table = run.publish(
-        inputs.lake, "outcomes", day, lambda folder: rows.to_parquet(folder / "part-0.parquet", index=False)
-    )
-    study = _Study.of(cohort, inputs)
-    run.log(tags={"outcomes": table.uri, "outcomes.digest": table.manifest.digest})
+    table = run.publish_rows(inputs.lake, "outcomes", day, cohort.rows)
+    unseen, figures = cohort.unseen.judged, of_cohort.groups(cohort)
+    tiers = of_cohort.calibration(cohort.unseen, inputs.version.record.policy.risk_tiers)
+    effect, concept = of_cohort.uplift(cohort, inputs.offers), _concept(cohort.unseen.untreated, inputs)
+    estimated = expected(unseen.probability, unseen.flag) if len(unseen.y) else None
     outcomes = Outcomes(
         run_id=run.run_id,
         as_of=day,
         version=inputs.version.number,
-        findings=[*inputs.labels.coverage, *study.sentences(day)],
-        concept_drift=study.drifted,
+        findings=[
+            *inputs.labels.coverage,
+            *sentences.performance(figures, cohort, inputs.version.metrics, day),
+            *sentences.estimated(estimated, figures),
+            *sentences.concept(concept),
+            *sentences.calibration(tiers),
+            *sentences.uplift(effect, cohort),
+        ],
+        concept_drift=concept.drifted if concept else None,
     )
-    study.log(run, outcomes)
+    run.log(
+        metrics={
+            "outcomes.rows": len(cohort.rows),
+            "outcomes.unseen": len(unseen.y),
+            **_metrics(figures, tiers),
+            **(with_intervals("estimated", *estimated) if estimated else {}),
+            **(concept.metrics if concept else {}),
+            **(effect.metrics if effect else {}),
+        },
+        tags={
+            "outcomes": table.uri,
+            "outcomes.digest": table.manifest.digest,
+            "concept_drift": {None: "unknown", True: "yes", False: "no"}[outcomes.concept_drift],
+        },
+    )
+    run.tables({"calibration.json": tiers})
+    outcomes.keep(run, DOCUMENT)
     return outcomes
 
 
-@dataclass(frozen=True)
-class _Study:
-    """Everything that a cohort's labels show, before it is logged."""
-
-    figures: dict[str, Figures]
-    calibration: pd.DataFrame
-    uplift: Uplift | None
-    concept: Concept | None
-    cohort: Cohort
-    estimated: Figures | None
-    """What was to be expected of the unseen customers before their labels arrived."""
-    holdout: dict[str, float]
-    """Metrics of the verdict."""
-
-    @classmethod
-    def of(cls, cohort: Cohort, inputs: OutcomesInputs) -> _Study:
-        """Concept drift is None where the reference is gone from the lake."""
-        unseen = cohort.unseen.judged
-        return cls(
-            figures=of_cohort.groups(cohort),
-            calibration=of_cohort.calibration(cohort.unseen, inputs.version.record.policy.risk_tiers),
-            uplift=of_cohort.uplift(cohort, inputs.offers),
-            concept=_concept(cohort.unseen.untreated, inputs),
-            cohort=cohort,
-            estimated=expected(unseen.probability, unseen.flag) if len(unseen.y) else None,
-            holdout=inputs.version.metrics,
-        )
-
-    def sentences(self, day: date) -> list[str]:
-        """A sentence per finding, the weightiest first."""
-        return [
-            *sentences.performance(self.figures, self.cohort, self.holdout, day),
-            *sentences.estimated(self.estimated, self.figures),
-            *sentences.concept(self.concept),
-            *sentences.calibration(self.calibration),
-            *sentences.uplift(self.uplift, self.cohort),
-        ]
-
-    def log(self, run: runs.StageRun, outcomes: Outcomes) -> None:
-        """Metrics under `outcomes.`, tables, and what was found in sentences."""
-        run.log(metrics=self._metrics(), tags={"concept_drift": _WORDS[self.drifted]})
-        run.tables({"calibration.json": self.calibration})
-        run.document(outcomes.model_dump(mode="json"), DOCUMENT)
-        run.describe("\n".join(f"- {line}" for line in outcomes.findings))
-
-    @property
-    def drifted(self) -> bool | None:
-        """Whether there is concept drift; None where it was not tested."""
-        return self.concept.drifted if self.concept else None
-
-    def _metrics(self) -> dict[str, float]:
-        metrics = {"outcomes.rows": float(len(self.cohort.rows))}
-        metrics["outcomes.unseen"] = float(len(self.cohort.unseen.rows))
-        for group, (points, intervals) in self.figures.items():
-            metrics |= with_intervals(
-                "outcomes" if group == "all" else f"outcomes.{group}", points, intervals
-            )
-        for line in self.calibration.to_dict(orient="records"):
-            prefix = f"outcomes.tier.{str(line['tier']).lower()}"
-            metrics |= {
-                f"{prefix}.{name}": float(line[name]) for name in ("customers", "predicted", "observed")
-            }
-            metrics |= {f"{prefix}.observed.{end}": float(line[end]) for end in ("low", "high")}
-        metrics |= with_intervals("estimated", *self.estimated) if self.estimated else {}
-        if self.concept and self.concept.p:
-            metrics |= {f"concept.p.{name.lower()}": p for name, p in self.concept.p.items()}
-            metrics |= {"concept.churners": self.concept.churners, "concept.expected": self.concept.expected}
-            metrics["concept.drift"] = float(bool(self.drifted))
-        return metrics | (self.uplift.metrics if self.uplift else {})
-
-
-_WORDS = {None: "unknown", True: "yes", False: "no"}
+def _metrics(figures: dict[str, Figures], tiers: pd.DataFrame) -> dict[str, float]:
+    metrics = dict[str, float]()
+    for group, of_group in figures.items():
+        metrics |= with_intervals("outcomes" if group == "all" else f"outcomes.{group}", *of_group)
+    for line in tiers.to_dict(orient="records"):
+        values = {name: float(line[name]) for name in ("customers", "predicted", "observed")}
+        ends = {"observed": (float(line["low"]), float(line["high"]))}
+        metrics |= with_intervals(f"outcomes.tier.{str(line['tier']).lower()}", values, ends)
+    return metrics
 
 
 def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
