@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import html
 import json
 import logging
 import math
@@ -35,7 +36,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
-from urllib3.util import Retry, Timeout
+from urllib3.util import Retry
 
 from spanishgas import provenance
 from spanishgas.errors import ContractError, SpanishGasError, TrackingError
@@ -46,7 +47,7 @@ from spanishgas.settings import FromEnvironment, settings
 
 log = logging.getLogger("spanishgas")
 MARK, REFUSAL = "alert.", "refusal"
-SENT, SENDING, FAILED = "sent", "sending", "failed"
+SENT, SENDING = "sent", "sending"
 CLAIM = timedelta(minutes=15)
 """How long another machine's claim holds: of a process here it is known at once whether it lives."""
 SUBJECT, LINE = 100, 500
@@ -153,8 +154,8 @@ def to_topic(topic: str, alert: Alert) -> None:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        client = aws("sns", region_of(topic))
-        client.publish(TopicArn=topic, Subject=alert.subject, Message=alert.text)
+        message = {"Subject": alert.subject, "Message": alert.text}
+        aws("sns", region_of(topic)).publish(TopicArn=topic, **message)
     except (BotoCoreError, ClientError) as fault:
         raise Undelivered(f"topic {topic} did not take it ({plain(str(fault))})") from fault
 
@@ -166,18 +167,16 @@ def to_webhook(url: str, alert: Alert) -> None:
     """
     again = Retry(
         TRIES - 1,
-        redirect=0,
+        redirect=False,
         status_forcelist=(429, 500, 502, 503, 504),
         allowed_methods=None,
         backoff_factor=PAUSE_SECONDS,
-        raise_on_redirect=False,
         raise_on_status=False,
     )
     if not url.startswith(("http://", "https://")):
         raise Undelivered("SPANISHGAS_ALERT_WEBHOOK must be a URL that begins with https:// or http://")
     try:
-        with urllib3.PoolManager(timeout=Timeout(SECONDS), retries=again) as pool:
-            answer = pool.request("POST", url, json={"text": slack(alert)})
+        answer = urllib3.request("POST", url, json={"text": slack(alert)}, timeout=SECONDS, retries=again)
     # Its message names the URL, which is a secret.
     except urllib3.exceptions.HTTPError as fault:
         reason = type(getattr(fault, "reason", fault)).__name__
@@ -188,8 +187,7 @@ def to_webhook(url: str, alert: Alert) -> None:
 
 def slack(alert: Alert) -> str:
     """Subject and text with Slack's three special characters escaped, so that no data becomes a link or a mention."""
-    text = f"{alert.subject}\n{alert.text}"
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(f"{alert.subject}\n{alert.text}", quote=False)
 
 
 def send(run_id: str) -> None:
@@ -200,7 +198,7 @@ def send(run_id: str) -> None:
     try:
         for name, sink in sinks(Alerting()).items():
             for run in _claimed(name, run_id):
-                _deliver(name, sink, run)
+                _mark(run, name, _delivered(sink, run))
     except (TrackingError, MlflowException) as fault:
         log.warning("alerts: the tracking server failed, so nobody was told (%s); run drift again", fault)
 
@@ -221,16 +219,12 @@ def alert_of(run: Run) -> Alert:
     """What is to be said of a drift run, or of a refusal."""
     tags, metrics = run.data.tags, run.data.metrics
     if tags["stage"] == REFUSAL:
-        subject = f"SpanishGas: champion version {tags['version']} is refused"
-        return Alert(window_of(run), subject, [tags["why"]], link_to(run))
-    report = runs.artifact(run.info.run_id, "drift.json")
-    measured = f"Statistic {metrics['drift.statistic']:.2f}, threshold {metrics['drift.threshold']:.2f}."
-    return Alert(
-        window_of(run),
-        f"SpanishGas: drift alarm as of {tags['as_of']}, version {tags['version']}",
-        [*report["reasons"], measured],
-        link_to(run),
-    )
+        subject, moved = f"champion version {tags['version']} is refused", [tags["why"]]
+    else:
+        subject = f"drift alarm as of {tags['as_of']}, version {tags['version']}"
+        measured = f"Statistic {metrics['drift.statistic']:.2f}, threshold {metrics['drift.threshold']:.2f}."
+        moved = [*runs.artifact(run.info.run_id, "drift.json")["reasons"], measured]
+    return Alert(window_of(run), f"SpanishGas: {subject}", moved, link_to(run))
 
 
 def window_of(run: Run) -> str:
@@ -260,18 +254,17 @@ def _claimed(sink: str, run_id: str) -> list[Run]:
 
 
 def _due(sink: str, run_id: str) -> list[Run]:
-    by_window: dict[str, list[Run]] = {}
+    """The run of each window to tell of; none of one that was told of, is being told of, or is old news to the sink."""
+    by_window: dict[str, list[tuple[str, Run]]] = {}
     for run in runs.find({"alarm": "yes"}):
-        by_window.setdefault(window_of(run), []).append(run)
-    return [run for run in (_next(sink, same, run_id) for same in by_window.values()) if run]
-
-
-def _next(sink: str, same: Sequence[Run], run_id: str) -> Run | None:
-    """The run of a window to tell of; None where it was told of, is being told of, or is old news."""
-    marks = {run.info.run_id: run.data.tags.get(f"{MARK}{sink}", "") for run in same}
-    if any(mark.startswith(SENT) or _alive(mark) for mark in marks.values()):
-        return None
-    return next((run for run in same if marks[run.info.run_id] or run.info.run_id == run_id), None)
+        mark = run.data.tags.get(f"{MARK}{sink}", "")
+        by_window.setdefault(window_of(run), []).append((mark, run))
+    open_ones = (
+        [run for mark, run in same if mark or run.info.run_id == run_id]
+        for same in by_window.values()
+        if not any(mark.startswith(SENT) or _alive(mark) for mark, _ in same)
+    )
+    return [due[0] for due in open_ones if due]
 
 
 def _alive(mark: str) -> bool:
@@ -283,14 +276,14 @@ def _alive(mark: str) -> bool:
     return datetime.now(UTC) - datetime.fromisoformat(since) < CLAIM
 
 
-def _deliver(name: str, sink: Sink, run: Run) -> None:
+def _delivered(sink: Sink, run: Run) -> str:
+    """What became of it, as its mark says."""
     try:
         sink(alert_of(run))
-        mark = f"{SENT} {now()}"
     except Undelivered as fault:
-        mark = f"{FAILED}: {fault}"
         log.warning("alert of %s: %s; the next drift report tries again", window_of(run), fault)
-    _mark(run, name, mark)
+        return f"failed: {fault}"
+    return f"{SENT} {now()}"
 
 
 def _mark(run: Run, sink: str, words: str) -> None:
@@ -307,12 +300,11 @@ def put_metrics(metrics: Mapping[str, float]) -> None:
         return
     from botocore.exceptions import BotoCoreError, ClientError
 
-    model, data = [{"Name": "Model", "Value": settings().registered_model}], []
-    for name, value in metrics.items():
-        if math.isfinite(value):
-            data.append({"MetricName": name, "Value": float(value), "Dimensions": model})
-        else:
-            log.warning("metric %s is %s, which CloudWatch does not take", name, value)
+    model = [{"Name": "Model", "Value": settings().registered_model}]
+    finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    for name in metrics.keys() - finite:
+        log.warning("metric %s is %s, which CloudWatch does not take", name, metrics[name])
+    data = [{"MetricName": name, "Value": value, "Dimensions": model} for name, value in finite.items()]
     try:
         aws("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
     except (BotoCoreError, ClientError) as fault:
