@@ -22,7 +22,6 @@ Shares are of all customers, so a column's add up to 1.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -204,14 +203,14 @@ def shares(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, s
 
 def new_values(reference: pd.Series[Any], current: pd.Series[Any]) -> pd.Series[float]:
     """Share of customers by category that the reference has not, most first."""
-    known = _texts(reference)
-    return pd.Series({v: share for v, share in _texts(current).items() if v not in known}, dtype="float64")
+    now = _levels(current, flag=False)
+    return now.drop(_levels(reference, flag=False).index, errors="ignore")
 
 
 def _parts(kind: str, reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
     missing = (float(reference.isna().mean()), float(current.isna().mean()), "no value")
-    known = _numbers(reference, current) if kind == "numeric" else _values(reference, current, kind == "flag")
-    return known | {MISSING: missing}
+    parts = _numbers(reference, current) if kind == "numeric" else _values(reference, current, kind == "flag")
+    return parts | {MISSING: missing}
 
 
 def _numbers(reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
@@ -244,16 +243,12 @@ def _near(rank: Floats, customers: int) -> list[float]:
 
 
 def _values(reference: pd.Series[Any], current: pd.Series[Any], flag: bool) -> Counts:
-    before, after = (_flags(s) if flag else _texts(s) for s in (reference, current))
+    before, after = (_levels(column, flag).to_dict() for column in (reference, current))
     return {f"= {v}": (before.get(v, 0.0), after.get(v, 0.0), f"the value {v}") for v in before | after}
 
 
-def _flags(column: pd.Series[Any]) -> dict[str, float]:
-    values = column.to_numpy(dtype="float64", na_value=np.nan)
-    levels, counts = np.unique(values[~np.isnan(values)].astype(int), return_counts=True)
-    return {str(v): float(n) / len(values) for v, n in zip(levels, counts, strict=True)}
-
-
-def _texts(column: pd.Series[Any]) -> dict[str, float]:
-    counts = Counter(map(str, column.dropna().to_numpy(dtype=object))).most_common()
-    return {v: n / len(column) for v, n in counts}
+def _levels(column: pd.Series[Any], flag: bool) -> pd.Series[float]:
+    """Share of all customers by value, most first."""
+    values = column.dropna()
+    texts = (values.astype("int64") if flag else values).astype(object).map(str)
+    return texts.value_counts() / len(column)

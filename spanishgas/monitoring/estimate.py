@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
+import pandas as pd
 
 from spanishgas.errors import DataError
 from spanishgas.evaluation.inference import CELLS, RESAMPLES, percentiles
@@ -37,11 +38,10 @@ def expected(probability: Array, flag: Labels) -> Figures:
     rng, n = np.random.default_rng(SEED), len(probability)
     batch = max(1, CELLS // n)
     sizes = [min(batch, RESAMPLES - done) for done in range(0, RESAMPLES, batch)]
-    drawn = [_drawn(probability, flag, size, rng) for size in sizes]
-    values = {name: np.concatenate([one[name] for one in drawn]) for name in drawn[0]}
-    values = {name: known for name, of in values.items() if len(known := of[np.isfinite(of)])}
-    ranges = {name: percentiles(of) for name, of in values.items()}
-    return {name: float(of.mean()) for name, of in values.items()}, ranges
+    drawn = [pd.DataFrame(_drawn(probability, flag, size, rng)) for size in sizes]
+    draws = pd.concat(drawn).dropna(axis="columns", how="all")
+    ranges = {str(name): percentiles(values.dropna().to_numpy()) for name, values in draws.items()}
+    return {name: float(draws[name].mean()) for name in ranges}, ranges
 
 
 def _drawn(p: Array, flag: Labels, draws: int, rng: np.random.Generator) -> dict[str, Array]:

@@ -29,6 +29,16 @@ SHOWN = {
     "retrain": ("retrain", ""),
 }
 """Field and format of each column of the table."""
+MEASURED = {
+    "rows": "drift.rows",
+    "share": "drift.share",
+    "statistic": "drift.statistic",
+    "threshold": "drift.threshold",
+    "prediction": "prediction_drift",
+    "estimated": "estimated.average_precision",
+    "measured": "outcomes.average_precision",
+}
+"""Metric of each field of a window that is one."""
 RETRAIN = "retrain"
 """Tag of a drift run: what the loop did about it."""
 
@@ -60,45 +70,34 @@ class Window:
 
 def windows() -> list[Window]:
     """All windows, oldest first; of several reports of one the newest counts."""
-    by_window: dict[tuple[str, str], Window] = {}
-    seen = _outcomes()
+    tags, metrics = dict[tuple[str, str], dict[str, str]](), dict[tuple[str, str], dict[str, float]]()
     for run in reversed(runs.find({"stage": "drift"})):
-        tags = run.data.tags
-        if "alarm" in tags:
-            key = (tags["as_of"], tags["version"])
-            earlier = by_window.pop(key, None)
-            by_window[key] = _window(run, seen.get(key, {}), earlier)
-    return sorted(by_window.values(), key=lambda w: w.as_of)
-
-
-def _window(run: Run, outcome: Mapping[str, float], earlier: Window | None) -> Window:
-    tags, values = run.data.tags, run.data.metrics
-    return Window(
-        date.fromisoformat(tags["as_of"]),
-        tags["version"],
-        run.info.run_id,
-        tags["alarm"] == "yes",
-        values.get("drift.rows"),
-        values.get("drift.share"),
-        values.get("drift.statistic"),
-        values.get("drift.threshold"),
-        values.get("prediction_drift"),
-        outcome.get("estimated.average_precision"),
-        outcome.get("outcomes.average_precision"),
-        # A report made again does not undo what an earlier one of its window set off.
-        tags.get(RETRAIN) or (earlier.retrain if earlier else ""),
-        tags.get(f"{RETRAIN}.process") or (earlier.process if earlier else ""),
-        None if (drifted := outcome.get("concept.drift")) is None else bool(drifted),
-    )
-
-
-def _outcomes() -> dict[tuple[str, str], dict[str, float]]:
-    """Metrics of the newest outcome runs by as-of date and version."""
-    by_window: dict[tuple[str, str], dict[str, float]] = {}
+        if "alarm" in run.data.tags:
+            key = _about(run)
+            # A report made again does not undo what an earlier one of its window set off.
+            tags[key] = tags.pop(key, {}) | run.data.tags | {"run_id": run.info.run_id}
+            metrics[key] = dict(run.data.metrics)
     for run in reversed(runs.find({"stage": "outcomes"})):
-        tags = run.data.tags
-        by_window.setdefault((tags.get("as_of", ""), tags.get("version", "")), {}).update(run.data.metrics)
-    return by_window
+        metrics.setdefault(_about(run), {}).update(run.data.metrics)
+    return sorted((_window(told, metrics[key]) for key, told in tags.items()), key=lambda w: w.as_of)
+
+
+def _about(run: Run) -> tuple[str, str]:
+    return run.data.tags.get("as_of", ""), run.data.tags.get("version", "")
+
+
+def _window(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Window:
+    drifted = metrics.get("concept.drift")
+    return Window(
+        as_of=date.fromisoformat(tags["as_of"]),
+        version=tags["version"],
+        run_id=tags["run_id"],
+        alarm=tags["alarm"] == "yes",
+        retrain=tags.get(RETRAIN, ""),
+        process=tags.get(f"{RETRAIN}.process", ""),
+        concept=None if drifted is None else bool(drifted),
+        **{field: metrics.get(name) for field, name in MEASURED.items()},
+    )
 
 
 def as_json(windows: Sequence[Window]) -> str:

@@ -95,7 +95,7 @@ def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
         tags={"as_of": day, "version": inputs.version.number},
     )
     table = lake.current("outcomes", day)
-    told = probation(day, table, inputs.gold, inputs.cohort(), load_policy(), lake)
+    told = probation(table, inputs.gold, inputs.cohort(), load_policy(), lake)
     return shown.model_copy(update={"probation": told})
 
 
