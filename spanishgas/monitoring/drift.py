@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict
 
 from spanishgas import rendering
 from spanishgas.config.policy import AlarmLimits, load_policy
-from spanishgas.errors import UsageError
 from spanishgas.evaluation.importance import contributions
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
@@ -87,7 +86,7 @@ class DriftInputs:
 DRIFT = Stage[DriftInputs]("drift", (__name__,))
 
 
-def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
+def drift(current: date | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
     """Report the drift of `current` (an as-of date; the newest scored one if None) and log it.
 
     The same tables, champion, limits, ordinary change and code give the report that is there already.
@@ -103,10 +102,10 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
     )
 
 
-def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
+def drift_inputs(current: date | None, alias: str, lake: Lake) -> DriftInputs:
     """The report as lake, registry and configuration have it now."""
     version = registry.resolve(alias).checked()
-    scores = lake.current("scores", _date(current))
+    scores = lake.current("scores", current)
     training, limits = version.training_table(lake), load_policy().drift
     return DriftInputs(
         reference=training.table,
@@ -117,13 +116,6 @@ def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
         limits=limits.part(AlarmLimits),
         ordinary=ordinary.read(limits.ordinary or ordinary.SHIPPED),
     )
-
-
-def _date(text: str | None) -> date | None:
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise UsageError(f"current must be a date such as 2025-03-31, but got '{text}'") from None
 
 
 def _report(run: Work, inputs: DriftInputs) -> Drift:

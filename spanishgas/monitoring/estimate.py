@@ -19,6 +19,7 @@ from spanishgas.evaluation.inference import CELLS, RESAMPLES, percentiles
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.stage import Work, recorded, through
+from spanishgas.monitoring import sentences
 from spanishgas.monitoring.cohort import Figures, Outcomes
 from spanishgas.stages import Stage
 from spanishgas.training.model import FLAG, PROBABILITY
@@ -98,23 +99,8 @@ def _estimate(run: Work, inputs: EstimateInputs) -> Outcomes:
         run_id=run.run_id,
         as_of=day,
         version=inputs.version,
-        findings=[sentence(figures, len(unseen)), BLIND],
+        findings=[sentences.expected(figures, len(unseen)), BLIND],
     )
     run.log(metrics=with_intervals("estimated", *figures))
     outcomes.keep(run, DOCUMENT)
     return outcomes
-
-
-def sentence(figures: Figures, customers: int) -> str:
-    """The estimate in words."""
-    points, ranges = figures
-    words = {"average_precision": "average precision", "recall": "recall", "precision": "precision"}
-    listed = ", ".join(
-        f"{words[name]} {points[name]:.3f} ({ranges[name][0]:.3f} to {ranges[name][1]:.3f})"
-        for name in words
-        if name in points
-    )
-    return (
-        f"Without labels, from the probabilities of {customers:,} customers that the model did not learn from and that "
-        f"get no offer: {listed or 'nothing can be said'}."
-    )

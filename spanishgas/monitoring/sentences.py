@@ -53,6 +53,14 @@ def _untreated(figures: Mapping[str, Figures], cohort: Cohort) -> list[str]:
     ]
 
 
+def expected(figures: Figures, customers: int) -> str:
+    """What is to be expected of so many customers while there are no labels."""
+    return (
+        f"Without labels, from the probabilities of {customers:,} customers that the model did not learn from and that "
+        f"get no offer: {_listed(figures, {**MAIN, **FLAGGED}) or 'nothing can be said'}."
+    )
+
+
 def estimated(expected: Figures | None, figures: Mapping[str, Figures]) -> list[str]:
     """What the label-free estimate had said, beside what the labels say."""
     name, group = "average_precision", "untreated" if "untreated" in figures else "all"

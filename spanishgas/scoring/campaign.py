@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
+import jinja2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -27,6 +28,10 @@ TIER_RULE: Mapping[str, str] = {"Medium": "offer_small", "High": "offer_medium",
 """The replaced system's rule: an offer by risk tier, whatever it costs and brings, none at a negative margin."""
 FACTORS = (0.5, 1.0, 1.5)
 ASSUMED: Mapping[str, str] = {"uplift": "uplift", "acceptance": "acceptance", "cost_eur": "cost of an offer"}
+
+WAYS = ["way", "customers with an offer", "offers cost at most (EUR)", "expected value (EUR)"]
+MENU = ["offer", "customers", "cost (EUR)", "acceptance", "uplift"]
+"""Columns of the page's tables."""
 
 
 def campaign_value(probability: Array, margin: Array, action: NDArray[np.object_], offers: Offers) -> float:
@@ -93,7 +98,6 @@ def page(customers: pd.DataFrame, offers: Offers, as_of: date) -> str:
     made, others = customers["action"].to_numpy(dtype=object), ways(customers, offers)
     for column in ("customers", "cost", "expected_value"):
         others[column] = others[column].map("{:,.0f}".format)
-    names = ["way", "customers with an offer", "offers cost at most (EUR)", "expected value (EUR)"]
     menu = [
         (name, f"{(made == name).sum():,}", f"{o.cost_eur:g}", f"{o.acceptance:.0%}", f"{o.uplift:.0%}")
         for name, o in offers.menu.items()
@@ -102,39 +106,17 @@ def page(customers: pd.DataFrame, offers: Offers, as_of: date) -> str:
         (words, *(f"{campaign_value(p, m, made, scaled(offers, what, factor)):,.0f}" for factor in FACTORS))
         for what, words in ASSUMED.items()
     ]
-    text = _PAGE.format(
+    loader = jinja2.PackageLoader("spanishgas.scoring")
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined)
+    text = environment.get_template("campaign.md.jinja").render(
         as_of=as_of,
-        customers=f"{len(p):,}",
-        budget="none" if offers.total_budget_eur is None else f"{offers.total_budget_eur:,.0f} EUR",
-        share=f"{offers.control.share:.0%}",
-        months=offers.horizon_months,
-        ways=as_markdown(others.set_axis(names, axis=1)),
-        menu=as_markdown(
-            pd.DataFrame(menu, columns=["offer", "customers", "cost (EUR)", "acceptance", "uplift"])
-        ),
+        customers=len(p),
+        offers=offers,
+        ways=as_markdown(others.set_axis(WAYS, axis="columns")),
+        menu=as_markdown(pd.DataFrame(menu, columns=MENU)),
         changed=as_markdown(pd.DataFrame(changed, columns=["if this is multiplied by", *map(str, FACTORS)])),
     )
     return html(text, f"Retention campaign as of {as_of}")
-
-
-_PAGE = """# Retention campaign as of {as_of}
-{customers} customers scored. Budget: {budget}. {share} of the customers an offer was chosen for get none, by chance,
-so that the uplift can be measured later; they count as customers without an offer here.
-
-## What it is expected to bring
-{ways}
-
-Expected value: acceptance x (probability of churn x uplift x {months} months of margin - cost), summed. An
-assumption of the policy, not a measurement.
-
-## Offers
-{menu}
-
-## If the assumptions are wrong
-Expected value in EUR of the same offers to the same customers.
-
-{changed}
-"""
 
 
 def within_budget(values: Array, costs: Array, budget: float | None) -> NDArray[np.intp]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,7 +71,6 @@ def serving_process(
     model_dir: Path,
     log: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    command: Sequence[str] = COMMAND,
 ) -> Iterator[Endpoint]:
     """A serving process around the model in `model_dir`, ready to be asked; it ends with the block or this process.
 
@@ -88,7 +87,7 @@ def serving_process(
     with (
         log.open("w+b") if log else tempfile.TemporaryFile() as out,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, **given}
+            COMMAND, stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, **given}
         ) as process,
     ):
         try:

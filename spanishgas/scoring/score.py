@@ -45,21 +45,17 @@ class BackendName(StrEnum):
     LOCAL = "local"
     SAGEMAKER = "sagemaker"
 
-    @classmethod
-    def of(cls, name: str) -> BackendName:
-        """The backend called `name`, or a UsageError that lists them."""
-        try:
-            return cls(name)
-        except ValueError:
-            raise UsageError.unknown("backend", name, list(cls)) from None
 
-    def transform(self, given: Transform, say: Callable[[str], None]) -> parts.Backend:
-        """The backend at work; UsageError where its settings or its packages are missing."""
-        if self is BackendName.LOCAL:
+def transform(backend: str, given: Transform, say: Callable[[str], None]) -> parts.Backend:
+    """The backend at work; UsageError for an unknown one, and where settings or packages are missing."""
+    match backend:
+        case BackendName.LOCAL:
             return LocalTransform(given)
-        from spanishgas.scoring.jobs import SageMakerTransform
+        case BackendName.SAGEMAKER:
+            from spanishgas.scoring.jobs import SageMakerTransform
 
-        return SageMakerTransform.of(given, say)
+            return SageMakerTransform.of(given, say)
+    raise UsageError.unknown("backend", backend, list(BackendName))
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def score_inputs(
 ) -> ScoreInputs:
     """The newest gold table and the version behind `alias`, which must be cleared to score."""
     given = read_settings(Transform)
-    at_work, version = BackendName.of(backend).transform(given, say), reconcile.scorable(alias)
+    at_work, version = transform(backend, given, say), reconcile.scorable(alias)
     gold = lake.current("gold_master")
     return ScoreInputs(gold, version, version.training_table(lake), lake, at_work, given, progress)
 
