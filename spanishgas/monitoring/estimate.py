@@ -19,15 +19,12 @@ from spanishgas.evaluation.inference import CELLS, RESAMPLES, percentiles
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.stage import Work, recorded, through
-from spanishgas.monitoring import sentences
 from spanishgas.monitoring.cohort import Figures, Outcomes
+from spanishgas.rendering import paragraphs
 from spanishgas.stages import Stage
 from spanishgas.training.model import FLAG, PROBABILITY
 
 SEED, DOCUMENT = 0, "estimate.json"
-BLIND = (
-    "It is blind to concept drift: if the same score means another churn rate by now, only labels show it."
-)
 
 
 def expected(probability: Array, flag: Labels) -> Figures:
@@ -99,7 +96,9 @@ def _estimate(run: Work, inputs: EstimateInputs) -> Outcomes:
         run_id=run.run_id,
         as_of=day,
         version=inputs.version,
-        findings=[sentences.expected(figures, len(unseen)), BLIND],
+        findings=paragraphs(
+            "spanishgas.monitoring", "estimate.md.jinja", figures=figures, customers=len(unseen)
+        ),
     )
     run.log(metrics=with_intervals("estimated", *figures))
     outcomes.keep(run, DOCUMENT)

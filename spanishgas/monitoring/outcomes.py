@@ -24,12 +24,12 @@ from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
-from spanishgas.monitoring import sentences
 from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes
-from spanishgas.monitoring.concept import Concept, ConceptScores, concept_drift
+from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, ConceptScores, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, read_labels
 from spanishgas.monitoring.probation import probation
+from spanishgas.rendering import paragraphs
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
@@ -152,11 +152,23 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
         version=inputs.version.number,
         findings=[
             *inputs.labels.coverage,
-            *sentences.performance(figures, cohort, inputs.version.metrics, day),
-            *sentences.estimated(estimated, figures),
-            *sentences.concept(concept),
-            *sentences.calibration(tiers),
-            *sentences.uplift(effect, cohort),
+            *paragraphs(
+                "spanishgas.monitoring",
+                "outcomes.md.jinja",
+                as_of=day,
+                unseen=len(unseen.y),
+                seen=len(cohort.rows) - len(unseen.y),
+                offered=int(cohort.unseen.rows["arm"].eq("offer").sum()),
+                treated=bool(cohort.rows["arm"].notna().any()),
+                figures=figures,
+                promised=inputs.version.metrics.get("holdout.average_precision"),
+                estimated=estimated,
+                concept=concept,
+                fewest=FEWEST,
+                overall=OVERALL,
+                tiers=tiers.to_dict("records"),
+                uplift=effect,
+            ),
         ],
         concept_drift=concept.drifted if concept else None,
     )

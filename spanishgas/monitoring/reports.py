@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 from spanishgas.errors import DataError
 from spanishgas.monitoring.alarm import MISSING, AlarmJudgement, new_values, sentence
+from spanishgas.rendering import filled
 from spanishgas.training.matrix import is_text
 
 if TYPE_CHECKING:
@@ -138,11 +138,8 @@ def html(
         matters=near["matters"].map(_care),
         sentence=[sentence(str(name), row) for name, row in near.iterrows()],
     )
-    loader = jinja2.PackageLoader("spanishgas.monitoring")
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
-    template = environment.get_template("drift.html.jinja")
     tables = {"rows": rows.reset_index().to_dict("records"), "quality": quality.to_dict("records")}
-    return template.render(found=judgement, shown=shown, **tables)
+    return filled("spanishgas.monitoring", "drift.html.jinja", found=judgement, shown=shown, **tables)
 
 
 def _care(matters: float) -> str:

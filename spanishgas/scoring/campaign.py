@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
-import jinja2
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from spanishgas.config.policy import Offers
 from spanishgas.evaluation.card import html
 from spanishgas.evaluation.value import NO_OFFER, offer_value
-from spanishgas.rendering import as_markdown
+from spanishgas.rendering import as_markdown, filled
 
 Array = NDArray[np.float64]
 TIER_RULE: Mapping[str, str] = {"Medium": "offer_small", "High": "offer_medium", "Critical": "offer_large"}
@@ -106,9 +105,9 @@ def page(customers: pd.DataFrame, offers: Offers, as_of: date) -> str:
         (words, *(f"{campaign_value(p, m, made, scaled(offers, what, factor)):,.0f}" for factor in FACTORS))
         for what, words in ASSUMED.items()
     ]
-    loader = jinja2.PackageLoader("spanishgas.scoring")
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined)
-    text = environment.get_template("campaign.md.jinja").render(
+    text = filled(
+        "spanishgas.scoring",
+        "campaign.md.jinja",
         as_of=as_of,
         customers=len(p),
         offers=offers,
