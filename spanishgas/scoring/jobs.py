@@ -100,8 +100,8 @@ class SageMakerTransform:
             number += 1
 
     def _start(self, task: Task, parts: int) -> None:
-        self.say(estimate(task.rows, parts, self.given))
-        packed = archive(task.model_dir)
+        self.say(estimate(task.shards.table.manifest.rows, parts, self.given))
+        packed = archive(task.version.folder)
         folder = f"models/{hashlib.sha256(packed).hexdigest()}"
         if not (self.store.listing(folder) and self.store.read_bytes(f"{folder}/model.tar.gz") == packed):
             self.store.write(f"{folder}/model.tar.gz", packed)
@@ -179,10 +179,10 @@ def estimate(rows: int, parts: int, given: Transform) -> str:
 
 def job_name(task: Task, given: Transform) -> str:
     """Name of the task's job without its number: equal for equal version, gold and cut, valid for SageMaker."""
-    table = task.shards.table.manifest.digest
-    cut = f"{task.version} {task.model_sha256} {table} {given.media} {given.part_rows} {given.payload_mb}"
-    tail = f"-v{task.version}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
-    head = re.sub(r"[^a-zA-Z0-9]+", "-", task.model).strip("-") or "model"
+    gold, version = task.shards.table.manifest.digest, task.version
+    cut = f"{version.number} {task.model_sha256} {gold} {given.media} {given.part_rows} {given.payload_mb}"
+    tail = f"-v{version.number}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
+    head = re.sub(r"[^a-zA-Z0-9]+", "-", version.name).strip("-") or "model"
     return head[: LONGEST_NAME - 4 - len(tail)].rstrip("-") + tail
 
 

@@ -128,13 +128,13 @@ class LocalTransform:
 
     def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
         """Each part with its answer, which is read before the next part is cut."""
-        done = 0
+        done, rows = 0, task.shards.table.manifest.rows
         environment = task.environment(self.given, workers=1)
-        with serving_process(task.model_dir, environment=environment) as endpoint:
+        with serving_process(task.version.folder, environment=environment) as endpoint:
             for part in task.shards:
                 yield part, self._scored(endpoint, part)
                 done += len(part.customers)
-                progress("score", done, max(task.rows, done))
+                progress("score", done, max(rows, done))
 
     def clean_up(self, task: Task) -> None:
         """Nothing is left behind."""

@@ -8,18 +8,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
 
+from spanishgas import provenance
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.lake import Snapshot
+from spanishgas.lifecycle.version import Version
 from spanishgas.scoring.payload import ID, Media, Refused, read, write
 from spanishgas.scoring.settings import Transform
+from spanishgas.training import artefact
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 Progress = Callable[[str, int, int], None]
@@ -95,22 +97,27 @@ class Shards:
 
 @dataclass(frozen=True)
 class Task:
-    """One scoring of a table by a model, in parts."""
+    """One scoring of a table by a version, in parts."""
 
-    model_dir: Path
-    """Folder of the model's artefact."""
-    model: str
-    """Name of the registered model."""
-    version: str
+    version: Version
     shards: Shards
-    tags: Mapping[str, str]
-    model_sha256: str = ""
-    """SHA-256 of the model file, as it was judged; the serving process then takes no other."""
 
     @property
-    def rows(self) -> int:
-        """Rows of the table."""
-        return self.shards.table.manifest.rows
+    def model_sha256(self) -> str:
+        """SHA-256 of the model file, as it was judged; the serving process takes no other."""
+        return self.version.record.manifest.files[artefact.FILE]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Where the scores come from."""
+        gold = self.shards.table.manifest
+        return {
+            "model_version": self.version.number,
+            "gold_digest": gold.digest,
+            "as_of": gold.as_of.isoformat(),
+            "run_id": self.version.run_id,
+            "code": provenance.commit(),
+        }
 
     def environment(self, given: Transform, workers: int) -> dict[str, str]:
         """What the serving process must be told to take the parts, and to serve this model alone."""
@@ -118,7 +125,7 @@ class Task:
             "SPANISHGAS_SERVE_WORKERS": str(workers),
             "SPANISHGAS_SERVE_PAYLOAD_MB": str(given.payload_mb),
             "SPANISHGAS_SERVE_MAX_ROWS": str(given.part_rows),
-            **({"SPANISHGAS_SERVE_MODEL_SHA256": self.model_sha256} if self.model_sha256 else {}),
+            "SPANISHGAS_SERVE_MODEL_SHA256": self.model_sha256,
         }
 
 

@@ -18,7 +18,6 @@ import mlflow
 import pandas as pd
 import pyarrow.parquet as pq
 
-from spanishgas import provenance
 from spanishgas.contracts import check, typed
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
@@ -106,8 +105,11 @@ def score_inputs(
 
 
 def _score(run: Work, inputs: ScoreInputs) -> Snapshot:
-    gold, task = inputs.scoring, _task(inputs)
-    account, counts, trained = list[dict[str, object]](), Counter[str](), inputs.training.customers
+    gold, given, columns = inputs.scoring, inputs.settings, list(columns_of(inputs.version.model))
+    size = given.payload_mb * MEGABYTE
+    shards = Shards(gold, columns, given.media, given.part_rows, size, beside=(ID, MARGIN))
+    task, trained = Task(inputs.version, shards), inputs.training.customers
+    account, counts = list[dict[str, object]](), Counter[str]()
 
     def write(folder: Path) -> None:
         for part, answer, sha256 in reconciled(gold, inputs.backend.answers(task, inputs.progress)):
@@ -131,27 +133,6 @@ def _score(run: Work, inputs: ScoreInputs) -> Snapshot:
     )
     inputs.backend.clean_up(task)
     return published
-
-
-def _task(inputs: ScoreInputs) -> Task:
-    version, gold, given = inputs.version, inputs.scoring, inputs.settings
-    columns = list(columns_of(version.model))
-    return Task(
-        model_dir=version.folder,
-        model=version.name,
-        version=version.number,
-        shards=Shards(
-            gold, columns, given.media, given.part_rows, given.payload_mb * MEGABYTE, beside=(ID, MARGIN)
-        ),
-        tags={
-            "model_version": version.number,
-            "gold_digest": gold.manifest.digest,
-            "as_of": gold.manifest.as_of.isoformat(),
-            "run_id": version.run_id,
-            "code": provenance.commit(),
-        },
-        model_sha256=version.record.manifest.files[artefact.FILE],
-    )
 
 
 def expected_loss(probability: pd.Series, margin: pd.Series) -> pd.Series:

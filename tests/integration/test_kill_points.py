@@ -113,7 +113,7 @@ class InProcess:
         self.given = given
 
     def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
-        model = artefact.load(task.model_dir, "it", task.model_sha256)
+        model = artefact.load(task.version.folder, "it", task.model_sha256)
         for part in task.shards:
             yield part, score_body(model, part.body, part.media, part.media, 10**6)[1]
 

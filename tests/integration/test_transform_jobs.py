@@ -211,7 +211,7 @@ def test_a_bucket_that_is_not_there_is_an_error_that_names_it(double: SageMakerD
 
 def test_names_of_jobs_are_valid_and_differ_by_version_and_gold(task: Task, tmp_path: Path) -> None:
     given = Transform()
-    other = replace(task, version="2", model="a_very/long name " * 9)
+    other = replace(task, version=replace(task.version, number="2", name="a_very/long name " * 9))
     changed = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path / "other", odd_gold(99), rows=40)
     names = {f"{job_name(t, given)}-999" for t in (task, other, changed)}
     assert len(names) == 3
