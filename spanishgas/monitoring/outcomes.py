@@ -25,13 +25,13 @@ from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
 from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes
-from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, ConceptScores, concept_drift
+from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, concept_drift
 from spanishgas.monitoring.estimate import expected
 from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, read_labels
 from spanishgas.monitoring.probation import probation
 from spanishgas.rendering import paragraphs
 from spanishgas.stages import Stage, unkeyed
-from spanishgas.training.model import FLAG, PROBABILITY, TIER
+from spanishgas.training.model import FLAG, PROBABILITY
 
 MARGIN, DOCUMENT = "avg_monthly_margin", "outcomes.json"
 
@@ -207,10 +207,6 @@ def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
     """Offers are chosen by score and margin, so customers without one are fair among those with the same score."""
     if inputs.training is None:
         return None
-    reference, rows = inputs.training.held_out(), cohort.rows
-    scored = inputs.version.model.predict(reference)
-    return concept_drift(
-        ConceptScores(scored[PROBABILITY].to_numpy(), reference[LABEL].to_numpy(dtype="int64"), scored[TIER]),
-        ConceptScores(rows[PROBABILITY].to_numpy(), rows[LABEL].to_numpy(dtype="int64"), rows[TIER]),
-        inputs.false_alarm_rate,
-    )
+    reference = inputs.training.held_out()
+    scored = inputs.version.model.predict(reference).assign(churn=reference[LABEL])
+    return concept_drift(scored, cohort.rows, inputs.false_alarm_rate)
