@@ -23,6 +23,7 @@ from spanishgas.lifecycle.version import Version
 from spanishgas.scoring import payload
 from spanishgas.scoring.parts import Shards, Task
 from spanishgas.scoring.payload import Media
+from spanishgas.scoring.serving import scored
 from spanishgas.scoring.settings import MEGABYTE
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import Curve, fit_final
@@ -111,3 +112,8 @@ class VersionDouble:
     def record(self) -> SimpleNamespace:
         files = {FILE: hashlib.sha256((self.folder / FILE).read_bytes()).hexdigest()}
         return SimpleNamespace(manifest=SimpleNamespace(files=files))
+
+
+def score_body(model: ChurnModel, body: bytes, media: Media, rows: int = 10**6) -> bytes:
+    """The serving process's own answer to a body, without the process."""
+    return scored(model, payload.read(body, media, payload.inputs(model), rows), media)

@@ -130,17 +130,22 @@ def to_file(path: Path, alert: Alert) -> None:
         raise Undelivered(f"{path} cannot be written ({fault.strerror})") from fault
 
 
-def aws(service: str, region: str | None = None) -> Any:
-    """A client that tries `TRIES` times and waits `SECONDS` each; BotoCoreError where no region is known."""
+@contextmanager
+def aws(service: str, named: str, region: str | None = None) -> Iterator[Any]:
+    """A client, by AWS's own credentials, that tries `TRIES` times and waits `SECONDS` each.
+
+    Undelivered where AWS does not take what it is given, or no region is known.
+    """
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    patience = Config(
-        retries={"mode": "standard", "total_max_attempts": TRIES},
-        connect_timeout=SECONDS,
-        read_timeout=SECONDS,
-    )
-    return boto3.client(service, region_name=region, config=patience)
+    tries = {"mode": "standard", "total_max_attempts": TRIES}
+    patience = Config(retries=tries, connect_timeout=SECONDS, read_timeout=SECONDS)
+    try:
+        yield boto3.client(service, region_name=region, config=patience)
+    except (BotoCoreError, ClientError) as fault:
+        raise Undelivered(f"{named} did not take it ({plain(str(fault))})") from fault
 
 
 def region_of(arn: str) -> str | None:
@@ -150,14 +155,9 @@ def region_of(arn: str) -> str | None:
 
 
 def to_topic(topic: str, alert: Alert) -> None:
-    """Publish to an SNS topic, by AWS's own credentials; boto3 tries again by itself."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        message = {"Subject": alert.subject, "Message": alert.text}
-        aws("sns", region_of(topic)).publish(TopicArn=topic, **message)
-    except (BotoCoreError, ClientError) as fault:
-        raise Undelivered(f"topic {topic} did not take it ({plain(str(fault))})") from fault
+    """Publish to an SNS topic."""
+    with aws("sns", f"topic {topic}", region_of(topic)) as client:
+        client.publish(TopicArn=topic, Subject=alert.subject, Message=alert.text)
 
 
 def to_webhook(url: str, alert: Alert) -> None:
@@ -298,17 +298,16 @@ def put_metrics(metrics: Mapping[str, float]) -> None:
     namespace = Alerting().cloudwatch
     if not namespace:
         return
-    from botocore.exceptions import BotoCoreError, ClientError
-
     model = [{"Name": "Model", "Value": settings().registered_model}]
     finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
     for name in metrics.keys() - finite:
         log.warning("metric %s is %s, which CloudWatch does not take", name, metrics[name])
     data = [{"MetricName": name, "Value": value, "Dimensions": model} for name, value in finite.items()]
     try:
-        aws("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
-    except (BotoCoreError, ClientError) as fault:
-        log.warning("CloudWatch did not take metrics (%s)", plain(str(fault)))
+        with aws("cloudwatch", "CloudWatch") as client:
+            client.put_metric_data(Namespace=namespace, MetricData=data)
+    except Undelivered as fault:
+        log.warning("metrics: %s", fault)
 
 
 @contextmanager

@@ -305,7 +305,7 @@ def test_a_cloudwatch_that_cannot_be_reached_is_a_warning(
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     with caplog.at_level(logging.WARNING), alerts.build_counted():
         pass
-    assert "CloudWatch did not take metrics (You must specify a region" in caplog.text
+    assert "metrics: CloudWatch did not take it (You must specify a region" in caplog.text
 
 
 # What data must not do
