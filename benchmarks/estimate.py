@@ -19,8 +19,8 @@ from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.lifecycle.experiments import kinds_of, training_side
+from spanishgas.monitoring.cohort import expected
 from spanishgas.monitoring.concept import concept_drift
-from spanishgas.monitoring.estimate import expected
 from spanishgas.training.calibration import fit_chosen
 from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
 from spanishgas.training.sides import in_holdout

@@ -21,7 +21,7 @@ from spanishgas.etl.source import BASE, extract_date
 from spanishgas.evaluation.selection import Compared, sentence
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import history, lineage, promotion, registry, runs
+from spanishgas.lifecycle import history, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import Evaluated, evaluate
 from spanishgas.lifecycle.experiments import (
@@ -173,27 +173,6 @@ def _start(version: Version | None, inputs: ExperimentInputs) -> Start | None:
     if version is None:
         return None
     return start_from(version.record.of_run, inputs.space, inputs.protocol.holdout)
-
-
-def rollback(reason: str, *, lake: Lake, rescore: bool) -> str:
-    """Go back to the champion before this one; gives in words what the bad version had scored."""
-    move = promotion.rollback(reason)
-    made = lineage.produced(str(move.replaced), lake)
-    lines = [
-        f"champion: version {move.version}; version {move.replaced} is marked as rolled back",
-        f"{len(made)} snapshots were made with version {move.replaced}:",
-    ]
-    lines += [
-        f"  {s.manifest.table} as of {s.manifest.as_of}{', current' if now else ''}: {s.uri}"
-        for s, now in made
-    ]
-    if rescore:
-        score(Alias.CHAMPION, lake=lake)
-        customers = recommend(lake=lake).manifest.rows
-        lines.append(f"scored again with version {move.version}: {customers:,} customers")
-    elif any(current for _, current in made):
-        lines.append("the current scores are still its own: run `spanishgas score`")
-    return "\n".join(lines)
 
 
 def reconcile(*, lake: Lake) -> str:

@@ -76,10 +76,10 @@ def rollback(
     ] = False,
 ) -> None:
     """Make the previous champion champion again, and say what the bad version had scored."""
-    from spanishgas import pipeline
+    from spanishgas.scoring.rollback import rollback as go_back
 
     require_tracking()
-    typer.echo(pipeline.rollback(reason, lake=Lake(lake), rescore=rescore))
+    typer.echo(go_back(reason, lake=Lake(lake), rescore=rescore))
 
 
 def history(

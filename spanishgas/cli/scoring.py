@@ -75,13 +75,12 @@ def outcomes(
     lake: LakeOption = settings().lake,
 ) -> None:
     """Hold labels against the scores that they are about; without labels, estimate what they would show."""
-    from spanishgas.monitoring.estimate import estimate
-    from spanishgas.monitoring.outcomes import outcomes as measured
+    from spanishgas.monitoring import outcomes as measured
 
     require_tracking()
     known, home = path(file) or path(labels), Lake(lake)
     when = day_of(as_of, "--as_of") if given(as_of) else None
-    study = measured(known, when, lake=home) if known else estimate(when, lake=home)
+    study = measured.outcomes(known, when, lake=home) if known else measured.estimate(when, lake=home)
     for line in [*study.findings, *study.probation]:
         typer.echo(line)
     typer.echo(f"outcomes of version {study.version} as of {study.as_of} in run {study.run_id}")

@@ -3,7 +3,8 @@
     labels + scores + gold + treatments -> outcomes table -> performance, calibration by tier, value, uplift,
                                                              concept drift -> one run, stage=outcomes
 
-The rows go to the lake; the run gets figures with intervals and a sentence per finding.
+The rows go to the lake; the run gets figures with intervals and a sentence per finding. Before labels arrive, the run
+gets what the scores would reach if the probabilities they state were right (`estimate`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from spanishgas.config.policy import Offers, load_policy
-from spanishgas.errors import LakeError
+from spanishgas.errors import DataError, LakeError
 from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.evaluation.value import realised_value
 from spanishgas.lake import Lake, Snapshot
@@ -24,16 +25,16 @@ from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
-from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes
+from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, expected
 from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, concept_drift
-from spanishgas.monitoring.estimate import expected
 from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, read_labels
 from spanishgas.monitoring.probation import probation
 from spanishgas.rendering import paragraphs
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import FLAG, PROBABILITY
 
-MARGIN, DOCUMENT = "avg_monthly_margin", "outcomes.json"
+MARGIN = "avg_monthly_margin"
+DOCUMENT, ESTIMATED = "outcomes.json", "estimate.json"
 
 
 @dataclass(frozen=True)
@@ -210,3 +211,54 @@ def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
     reference = inputs.training.held_out()
     scored = inputs.version.model.predict(reference).assign(churn=reference[LABEL])
     return concept_drift(scored, cohort.rows, inputs.false_alarm_rate)
+
+
+@dataclass(frozen=True)
+class EstimateInputs:
+    """What an estimate depends on."""
+
+    scores: Snapshot
+    version: str
+    """Number of the version that made them."""
+
+
+ESTIMATE = Stage[EstimateInputs]("outcomes", (__name__,))
+
+
+def estimate(as_of: date | None = None, *, lake: Lake) -> Outcomes:
+    """Log as `estimated.*` what the scores as of `as_of` (the newest if None) would reach without concept drift.
+
+    The same scores and code give the run that is there already. DataError where the model learned from everybody.
+    """
+    scores = lake.current("scores", as_of)
+    day, version = scores.manifest.as_of, str(scores.pandas(["model_version"]).iloc[0, 0])
+    return through(
+        ESTIMATE,
+        EstimateInputs(scores, version),
+        _estimate,
+        title=f"outcomes as of {day}, estimated",
+        recall=lambda key: recorded(ESTIMATE, key, Outcomes, ESTIMATED),
+        tags={"as_of": day, "version": version},
+    )
+
+
+def _estimate(run: Work, inputs: EstimateInputs) -> Outcomes:
+    rows, day = inputs.scores.pandas([PROBABILITY, FLAG, "in_training"]), inputs.scores.manifest.as_of
+    unseen = rows[~rows["in_training"]]
+    if unseen.empty:
+        raise DataError(
+            f"the model learned from every customer scored as of {day}: its probabilities of "
+            "them say nothing of what it reaches on others. Score a table with other customers too"
+        )
+    figures = expected(unseen[PROBABILITY].to_numpy(), unseen[FLAG].to_numpy(dtype="int64"))
+    outcomes = Outcomes(
+        run_id=run.run_id,
+        as_of=day,
+        version=inputs.version,
+        findings=paragraphs(
+            "spanishgas.monitoring", "estimate.md.jinja", figures=figures, customers=len(unseen)
+        ),
+    )
+    run.log(metrics=with_intervals("estimated", *figures))
+    outcomes.keep(run, ESTIMATED)
+    return outcomes

@@ -51,6 +51,7 @@ from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.drift import Drift, drift
 from spanishgas.monitoring.outcomes import outcomes
 from spanishgas.monitoring.reports import compare, effects
+from spanishgas.scoring import rollback as rolling
 from spanishgas.scoring.reasons import GENERIC
 from spanishgas.scoring.recommend import recommend
 from spanishgas.scoring.score import score
@@ -829,7 +830,7 @@ def test_a_rollback_scores_again_with_the_version_gone_back_to_if_asked(chain: C
     score("champion", lake=chain.lake)
     assert set(chain.lake.current("scores").pandas(["model_version"])["model_version"]) == {str(after)}
     bad = chain.lake.current("scores").uri
-    words = pipeline.rollback("worse", lake=chain.lake, rescore=True)
+    words = rolling.rollback("worse", lake=chain.lake, rescore=True)
     assert f"snapshots were made with version {after}:" in words
     assert f"scores as of {LATER}, current: {bad}" in words
     assert set(chain.lake.current("scores").pandas(["model_version"])["model_version"]) == {str(before)}

@@ -31,6 +31,7 @@ from spanishgas.lifecycle.history import How
 from spanishgas.lifecycle.lineage import lineage
 from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.reproduce import reproduce
+from spanishgas.scoring import rollback as rolling
 from spanishgas.scoring.score import score
 from spanishgas.settings import settings
 from tests import postgres, tracking_server
@@ -310,7 +311,7 @@ def test_the_whole_lifecycle_runs_on_the_server(
         assert pipeline.reconcile(lake=lake).startswith(
             f"champion: version {second}, {CUSTOMERS:,} customers"
         )
-        words = pipeline.rollback("worse", lake=lake, rescore=True)
+        words = rolling.rollback("worse", lake=lake, rescore=True)
         assert f"scored again with version 1: {CUSTOMERS:,} customers" in words
         assert lineage(lake.current("scores").uri, lake).broken == []
         assert reproduce("champion", lake).equal

@@ -24,11 +24,10 @@ from spanishgas.evaluation.inference import Judged, performance
 from spanishgas.evaluation.metrics import decisions, ranking
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
-from spanishgas.monitoring.cohort import Cohort, calibration, groups, uplift
+from spanishgas.monitoring.cohort import Cohort, calibration, expected, groups, uplift
 from spanishgas.monitoring.concept import OVERALL, concept_drift
-from spanishgas.monitoring.estimate import estimate, expected
 from spanishgas.monitoring.labels import known_only, read_labels
-from spanishgas.monitoring.outcomes import Outcomes, outcomes
+from spanishgas.monitoring.outcomes import Outcomes, estimate, outcomes
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
 from tests.churn_models import churn_model
 from tests.dashboard_lake import publish
