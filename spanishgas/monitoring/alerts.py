@@ -1,6 +1,6 @@
 """An alarm reaches people once per window, and nothing fails because nobody could be reached.
 
-    drift run with alarm=yes -> claim (one process) -> each sink -> mark on the run: sent, or why not
+    drift run with alarm=yes -> the registry's turn (one process) -> each sink -> mark on the run: sent, or why not
     refused champion --------^
 
 A window is a version and an as-of date, however often its report is made; or a champion that is refused, and why.
@@ -23,7 +23,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,6 @@ from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
 from urllib3.util import Retry
 
-from spanishgas import provenance
 from spanishgas.errors import ContractError, SpanishGasError, TrackingError
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.history import now
@@ -47,9 +45,7 @@ from spanishgas.settings import FromEnvironment, settings
 
 log = logging.getLogger("spanishgas")
 MARK, REFUSAL = "alert.", "refusal"
-SENT, SENDING = "sent", "sending"
-CLAIM = timedelta(minutes=15)
-"""How long another machine's claim holds: of a process here it is known at once whether it lives."""
+SENT = "sent"
 SUBJECT, LINE = 100, 500
 """Most characters of a subject, SNS's limit, and of a line of the text."""
 TRIES = 4
@@ -197,8 +193,9 @@ def send(run_id: str) -> None:
     """
     try:
         for name, sink in sinks(Alerting()).items():
-            for run in _claimed(name, run_id):
-                _mark(run, name, _delivered(sink, run))
+            for run in _due(name, run_id):
+                with turn(settings().registered_model):
+                    _deliver(name, sink, run_id, run)
     except (TrackingError, MlflowException) as fault:
         log.warning("alerts: the tracking server failed, so nobody was told (%s); run drift again", fault)
 
@@ -242,52 +239,31 @@ def link_to(run: Run) -> str:
     return f"{where.scheme}://{host}{page}"
 
 
-def _claimed(sink: str, run_id: str) -> list[Run]:
-    """Runs whose alarm this process is to bring to `sink`, one of each window."""
-    if not _due(sink, run_id):
-        return []
-    with turn(settings().registered_model):
-        due = _due(sink, run_id)
-        for run in due:
-            _mark(run, sink, f"{SENDING} {provenance.process()} {now()}")
-    return due
-
-
 def _due(sink: str, run_id: str) -> list[Run]:
-    """The run of each window to tell of; none of one that was told of, is being told of, or is old news to the sink."""
-    by_window: dict[str, list[tuple[str, Run]]] = {}
+    """The run of each window to tell of; none of one that was told of, or is old news to the sink."""
+    by_window: dict[str, list[Run]] = {}
     for run in runs.find({"alarm": "yes"}):
-        mark = run.data.tags.get(f"{MARK}{sink}", "")
-        by_window.setdefault(window_of(run), []).append((mark, run))
-    open_ones = (
-        [run for mark, run in same if mark or run.info.run_id == run_id]
-        for same in by_window.values()
-        if not any(mark.startswith(SENT) or _alive(mark) for mark, _ in same)
-    )
-    return [due[0] for due in open_ones if due]
+        by_window.setdefault(window_of(run), []).append(run)
+
+    def mark(run: Run) -> str:
+        return str(run.data.tags.get(f"{MARK}{sink}", ""))
+
+    untold = (same for same in by_window.values() if not any(mark(run).startswith(SENT) for run in same))
+    due = ([run for run in same if mark(run) or run.info.run_id == run_id] for same in untold)
+    return [waiting[0] for waiting in due if waiting]
 
 
-def _alive(mark: str) -> bool:
-    if not mark.startswith(SENDING):
-        return False
-    _, process, since = mark.split(" ")
-    if process == provenance.process() or provenance.is_gone(process):
-        return False
-    return datetime.now(UTC) - datetime.fromisoformat(since) < CLAIM
-
-
-def _delivered(sink: Sink, run: Run) -> str:
-    """What became of it, as its mark says."""
+def _deliver(name: str, sink: Sink, run_id: str, run: Run) -> None:
+    """Tell of a run in this process's turn, unless another one did while it was waited for."""
+    if window_of(run) not in map(window_of, _due(name, run_id)):
+        return
     try:
         sink(alert_of(run))
+        mark = f"{SENT} {now()}"
     except Undelivered as fault:
+        mark = f"failed: {fault}"
         log.warning("alert of %s: %s; the next drift report tries again", window_of(run), fault)
-        return f"failed: {fault}"
-    return f"{SENT} {now()}"
-
-
-def _mark(run: Run, sink: str, words: str) -> None:
-    MlflowClient().set_tag(run.info.run_id, f"{MARK}{sink}", words[:5000])
+    MlflowClient().set_tag(run.info.run_id, f"{MARK}{name}", mark[:5000])
 
 
 def put_metrics(metrics: Mapping[str, float]) -> None:
