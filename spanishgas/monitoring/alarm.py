@@ -86,8 +86,7 @@ def judge(
     limit = threshold(ordinary, known, limits.false_alarm_rate)
     moved = effects(shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=lag == 0)
     statistic = float(moved["effect"].iloc[0])
-    reasons = _moved(moved, limit) if statistic > limit else [_still(moved, limit)]
-    reasons += _doubts((month, lag), taken, [f for f in of_features if f not in known])
+    reasons = _moved(moved, limit) + _doubts((month, lag), taken, [f for f in of_features if f not in known])
     return AlarmJudgement(statistic > limit, statistic, limit, reasons, moved)
 
 
@@ -142,19 +141,18 @@ def sentence(feature: str, row: pd.Series) -> str:
 
 
 def _moved(table: pd.DataFrame, limit: float) -> list[str]:
-    over = table[table["effect"] > limit]
-    more = f"; the {NAMED} farthest" if len(over) > NAMED else ""
-    lines = [
-        f"{len(over)} of {len(table)} inputs moved further than {limit:.1f} times their ordinary variation{more}:"
-    ]
-    return lines + [sentence(str(name), row) for name, row in over.head(NAMED).iterrows()]
-
-
-def _still(table: pd.DataFrame, limit: float) -> str:
-    return (
-        f"None of {len(table)} inputs moved further than {limit:.1f} times its ordinary variation; the farthest is "
-        + sentence(str(table.index[0]), table.iloc[0])
+    over = int((table["effect"] > limit).sum())
+    farthest = [sentence(str(name), row) for name, row in table.head(min(max(over, 1), NAMED)).iterrows()]
+    if not over:
+        return [
+            f"None of {len(table)} inputs moved further than {limit:.1f} times its ordinary variation; the farthest is "
+            + farthest[0]
+        ]
+    more = f"; the {NAMED} farthest" if over > NAMED else ""
+    counted = (
+        f"{over} of {len(table)} inputs moved further than {limit:.1f} times their ordinary variation{more}:"
     )
+    return [counted, *farthest]
 
 
 def _doubts(asked: tuple[int, int], taken: tuple[int, int], unknown: Sequence[str]) -> list[str]:
@@ -192,11 +190,12 @@ def shares(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, s
             f"drift needs customers and inputs, but got {len(reference)} customers before, {len(current)} now and "
             f"{len(kinds)} inputs: score a table that has customers"
         )
-    by_feature = {
-        (name, part): counted
-        for name, kind in kinds.items()
-        for part, counted in _parts(kind, reference[name], current[name]).items()
-    }
+    by_feature = {}
+    for name, kind in kinds.items():
+        before, after = reference[name], current[name]
+        parts = _numbers(before, after) if kind == "numeric" else _values(before, after, kind == "flag")
+        parts[MISSING] = (float(before.isna().mean()), float(after.isna().mean()), "no value")
+        by_feature.update({(name, part): counted for part, counted in parts.items()})
     index = pd.MultiIndex.from_tuples(by_feature, names=["feature", "bin"])
     return pd.DataFrame(list(by_feature.values()), index=index, columns=["before", "after", "words"])
 
@@ -205,12 +204,6 @@ def new_values(reference: pd.Series[Any], current: pd.Series[Any]) -> pd.Series[
     """Share of customers by category that the reference has not, most first."""
     now = _levels(current, flag=False)
     return now.drop(_levels(reference, flag=False).index, errors="ignore")
-
-
-def _parts(kind: str, reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
-    missing = (float(reference.isna().mean()), float(current.isna().mean()), "no value")
-    parts = _numbers(reference, current) if kind == "numeric" else _values(reference, current, kind == "flag")
-    return parts | {MISSING: missing}
 
 
 def _numbers(reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:

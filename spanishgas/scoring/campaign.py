@@ -42,12 +42,6 @@ def campaign_value(probability: Array, margin: Array, action: NDArray[np.object_
     return total
 
 
-def tier_rule(tier: pd.Series, margin: Array) -> NDArray[np.object_]:
-    """The offer of each customer under the replaced system's rule."""
-    offer = tier.map(TIER_RULE).fillna(NO_OFFER).to_numpy(dtype=object)
-    return np.where(margin > 0, offer, NO_OFFER)
-
-
 def everyone(probability: Array, margin: Array, offers: Offers) -> NDArray[np.object_]:
     """Every customer gets the offer that is worth most, or costs least where none pays."""
     values = [
@@ -73,11 +67,12 @@ def ways(customers: pd.DataFrame, offers: Offers) -> pd.DataFrame:
     `customers` has probability, margin (EUR a month), tier and action.
     """
     p, m = (customers[name].to_numpy(dtype="float64") for name in ("probability", "margin"))
+    rule = customers["tier"].map(TIER_RULE).fillna(NO_OFFER).to_numpy(dtype=object)
     every = {
         "these recommendations": customers["action"].to_numpy(dtype=object),
         "an offer to everyone": everyone(p, m, offers),
         "nobody": np.full(len(p), NO_OFFER, dtype=object),
-        "the tier rule of the replaced system": tier_rule(customers["tier"], m),
+        "the tier rule of the replaced system": np.where(m > 0, rule, NO_OFFER),
     }
     rows = [
         (
