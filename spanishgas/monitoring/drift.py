@@ -135,10 +135,8 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
         "predictions": _predictions(inputs),
         "quality": reports.summarise(before, after, kinds),
     }
-    sizes, prediction = (
-        reports.effects(evaluated["inputs"]),
-        reports.effects(evaluated["predictions"])[PROBABILITY],
-    )
+    sizes = reports.effects(evaluated["inputs"])
+    prediction = reports.effects(evaluated["predictions"])[PROBABILITY]
     drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= limits.min_effect}
     report = Drift(
         run_id=run.run_id,

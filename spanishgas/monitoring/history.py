@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
+from typing import Any
 
 import pandas as pd
 from mlflow.entities import Run
@@ -14,58 +15,38 @@ from spanishgas.lifecycle import runs
 from spanishgas.rendering import as_markdown as table
 
 NOTHING = "No drift report yet: run `spanishgas score`, then `spanishgas drift`."
-SHOWN = {
-    "as of": ("as_of", ""),
-    "version": ("version", ""),
-    "customers": ("rows", ",.0f"),
-    "inputs moved": ("share", ".0%"),
-    "statistic": ("statistic", ".2f"),
-    "threshold": ("threshold", ".2f"),
-    "alarm": ("alarm", ""),
-    "predictions moved": ("prediction", ".2f"),
-    "estimated AP": ("estimated", ".3f"),
-    "measured AP": ("measured", ".3f"),
-    "concept drift": ("concept", ""),
-    "retrain": ("retrain", ""),
-}
-"""Field and format of each column of the table."""
-MEASURED = {
-    "rows": "drift.rows",
-    "share": "drift.share",
-    "statistic": "drift.statistic",
-    "threshold": "drift.threshold",
-    "prediction": "prediction_drift",
-    "estimated": "estimated.average_precision",
-    "measured": "outcomes.average_precision",
-}
-"""Metric of each field of a window that is one."""
 RETRAIN = "retrain"
 """Tag of a drift run: what the loop did about it."""
+
+
+def _column(title: str, form: str = "", metric: str = "") -> Any:
+    """A field that the table shows under a title, in a format; `metric` names the one of MLflow that it is, if so."""
+    return field(metadata={"title": title, "form": form, "metric": metric})
 
 
 @dataclass(frozen=True)
 class Window:
     """One row of the history; what was not measured is None."""
 
-    as_of: date
-    version: str
-    run_id: str
-    alarm: bool
-    rows: float | None
-    share: float | None
-    statistic: float | None
-    threshold: float | None
-    prediction: float | None
-    estimated: float | None
+    as_of: date = _column("as of")
+    version: str = _column("version")
+    rows: float | None = _column("customers", ",.0f", "drift.rows")
+    share: float | None = _column("inputs moved", ".0%", "drift.share")
+    statistic: float | None = _column("statistic", ".2f", "drift.statistic")
+    threshold: float | None = _column("threshold", ".2f", "drift.threshold")
+    alarm: bool = _column("alarm")
+    prediction: float | None = _column("predictions moved", ".2f", "prediction_drift")
+    estimated: float | None = _column("estimated AP", ".3f", "estimated.average_precision")
     """Average precision, before labels arrived."""
-    measured: float | None
+    measured: float | None = _column("measured AP", ".3f", "outcomes.average_precision")
     """Average precision, by labels."""
-    retrain: str
-    """What the loop did, in a word or two; empty where nothing was due."""
-    process: str = ""
-    """Which process retrains or retrained."""
-    concept: bool | None = None
+    concept: bool | None = _column("concept drift")
     """Whether labels showed concept drift; None before they came, or where it could not be tested."""
+    retrain: str = _column("retrain")
+    """What the loop did, in a word or two; empty where nothing was due."""
+    process: str
+    """Which process retrains or retrained."""
+    run_id: str
 
 
 def windows() -> list[Window]:
@@ -96,7 +77,7 @@ def _window(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Window:
         retrain=tags.get(RETRAIN, ""),
         process=tags.get(f"{RETRAIN}.process", ""),
         concept=None if drifted is None else bool(drifted),
-        **{field: metrics.get(name) for field, name in MEASURED.items()},
+        **{f.name: metrics.get(f.metadata["metric"]) for f in fields(Window) if f.metadata.get("metric")},
     )
 
 
@@ -109,8 +90,9 @@ def as_markdown(windows: Sequence[Window]) -> str:
     """The windows as a table, oldest first; what to run where there are none."""
     if not windows:
         return NOTHING
-    shown = [{title: _cell(getattr(w, name), form) for title, (name, form) in SHOWN.items()} for w in windows]
-    return table(pd.DataFrame(shown))
+    shown = {f.name: f.metadata for f in fields(Window) if f.metadata}
+    cells = [[_cell(getattr(w, name), column["form"]) for name, column in shown.items()] for w in windows]
+    return table(pd.DataFrame(cells, columns=[column["title"] for column in shown.values()]))
 
 
 def _cell(value: object, form: str) -> str:
