@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from datetime import date
-from typing import Any
+from typing import Annotated, NamedTuple, get_origin, get_type_hints
 
 import pandas as pd
 from mlflow.entities import Run
@@ -19,34 +19,44 @@ RETRAIN = "retrain"
 """Tag of a drift run: what the loop did about it."""
 
 
-def _column(title: str, form: str = "", metric: str = "") -> Any:
-    """A field that the table shows under a title, in a format; `metric` names the one of MLflow that it is, if so."""
-    return field(metadata={"title": title, "form": form, "metric": metric})
+class Column(NamedTuple):
+    """What the table shows of a field: under which title, in which format, and which metric of MLflow it is, if one."""
+
+    title: str
+    form: str = ""
+    metric: str = ""
 
 
 @dataclass(frozen=True)
 class Window:
     """One row of the history; what was not measured is None."""
 
-    as_of: date = _column("as of")
-    version: str = _column("version")
-    rows: float | None = _column("customers", ",.0f", "drift.rows")
-    share: float | None = _column("inputs moved", ".0%", "drift.share")
-    statistic: float | None = _column("statistic", ".2f", "drift.statistic")
-    threshold: float | None = _column("threshold", ".2f", "drift.threshold")
-    alarm: bool = _column("alarm")
-    prediction: float | None = _column("predictions moved", ".2f", "prediction_drift")
-    estimated: float | None = _column("estimated AP", ".3f", "estimated.average_precision")
+    as_of: Annotated[date, Column("as of")]
+    version: Annotated[str, Column("version")]
+    rows: Annotated[float | None, Column("customers", ",.0f", "drift.rows")]
+    share: Annotated[float | None, Column("inputs moved", ".0%", "drift.share")]
+    statistic: Annotated[float | None, Column("statistic", ".2f", "drift.statistic")]
+    threshold: Annotated[float | None, Column("threshold", ".2f", "drift.threshold")]
+    alarm: Annotated[bool, Column("alarm")]
+    prediction: Annotated[float | None, Column("predictions moved", ".2f", "prediction_drift")]
+    estimated: Annotated[float | None, Column("estimated AP", ".3f", "estimated.average_precision")]
     """Average precision, before labels arrived."""
-    measured: float | None = _column("measured AP", ".3f", "outcomes.average_precision")
+    measured: Annotated[float | None, Column("measured AP", ".3f", "outcomes.average_precision")]
     """Average precision, by labels."""
-    concept: bool | None = _column("concept drift")
+    concept: Annotated[bool | None, Column("concept drift")]
     """Whether labels showed concept drift; None before they came, or where it could not be tested."""
-    retrain: str = _column("retrain")
+    retrain: Annotated[str, Column("retrain")]
     """What the loop did, in a word or two; empty where nothing was due."""
     process: str
     """Which process retrains or retrained."""
     run_id: str
+
+
+COLUMNS: dict[str, Column] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Window, include_extras=True).items()
+    if get_origin(hint) is Annotated
+}
 
 
 def windows() -> list[Window]:
@@ -77,7 +87,7 @@ def _window(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Window:
         retrain=tags.get(RETRAIN, ""),
         process=tags.get(f"{RETRAIN}.process", ""),
         concept=None if drifted is None else bool(drifted),
-        **{f.name: metrics.get(f.metadata["metric"]) for f in fields(Window) if f.metadata.get("metric")},
+        **{name: metrics.get(column.metric) for name, column in COLUMNS.items() if column.metric},
     )
 
 
@@ -90,9 +100,8 @@ def as_markdown(windows: Sequence[Window]) -> str:
     """The windows as a table, oldest first; what to run where there are none."""
     if not windows:
         return NOTHING
-    shown = {f.name: f.metadata for f in fields(Window) if f.metadata}
-    cells = [[_cell(getattr(w, name), column["form"]) for name, column in shown.items()] for w in windows]
-    return table(pd.DataFrame(cells, columns=[column["title"] for column in shown.values()]))
+    cells = [[_cell(getattr(w, name), column.form) for name, column in COLUMNS.items()] for w in windows]
+    return table(pd.DataFrame(cells, columns=[column.title for column in COLUMNS.values()]))
 
 
 def _cell(value: object, form: str) -> str:

@@ -46,7 +46,13 @@ LIMITS = DriftLimits.model_validate(
 def window(as_of: date, alarm: bool, version: str = "1", retrain: str = "") -> Window:
     measured = {"rows": None, "share": 0.1, "statistic": 4.0, "threshold": 3.0, "prediction": 0.2}
     later = {"estimated": None, "measured": None, "concept": None, "process": ""}
-    about = {"as_of": as_of, "version": version, "run_id": f"run of {as_of}", "alarm": alarm, "retrain": retrain}
+    about = {
+        "as_of": as_of,
+        "version": version,
+        "run_id": f"run of {as_of}",
+        "alarm": alarm,
+        "retrain": retrain,
+    }
     return Window(**measured, **later, **about)
 
 
