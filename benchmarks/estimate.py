@@ -19,10 +19,10 @@ from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.lifecycle.experiments import kinds_of, training_side
-from spanishgas.monitoring.concept import ConceptScores, concept_drift
-from spanishgas.monitoring.estimate import expected
+from spanishgas.monitoring.cohort import expected
+from spanishgas.monitoring.concept import concept_drift
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
+from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
 from spanishgas.training.sides import in_holdout
 
 LATER = date(2025, 3, 31)
@@ -54,22 +54,22 @@ def judged(customers: int, seed: int, model: ChurnModel, when: str) -> dict[str,
     known = gold["customer_id"].isin(set(before.gold["customer_id"]))
     held, rows = _unseen(before.gold), _unseen(gold, ~known)
     reference, cohort = _scored(model, held), _scored(model, rows)
-    flag = model.predict(rows)[FLAG].to_numpy()
-    points, ranges = expected(cohort.probability, flag)
-    real = float(average_precision_score(cohort.y, cohort.probability))
+    probability, flag, y = (cohort[name].to_numpy() for name in (PROBABILITY, FLAG, "churn"))
+    points, ranges = expected(probability, flag)
+    real = float(average_precision_score(y, probability))
     low, high = ranges["average_precision"]
     concept = concept_drift(reference, cohort, load_policy().drift.false_alarm_rate)
     return {
         "seed": seed,
         "when": when,
         "customers": len(rows),
-        "churners": int(cohort.y.sum()),
+        "churners": int(y.sum()),
         "estimated": points["average_precision"],
         "real": real,
-        "on average": _on_average(true.loc[rows["customer_id"]].to_numpy(), cohort.probability),
+        "on average": _on_average(true.loc[rows["customer_id"]].to_numpy(), probability),
         "within": low <= real <= high,
         "recall estimated": points["recall"],
-        "recall real": float(flag[cohort.y == 1].mean()),
+        "recall real": float(flag[y == 1].mean()),
         "concept drift": bool(concept.drifted),
     }
 
@@ -79,9 +79,8 @@ def _unseen(gold: pd.DataFrame, new: pd.Series | bool = False) -> pd.DataFrame:
     return gold[(held | new) & gold["churn"].notna()]
 
 
-def _scored(model: ChurnModel, rows: pd.DataFrame) -> ConceptScores:
-    found = model.predict(rows)
-    return ConceptScores(found[PROBABILITY].to_numpy(), rows["churn"].to_numpy(dtype="int64"), found[TIER])
+def _scored(model: ChurnModel, rows: pd.DataFrame) -> pd.DataFrame:
+    return model.predict(rows).assign(churn=rows["churn"].astype("int64"))
 
 
 def _on_average(true: np.ndarray, probability: np.ndarray, draws: int = 200) -> float:

@@ -114,7 +114,7 @@ def served(folder: Path, scratch: Path, model: ChurnModel, frame: pd.DataFrame, 
         began = time.perf_counter()
         for part in parts:
             answer = endpoint.post(part, media, media, TIMEOUT)
-            assert answer.status == 200, answer.body[:500]
+            assert answer.status == 200, answer.data[:500]
         seconds = time.perf_counter() - began
         return Taken(f"serving process, {media.name}", len(frame), seconds, peak_mb(endpoint.process.pid))
 

@@ -31,10 +31,9 @@ from spanishgas.lifecycle.data import etl
 from spanishgas.lifecycle.evaluation import evaluate
 from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment, silent
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.monitoring.estimate import estimate
 from spanishgas.monitoring.history import Window, as_markdown, windows
 from spanishgas.monitoring.loop import STARTED
-from spanishgas.monitoring.outcomes import outcomes
+from spanishgas.monitoring.outcomes import estimate, outcomes
 from spanishgas.scoring.score import score
 from spanishgas.settings import PROJECT
 from spanishgas.simulate import write_extract

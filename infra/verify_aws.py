@@ -19,7 +19,7 @@ import pandas as pd
 import spanishgas
 from spanishgas.config.search import ModelKind
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
-from spanishgas.scoring.parts import Reconciled, Task
+from spanishgas.scoring.parts import Part, Task, reconciled
 from spanishgas.scoring.settings import CleanUp, Transform, read_settings
 from tests.churn_models import churn_model, odd_gold, task_of
 
@@ -62,7 +62,8 @@ def verify(given: Transform, root: Path) -> None:
     check("flags are those of this machine", found["churn_flag"].tolist() == expected["churn_flag"].tolist())
     check("tiers are those of this machine", found["risk_tier"].tolist() == expected["risk_tier"].tolist())
     again = SageMakerTransform.of(given, said.append)
-    check("a second call gives the same answers", list(again.answers(task, lambda *_: None)) == answered)
+    bodies = [body for _, body in again.answers(task, lambda *_: None)]
+    check("a second call gives the same answers", bodies == [body for _, body in answered])
     check("and starts no second job", again.job == backend.job)
     backend.clean_up(task)
     check("parts and answers are gone", store.listing(f"jobs/{backend.job}") == [])
@@ -74,21 +75,21 @@ def verify(given: Transform, root: Path) -> None:
 def _answers(
     task: Task,
     backend: SageMakerTransform,
-    answered: list[bytes],
+    answered: list[tuple[Part, bytes]],
     said: list[str],
     steps: list[tuple[int, int]],
 ) -> Iterator[tuple[str, bool]]:
     state = backend.sagemaker.find(backend.job)
     yield "the job is Completed", state is not None and state.status == "Completed"
     yield "its name is the task's", backend.job.startswith(job_name(task, backend.given))
-    yield "every part has an answer", len(answered) == len(task.shards.cut) == 3
+    yield "every part has an answer", len(answered) == len(list(task.shards)) == 3
     yield "the estimate was said before the start", "instance-hours" in said[0]
     yield "the place of the log was said", "/aws/sagemaker/TransformJobs" in said[1]
     yield "progress was told", len(steps) > 0
     tags = boto3.client("sagemaker").list_tags(ResourceArn=_arn(backend))["Tags"]
     yield (
         "the job carries the gold digest",
-        {"Key": "spanishgas:gold_digest", "Value": task.gold_digest} in tags,
+        {"Key": "spanishgas:gold_digest", "Value": task.shards.table.manifest.digest} in tags,
     )
 
 
@@ -97,9 +98,8 @@ def _arn(backend: SageMakerTransform) -> str:
     return str(job["TransformJobArn"])
 
 
-def _collected(task: Task, answered: list[bytes]) -> pd.DataFrame:
-    pairs = Reconciled(task.shards, []).pairs(answered)
-    return pd.concat([found for found, _ in pairs], ignore_index=True)
+def _collected(task: Task, answered: list[tuple[Part, bytes]]) -> pd.DataFrame:
+    return pd.concat([scores for _, scores, _ in reconciled(task.shards.table, answered)], ignore_index=True)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,7 @@ def _counts(tiers: pd.Series) -> dict[str, int]:
 
 
 def watched(
-    current: str | None, alias: str, *, lake: Lake, progress: Progress, say: Callable[[str], None]
+    current: date | None, alias: str, *, lake: Lake, progress: Progress, say: Callable[[str], None]
 ) -> Drift:
     """The drift report, the alerts of its alarm, and the retrain that the policy asks for because of it."""
 

@@ -13,6 +13,22 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+def filled(package: str, template: str, **values: object) -> str:
+    """A template of a package with `values` in it; every text is escaped where it is HTML."""
+    import jinja2
+
+    loader, escaped = jinja2.PackageLoader(package), jinja2.select_autoescape(["html.jinja"])
+    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=escaped)
+    return environment.get_template(template).render(**values)
+
+
+def paragraphs(package: str, template: str, **values: object) -> list[str]:
+    """The paragraphs of a filled template, each as one line."""
+    return [
+        line for text in filled(package, template, **values).split("\n\n") if (line := " ".join(text.split()))
+    ]
+
+
 def as_markdown(table: pd.DataFrame) -> str:
     """A table in Markdown, numbers to four places; no text in it is markup."""
     cells = [[_cell(v) for v in row] for row in table.to_numpy(dtype=object).tolist()]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -15,9 +19,11 @@ from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
+from spanishgas.lifecycle.version import Version
 from spanishgas.scoring import payload
 from spanishgas.scoring.parts import Shards, Task
 from spanishgas.scoring.payload import Media
+from spanishgas.scoring.serving import scored
 from spanishgas.scoring.settings import MEGABYTE
 from spanishgas.training.artefact import FILE
 from spanishgas.training.calibration import Curve, fit_final
@@ -89,6 +95,25 @@ def task_of(name: str, media: Media, root: Path, frame: pd.DataFrame, rows: int)
     """Gold in a lake, a model in a folder, and the parts of the one for the other."""
     gold = publish_gold(Lake(root / "lake"), frame, date(2024, 12, 31))
     columns = list(payload.inputs(churn_model(name)))
-    tags = {"model_version": "1", "gold_digest": gold.manifest.digest}
     shards = Shards(gold, columns, media, rows, MEGABYTE)
-    return Task(artefact_of(name, root / "model"), "m", "1", gold.manifest.digest, len(frame), shards, tags)
+    return Task(cast(Version, VersionDouble(artefact_of(name, root / "model"))), shards)
+
+
+@dataclass(frozen=True)
+class VersionDouble:
+    """A version that no registry has."""
+
+    folder: Path
+    number: str = "1"
+    name: str = "m"
+    run_id: str = ""
+
+    @property
+    def record(self) -> SimpleNamespace:
+        files = {FILE: hashlib.sha256((self.folder / FILE).read_bytes()).hexdigest()}
+        return SimpleNamespace(manifest=SimpleNamespace(files=files))
+
+
+def score_body(model: ChurnModel, body: bytes, media: Media, rows: int = 10**6) -> bytes:
+    """The serving process's own answer to a body, without the process."""
+    return scored(model, payload.read(body, media, payload.inputs(model), rows), media)

@@ -145,7 +145,7 @@ class SageMakerDouble:
             if answer.status != 200:
                 status = "Failed"
             elif not (self.plan is Plan.LOSE and key == keys[-1]):
-                _write(wanted["S3OutputPath"].rstrip("/") + f"/{key.rpartition('/')[2]}.out", answer.body)
+                _write(wanted["S3OutputPath"].rstrip("/") + f"/{key.rpartition('/')[2]}.out", answer.data)
             if self.plan is Plan.STOP:
                 return "Stopped"
         return status

@@ -105,10 +105,12 @@ def running(trials: int = 8) -> Iterator[Stack]:
             before = dict(os.environ)
             os.environ.update(account.environment())
             upload._client.cache_clear()
+            upload._manifest.cache_clear()
             try:
                 yield Stack(account, uri, user, folder)
             finally:
                 upload._client.cache_clear()
+                upload._manifest.cache_clear()
                 os.environ.clear()
                 os.environ.update(before)
 

@@ -27,15 +27,15 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
-from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
 import boto3
+from boto3.dynamodb.conditions import Attr, ConditionBase
 
 from spanishgas.raw_files import LABELS, MAPPING, RAW_FILES, names, table_of
 
@@ -73,22 +73,18 @@ def _start(bucket: str, prefix: str, as_of: str) -> str | None:
         log.info("%s was taken already", row)
         return None
     name = f"{as_of}-{extract.digest[:16]}-{attempt}"
-    given = {"id": row, "mode": extract.mode, "raw": f"s3://{bucket}/{prefix.rstrip('/')}", "as_of": as_of}
-    _manifest().started(row, _execute(name, given))
+    order = {"id": row, "mode": extract.mode, "raw": f"s3://{bucket}/{prefix.rstrip('/')}", "as_of": as_of}
+    _manifest().started(row, _execute(name, order))
     log.info("%s: %s of %s", name, extract.mode, prefix)
     return name
 
 
-def _execute(name: str, given: Mapping[str, str]) -> str:
+def _execute(name: str, order: Mapping[str, str]) -> str:
     """ARN of the execution; one of the same name that has begun is not begun again."""
-    machine = os.environ["STATE_MACHINE_ARN"]
-    client = _client("stepfunctions")
-    try:
-        answer = client.start_execution(stateMachineArn=machine, name=name, input=json.dumps(given))
-    except client.exceptions.ExecutionAlreadyExists:
-        return f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
-    arn: str = answer["executionArn"]
-    return arn
+    machine, client = os.environ["STATE_MACHINE_ARN"], _client("stepfunctions")
+    with suppress(client.exceptions.ExecutionAlreadyExists):
+        client.start_execution(stateMachineArn=machine, name=name, input=json.dumps(order))
+    return f"{machine.replace(':stateMachine:', ':execution:')}:{name}"
 
 
 def _listing(bucket: str, prefix: str) -> list[ListedObject]:
@@ -116,21 +112,21 @@ def _count_days() -> dict[str, Any]:
     return {"days": days}
 
 
-def _manifest() -> UploadManifest:
-    return UploadManifest(_client("dynamodb"), os.environ["MANIFEST_TABLE"])
-
-
 @cache
 def _client(service: str) -> Any:
     return boto3.client(service)
+
+
+@cache
+def _manifest() -> UploadManifest:
+    return UploadManifest(os.environ["MANIFEST_TABLE"])
 
 
 UNLABELLED, WHOLE = "_unlabelled", "_SUCCESS"
 _FOLDER = re.compile(r"(raw/(\d{4}-\d{2}-\d{2})/).*")
 
 
-@dataclass(frozen=True)
-class ListedObject:
+class ListedObject(NamedTuple):
     """An object: its name below the extract's prefix, its ETag and its size."""
 
     name: str
@@ -138,8 +134,7 @@ class ListedObject:
     size: int
 
 
-@dataclass(frozen=True)
-class Complete:
+class Complete(NamedTuple):
     """A complete extract: `train` where it has labels, else `score`; equal digests mean equal content.
 
     S3 gives an object under a KMS key a new ETag with every upload, so the same bytes sent again are another digest.
@@ -157,101 +152,73 @@ def folder_of(key: str) -> tuple[str, str] | None:
 
 def complete(objects: Iterable[ListedObject]) -> Complete | None:
     """What the extract is, or None while a table is missing or unfinished."""
-    listed = list(objects)
-    lie = {o.name for o in listed}
-    held = {table for table in RAW_FILES if _is_whole(table, lie)}
-    if held | {LABELS} != RAW_FILES.keys() or (LABELS not in held and UNLABELLED not in lie):
+    listed = {o.name: o for o in objects}
+    ready = {name.removesuffix(f"/{WHOLE}") for name in listed}
+    tables = {table for table in RAW_FILES if not ready.isdisjoint(names(table, {}))}
+    if tables | {LABELS} != RAW_FILES.keys() or (LABELS not in tables and UNLABELLED not in listed):
         return None
-    content = sorted((o.name, o.etag, o.size) for o in listed if o.name == MAPPING or table_of(o.name, {}))
+    content = sorted(tuple(o) for o in listed.values() if o.name == MAPPING or table_of(o.name, {}))
     digest = hashlib.sha256(repr(content).encode()).hexdigest()
-    return Complete("train" if LABELS in held else "score", digest)
+    return Complete("train" if LABELS in tables else "score", digest)
 
 
-def _is_whole(table: str, lie: Set[str]) -> bool:
-    return any(name in lie or f"{name}/{WHOLE}" in lie for name in names(table, {}))
-
-
+ABSENT = Attr("id").not_exists()
 LATEST, COUNTING = "latest", "counting"
 """The row that the state machine writes when a run ended well, and the one that says since when that is waited for."""
 
 
 class UploadManifest:
-    """Rows of the table `name`; `client` is a DynamoDB client."""
+    """Rows of the DynamoDB table `name`."""
 
-    def __init__(self, client: Any, name: str) -> None:
-        self._client, self._name = client, name
+    def __init__(self, name: str) -> None:
+        self._table = boto3.resource("dynamodb").Table(name)
 
     def claim(self, row: str, **about: str) -> int | None:
         """Number of the attempt that the caller is to start; None where the content was taken and did not fail."""
-        values = {":starting": "starting", ":failed": "failed", ":at": _now()}
-        values |= {f":{key}": value for key, value in about.items()}
-        words = ", ".join(f"#{key} = :{key}" for key in about)
-        done = self._update(
-            row,
-            f"SET #status = :starting, claimed = :at, {words} ADD attempt :one",
-            "attribute_not_exists(id) OR #status = :failed",
-            {key: {"S": value} for key, value in values.items()} | {":one": {"N": "1"}},
-            {f"#{key}": key for key in about},
-        )
-        item = done or self._read(row)
-        return int(item["attempt"]["N"]) if item["status"]["S"] == "starting" else None
+        free = ABSENT | Attr("status").eq("failed")
+        values = {"status": "starting", "claimed": _now(), **about}
+        item = self._update(row, free, values, more=" ADD attempt :one") or self._read(row)
+        return int(item["attempt"]) if item["status"] == "starting" else None
 
     def started(self, row: str, execution: str) -> None:
         """Write down which execution runs; nothing where it has ended by now."""
-        values = {":started": "started", ":starting": "starting", ":execution": execution}
-        self._update(
-            row,
-            "SET #status = :started, execution = :execution",
-            "#status = :starting",
-            {key: {"S": value} for key, value in values.items()},
-        )
+        self._update(row, Attr("status").eq("starting"), {"status": "started", "execution": execution})
 
     def failed(self, row: str, execution: str, failure: str) -> None:
         """Write down a failure that the execution could not; one that it did write stays."""
-        values = {":failed": "failed", ":execution": execution, ":failure": failure, ":at": _now()}
-        self._update(
-            row,
-            "SET #status = :failed, ended = :at, failure = :failure, execution = :execution",
-            "attribute_not_exists(id) OR (#status <> :failed AND "
-            "(attribute_not_exists(execution) OR execution = :execution))",
-            {key: {"S": value} for key, value in values.items()},
-        )
+        its_own = Attr("execution").not_exists() | Attr("execution").eq(execution)
+        values = {"status": "failed", "ended": _now(), "failure": failure, "execution": execution}
+        self._update(row, ABSENT | (Attr("status").ne("failed") & its_own), values)
 
     def days_since_latest(self) -> float:
         """Days since a run last ended well; where none did, since this was first asked."""
         latest = self._read(LATEST)
         if not latest:
-            since = {":at": {"S": _now()}, ":waiting": {"S": "waiting"}}
-            change, first = "SET #status = :waiting, ended = :at", "attribute_not_exists(id)"
-            latest = self._update(COUNTING, change, first, since) or self._read(COUNTING)
-        ended = datetime.fromisoformat(latest["ended"]["S"].replace("Z", "+00:00"))
+            since = {"status": "waiting", "ended": _now()}
+            latest = self._update(COUNTING, ABSENT, since) or self._read(COUNTING)
+        ended = datetime.fromisoformat(latest["ended"].replace("Z", "+00:00"))
         return (datetime.now(UTC) - ended).total_seconds() / 86_400
 
     def _read(self, row: str) -> dict[str, Any]:
-        answer = self._client.get_item(TableName=self._name, Key={"id": {"S": row}}, ConsistentRead=True)
-        item: dict[str, Any] = answer.get("Item", {})
+        item: dict[str, Any] = self._table.get_item(Key={"id": row}, ConsistentRead=True).get("Item", {})
         return item
 
     def _update(
-        self,
-        row: str,
-        change: str,
-        condition: str,
-        values: dict[str, dict[str, str]],
-        names: Mapping[str, str] = MappingProxyType({}),
+        self, row: str, condition: ConditionBase, values: Mapping[str, str], more: str = ""
     ) -> dict[str, Any] | None:
-        """The row after the change; None where the condition does not hold. Names that DynamoDB reserves have a #."""
+        """The row once it has the values; None where the condition does not hold."""
+        assigned = ", ".join(f"#{name} = :{name}" for name in values)
         try:
-            answer = self._client.update_item(
-                TableName=self._name,
-                Key={"id": {"S": row}},
-                UpdateExpression=change,
+            answer = self._table.update_item(
+                Key={"id": row},
+                UpdateExpression=f"SET {assigned}{more}",
                 ConditionExpression=condition,
-                ExpressionAttributeNames={"#status": "status", **names},
-                ExpressionAttributeValues=values,
+                ExpressionAttributeNames={f"#{name}": name for name in values},
+                ExpressionAttributeValues={f":{name}": value for name, value in values.items()}
+                | ({":one": 1} if more else {}),
                 ReturnValues="ALL_NEW",
             )
-        except self._client.exceptions.ConditionalCheckFailedException:
+        except self._table.meta.client.exceptions.ConditionalCheckFailedException:
             return None
         attributes: dict[str, Any] = answer["Attributes"]
         return attributes

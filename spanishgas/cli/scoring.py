@@ -45,7 +45,8 @@ def drift(
     from spanishgas.monitoring.drift import yes
 
     require_tracking()
-    report = pipeline.watched(given(current), alias, lake=Lake(lake), progress=bar, say=typer.echo)
+    day = day_of(current, "--current") if given(current) else None
+    report = pipeline.watched(day, alias, lake=Lake(lake), progress=bar, say=typer.echo)
     for reason in report.reasons:
         typer.echo(reason)
     typer.echo(f"alarm: {yes(report.alarm)}, report in run {report.run_id}")
@@ -74,13 +75,12 @@ def outcomes(
     lake: LakeOption = settings().lake,
 ) -> None:
     """Hold labels against the scores that they are about; without labels, estimate what they would show."""
-    from spanishgas.monitoring.estimate import estimate
-    from spanishgas.monitoring.outcomes import outcomes as measured
+    from spanishgas.monitoring import outcomes as measured
 
     require_tracking()
-    known, day, home = path(file) or path(labels), given(as_of), Lake(lake)
-    when = day_of(day, "--as_of") if day else None
-    study = measured(known, when, lake=home) if known else estimate(when, lake=home)
+    known, home = path(file) or path(labels), Lake(lake)
+    when = day_of(as_of, "--as_of") if given(as_of) else None
+    study = measured.outcomes(known, when, lake=home) if known else measured.estimate(when, lake=home)
     for line in [*study.findings, *study.probation]:
         typer.echo(line)
     typer.echo(f"outcomes of version {study.version} as of {study.as_of} in run {study.run_id}")

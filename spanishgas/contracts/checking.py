@@ -75,6 +75,15 @@ def check_pandas(table: str, frame: pd.DataFrame, tiers: Tiers | None = None) ->
     return frame
 
 
+def typed(table: str, frame: pd.DataFrame) -> pa.Table:
+    """The columns of `frame` that the contract of `table` names, in its order and types; limits are not checked."""
+    import ibis
+    import pyarrow
+
+    types = {name: field.kind.dtype for name, field in contract(table).fields.items()}
+    return pyarrow.Table.from_pandas(frame, ibis.schema(types).to_pyarrow(), preserve_index=False)
+
+
 def _shape(declared: Table, data: ir.Table) -> Iterator[str]:
     present = data.schema()
     for name, field in declared.fields.items():

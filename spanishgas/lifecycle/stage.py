@@ -7,15 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from spanishgas import provenance
+from spanishgas.contracts import check, typed
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.runs import StageRun
+from spanishgas.lifecycle.runs import M, StageRun
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import settings
 from spanishgas.stages import Stage
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
@@ -41,6 +45,17 @@ class Work(StageRun):
             fingerprint=self.key,
             code=provenance.identity(self.source),
             run_id=self.run_id,
+        )
+
+    def publish_rows(self, lake: Lake, table: str, as_of: date, rows: pd.DataFrame) -> Snapshot:
+        """Publish the columns of `rows` that the contract of `table` names; `ContractError` where they break it."""
+        import ibis
+        import pyarrow.parquet as pq
+
+        content = typed(table, rows)
+        check(table, ibis.memtable(content))
+        return self.publish(
+            lake, table, as_of, lambda folder: pq.write_table(content, folder / "part-0.parquet")
         )
 
 
@@ -79,6 +94,12 @@ def earlier(stage: Stage[Any], key: str) -> str | None:
     """The newest finished run of the stage under this key."""
     same = runs.find({"stage": stage.name, KEY: key})
     return str(same[0].info.run_id) if same else None
+
+
+def recorded(stage: Stage[Any], key: str, kind: type[M], path: str) -> M | None:
+    """The document `path` of the newest finished run of the stage under this key, as `kind`."""
+    run_id = earlier(stage, key)
+    return runs.record(kind, run_id, path) if run_id else None
 
 
 def _fields(inputs: object) -> dict[str, object]:

@@ -22,7 +22,6 @@ Shares are of all customers, so a column's add up to 1.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -87,8 +86,7 @@ def judge(
     limit = threshold(ordinary, known, limits.false_alarm_rate)
     moved = effects(shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=lag == 0)
     statistic = float(moved["effect"].iloc[0])
-    reasons = _moved(moved, limit) if statistic > limit else [_still(moved, limit)]
-    reasons += _doubts((month, lag), taken, [f for f in of_features if f not in known])
+    reasons = _moved(moved, limit) + _doubts((month, lag), taken, [f for f in of_features if f not in known])
     return AlarmJudgement(statistic > limit, statistic, limit, reasons, moved)
 
 
@@ -143,19 +141,18 @@ def sentence(feature: str, row: pd.Series) -> str:
 
 
 def _moved(table: pd.DataFrame, limit: float) -> list[str]:
-    over = table[table["effect"] > limit]
-    more = f"; the {NAMED} farthest" if len(over) > NAMED else ""
-    lines = [
-        f"{len(over)} of {len(table)} inputs moved further than {limit:.1f} times their ordinary variation{more}:"
-    ]
-    return lines + [sentence(str(name), row) for name, row in over.head(NAMED).iterrows()]
-
-
-def _still(table: pd.DataFrame, limit: float) -> str:
-    return (
-        f"None of {len(table)} inputs moved further than {limit:.1f} times its ordinary variation; the farthest is "
-        + sentence(str(table.index[0]), table.iloc[0])
+    over = int((table["effect"] > limit).sum())
+    farthest = [sentence(str(name), row) for name, row in table.head(min(max(over, 1), NAMED)).iterrows()]
+    if not over:
+        return [
+            f"None of {len(table)} inputs moved further than {limit:.1f} times its ordinary variation; the farthest is "
+            + farthest[0]
+        ]
+    more = f"; the {NAMED} farthest" if over > NAMED else ""
+    counted = (
+        f"{over} of {len(table)} inputs moved further than {limit:.1f} times their ordinary variation{more}:"
     )
+    return [counted, *farthest]
 
 
 def _doubts(asked: tuple[int, int], taken: tuple[int, int], unknown: Sequence[str]) -> list[str]:
@@ -193,25 +190,20 @@ def shares(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, s
             f"drift needs customers and inputs, but got {len(reference)} customers before, {len(current)} now and "
             f"{len(kinds)} inputs: score a table that has customers"
         )
-    by_feature = {
-        (name, part): counted
-        for name, kind in kinds.items()
-        for part, counted in _parts(kind, reference[name], current[name]).items()
-    }
+    by_feature = {}
+    for name, kind in kinds.items():
+        before, after = reference[name], current[name]
+        parts = _numbers(before, after) if kind == "numeric" else _values(before, after, kind == "flag")
+        parts[MISSING] = (float(before.isna().mean()), float(after.isna().mean()), "no value")
+        by_feature.update({(name, part): counted for part, counted in parts.items()})
     index = pd.MultiIndex.from_tuples(by_feature, names=["feature", "bin"])
     return pd.DataFrame(list(by_feature.values()), index=index, columns=["before", "after", "words"])
 
 
 def new_values(reference: pd.Series[Any], current: pd.Series[Any]) -> pd.Series[float]:
     """Share of customers by category that the reference has not, most first."""
-    known = _texts(reference)
-    return pd.Series({v: share for v, share in _texts(current).items() if v not in known}, dtype="float64")
-
-
-def _parts(kind: str, reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
-    missing = (float(reference.isna().mean()), float(current.isna().mean()), "no value")
-    known = _numbers(reference, current) if kind == "numeric" else _values(reference, current, kind == "flag")
-    return known | {MISSING: missing}
+    now = _levels(current, flag=False)
+    return now.drop(_levels(reference, flag=False).index, errors="ignore")
 
 
 def _numbers(reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
@@ -244,16 +236,12 @@ def _near(rank: Floats, customers: int) -> list[float]:
 
 
 def _values(reference: pd.Series[Any], current: pd.Series[Any], flag: bool) -> Counts:
-    before, after = (_flags(s) if flag else _texts(s) for s in (reference, current))
+    before, after = (_levels(column, flag).to_dict() for column in (reference, current))
     return {f"= {v}": (before.get(v, 0.0), after.get(v, 0.0), f"the value {v}") for v in before | after}
 
 
-def _flags(column: pd.Series[Any]) -> dict[str, float]:
-    values = column.to_numpy(dtype="float64", na_value=np.nan)
-    levels, counts = np.unique(values[~np.isnan(values)].astype(int), return_counts=True)
-    return {str(v): float(n) / len(values) for v, n in zip(levels, counts, strict=True)}
-
-
-def _texts(column: pd.Series[Any]) -> dict[str, float]:
-    counts = Counter(map(str, column.dropna().to_numpy(dtype=object))).most_common()
-    return {v: n / len(column) for v, n in counts}
+def _levels(column: pd.Series[Any], flag: bool) -> pd.Series[float]:
+    """Share of all customers by value, most first."""
+    values = column.dropna()
+    texts = (values.astype("int64") if flag else values).astype(object).map(str)
+    return texts.value_counts() / len(column)

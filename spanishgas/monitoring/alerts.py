@@ -1,6 +1,6 @@
 """An alarm reaches people once per window, and nothing fails because nobody could be reached.
 
-    drift run with alarm=yes -> claim (one process) -> each sink -> mark on the run: sent, or why not
+    drift run with alarm=yes -> the registry's turn (one process) -> each sink -> mark on the run: sent, or why not
     refused champion --------^
 
 A window is a version and an as-of date, however often its report is made; or a champion that is refused, and why.
@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import html
 import json
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import SecretStr
 from pydantic_settings import SettingsConfigDict
-from urllib3.util import Retry, Timeout
+from urllib3.util import Retry
 
-from spanishgas import provenance
 from spanishgas.errors import ContractError, SpanishGasError, TrackingError
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.history import now
@@ -46,9 +45,7 @@ from spanishgas.settings import FromEnvironment, settings
 
 log = logging.getLogger("spanishgas")
 MARK, REFUSAL = "alert.", "refusal"
-SENT, SENDING, FAILED = "sent", "sending", "failed"
-CLAIM = timedelta(minutes=15)
-"""How long another machine's claim holds: of a process here it is known at once whether it lives."""
+SENT = "sent"
 SUBJECT, LINE = 100, 500
 """Most characters of a subject, SNS's limit, and of a line of the text."""
 TRIES = 4
@@ -129,17 +126,22 @@ def to_file(path: Path, alert: Alert) -> None:
         raise Undelivered(f"{path} cannot be written ({fault.strerror})") from fault
 
 
-def aws(service: str, region: str | None = None) -> Any:
-    """A client that tries `TRIES` times and waits `SECONDS` each; BotoCoreError where no region is known."""
+@contextmanager
+def aws(service: str, named: str, region: str | None = None) -> Iterator[Any]:
+    """A client, by AWS's own credentials, that tries `TRIES` times and waits `SECONDS` each.
+
+    Undelivered where AWS does not take what it is given, or no region is known.
+    """
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    patience = Config(
-        retries={"mode": "standard", "total_max_attempts": TRIES},
-        connect_timeout=SECONDS,
-        read_timeout=SECONDS,
-    )
-    return boto3.client(service, region_name=region, config=patience)
+    tries = {"mode": "standard", "total_max_attempts": TRIES}
+    patience = Config(retries=tries, connect_timeout=SECONDS, read_timeout=SECONDS)
+    try:
+        yield boto3.client(service, region_name=region, config=patience)
+    except (BotoCoreError, ClientError) as fault:
+        raise Undelivered(f"{named} did not take it ({plain(str(fault))})") from fault
 
 
 def region_of(arn: str) -> str | None:
@@ -149,14 +151,9 @@ def region_of(arn: str) -> str | None:
 
 
 def to_topic(topic: str, alert: Alert) -> None:
-    """Publish to an SNS topic, by AWS's own credentials; boto3 tries again by itself."""
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        client = aws("sns", region_of(topic))
+    """Publish to an SNS topic."""
+    with aws("sns", f"topic {topic}", region_of(topic)) as client:
         client.publish(TopicArn=topic, Subject=alert.subject, Message=alert.text)
-    except (BotoCoreError, ClientError) as fault:
-        raise Undelivered(f"topic {topic} did not take it ({plain(str(fault))})") from fault
 
 
 def to_webhook(url: str, alert: Alert) -> None:
@@ -166,18 +163,16 @@ def to_webhook(url: str, alert: Alert) -> None:
     """
     again = Retry(
         TRIES - 1,
-        redirect=0,
+        redirect=False,
         status_forcelist=(429, 500, 502, 503, 504),
         allowed_methods=None,
         backoff_factor=PAUSE_SECONDS,
-        raise_on_redirect=False,
         raise_on_status=False,
     )
     if not url.startswith(("http://", "https://")):
         raise Undelivered("SPANISHGAS_ALERT_WEBHOOK must be a URL that begins with https:// or http://")
     try:
-        with urllib3.PoolManager(timeout=Timeout(SECONDS), retries=again) as pool:
-            answer = pool.request("POST", url, json={"text": slack(alert)})
+        answer = urllib3.request("POST", url, json={"text": slack(alert)}, timeout=SECONDS, retries=again)
     # Its message names the URL, which is a secret.
     except urllib3.exceptions.HTTPError as fault:
         reason = type(getattr(fault, "reason", fault)).__name__
@@ -188,8 +183,7 @@ def to_webhook(url: str, alert: Alert) -> None:
 
 def slack(alert: Alert) -> str:
     """Subject and text with Slack's three special characters escaped, so that no data becomes a link or a mention."""
-    text = f"{alert.subject}\n{alert.text}"
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return html.escape(f"{alert.subject}\n{alert.text}", quote=False)
 
 
 def send(run_id: str) -> None:
@@ -199,8 +193,9 @@ def send(run_id: str) -> None:
     """
     try:
         for name, sink in sinks(Alerting()).items():
-            for run in _claimed(name, run_id):
-                _deliver(name, sink, run)
+            for run in _due(name, run_id):
+                with turn(settings().registered_model):
+                    _deliver(name, sink, run_id, run)
     except (TrackingError, MlflowException) as fault:
         log.warning("alerts: the tracking server failed, so nobody was told (%s); run drift again", fault)
 
@@ -221,16 +216,12 @@ def alert_of(run: Run) -> Alert:
     """What is to be said of a drift run, or of a refusal."""
     tags, metrics = run.data.tags, run.data.metrics
     if tags["stage"] == REFUSAL:
-        subject = f"SpanishGas: champion version {tags['version']} is refused"
-        return Alert(window_of(run), subject, [tags["why"]], link_to(run))
-    report = runs.artifact(run.info.run_id, "drift.json")
-    measured = f"Statistic {metrics['drift.statistic']:.2f}, threshold {metrics['drift.threshold']:.2f}."
-    return Alert(
-        window_of(run),
-        f"SpanishGas: drift alarm as of {tags['as_of']}, version {tags['version']}",
-        [*report["reasons"], measured],
-        link_to(run),
-    )
+        subject, moved = f"champion version {tags['version']} is refused", [tags["why"]]
+    else:
+        subject = f"drift alarm as of {tags['as_of']}, version {tags['version']}"
+        measured = f"Statistic {metrics['drift.statistic']:.2f}, threshold {metrics['drift.threshold']:.2f}."
+        moved = [*runs.artifact(run.info.run_id, "drift.json")["reasons"], measured]
+    return Alert(window_of(run), f"SpanishGas: {subject}", moved, link_to(run))
 
 
 def window_of(run: Run) -> str:
@@ -248,53 +239,31 @@ def link_to(run: Run) -> str:
     return f"{where.scheme}://{host}{page}"
 
 
-def _claimed(sink: str, run_id: str) -> list[Run]:
-    """Runs whose alarm this process is to bring to `sink`, one of each window."""
-    if not _due(sink, run_id):
-        return []
-    with turn(settings().registered_model):
-        due = _due(sink, run_id)
-        for run in due:
-            _mark(run, sink, f"{SENDING} {provenance.process()} {now()}")
-    return due
-
-
 def _due(sink: str, run_id: str) -> list[Run]:
+    """The run of each window to tell of; none of one that was told of, or is old news to the sink."""
     by_window: dict[str, list[Run]] = {}
     for run in runs.find({"alarm": "yes"}):
         by_window.setdefault(window_of(run), []).append(run)
-    return [run for run in (_next(sink, same, run_id) for same in by_window.values()) if run]
+
+    def mark(run: Run) -> str:
+        return str(run.data.tags.get(f"{MARK}{sink}", ""))
+
+    untold = (same for same in by_window.values() if not any(mark(run).startswith(SENT) for run in same))
+    due = ([run for run in same if mark(run) or run.info.run_id == run_id] for same in untold)
+    return [waiting[0] for waiting in due if waiting]
 
 
-def _next(sink: str, same: Sequence[Run], run_id: str) -> Run | None:
-    """The run of a window to tell of; None where it was told of, is being told of, or is old news."""
-    marks = {run.info.run_id: run.data.tags.get(f"{MARK}{sink}", "") for run in same}
-    if any(mark.startswith(SENT) or _alive(mark) for mark in marks.values()):
-        return None
-    return next((run for run in same if marks[run.info.run_id] or run.info.run_id == run_id), None)
-
-
-def _alive(mark: str) -> bool:
-    if not mark.startswith(SENDING):
-        return False
-    _, process, since = mark.split(" ")
-    if process == provenance.process() or provenance.is_gone(process):
-        return False
-    return datetime.now(UTC) - datetime.fromisoformat(since) < CLAIM
-
-
-def _deliver(name: str, sink: Sink, run: Run) -> None:
+def _deliver(name: str, sink: Sink, run_id: str, run: Run) -> None:
+    """Tell of a run in this process's turn, unless another one did while it was waited for."""
+    if window_of(run) not in map(window_of, _due(name, run_id)):
+        return
     try:
         sink(alert_of(run))
         mark = f"{SENT} {now()}"
     except Undelivered as fault:
-        mark = f"{FAILED}: {fault}"
+        mark = f"failed: {fault}"
         log.warning("alert of %s: %s; the next drift report tries again", window_of(run), fault)
-    _mark(run, name, mark)
-
-
-def _mark(run: Run, sink: str, words: str) -> None:
-    MlflowClient().set_tag(run.info.run_id, f"{MARK}{sink}", words[:5000])
+    MlflowClient().set_tag(run.info.run_id, f"{MARK}{name}", mark[:5000])
 
 
 def put_metrics(metrics: Mapping[str, float]) -> None:
@@ -305,18 +274,16 @@ def put_metrics(metrics: Mapping[str, float]) -> None:
     namespace = Alerting().cloudwatch
     if not namespace:
         return
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    model, data = [{"Name": "Model", "Value": settings().registered_model}], []
-    for name, value in metrics.items():
-        if math.isfinite(value):
-            data.append({"MetricName": name, "Value": float(value), "Dimensions": model})
-        else:
-            log.warning("metric %s is %s, which CloudWatch does not take", name, value)
+    model = [{"Name": "Model", "Value": settings().registered_model}]
+    finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    for name in metrics.keys() - finite:
+        log.warning("metric %s is %s, which CloudWatch does not take", name, metrics[name])
+    data = [{"MetricName": name, "Value": value, "Dimensions": model} for name, value in finite.items()]
     try:
-        aws("cloudwatch").put_metric_data(Namespace=namespace, MetricData=data)
-    except (BotoCoreError, ClientError) as fault:
-        log.warning("CloudWatch did not take metrics (%s)", plain(str(fault)))
+        with aws("cloudwatch", "CloudWatch") as client:
+            client.put_metric_data(Namespace=namespace, MetricData=data)
+    except Undelivered as fault:
+        log.warning("metrics: %s", fault)
 
 
 @contextmanager

@@ -17,8 +17,19 @@ from pydantic import BaseModel, ConfigDict
 
 from spanishgas.config.policy import Offer, Offers
 from spanishgas.errors import UsageError
-from spanishgas.evaluation.inference import Judged, Z, means, performance, shares, wilson
-from spanishgas.evaluation.metrics import Array, with_intervals
+from spanishgas.evaluation.inference import (
+    CELLS,
+    RESAMPLES,
+    Judged,
+    Z,
+    means,
+    percentiles,
+    performance,
+    shares,
+    wilson,
+)
+from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
+from spanishgas.lifecycle.runs import StageRun
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 COLUMNS = ("tier", "customers", "churners", "predicted", "observed", "low", "high", "holds")
@@ -39,6 +50,11 @@ class Outcomes(BaseModel):
     """None where there were too few labelled customers to test it."""
     probation: list[str] = []
     """What the labels say of a new champion beside the one before it, and what follows."""
+
+    def keep(self, run: StageRun, path: str) -> None:
+        """Keep this as a document of its run, and the findings as the run's description."""
+        run.document(self.model_dump(mode="json"), path)
+        run.describe("\n".join(f"- {line}" for line in self.findings))
 
 
 @dataclass(frozen=True)
@@ -87,16 +103,13 @@ def groups(cohort: Cohort) -> dict[str, Figures]:
     """Performance by group: `all` unseen, `untreated` (had nobody got an offer), `in_training`, and unseen by tier."""
     unseen, rows = cohort.unseen, cohort.rows
     by_name = {"all": unseen, "in_training": cohort.where(rows["in_training"])}
-    by_name |= {f"tier.{name.lower()}": part for name, part in _tiers(unseen)}
+    tiers = unseen.rows[TIER]
+    by_name |= {f"tier.{name.lower()}": unseen.where(tiers.eq(name)) for name in tiers.unique()}
     figures = {name: performance(part.judged) for name, part in by_name.items() if len(part.rows)}
     free = unseen.untreated
     if len(free.rows) < len(unseen.rows) and len(free.rows) and unseen.replaceable:
         figures["untreated"] = performance(free.judged, free.weights)
     return figures
-
-
-def _tiers(cohort: Cohort) -> list[tuple[str, Cohort]]:
-    return [(str(name), cohort.where(cohort.rows[TIER].eq(name))) for name in cohort.rows[TIER].unique()]
 
 
 def calibration(cohort: Cohort, tiers: Mapping[str, float]) -> pd.DataFrame:
@@ -110,6 +123,38 @@ def calibration(cohort: Cohort, tiers: Mapping[str, float]) -> pd.DataFrame:
         low, high = wilson(churners, n, Z)
         lines.append((tier, n, churners, predicted, churners / n, low, high, low <= predicted <= high))
     return pd.DataFrame(lines, columns=list(COLUMNS))
+
+
+def expected(probability: Array, flag: Labels) -> Figures:
+    """Expected average_precision, recall and precision at the flag and churn_rate, with 95 % ranges of chance.
+
+    Labels are drawn from the probabilities, and each draw is judged as real labels would be: the expectation under
+    calibration, as NannyML's CBPE has it, and the range within which chance leaves the real figure. **It is blind to
+    concept drift**: where customers with the same score leave more or less often than they did, every probability is
+    wrong and nothing here can know. It decides nothing.
+
+    Probabilities of customers whom the model learned from are too sure of themselves: leave them out. Equal inputs give
+    equal figures. Metrics that no draw defines (nobody can leave, nobody is flagged) are missing.
+    """
+    rng, n = np.random.default_rng(0), len(probability)
+    batch = max(1, CELLS // n)
+    sizes = [min(batch, RESAMPLES - done) for done in range(0, RESAMPLES, batch)]
+    drawn = [pd.DataFrame(_drawn(probability, flag, size, rng)) for size in sizes]
+    draws = pd.concat(drawn).dropna(axis="columns", how="all")
+    ranges = {str(name): percentiles(values.dropna().to_numpy()) for name, values in draws.items()}
+    return {name: float(draws[name].mean()) for name in ranges}, ranges
+
+
+def _drawn(p: Array, flag: Labels, draws: int, rng: np.random.Generator) -> dict[str, Array]:
+    y = (rng.random((draws, len(p))) < p).astype(float)
+    churners, caught = y.sum(axis=1), y @ flag
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "average_precision": average_precisions(y, np.ones_like(y), p),
+            "recall": caught / churners,
+            "precision": caught / flag.sum(),
+            "churn_rate": churners / len(p),
+        }
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.special import logit
 from scipy.stats import chi2
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -26,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 from spanishgas.evaluation.inference import holm
 from spanishgas.evaluation.metrics import Array, Labels
+from spanishgas.training.model import PROBABILITY, TIER
 
 FEWEST = 10
 """Churners, and stayers, to be expected in both samples from which a test has the level that it says."""
@@ -52,33 +54,41 @@ class Concept:
         return min(self.p.values()) < self.level if self.p else None
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Flat, under `concept.`; none where nothing was tested."""
+        if not self.p:
+            return {}
+        counts = {
+            "churners": float(self.churners),
+            "expected": self.expected,
+            "drift": float(bool(self.drifted)),
+        }
+        by_test = {f"p.{name.lower()}": p for name, p in self.p.items()}
+        return {f"concept.{name}": value for name, value in (by_test | counts).items()}
+
+    @property
     def where(self) -> list[str]:
         """The tests that reject."""
         return [name for name, p in self.p.items() if p < self.level]
 
 
-@dataclass(frozen=True)
-class ConceptScores:
-    """Probabilities, labels and tiers of one sample."""
+def concept_drift(reference: pd.DataFrame, cohort: pd.DataFrame, level: float) -> Concept:
+    """Compare label given score in two samples; where nothing differs, it is `drifted` with probability `level`.
 
-    probability: Array
-    y: Labels
-    tier: pd.Series
-
-
-def concept_drift(reference: ConceptScores, cohort: ConceptScores, level: float) -> Concept:
-    """Compare label given score in two samples; where nothing differs, it is `drifted` with probability `level`."""
-    y, after = np.concatenate([reference.y, cohort.y]), np.repeat([0, 1], [len(reference.y), len(cohort.y)])
-    score = np.concatenate([_log_odds(reference.probability), _log_odds(cohort.probability)])
-    tier = np.concatenate([reference.tier.to_numpy(), cohort.tier.to_numpy()])
-    churners, before = int(cohort.y.sum()), after == 0
+    Each has churn_probability, churn and risk_tier.
+    """
+    columns, after = [PROBABILITY, "churn", TIER], np.repeat([0, 1], [len(reference), len(cohort)])
+    both = pd.concat([reference[columns], cohort[columns]])
+    y, tier = both["churn"].to_numpy(dtype="int64"), both[TIER].to_numpy()
+    score, before = logit(np.clip(both[PROBABILITY].to_numpy(), 1e-6, 1 - 1e-6)), after == 0
+    churners = int(y[~before].sum())
     if min(np.bincount(2 * after + y, minlength=4)) < FEWEST:
         return Concept({}, level, churners, float("nan"))
     knots = np.unique(np.quantile(score[before], KNOTS))
     curve = np.column_stack([score, np.maximum(score[:, None] - knots, 0)])
     common = _probability(curve, y, curve)
     raw = {OVERALL: _score_test(curve, np.column_stack([after, after * score]), y, common)}
-    for name in pd.unique(cohort.tier):
+    for name in cohort[TIER].unique():
         here = tier == name
         if _enough(common[here], after[here]):
             raw[str(name)] = _score_test(curve, (after * here)[:, None], y, common)
@@ -89,12 +99,6 @@ def concept_drift(reference: ConceptScores, cohort: ConceptScores, level: float)
 def _enough(common: Array, after: Labels) -> bool:
     churners, rows = np.bincount(after, common, minlength=2), np.bincount(after, minlength=2)
     return bool(min(*churners, *(rows - churners)) >= FEWEST)
-
-
-def _log_odds(probability: Array) -> Array:
-    p = np.clip(probability, 1e-6, 1 - 1e-6)
-    odds: Array = np.log(p / (1 - p))
-    return odds
 
 
 def _probability(columns: Array, y: Labels, of: Array) -> Array:

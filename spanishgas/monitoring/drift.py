@@ -20,16 +20,15 @@ from pydantic import BaseModel, ConfigDict
 
 from spanishgas import rendering
 from spanishgas.config.policy import AlarmLimits, load_policy
-from spanishgas.errors import UsageError
 from spanishgas.evaluation.importance import contributions
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.stage import Work, earlier, through
+from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import ordinary, reports
-from spanishgas.monitoring.alarm import AlarmJudgement, judge, shares
+from spanishgas.monitoring.alarm import judge, shares
 from spanishgas.monitoring.ordinary import Ordinary
 from spanishgas.stages import Stage
 from spanishgas.training.model import PROBABILITY
@@ -87,7 +86,7 @@ class DriftInputs:
 DRIFT = Stage[DriftInputs]("drift", (__name__,))
 
 
-def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
+def drift(current: date | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
     """Report the drift of `current` (an as-of date; the newest scored one if None) and log it.
 
     The same tables, champion, limits, ordinary change and code give the report that is there already.
@@ -98,15 +97,15 @@ def drift(current: str | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Dr
         inputs,
         _report,
         title=f"drift as of {inputs.current.manifest.as_of} against {inputs.reference.manifest.as_of}",
-        recall=_recalled,
+        recall=lambda key: recorded(DRIFT, key, Drift, "drift.json"),
         params={"version": inputs.version.number},
     )
 
 
-def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
+def drift_inputs(current: date | None, alias: str, lake: Lake) -> DriftInputs:
     """The report as lake, registry and configuration have it now."""
     version = registry.resolve(alias).checked()
-    scores = lake.current("scores", _date(current))
+    scores = lake.current("scores", current)
     training, limits = version.training_table(lake), load_policy().drift
     return DriftInputs(
         reference=training.table,
@@ -119,68 +118,29 @@ def drift_inputs(current: str | None, alias: str, lake: Lake) -> DriftInputs:
     )
 
 
-def _recalled(key: str) -> Drift | None:
-    run_id = earlier(DRIFT, key)
-    return runs.record(Drift, run_id, "drift.json") if run_id else None
-
-
-def _date(text: str | None) -> date | None:
-    try:
-        return date.fromisoformat(text) if text else None
-    except ValueError:
-        raise UsageError(f"current must be a date such as 2025-03-31, but got '{text}'") from None
-
-
 def _report(run: Work, inputs: DriftInputs) -> Drift:
-    model, usual, limits = inputs.version.model, inputs.ordinary, inputs.limits
-    rows = labelled(inputs.reference.pandas()).set_index(ID)
+    model, limits = inputs.version.model, inputs.limits
     now = inputs.current.pandas().set_index(ID)
-    before, after = model.prepared(rows), model.prepared(now)
+    before, after = model.prepared(labelled(inputs.reference.pandas()).set_index(ID)), model.prepared(now)
     kinds = {f: model.kinds[f] for f in model.features}
     customers = (len(before), len(after))
     dates = (inputs.reference.manifest.as_of, inputs.current.manifest.as_of)
     divided = shares(before, after, kinds)
-    judged = judge(divided, customers, dates, usual, limits)
-    predicted = {PROBABILITY: "numeric"}
-    scored = inputs.scores.pandas([ID, PROBABILITY]).set_index(ID)
-    unseen = model.predict(inputs.training.held_out().set_index(ID))
+    judged = judge(divided, customers, dates, inputs.ordinary, limits)
+    weighed = reports.weighed(
+        judged.effects, contributions(model, reports.sampled(now, EXPLAINED)).abs().mean()
+    )
     evaluated = {
         "inputs": reports.compare(before, after, kinds, limits.min_effect),
-        "predictions": reports.compare(unseen, scored, predicted, limits.min_effect),
+        "predictions": _predictions(inputs),
         "quality": reports.summarise(before, after, kinds),
     }
     sizes = reports.effects(evaluated["inputs"])
-    summary = _summary(run.run_id, inputs, judged, sizes, evaluated["predictions"])
-    explained = reports.sampled(now, EXPLAINED)
-    weighed = reports.weighed(judged.effects, contributions(model, explained).abs().mean())
-    shown = reports.Shown(
-        inputs.version.number,
-        dates,
-        customers,
-        usual.source,
-        limits.false_alarm_rate,
-        moved_by(summary.prediction),
-        FULL,
-        f"{reports.MOST_ROWS:,} customers of each" if max(customers) > reports.MOST_ROWS else "",
-    )
-    run.text(reports.html(judged, weighed, reports.quality(divided, before, after, kinds), shown), PAGE)
-    _log(run, summary, weighed, {"drift.rows": len(now), **_named("drift.feature", sizes)}, evaluated)
-    return summary
-
-
-def _summary(
-    run_id: str,
-    inputs: DriftInputs,
-    judged: AlarmJudgement,
-    sizes: Mapping[str, float],
-    predictions: Evaluated,
-) -> Drift:
-    prediction = reports.effects(predictions)[PROBABILITY]
-    least = inputs.limits.min_effect
-    drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= least}
-    return Drift(
-        run_id=run_id,
-        as_of=inputs.current.manifest.as_of,
+    prediction = reports.effects(evaluated["predictions"])[PROBABILITY]
+    drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= limits.min_effect}
+    report = Drift(
+        run_id=run.run_id,
+        as_of=dates[1],
         version=inputs.version.number,
         alarm=judged.alarm,
         statistic=judged.statistic,
@@ -190,6 +150,27 @@ def _summary(
         drifted=drifted,
         prediction=prediction,
     )
+    shown = {
+        "version": report.version,
+        "dates": dates,
+        "customers": customers,
+        "source": inputs.ordinary.source,
+        "rate": limits.false_alarm_rate,
+        "prediction": moved_by(prediction),
+        "files": FULL,
+        "rows": f"{reports.MOST_ROWS:,} customers of each" if max(customers) > reports.MOST_ROWS else "",
+    }
+    run.text(reports.html(judged, weighed, reports.quality(divided, before, after, kinds), shown), PAGE)
+    _log(run, report, weighed, {"drift.rows": len(now), **_named("drift.feature", sizes)})
+    _attach(run, evaluated)
+    return report
+
+
+def _predictions(inputs: DriftInputs) -> Evaluated:
+    """What the champion says of customers that it did not learn from, beside what it said of those scored last."""
+    unseen = inputs.version.model.predict(inputs.training.held_out().set_index(ID))
+    scored = inputs.scores.pandas([ID, PROBABILITY]).set_index(ID)
+    return reports.compare(unseen, scored, {PROBABILITY: "numeric"}, inputs.limits.min_effect)
 
 
 def moved_by(prediction: float) -> str:
@@ -204,36 +185,32 @@ def _named(prefix: str, values: Mapping[Any, float]) -> dict[str, float]:
     return {f"{prefix}.{name}": value for name, value in values.items()}
 
 
-def _log(
-    run: runs.StageRun,
-    drift_report: Drift,
-    weighed: pd.DataFrame,
-    measured: Mapping[str, float],
-    evaluated: Mapping[str, Evaluated],
-) -> None:
+def _log(run: runs.StageRun, report: Drift, weighed: pd.DataFrame, measured: Mapping[str, float]) -> None:
     metrics = {
         **measured,
         **_named("drift.standardised", weighed["effect"].to_dict()),
-        "drift.alarm": drift_report.alarm,
-        "drift.statistic": drift_report.statistic,
-        "drift.threshold": drift_report.threshold,
-        "drift.share": drift_report.share,
-        "drift.columns": len(drift_report.drifted),
+        **_named(
+            "drift", {name: getattr(report, name) for name in ("alarm", "statistic", "threshold", "share")}
+        ),
+        "drift.columns": len(report.drifted),
         "drift.weighted": float(weighed["matters"].sum()),
-        "prediction_drift": drift_report.prediction,
+        "prediction_drift": report.prediction,
     }
-    tags = {"alarm": yes(drift_report.alarm), "as_of": drift_report.as_of, "version": drift_report.version}
+    tags = {"alarm": yes(report.alarm), "as_of": report.as_of, "version": report.version}
     run.log(metrics=metrics, params={"features": len(weighed)}, tags=tags)
     run.tables({"drift-features.json": weighed.reset_index()})
-    run.document(drift_report.model_dump(mode="json"), "drift.json")
+    run.document(report.model_dump(mode="json"), "drift.json")
+    reasons = [f"- {rendering.markdown(reason)}" for reason in report.reasons]
+    run.describe("\n".join([f"**Alarm: {yes(report.alarm)}**", "", *reasons]))
+
+
+def _attach(run: runs.StageRun, evaluated: Mapping[str, Evaluated]) -> None:
     with temporary_folder() as folder:
         for name, report in evaluated.items():
             full = folder / f"drift-{name}.html"
             report.save_html(str(full))
             run.file(full)
             run.text(report.json(), f"drift-{name}.json")
-    reasons = [f"- {rendering.markdown(reason)}" for reason in drift_report.reasons]
-    run.describe("\n".join([f"**Alarm: {yes(drift_report.alarm)}**", "", *reasons]))
 
 
 def yes(alarm: bool) -> str:

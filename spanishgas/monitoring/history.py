@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
+from typing import Annotated, NamedTuple, get_origin, get_type_hints
 
 import pandas as pd
 from mlflow.entities import Run
@@ -14,91 +15,80 @@ from spanishgas.lifecycle import runs
 from spanishgas.rendering import as_markdown as table
 
 NOTHING = "No drift report yet: run `spanishgas score`, then `spanishgas drift`."
-SHOWN = {
-    "as of": ("as_of", ""),
-    "version": ("version", ""),
-    "customers": ("rows", ",.0f"),
-    "inputs moved": ("share", ".0%"),
-    "statistic": ("statistic", ".2f"),
-    "threshold": ("threshold", ".2f"),
-    "alarm": ("alarm", ""),
-    "predictions moved": ("prediction", ".2f"),
-    "estimated AP": ("estimated", ".3f"),
-    "measured AP": ("measured", ".3f"),
-    "concept drift": ("concept", ""),
-    "retrain": ("retrain", ""),
-}
-"""Field and format of each column of the table."""
 RETRAIN = "retrain"
 """Tag of a drift run: what the loop did about it."""
+
+
+class Column(NamedTuple):
+    """What the table shows of a field: under which title, in which format, and which metric of MLflow it is, if one."""
+
+    title: str
+    form: str = ""
+    metric: str = ""
 
 
 @dataclass(frozen=True)
 class Window:
     """One row of the history; what was not measured is None."""
 
-    as_of: date
-    version: str
-    run_id: str
-    alarm: bool
-    rows: float | None
-    share: float | None
-    statistic: float | None
-    threshold: float | None
-    prediction: float | None
-    estimated: float | None
+    as_of: Annotated[date, Column("as of")]
+    version: Annotated[str, Column("version")]
+    rows: Annotated[float | None, Column("customers", ",.0f", "drift.rows")]
+    share: Annotated[float | None, Column("inputs moved", ".0%", "drift.share")]
+    statistic: Annotated[float | None, Column("statistic", ".2f", "drift.statistic")]
+    threshold: Annotated[float | None, Column("threshold", ".2f", "drift.threshold")]
+    alarm: Annotated[bool, Column("alarm")]
+    prediction: Annotated[float | None, Column("predictions moved", ".2f", "prediction_drift")]
+    estimated: Annotated[float | None, Column("estimated AP", ".3f", "estimated.average_precision")]
     """Average precision, before labels arrived."""
-    measured: float | None
+    measured: Annotated[float | None, Column("measured AP", ".3f", "outcomes.average_precision")]
     """Average precision, by labels."""
-    retrain: str
-    """What the loop did, in a word or two; empty where nothing was due."""
-    process: str = ""
-    """Which process retrains or retrained."""
-    concept: bool | None = None
+    concept: Annotated[bool | None, Column("concept drift")]
     """Whether labels showed concept drift; None before they came, or where it could not be tested."""
+    retrain: Annotated[str, Column("retrain")]
+    """What the loop did, in a word or two; empty where nothing was due."""
+    process: str
+    """Which process retrains or retrained."""
+    run_id: str
+
+
+COLUMNS: dict[str, Column] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(Window, include_extras=True).items()
+    if get_origin(hint) is Annotated
+}
 
 
 def windows() -> list[Window]:
     """All windows, oldest first; of several reports of one the newest counts."""
-    by_window: dict[tuple[str, str], Window] = {}
-    seen = _outcomes()
+    tags, metrics = dict[tuple[str, str], dict[str, str]](), dict[tuple[str, str], dict[str, float]]()
     for run in reversed(runs.find({"stage": "drift"})):
-        tags = run.data.tags
-        if "alarm" in tags:
-            key = (tags["as_of"], tags["version"])
-            earlier = by_window.pop(key, None)
-            by_window[key] = _window(run, seen.get(key, {}), earlier)
-    return sorted(by_window.values(), key=lambda w: w.as_of)
-
-
-def _window(run: Run, outcome: Mapping[str, float], earlier: Window | None) -> Window:
-    tags, values = run.data.tags, run.data.metrics
-    return Window(
-        date.fromisoformat(tags["as_of"]),
-        tags["version"],
-        run.info.run_id,
-        tags["alarm"] == "yes",
-        values.get("drift.rows"),
-        values.get("drift.share"),
-        values.get("drift.statistic"),
-        values.get("drift.threshold"),
-        values.get("prediction_drift"),
-        outcome.get("estimated.average_precision"),
-        outcome.get("outcomes.average_precision"),
-        # A report made again does not undo what an earlier one of its window set off.
-        tags.get(RETRAIN) or (earlier.retrain if earlier else ""),
-        tags.get(f"{RETRAIN}.process") or (earlier.process if earlier else ""),
-        None if (drifted := outcome.get("concept.drift")) is None else bool(drifted),
-    )
-
-
-def _outcomes() -> dict[tuple[str, str], dict[str, float]]:
-    """Metrics of the newest outcome runs by as-of date and version."""
-    by_window: dict[tuple[str, str], dict[str, float]] = {}
+        if "alarm" in run.data.tags:
+            key = _about(run)
+            # A report made again does not undo what an earlier one of its window set off.
+            tags[key] = tags.pop(key, {}) | run.data.tags | {"run_id": run.info.run_id}
+            metrics[key] = dict(run.data.metrics)
     for run in reversed(runs.find({"stage": "outcomes"})):
-        tags = run.data.tags
-        by_window.setdefault((tags.get("as_of", ""), tags.get("version", "")), {}).update(run.data.metrics)
-    return by_window
+        metrics.setdefault(_about(run), {}).update(run.data.metrics)
+    return sorted((_window(told, metrics[key]) for key, told in tags.items()), key=lambda w: w.as_of)
+
+
+def _about(run: Run) -> tuple[str, str]:
+    return run.data.tags.get("as_of", ""), run.data.tags.get("version", "")
+
+
+def _window(tags: Mapping[str, str], metrics: Mapping[str, float]) -> Window:
+    drifted = metrics.get("concept.drift")
+    return Window(
+        as_of=date.fromisoformat(tags["as_of"]),
+        version=tags["version"],
+        run_id=tags["run_id"],
+        alarm=tags["alarm"] == "yes",
+        retrain=tags.get(RETRAIN, ""),
+        process=tags.get(f"{RETRAIN}.process", ""),
+        concept=None if drifted is None else bool(drifted),
+        **{name: metrics.get(column.metric) for name, column in COLUMNS.items() if column.metric},
+    )
 
 
 def as_json(windows: Sequence[Window]) -> str:
@@ -110,8 +100,8 @@ def as_markdown(windows: Sequence[Window]) -> str:
     """The windows as a table, oldest first; what to run where there are none."""
     if not windows:
         return NOTHING
-    shown = [{title: _cell(getattr(w, name), form) for title, (name, form) in SHOWN.items()} for w in windows]
-    return table(pd.DataFrame(shown))
+    cells = [[_cell(getattr(w, name), column.form) for name, column in COLUMNS.items()] for w in windows]
+    return table(pd.DataFrame(cells, columns=[column.title for column in COLUMNS.values()]))
 
 
 def _cell(value: object, form: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
@@ -21,7 +22,7 @@ from mlflow.tracking import MlflowClient
 from spanishgas import provenance
 from spanishgas.config.policy import DriftLimits, load_policy
 from spanishgas.errors import SpanishGasError, UsageError
-from spanishgas.lake import Lake, Snapshot
+from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.experiments import training_gold
 from spanishgas.lifecycle.registry import Alias
@@ -106,24 +107,16 @@ def close(
 
     `retrain` is given the run that set it off, and gives in words what came of it.
     """
-    champion = registry.aliases().get(Alias.CHAMPION)
-    known = windows()
-    if interrupted := next((w for w in known if _cut_short(w)), None):
+    champion, watched = registry.aliases().get(Alias.CHAMPION), windows()
+    if interrupted := next((w for w in watched if _cut_short(w)), None):
         say(f"the retrain of the window of {interrupted.as_of} was cut short and goes on")
         return _start(interrupted.run_id, registry.resolve(interrupted.version), interrupted, retrain, say)
     if champion != report.version:
         return RetrainStep.QUIET
-    now = next(w for w in known if (w.as_of, w.version) == (report.as_of, report.version))
+    now = next(w for w in watched if (w.as_of, w.version) == (report.as_of, report.version))
     version = registry.resolve(champion)
-    trained = version.record.chosen.as_of
-    labels = _labels(lake)
-    decision = decide(
-        now,
-        [w for w in known if w is not now],
-        load_policy().drift,
-        trained,
-        labels.manifest.as_of if labels else None,
-    )
+    others = [w for w in watched if w is not now]
+    decision = decide(now, others, load_policy().drift, version.record.chosen.as_of, _labels(lake))
     if decision.step is not RetrainStep.QUIET:
         say(decision.words)
     if decision.step is not RetrainStep.BEGUN or now.retrain in STARTED:
@@ -133,9 +126,10 @@ def close(
     return _start(report.run_id, version, now, retrain, say)
 
 
-def _labels(lake: Lake) -> Snapshot | None:
+def _labels(lake: Lake) -> date | None:
+    """The as-of date of the newest labelled table."""
     try:
-        return training_gold(lake)
+        return training_gold(lake).manifest.as_of
     except UsageError:
         return None
 
@@ -193,17 +187,11 @@ def start_execution(machine: str, version: Version, window: Window) -> str:
     }
     try:
         client = boto3.client("stepfunctions", region_name=region_of(machine))
-        client.start_execution(stateMachineArn=machine, name=name, input=json.dumps(order))
-    except ClientError as fault:
-        if fault.response["Error"]["Code"] != "ExecutionAlreadyExists":
-            raise _refused(machine, fault) from fault
-    except BotoCoreError as fault:
-        raise _refused(machine, fault) from fault
+        with suppress(client.exceptions.ExecutionAlreadyExists):
+            client.start_execution(stateMachineArn=machine, name=name, input=json.dumps(order))
+    except (BotoCoreError, ClientError) as fault:
+        raise SpanishGasError(
+            f"the state machine {machine} could not be started ({fault}): look at SPANISHGAS_RETRAIN_STATE_MACHINE and "
+            "the role's permission states:StartExecution, then run drift again"
+        ) from fault
     return f"execution {name} of {machine}"
-
-
-def _refused(machine: str, fault: Exception) -> SpanishGasError:
-    return SpanishGasError(
-        f"the state machine {machine} could not be started ({fault}): look at SPANISHGAS_RETRAIN_STATE_MACHINE and the "
-        "role's permission states:StartExecution, then run drift again"
-    )

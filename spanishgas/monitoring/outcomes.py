@@ -3,7 +3,8 @@
     labels + scores + gold + treatments -> outcomes table -> performance, calibration by tier, value, uplift,
                                                              concept drift -> one run, stage=outcomes
 
-The rows go to the lake; the run gets figures with intervals and a sentence per finding.
+The rows go to the lake; the run gets figures with intervals and a sentence per finding. Before labels arrive, the run
+gets what the scores would reach if the probabilities they state were right (`estimate`).
 """
 
 from __future__ import annotations
@@ -13,29 +14,27 @@ from datetime import date
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
 
 from spanishgas.config.policy import Offers, load_policy
-from spanishgas.contracts import check_pandas, contract
-from spanishgas.errors import LakeError
+from spanishgas.errors import DataError, LakeError
 from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.evaluation.value import realised_value
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.records import OFFERS
-from spanishgas.lifecycle.stage import Work, earlier, through
+from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
-from spanishgas.monitoring import sentences
-from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, Uplift
-from spanishgas.monitoring.concept import Concept, ConceptScores, concept_drift
-from spanishgas.monitoring.estimate import expected
-from spanishgas.monitoring.labels import ID, LABEL, WHEN, Labels, known_only, read_labels
+from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, expected
+from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, concept_drift
+from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, read_labels
 from spanishgas.monitoring.probation import probation
+from spanishgas.rendering import paragraphs
 from spanishgas.stages import Stage, unkeyed
-from spanishgas.training.model import FLAG, PROBABILITY, TIER
+from spanishgas.training.model import FLAG, PROBABILITY
 
-MARGIN, DOCUMENT = "avg_monthly_margin", "outcomes.json"
+MARGIN = "avg_monthly_margin"
+DOCUMENT, ESTIMATED = "outcomes.json", "estimate.json"
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def outcomes(file: Path, as_of: date | None = None, *, lake: Lake) -> Outcomes:
         tags={"as_of": day, "version": inputs.version.number},
     )
     table = lake.current("outcomes", day)
-    told = probation(day, table, inputs.gold, inputs.cohort(), load_policy(), lake)
+    told = probation(table, inputs.gold, inputs.cohort(), load_policy(), lake)
     return shown.model_copy(update={"probation": told})
 
 
@@ -136,115 +135,130 @@ def _offers(treatments: Snapshot | None) -> Offers | None:
 
 
 def _recalled(key: str, inputs: OutcomesInputs) -> Outcomes | None:
-    run_id = earlier(OUTCOMES, key)
-    if run_id is None or not inputs.lake.made("outcomes", inputs.scores.manifest.as_of, key):
+    if not inputs.lake.made("outcomes", inputs.scores.manifest.as_of, key):
         return None
-    return runs.record(Outcomes, run_id, DOCUMENT)
+    return recorded(OUTCOMES, key, Outcomes, DOCUMENT)
 
 
 def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
     cohort, day = inputs.cohort(), inputs.scores.manifest.as_of
-    rows = cohort.rows[list(contract("outcomes").fields)]
-    rows = rows.astype({WHEN: pd.ArrowDtype(pa.date32()), "arm": "str"})
-    check_pandas("outcomes", rows)
-    table = run.publish(
-        inputs.lake, "outcomes", day, lambda folder: rows.to_parquet(folder / "part-0.parquet", index=False)
-    )
-    study = _Study.of(cohort, inputs)
-    run.log(tags={"outcomes": table.uri, "outcomes.digest": table.manifest.digest})
+    table = run.publish_rows(inputs.lake, "outcomes", day, cohort.rows)
+    unseen, figures = cohort.unseen.judged, of_cohort.groups(cohort)
+    tiers = of_cohort.calibration(cohort.unseen, inputs.version.record.policy.risk_tiers)
+    effect, concept = of_cohort.uplift(cohort, inputs.offers), _concept(cohort.unseen.untreated, inputs)
+    estimated = expected(unseen.probability, unseen.flag) if len(unseen.y) else None
     outcomes = Outcomes(
         run_id=run.run_id,
         as_of=day,
         version=inputs.version.number,
-        findings=[*inputs.labels.coverage, *study.sentences(day)],
-        concept_drift=study.drifted,
+        findings=[
+            *inputs.labels.coverage,
+            *paragraphs(
+                "spanishgas.monitoring",
+                "outcomes.md.jinja",
+                as_of=day,
+                unseen=len(unseen.y),
+                seen=len(cohort.rows) - len(unseen.y),
+                offered=int(cohort.unseen.rows["arm"].eq("offer").sum()),
+                treated=bool(cohort.rows["arm"].notna().any()),
+                figures=figures,
+                promised=inputs.version.metrics.get("holdout.average_precision"),
+                estimated=estimated,
+                concept=concept,
+                fewest=FEWEST,
+                overall=OVERALL,
+                tiers=tiers.to_dict("records"),
+                uplift=effect,
+            ),
+        ],
+        concept_drift=concept.drifted if concept else None,
     )
-    study.log(run, outcomes)
+    run.log(
+        metrics={
+            "outcomes.rows": len(cohort.rows),
+            "outcomes.unseen": len(unseen.y),
+            **_metrics(figures, tiers),
+            **(with_intervals("estimated", *estimated) if estimated else {}),
+            **(concept.metrics if concept else {}),
+            **(effect.metrics if effect else {}),
+        },
+        tags={
+            "outcomes": table.uri,
+            "outcomes.digest": table.manifest.digest,
+            "concept_drift": {None: "unknown", True: "yes", False: "no"}[outcomes.concept_drift],
+        },
+    )
+    run.tables({"calibration.json": tiers})
+    outcomes.keep(run, DOCUMENT)
     return outcomes
 
 
-@dataclass(frozen=True)
-class _Study:
-    """Everything that a cohort's labels show, before it is logged."""
-
-    figures: dict[str, Figures]
-    calibration: pd.DataFrame
-    uplift: Uplift | None
-    concept: Concept | None
-    cohort: Cohort
-    estimated: Figures | None
-    """What was to be expected of the unseen customers before their labels arrived."""
-    holdout: dict[str, float]
-    """Metrics of the verdict."""
-
-    @classmethod
-    def of(cls, cohort: Cohort, inputs: OutcomesInputs) -> _Study:
-        """Concept drift is None where the reference is gone from the lake."""
-        unseen = cohort.unseen.judged
-        return cls(
-            figures=of_cohort.groups(cohort),
-            calibration=of_cohort.calibration(cohort.unseen, inputs.version.record.policy.risk_tiers),
-            uplift=of_cohort.uplift(cohort, inputs.offers),
-            concept=_concept(cohort.unseen.untreated, inputs),
-            cohort=cohort,
-            estimated=expected(unseen.probability, unseen.flag) if len(unseen.y) else None,
-            holdout=inputs.version.metrics,
-        )
-
-    def sentences(self, day: date) -> list[str]:
-        """A sentence per finding, the weightiest first."""
-        return [
-            *sentences.performance(self.figures, self.cohort, self.holdout, day),
-            *sentences.estimated(self.estimated, self.figures),
-            *sentences.concept(self.concept),
-            *sentences.calibration(self.calibration),
-            *sentences.uplift(self.uplift, self.cohort),
-        ]
-
-    def log(self, run: runs.StageRun, outcomes: Outcomes) -> None:
-        """Metrics under `outcomes.`, tables, and what was found in sentences."""
-        run.log(metrics=self._metrics(), tags={"concept_drift": _WORDS[self.drifted]})
-        run.tables({"calibration.json": self.calibration})
-        run.document(outcomes.model_dump(mode="json"), DOCUMENT)
-        run.describe("\n".join(f"- {line}" for line in outcomes.findings))
-
-    @property
-    def drifted(self) -> bool | None:
-        """Whether there is concept drift; None where it was not tested."""
-        return self.concept.drifted if self.concept else None
-
-    def _metrics(self) -> dict[str, float]:
-        metrics = {"outcomes.rows": float(len(self.cohort.rows))}
-        metrics["outcomes.unseen"] = float(len(self.cohort.unseen.rows))
-        for group, (points, intervals) in self.figures.items():
-            metrics |= with_intervals(
-                "outcomes" if group == "all" else f"outcomes.{group}", points, intervals
-            )
-        for line in self.calibration.to_dict(orient="records"):
-            prefix = f"outcomes.tier.{str(line['tier']).lower()}"
-            metrics |= {
-                f"{prefix}.{name}": float(line[name]) for name in ("customers", "predicted", "observed")
-            }
-            metrics |= {f"{prefix}.observed.{end}": float(line[end]) for end in ("low", "high")}
-        metrics |= with_intervals("estimated", *self.estimated) if self.estimated else {}
-        if self.concept and self.concept.p:
-            metrics |= {f"concept.p.{name.lower()}": p for name, p in self.concept.p.items()}
-            metrics |= {"concept.churners": self.concept.churners, "concept.expected": self.concept.expected}
-            metrics["concept.drift"] = float(bool(self.drifted))
-        return metrics | (self.uplift.metrics if self.uplift else {})
-
-
-_WORDS = {None: "unknown", True: "yes", False: "no"}
+def _metrics(figures: dict[str, Figures], tiers: pd.DataFrame) -> dict[str, float]:
+    metrics = dict[str, float]()
+    for group, of_group in figures.items():
+        metrics |= with_intervals("outcomes" if group == "all" else f"outcomes.{group}", *of_group)
+    for line in tiers.to_dict(orient="records"):
+        values = {name: float(line[name]) for name in ("customers", "predicted", "observed")}
+        ends = {"observed": (float(line["low"]), float(line["high"]))}
+        metrics |= with_intervals(f"outcomes.tier.{str(line['tier']).lower()}", values, ends)
+    return metrics
 
 
 def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
     """Offers are chosen by score and margin, so customers without one are fair among those with the same score."""
     if inputs.training is None:
         return None
-    reference, rows = inputs.training.held_out(), cohort.rows
-    scored = inputs.version.model.predict(reference)
-    return concept_drift(
-        ConceptScores(scored[PROBABILITY].to_numpy(), reference[LABEL].to_numpy(dtype="int64"), scored[TIER]),
-        ConceptScores(rows[PROBABILITY].to_numpy(), rows[LABEL].to_numpy(dtype="int64"), rows[TIER]),
-        inputs.false_alarm_rate,
+    reference = inputs.training.held_out()
+    scored = inputs.version.model.predict(reference).assign(churn=reference[LABEL])
+    return concept_drift(scored, cohort.rows, inputs.false_alarm_rate)
+
+
+@dataclass(frozen=True)
+class EstimateInputs:
+    """What an estimate depends on."""
+
+    scores: Snapshot
+    version: str
+    """Number of the version that made them."""
+
+
+ESTIMATE = Stage[EstimateInputs]("outcomes", (__name__,))
+
+
+def estimate(as_of: date | None = None, *, lake: Lake) -> Outcomes:
+    """Log as `estimated.*` what the scores as of `as_of` (the newest if None) would reach without concept drift.
+
+    The same scores and code give the run that is there already. DataError where the model learned from everybody.
+    """
+    scores = lake.current("scores", as_of)
+    day, version = scores.manifest.as_of, str(scores.pandas(["model_version"]).iloc[0, 0])
+    return through(
+        ESTIMATE,
+        EstimateInputs(scores, version),
+        _estimate,
+        title=f"outcomes as of {day}, estimated",
+        recall=lambda key: recorded(ESTIMATE, key, Outcomes, ESTIMATED),
+        tags={"as_of": day, "version": version},
     )
+
+
+def _estimate(run: Work, inputs: EstimateInputs) -> Outcomes:
+    rows, day = inputs.scores.pandas([PROBABILITY, FLAG, "in_training"]), inputs.scores.manifest.as_of
+    unseen = rows[~rows["in_training"]]
+    if unseen.empty:
+        raise DataError(
+            f"the model learned from every customer scored as of {day}: its probabilities of "
+            "them say nothing of what it reaches on others. Score a table with other customers too"
+        )
+    figures = expected(unseen[PROBABILITY].to_numpy(), unseen[FLAG].to_numpy(dtype="int64"))
+    outcomes = Outcomes(
+        run_id=run.run_id,
+        as_of=day,
+        version=inputs.version,
+        findings=paragraphs(
+            "spanishgas.monitoring", "estimate.md.jinja", figures=figures, customers=len(unseen)
+        ),
+    )
+    run.log(metrics=with_intervals("estimated", *figures))
+    outcomes.keep(run, ESTIMATED)
+    return outcomes

@@ -11,17 +11,16 @@ their outcomes speak against it; controls stand for them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
-import pandas as pd
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel
 
-from spanishgas.config.policy import Policy, ProbationRules, Remedy
+from spanishgas.config.policy import Offers, Policy, ProbationRules, Remedy
 from spanishgas.errors import LakeError
 from spanishgas.evaluation.inference import Difference, differences
-from spanishgas.evaluation.metrics import Array, Labels, with_intervals
+from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.lifecycle.evidence import predictions
@@ -106,7 +105,7 @@ class Probation:
     def judged(self, day: date, judgement: CohortJudgement) -> Probation:
         """With one more judgement, written to the version's tags."""
         record = ProbationRecord(cohorts=self.record.cohorts | {day.isoformat(): judgement})
-        trial = Probation(self.champion, self.previous, self.move, record, self.rules)
+        trial = replace(self, record=record)
         client, name = MlflowClient(), self.champion.name
         client.set_model_version_tag(name, self.number, KEPT, record.model_dump_json())
         client.set_model_version_tag(name, self.number, PROBATION, trial.words(judgement))
@@ -119,9 +118,7 @@ class Probation:
         return f"{state}, {count} of {self.rules.cohorts} cohorts; {last.words}"
 
 
-def probation(
-    day: date, outcomes: Snapshot, gold: Snapshot, cohort: Cohort, policy: Policy, lake: Lake
-) -> list[str]:
+def probation(outcomes: Snapshot, gold: Snapshot, cohort: Cohort, policy: Policy, lake: Lake) -> list[str]:
     """Judge the champion by one more cohort where its probation asks for it, and do what the policy says.
 
     A sentence or two if there is something to tell. What was judged is not judged again; a rollback that a kill
@@ -131,57 +128,41 @@ def probation(
     if trial is None:
         return []
     told: list[str] = []
-    if trial.takes(day, outcomes.manifest.digest):
+    if trial.takes(outcomes.manifest.as_of, outcomes.manifest.digest):
         try:
-            trial, told = _judge(trial, day, outcomes, gold, cohort, policy, lake)
+            trial, told = _judge(trial, outcomes, gold, cohort, policy.offers, lake)
         except LakeError as fault:
             return [f"The probation of version {trial.number} cannot be judged: {fault}."]
     return told + (_remedy(trial) if trial.worse else [])
 
 
 def _judge(
-    trial: Probation,
-    day: date,
-    outcomes: Snapshot,
-    gold: Snapshot,
-    cohort: Cohort,
-    policy: Policy,
-    lake: Lake,
+    trial: Probation, outcomes: Snapshot, gold: Snapshot, cohort: Cohort, offers: Offers, lake: Lake
 ) -> tuple[Probation, list[str]]:
-    before = registry.resolve(trial.previous)
-    seen = trial.champion.training_table(lake).customers | before.training_table(lake).customers
+    versions, day = (trial.champion, registry.resolve(trial.previous)), outcomes.manifest.as_of
+    seen = set[str]().union(*(version.training_table(lake).customers for version in versions))
     fresh = cohort.where(~cohort.rows["customer_id"].isin(seen))
     fair = fresh.untreated
     y = fair.rows["churn"].to_numpy(dtype="int64")
-    who = f"version {trial.number} nor version {trial.previous}"
     if min(y.sum(), len(y) - y.sum()) < FEWEST or not fresh.replaceable:
         return trial, [
-            f"The probation of version {trial.number} waits: of the customers that neither {who} learned from and that "
-            f"got no offer, {int(y.sum()):,} of {len(y):,} left, too few or without controls to judge by."
+            f"The probation of version {trial.number} waits: of the customers that neither version {trial.number} nor "
+            f"version {trial.previous} learned from and that got no offer, {int(y.sum()):,} of {len(y):,} left, too "
+            "few or without controls to judge by."
         ]
     rows = gold.pandas().set_index("customer_id").loc[fair.rows["customer_id"]].reset_index()
-    differences = _compare(trial, rows, y, fair.weights, policy)
-    worse = any(one.high < 0 for one in differences.values())
-    listed = ", ".join(f"{NAMES[name]} {_words(one)}" for name, one in differences.items())
+    ours, theirs = (predictions(version.model, rows, y, offers) for version in versions)
+    gaps = differences(y, ours, theirs, SEED, counts=fair.weights, level=trial.level)
+    listed = ", ".join(f"{NAMES[name]} {_words(gap)}" for name, gap in gaps.items())
     judgement = CohortJudgement(
         digest=outcomes.manifest.digest,
         move=trial.move,
-        worse=worse,
+        worse=any(gap.high < 0 for gap in gaps.values()),
         words=f"as of {day} against version {trial.previous}: {listed}",
     )
-    _log(trial, day, judgement, differences, len(y))
+    _log(trial, day, judgement, gaps, len(y))
     trial = trial.judged(day, judgement)
     return trial, [f"Probation of version {trial.number}: {trial.words(judgement)}."]
-
-
-def _compare(
-    trial: Probation, rows: pd.DataFrame, y: Labels, counts: Array, policy: Policy
-) -> Mapping[str, Difference]:
-    ours, theirs = (
-        predictions(version.model, rows, y, policy.offers)
-        for version in (trial.champion, registry.resolve(trial.previous))
-    )
-    return differences(y, ours, theirs, SEED, counts=counts, level=trial.level)
 
 
 def _words(one: Difference) -> str:
@@ -190,14 +171,14 @@ def _words(one: Difference) -> str:
 
 
 def _log(
-    trial: Probation, day: date, judgement: CohortJudgement, differences: Mapping[str, Difference], rows: int
+    trial: Probation, day: date, judgement: CohortJudgement, gaps: Mapping[str, Difference], rows: int
 ) -> None:
     title = f"probation of version {trial.number} as of {day}"
     tags = {"as_of": day, "version": trial.number, "worse": "yes" if judgement.worse else "no"}
     params = {"against": trial.previous, "level": trial.level}
     with runs.stage("probation", title, params=params, tags=tags) as run:
-        values = {"rows": float(rows)} | {name: one.value for name, one in differences.items()}
-        intervals = {name: (one.low, one.high) for name, one in differences.items()}
+        values = {"rows": float(rows)} | {name: gap.value for name, gap in gaps.items()}
+        intervals = {name: (gap.low, gap.high) for name, gap in gaps.items()}
         run.log(metrics=with_intervals("probation", values, intervals))
         run.describe(judgement.words)
 

@@ -9,20 +9,17 @@ same customers each time, whatever their order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING
 
-import jinja2
 import numpy as np
 import pandas as pd
 
 from spanishgas.errors import DataError
 from spanishgas.monitoring.alarm import MISSING, AlarmJudgement, new_values, sentence
+from spanishgas.rendering import filled
 from spanishgas.training.matrix import is_text
 
 if TYPE_CHECKING:
-    from evidently import Dataset
     from evidently.core.container import MetricContainer
     from evidently.core.report import Snapshot as Evaluated
 
@@ -38,12 +35,8 @@ def compare(
     """
     from evidently.presets import DataDriftPreset
 
-    preset = DataDriftPreset(
-        num_method="wasserstein",
-        num_threshold=min_effect,
-        cat_method="jensenshannon",
-        cat_threshold=min_effect,
-    )
+    methods = {"num_method": "wasserstein", "cat_method": "jensenshannon"}
+    preset = DataDriftPreset(**methods, num_threshold=min_effect, cat_threshold=min_effect)
     return _evaluated(preset, reference, current, kinds)
 
 
@@ -57,11 +50,25 @@ def summarise(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str
 def _evaluated(
     preset: MetricContainer, reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str]
 ) -> Evaluated:
-    from evidently import Report
+    from evidently import DataDefinition, Dataset, Report
 
-    before, now = _datasets(reference, current, kinds)
+    texts = [c for c, kind in kinds.items() if is_text(kind)]
+    numbers = [c for c in kinds if c not in texts and reference[c].notna().any() and current[c].notna().any()]
+    definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
+
+    def typed(frame: pd.DataFrame) -> Dataset:
+        rows = sampled(frame)
+        named = rows[texts].astype(object).fillna("missing").map(_harmless)
+        columns = rows[numbers].astype("float64").join(named).reset_index(drop=True)
+        return Dataset.from_pandas(columns, data_definition=definition)
+
     with np.errstate(divide="ignore", invalid="ignore"):  # a constant column is correlated with nothing
-        return Report([preset]).run(current_data=now, reference_data=before)
+        return Report([preset]).run(current_data=typed(current), reference_data=typed(reference))
+
+
+def _harmless(category: object) -> str:
+    """The category with `<` in full width: Evidently writes it into a script, which `</script>` would end."""
+    return str(category).replace("<", "\uff1c")
 
 
 def sampled(frame: pd.DataFrame, most: int = MOST_ROWS) -> pd.DataFrame:
@@ -72,37 +79,10 @@ def sampled(frame: pd.DataFrame, most: int = MOST_ROWS) -> pd.DataFrame:
     return frame.iloc[hashed.argsort(kind="stable")[:most]]
 
 
-def _datasets(
-    reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str]
-) -> tuple[Dataset, Dataset]:
-    from evidently import DataDefinition, Dataset
-
-    texts = [c for c, kind in kinds.items() if is_text(kind)]
-    numbers = [c for c in kinds if c not in texts and reference[c].notna().any() and current[c].notna().any()]
-    definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
-
-    def typed(frame: pd.DataFrame) -> Dataset:
-        rows = sampled(frame)
-        columns = (
-            rows[numbers].astype("float64").join(rows[texts].astype(object).fillna("missing").map(_harmless))
-        )
-        return Dataset.from_pandas(columns.reset_index(drop=True), data_definition=definition)
-
-    return typed(reference), typed(current)
-
-
-def _harmless(category: object) -> str:
-    """The category with `<` in full width: Evidently writes it into a script, which `</script>` would end."""
-    return str(category).replace("<", "\uff1c")
-
-
 def effects(report: Evaluated) -> dict[str, float]:
     """Effect size per column, read from a drift report."""
-    by_column = {}
-    for metric in report.dict()["metrics"]:
-        column = metric.get("config", {}).get("column")
-        if column is not None:
-            by_column[str(column)] = float(metric["value"])
+    measured = [(m.get("config", {}).get("column"), m["value"]) for m in report.dict()["metrics"]]
+    by_column = {str(column): float(value) for column, value in measured if column is not None}
     if not by_column:
         raise DataError(
             "the drift report names no column: its format changed, or no column could be compared"
@@ -113,24 +93,6 @@ def effects(report: Evaluated) -> dict[str, float]:
 LONGEST_NAME, MOST_NAMED = 60, 8
 POINTS = 0.005
 """Half a point: smaller changes of the missing values are left out of the page."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """What the page tells beside the verdict."""
-
-    version: str
-    dates: tuple[date, date]
-    customers: tuple[int, int]
-    source: str
-    """Where ordinary change was learned."""
-    rate: float
-    """False alarms that the policy allows."""
-    prediction: str
-    files: Mapping[str, str]
-    """The full reports, by what they are about."""
-    rows: str = ""
-    """On which rows those are, where not on all."""
 
 
 def weighed(effects: pd.DataFrame, attribution: pd.Series[float]) -> pd.DataFrame:
@@ -161,25 +123,25 @@ def _words(new: pd.Series[float]) -> str:
     return ", ".join(named + more)
 
 
-def html(judgement: AlarmJudgement, weighed: pd.DataFrame, quality: pd.DataFrame, shown: Shown) -> str:
-    """The page; every text that comes from data is escaped."""
+def html(
+    judgement: AlarmJudgement, weighed: pd.DataFrame, quality: pd.DataFrame, shown: Mapping[str, object]
+) -> str:
+    """The page; every text that comes from data is escaped.
+
+    `shown` is what it tells beside the verdict: version, dates and customers (of both tables), source (of ordinary
+    change), rate (of false alarms), prediction, and the full reports as files by what they are about, with the rows
+    that they are made of where those are not all.
+    """
     near = weighed[weighed["effect"] > judgement.threshold / 3]
-    rows = [
-        {
-            **row[["effect", "moved", "weight"]].to_dict(),
-            "feature": name,
-            "width": min(100.0, 100 * row["effect"] / (3 * judgement.threshold)),
-            "matters": _care(row),
-            "sentence": sentence(str(name), row),
-        }
-        for name, row in near.iterrows()
-    ]
-    loader = jinja2.PackageLoader("spanishgas.monitoring")
-    environment = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, autoescape=True)
-    template = environment.get_template("drift.html.jinja")
-    return template.render(found=judgement, shown=shown, rows=rows, quality=quality.to_dict("records"))
+    rows = near.rename_axis("feature").assign(
+        width=(100 * near["effect"] / (3 * judgement.threshold)).clip(upper=100.0),
+        matters=near["matters"].map(_care),
+        sentence=[sentence(str(name), row) for name, row in near.iterrows()],
+    )
+    tables = {"rows": rows.reset_index().to_dict("records"), "quality": quality.to_dict("records")}
+    return filled("spanishgas.monitoring", "drift.html.jinja", found=judgement, shown=shown, **tables)
 
 
-def _care(row: pd.Series) -> str:
+def _care(matters: float) -> str:
     """A word for the product of share moved and weight: 1 % of all attributions on moved customers is much."""
-    return "much" if row["matters"] >= 0.01 else "some" if row["matters"] >= 0.001 else "hardly"
+    return "much" if matters >= 0.01 else "some" if matters >= 0.001 else "hardly"

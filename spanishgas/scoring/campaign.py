@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 from spanishgas.config.policy import Offers
 from spanishgas.evaluation.card import html
 from spanishgas.evaluation.value import NO_OFFER, offer_value
-from spanishgas.rendering import as_markdown
+from spanishgas.rendering import as_markdown, filled
 
 Array = NDArray[np.float64]
 TIER_RULE: Mapping[str, str] = {"Medium": "offer_small", "High": "offer_medium", "Critical": "offer_large"}
 """The replaced system's rule: an offer by risk tier, whatever it costs and brings, none at a negative margin."""
 FACTORS = (0.5, 1.0, 1.5)
 ASSUMED: Mapping[str, str] = {"uplift": "uplift", "acceptance": "acceptance", "cost_eur": "cost of an offer"}
+
+WAYS = ["way", "customers with an offer", "offers cost at most (EUR)", "expected value (EUR)"]
+MENU = ["offer", "customers", "cost (EUR)", "acceptance", "uplift"]
+"""Columns of the page's tables."""
 
 
 def campaign_value(probability: Array, margin: Array, action: NDArray[np.object_], offers: Offers) -> float:
@@ -36,12 +40,6 @@ def campaign_value(probability: Array, margin: Array, action: NDArray[np.object_
         rows = action == name
         total += float(offer_value(probability[rows], margin[rows], offer, offers.horizon_months).sum())
     return total
-
-
-def tier_rule(tier: pd.Series, margin: Array) -> NDArray[np.object_]:
-    """The offer of each customer under the replaced system's rule."""
-    offer = tier.map(TIER_RULE).fillna(NO_OFFER).to_numpy(dtype=object)
-    return np.where(margin > 0, offer, NO_OFFER)
 
 
 def everyone(probability: Array, margin: Array, offers: Offers) -> NDArray[np.object_]:
@@ -69,11 +67,12 @@ def ways(customers: pd.DataFrame, offers: Offers) -> pd.DataFrame:
     `customers` has probability, margin (EUR a month), tier and action.
     """
     p, m = (customers[name].to_numpy(dtype="float64") for name in ("probability", "margin"))
+    rule = customers["tier"].map(TIER_RULE).fillna(NO_OFFER).to_numpy(dtype=object)
     every = {
         "these recommendations": customers["action"].to_numpy(dtype=object),
         "an offer to everyone": everyone(p, m, offers),
         "nobody": np.full(len(p), NO_OFFER, dtype=object),
-        "the tier rule of the replaced system": tier_rule(customers["tier"], m),
+        "the tier rule of the replaced system": np.where(m > 0, rule, NO_OFFER),
     }
     rows = [
         (
@@ -93,7 +92,6 @@ def page(customers: pd.DataFrame, offers: Offers, as_of: date) -> str:
     made, others = customers["action"].to_numpy(dtype=object), ways(customers, offers)
     for column in ("customers", "cost", "expected_value"):
         others[column] = others[column].map("{:,.0f}".format)
-    names = ["way", "customers with an offer", "offers cost at most (EUR)", "expected value (EUR)"]
     menu = [
         (name, f"{(made == name).sum():,}", f"{o.cost_eur:g}", f"{o.acceptance:.0%}", f"{o.uplift:.0%}")
         for name, o in offers.menu.items()
@@ -102,39 +100,17 @@ def page(customers: pd.DataFrame, offers: Offers, as_of: date) -> str:
         (words, *(f"{campaign_value(p, m, made, scaled(offers, what, factor)):,.0f}" for factor in FACTORS))
         for what, words in ASSUMED.items()
     ]
-    text = _PAGE.format(
+    text = filled(
+        "spanishgas.scoring",
+        "campaign.md.jinja",
         as_of=as_of,
-        customers=f"{len(p):,}",
-        budget="none" if offers.total_budget_eur is None else f"{offers.total_budget_eur:,.0f} EUR",
-        share=f"{offers.control.share:.0%}",
-        months=offers.horizon_months,
-        ways=as_markdown(others.set_axis(names, axis=1)),
-        menu=as_markdown(
-            pd.DataFrame(menu, columns=["offer", "customers", "cost (EUR)", "acceptance", "uplift"])
-        ),
+        customers=len(p),
+        offers=offers,
+        ways=as_markdown(others.set_axis(WAYS, axis="columns")),
+        menu=as_markdown(pd.DataFrame(menu, columns=MENU)),
         changed=as_markdown(pd.DataFrame(changed, columns=["if this is multiplied by", *map(str, FACTORS)])),
     )
     return html(text, f"Retention campaign as of {as_of}")
-
-
-_PAGE = """# Retention campaign as of {as_of}
-{customers} customers scored. Budget: {budget}. {share} of the customers an offer was chosen for get none, by chance,
-so that the uplift can be measured later; they count as customers without an offer here.
-
-## What it is expected to bring
-{ways}
-
-Expected value: acceptance x (probability of churn x uplift x {months} months of margin - cost), summed. An
-assumption of the policy, not a measurement.
-
-## Offers
-{menu}
-
-## If the assumptions are wrong
-Expected value in EUR of the same offers to the same customers.
-
-{changed}
-"""
 
 
 def within_budget(values: Array, costs: Array, budget: float | None) -> NDArray[np.intp]:

@@ -60,22 +60,25 @@ class SageMakerTransform:
             )
         return cls(given, S3Store(prefix, attempts=ATTEMPTS), SageMaker(given), say)
 
-    def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
-        """The answer to each part in order, once the job is Completed and every part has one."""
+    def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
+        """Each part in order with its answer, once the job is Completed and every part has one."""
         self.job, state = self._free_name(task)
-        names = [part.name for part in self._uploaded(task, send=state is None)]
+        answers = set[str]()
+        for part in task.shards:
+            if state is None:
+                self.store.write(f"{self._in}/{part.name}", part.body)
+            answers.add(f"{part.name}.out")
         if state is None:
-            self._start(task, len(names))
+            self._start(task, len(answers))
         if state is None or state.status != "Completed":
-            self._wait(len(names), progress)
-        answered = self._answered()
-        expected = {f"{name}.out" for name in names}
-        if answered != expected:
+            self._wait(len(answers), progress)
+        if (answered := self._answered()) != answers:
             raise TransformError(
-                f"transform job {self.job} is Completed, but of {len(names)} parts {len(expected - answered)} have no "
-                f"answer and {len(answered - expected)} answers belong to no part: {self._where}. Nothing was published"
+                f"transform job {self.job} is Completed, but of {len(answers)} parts {len(answers - answered)} have no "
+                f"answer and {len(answered - answers)} answers belong to no part: {self._where}. Nothing was published"
             )
-        return (self.store.read_bytes(f"{self._out}/{name}.out") for name in names)
+        # Cut once more, for no part stays in memory until the job has ended.
+        return ((part, self.store.read_bytes(f"{self._out}/{part.name}.out")) for part in task.shards)
 
     def clean_up(self, task: Task) -> None:
         """Remove the parts, the answers and the SageMaker model of the job, if the policy says so."""
@@ -96,15 +99,9 @@ class SageMakerTransform:
                 return name, state
             number += 1
 
-    def _uploaded(self, task: Task, *, send: bool) -> Iterator[Part]:
-        for part in task.shards:
-            if send:
-                self.store.write(f"{self._in}/{part.name}", part.body)
-            yield Part(part.name, b"", part.rows)
-
     def _start(self, task: Task, parts: int) -> None:
-        self.say(estimate(task.rows, parts, self.given))
-        packed = archive(task.model_dir)
+        self.say(estimate(task.shards.table.manifest.rows, parts, self.given))
+        packed = archive(task.version.folder)
         folder = f"models/{hashlib.sha256(packed).hexdigest()}"
         if not (self.store.listing(folder) and self.store.read_bytes(f"{folder}/model.tar.gz") == packed):
             self.store.write(f"{folder}/model.tar.gz", packed)
@@ -116,40 +113,38 @@ class SageMakerTransform:
         self.say(f"transform job {self.job}, {self._where}")
 
     def _wait(self, parts: int, progress: Progress) -> None:
+        """Until the job has ended; whoever interrupts stops it, and so does a job that answers nothing more."""
+        done, since = -1, time.monotonic()
         try:
-            self._watch(parts, progress)
+            while not self._ended():
+                if (answered := len(self._answered())) != done:
+                    done, since = answered, time.monotonic()
+                    progress(
+                        "transform", min(done, parts), parts + 1
+                    )  # the bar ends with the job, not before
+                if time.monotonic() - since > self.given.stall_seconds:
+                    self.sagemaker.stop(self.job)
+                    raise TransformError(
+                        f"transform job {self.job} answered {done} of {parts} parts and none for "
+                        f"{self.given.stall_seconds:g} s, so it was told to stop: {self._where}"
+                    )
+                time.sleep(self.given.poll_seconds)
         except KeyboardInterrupt:
             self.sagemaker.stop(self.job)
             self.say(f"transform job {self.job} was told to stop")
             raise
 
-    def _watch(self, parts: int, progress: Progress) -> None:
-        done, since = -1, time.monotonic()
-        while True:
-            state = self.sagemaker.find(self.job)
-            if state is None:
-                raise TransformError(f"transform job {self.job} is gone: run the command again")
-            if state.status in ("Completed", "Failed", "Stopped"):
-                return self._ended(state)
-            answered = len(self._answered())
-            if answered != done:
-                done, since = answered, time.monotonic()
-                progress("transform", min(done, parts), parts + 1)  # the bar ends with the job, not before
-            if time.monotonic() - since > self.given.stall_seconds:
-                self.sagemaker.stop(self.job)
-                raise TransformError(
-                    f"transform job {self.job} answered {done} of {parts} parts and none for "
-                    f"{self.given.stall_seconds:g} s, so it was told to stop: {self._where}"
-                )
-            time.sleep(self.given.poll_seconds)
-
-    def _ended(self, state: JobState) -> None:
+    def _ended(self) -> bool:
+        state = self.sagemaker.find(self.job)
+        if state is None:
+            raise TransformError(f"transform job {self.job} is gone: run the command again")
         words = {
             "Stopped": "was stopped, so nothing was published; run the command again.",
             "Failed": f"failed: {state.reason or 'no reason given'}. Nothing was published.",
         }
         if state.status in words:
             raise TransformError(f"transform job {self.job} {words[state.status]} {self._where}")
+        return state.status == "Completed"
 
     def _answered(self) -> set[str]:
         return {listed.name for listed in self.store.listing(self._out)}
@@ -184,9 +179,10 @@ def estimate(rows: int, parts: int, given: Transform) -> str:
 
 def job_name(task: Task, given: Transform) -> str:
     """Name of the task's job without its number: equal for equal version, gold and cut, valid for SageMaker."""
-    cut = f"{task.version} {task.model_sha256} {task.gold_digest} {given.media} {given.part_rows} {given.payload_mb}"
-    tail = f"-v{task.version}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
-    head = re.sub(r"[^a-zA-Z0-9]+", "-", task.model).strip("-") or "model"
+    gold, version = task.shards.table.manifest.digest, task.version
+    cut = f"{version.number} {task.model_sha256} {gold} {given.media} {given.part_rows} {given.payload_mb}"
+    tail = f"-v{version.number}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
+    head = re.sub(r"[^a-zA-Z0-9]+", "-", version.name).strip("-") or "model"
     return head[: LONGEST_NAME - 4 - len(tail)].rstrip("-") + tail
 
 

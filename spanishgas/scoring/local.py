@@ -6,17 +6,21 @@ settings say if the server failed, and not at all if it refused.
 
 from __future__ import annotations
 
-import http.client
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
+
+import urllib3
+from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
 
 from spanishgas.errors import SpanishGasError
 from spanishgas.lifetime import LEASH
@@ -34,40 +38,23 @@ class ServingError(SpanishGasError):
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back: status and body."""
-
-    status: int
-    body: bytes
-
-
-@dataclass(frozen=True)
 class Endpoint:
     """Where a serving process listens."""
 
-    port: int
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    port: int = 0
 
-    def get(self, path: str, timeout: float = PING_SECONDS) -> Answer:
-        """The answer to a GET; OSError or HTTPException where there is none."""
-        return self._ask("GET", path, None, {}, timeout)
+    def get(self, path: str, timeout: float = PING_SECONDS) -> urllib3.BaseHTTPResponse:
+        """The answer to a GET; HTTPError where there is none."""
+        return urllib3.request("GET", f"http://127.0.0.1:{self.port}{path}", timeout=timeout, retries=False)
 
-    def post(self, body: bytes, sent: str, wanted: str, timeout: float) -> Answer:
-        """The answer to one part; OSError or HTTPException where there is none."""
-        headers = {"Content-Type": sent, "Accept": wanted}
-        return self._ask("POST", "/invocations", body, headers, timeout)
-
-    def _ask(
-        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], timeout: float
-    ) -> Answer:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
-            connection.request(method, path, body, dict(headers))
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.read())
-        finally:
-            connection.close()
+    def post(
+        self, body: bytes, sent: str, wanted: str, timeout: float, retries: Retry | bool = False
+    ) -> urllib3.BaseHTTPResponse:
+        """The answer to one part; HTTPError where there is none."""
+        url, headers = f"http://127.0.0.1:{self.port}/invocations", {"Content-Type": sent, "Accept": wanted}
+        return urllib3.request("POST", url, body=body, headers=headers, timeout=timeout, retries=retries)
 
     def said(self) -> str:
         """The process's log so far."""
@@ -84,7 +71,6 @@ def serving_process(
     model_dir: Path,
     log: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    command: Sequence[str] = COMMAND,
 ) -> Iterator[Endpoint]:
     """A serving process around the model in `model_dir`, ready to be asked; it ends with the block or this process.
 
@@ -101,36 +87,28 @@ def serving_process(
     with (
         log.open("w+b") if log else tempfile.TemporaryFile() as out,
         subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, **given}
+            COMMAND, stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, **given}
         ) as process,
     ):
         try:
-            yield _ready(process, out)
+            yield _ready(Endpoint(process, out))
         finally:
             _end(process)
 
 
-def _ready(process: subprocess.Popen[bytes], log: IO[bytes]) -> Endpoint:
+def _ready(endpoint: Endpoint) -> Endpoint:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        if port := _port(Endpoint(0, process, log).said()):
-            endpoint = Endpoint(port, process, log)
-            try:
-                if endpoint.get("/ping").status == 200:
-                    return endpoint
-            except (OSError, http.client.HTTPException):
-                pass  # not yet: the port is taken before the first request is answered
+    while time.monotonic() < deadline and endpoint.process.poll() is None:
+        if port := re.search(rf"^{LISTENING}(\d+)\n", endpoint.said(), re.MULTILINE):
+            listening = replace(endpoint, port=int(port[1]))
+            # Not yet: the port is taken before the first request is answered.
+            with suppress(HTTPError):
+                if listening.get("/ping").status == 200:
+                    return listening
         time.sleep(0.05)
-    ended = process.poll()
+    ended = endpoint.process.poll()
     how = "did not answer in time" if ended is None else f"ended with exit code {ended}"
-    raise ServingError(f"the serving process {how}:\n{Endpoint(0, process, log).tail()}")
-
-
-def _port(log: str) -> int | None:
-    ports = [
-        line for line in log.splitlines(keepends=True) if line.startswith(LISTENING) and line.endswith("\n")
-    ]
-    return int(ports[0].removeprefix(LISTENING)) if ports else None
+    raise ServingError(f"the serving process {how}:\n{endpoint.tail()}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -148,39 +126,33 @@ class LocalTransform:
     def __init__(self, given: Transform) -> None:
         self.given = given
 
-    def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
-        """The answer to each part, each read before the next part is cut."""
-        done = 0
+    def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
+        """Each part with its answer, which is read before the next part is cut."""
+        done, rows = 0, task.shards.table.manifest.rows
         environment = task.environment(self.given, workers=1)
-        with serving_process(task.model_dir, environment=environment) as endpoint:
+        with serving_process(task.version.folder, environment=environment) as endpoint:
             for part in task.shards:
-                yield self._scored(endpoint, part)
-                done += part.rows
-                progress("score", done, max(task.rows, done))
+                yield part, self._scored(endpoint, part)
+                done += len(part.customers)
+                progress("score", done, max(rows, done))
 
     def clean_up(self, task: Task) -> None:
         """Nothing is left behind."""
 
     def _scored(self, endpoint: Endpoint, part: Part) -> bytes:
-        fault = ""
-        for _ in range(1 + self.given.retries):
-            answer = self._asked(endpoint, part)
-            if isinstance(answer, Answer) and answer.status == 200:
-                return answer.body
-            fault = answer if isinstance(answer, str) else _words(answer)
-            if endpoint.process.poll() is not None:
-                raise TransformError(f"the serving process ended at {part.name}:\n{endpoint.tail()}")
-            if isinstance(answer, Answer) and answer.status < 500:
-                break
-        raise TransformError(f"{part.name} was not scored, so nothing was published: {fault}")
-
-    def _asked(self, endpoint: Endpoint, part: Part) -> Answer | str:
-        media = self.given.media
+        again = Retry(
+            self.given.retries,
+            status_forcelist=range(500, 600),
+            allowed_methods=None,
+            raise_on_status=False,
+        )
         try:
-            return endpoint.post(part.body, media, media, self.given.timeout_seconds)
-        except (OSError, http.client.HTTPException) as fault:
-            return f"no answer ({type(fault).__name__}: {fault})"
-
-
-def _words(answer: Answer) -> str:
-    return f"status {answer.status}, {answer.body[:500].decode(errors='replace')}"
+            answer = endpoint.post(part.body, part.media, part.media, self.given.timeout_seconds, again)
+            if answer.status == 200:
+                return answer.data
+            fault = f"status {answer.status}, {answer.data[:500].decode(errors='replace')}"
+        except HTTPError as unanswered:
+            fault = f"no answer ({unanswered})"
+        if endpoint.process.poll() is not None:
+            raise TransformError(f"the serving process ended at {part.name}:\n{endpoint.tail()}")
+        raise TransformError(f"{part.name} was not scored, so nothing was published: {fault}")

@@ -8,19 +8,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import count, repeat
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import pandas as pd
 import pyarrow as pa
 
+from spanishgas import provenance
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.lake import Snapshot
+from spanishgas.lifecycle.version import Version
 from spanishgas.scoring.payload import ID, Media, Refused, read, write
 from spanishgas.scoring.settings import Transform
+from spanishgas.training import artefact
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
 Progress = Callable[[str, int, int], None]
@@ -34,37 +35,53 @@ class TransformError(SpanishGasError):
 
 @dataclass(frozen=True)
 class Part:
-    """A request: its name, its body, and how many rows it holds."""
+    """A request: its name, its body, and the customers that it asks about."""
 
     name: str
+    media: Media
     body: bytes
-    rows: int
+    customers: pd.DataFrame
+    """`Shards.beside` of each, in the body's order."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Shards:
-    """The parts of a table, and `cut`: the rows of each, once they were iterated over.
+    """The parts of a table.
 
     A table without rows has one part without rows, so that the model answers for it too.
     """
 
     table: Snapshot
     columns: Sequence[str]
+    """What is sent."""
     media: Media
     rows: int
     payload: int
-    cut: list[int] = field(default_factory=list)
+    beside: Sequence[str] = (ID,)
+    """What is kept here of each customer, the id among it."""
 
     def __iter__(self) -> Iterator[Part]:
         """The parts in the table's order; the same table and limits give the same parts."""
-        self.cut = []
-        for rows in slices(self.table, self.columns, self.rows, repeat(self.rows)):
-            for part, body in self._fitting(rows):
-                self.cut.append(part.num_rows)
-                yield Part(f"part-{len(self.cut) - 1:05d}.{SUFFIX[self.media]}", body, part.num_rows)
+        bodies = (part for rows in self._slices() for part in self._fitting(rows))
+        for number, (rows, body) in enumerate(bodies):
+            name = f"part-{number:05d}.{SUFFIX[self.media]}"
+            yield Part(name, self.media, body, rows.select(list(self.beside)).to_pandas())
+
+    def _slices(self) -> Iterator[pa.Table]:
+        """So many rows at a time, the last time fewer; at least one table."""
+        columns, data = list(dict.fromkeys([*self.columns, *self.beside])), self.table.dataset()
+        rest = data.schema.empty_table().select(columns)
+        for batch in data.to_batches(
+            columns=columns, batch_size=self.rows, batch_readahead=1, fragment_readahead=1
+        ):
+            rest = pa.concat_tables([rest, pa.Table.from_batches([batch])])
+            while rest.num_rows > self.rows:
+                yield rest.slice(0, self.rows).combine_chunks()
+                rest = rest.slice(self.rows)
+        yield rest.combine_chunks()
 
     def _fitting(self, rows: pa.Table) -> Iterator[tuple[pa.Table, bytes]]:
-        body = write(rows, self.media)
+        body = write(rows.select(list(self.columns)), self.media)
         if len(body) <= self.payload:
             yield rows, body
             return
@@ -78,38 +95,29 @@ class Shards:
         yield from self._fitting(rows.slice(half))
 
 
-def slices(table: Snapshot, columns: Sequence[str], most: int, sizes: Iterable[int]) -> Iterator[pa.Table]:
-    """Rows of a table in its order, as many at a time as `sizes` says, the last time fewer; at least one table.
-
-    `most` rows are read at a time.
-    """
-    data = table.dataset()
-    held = data.schema.empty_table().select(list(columns))
-    batches = data.to_batches(columns=list(columns), batch_size=most, batch_readahead=1, fragment_readahead=1)
-    for number, size in enumerate(sizes):
-        while held.num_rows < size and (batch := next(batches, None)) is not None:
-            held = pa.concat_tables([held, pa.Table.from_batches([batch])])
-        if number and not held.num_rows:
-            return
-        yield held.slice(0, size).combine_chunks()
-        held = held.slice(size)
-
-
 @dataclass(frozen=True)
 class Task:
-    """One scoring of a table by a model, in parts."""
+    """One scoring of a table by a version, in parts."""
 
-    model_dir: Path
-    """Folder of the model's artefact."""
-    model: str
-    """Name of the registered model."""
-    version: str
-    gold_digest: str
-    rows: int
+    version: Version
     shards: Shards
-    tags: Mapping[str, str]
-    model_sha256: str = ""
-    """SHA-256 of the model file, as it was judged; the serving process then takes no other."""
+
+    @property
+    def model_sha256(self) -> str:
+        """SHA-256 of the model file, as it was judged; the serving process takes no other."""
+        return self.version.record.manifest.files[artefact.FILE]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Where the scores come from."""
+        gold = self.shards.table.manifest
+        return {
+            "model_version": self.version.number,
+            "gold_digest": gold.digest,
+            "as_of": gold.as_of.isoformat(),
+            "run_id": self.version.run_id,
+            "code": provenance.commit(),
+        }
 
     def environment(self, given: Transform, workers: int) -> dict[str, str]:
         """What the serving process must be told to take the parts, and to serve this model alone."""
@@ -117,15 +125,15 @@ class Task:
             "SPANISHGAS_SERVE_WORKERS": str(workers),
             "SPANISHGAS_SERVE_PAYLOAD_MB": str(given.payload_mb),
             "SPANISHGAS_SERVE_MAX_ROWS": str(given.part_rows),
-            **({"SPANISHGAS_SERVE_MODEL_SHA256": self.model_sha256} if self.model_sha256 else {}),
+            "SPANISHGAS_SERVE_MODEL_SHA256": self.model_sha256,
         }
 
 
 class Backend(Protocol):
     """Where parts are scored."""
 
-    def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
-        """The answer to each part of the task in order, as Parquet or CSV; TransformError where one is missing."""
+    def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
+        """Each part in order with its answer, as Parquet or CSV; TransformError where one is missing."""
         ...
 
     def clean_up(self, task: Task) -> None:
@@ -133,52 +141,34 @@ class Backend(Protocol):
         ...
 
 
-@dataclass
-class Reconciled:
-    """Answers as tables beside the rows they are about, with an account of both as they are read."""
+def reconciled(
+    table: Snapshot, answers: Iterable[tuple[Part, bytes]]
+) -> Iterator[tuple[Part, pd.DataFrame, str]]:
+    """Each part of `table` with its answer as a table, row for row of the same customers, and the answer's SHA-256.
 
-    shards: Shards
-    beside: list[str]
-    """Columns of the scored table that come along with each answer."""
-    rows: int = 0
-    parts: list[dict[str, object]] = field(default_factory=list)
-
-    def pairs(self, answers: Iterable[bytes]) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
-        """For each part: the answer's rows, and `beside` of the same customers in the same order.
-
-        TransformError names the part whose customers differ from those that were sent, without naming one.
-        """
-        table, cut = self.shards.table, self.shards
-        # Answers may come while parts are still being cut.
-        sent = slices(table, [ID, *self.beside], cut.rows, (cut.cut[part] for part in count()))
-        for number, body in enumerate(answers):
-            if number == len(cut.cut):
-                raise TransformError("more parts came back than were sent: nothing was published")
-            asked = next(sent).to_pandas()
-            name = f"part {number}"
-            answer = _answer(body, cut.media, name)
-            _same(asked[ID], answer[ID], name)
-            self.rows += len(answer)
-            self.parts.append(
-                {"part": number, "rows": len(answer), "sha256": hashlib.sha256(body).hexdigest()}
-            )
-            yield answer, asked
-        if len(self.parts) != len(self.shards.cut) or self.rows != table.manifest.rows:
-            raise TransformError(
-                f"{self.rows:,} rows in {len(self.parts)} parts came back of {table.manifest.rows:,} in "
-                f"{len(cut.cut)}: nothing was published"
-            )
+    TransformError names the part whose customers differ from those that were sent, without naming one.
+    """
+    rows = 0
+    for part, body in answers:
+        scores = _scores(part, body)
+        _same(part.customers[ID], scores[ID], part.name)
+        rows += len(scores)
+        yield part, scores, hashlib.sha256(body).hexdigest()
+    if rows != table.manifest.rows:
+        raise TransformError(
+            f"{rows:,} rows came back of {table.manifest.rows:,}: a part lacks its answer, so nothing was published"
+        )
 
 
-def _answer(body: bytes, media: Media, name: str) -> pd.DataFrame:
+def _scores(part: Part, body: bytes) -> pd.DataFrame:
     try:
-        frame = read(body, media, ANSWER, 10**9)
+        frame = read(body, part.media, ANSWER, 10**9)
     except Refused as fault:
         raise TransformError(
-            f"the answer to {name} cannot be read ({fault}): nothing was published"
+            f"the answer to {part.name} cannot be read ({fault}): nothing was published"
         ) from fault
     if frame[[PROBABILITY, FLAG, TIER]].isna().any(axis=None):
-        raise TransformError(f"the answer to {name} has rows without a score: nothing was published")
+        raise TransformError(f"the answer to {part.name} has rows without a score: nothing was published")
     return frame.astype({FLAG: "int64"})
 
 

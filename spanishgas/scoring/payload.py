@@ -36,6 +36,8 @@ DECODED = 512 * 2**20
 MOST_COLUMNS = 1_000
 LARGEST = 3.4028234e38
 """Largest number of single precision."""
+TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
 Inputs = Mapping[str, pa.DataType]
 
 
@@ -78,25 +80,20 @@ def media_type(header: str | None, encoding: str | None = None) -> Media:
 
 def accepted(header: str | None, sent: Media) -> Media:
     """The format to answer in: the most wanted of an Accept header that is known, else that of the request."""
-    wanted = [_preference(part) for part in (header or "*/*").split(",")]
+    wanted = []
+    for part in (header or "*/*").lower().split(","):
+        name, _, parameters = part.partition(";")
+        stated = re.search(r"q=(\d*\.?\d+)", parameters)
+        wanted.append((name.strip(), float(stated[1]) if stated else 1.0))
     for name, weight in sorted(wanted, key=lambda pair: -pair[1]):
         if weight <= 0:
             continue
         if name in ("*/*", ""):
             return sent
         for media in Media:
-            if name == media or name == f"{media.partition('/')[0]}/*":
+            if name in (media, f"{media.partition('/')[0]}/*"):
                 return media
     raise Refused(406, f"none of the accepted types is written: accept {', '.join(Media)}")
-
-
-def _preference(part: str) -> tuple[str, float]:
-    name, _, parameters = part.partition(";")
-    weight = re.search(r"q=([0-9.]+)", parameters)
-    try:
-        return name.strip().lower(), float(weight[1]) if weight else 1.0
-    except ValueError:
-        return name.strip().lower(), 0.0
 
 
 def inputs(model: ChurnModel) -> Inputs:
@@ -246,13 +243,7 @@ def _named(names: Sequence[str], wanted: Inputs) -> None:
 
 def _fitting(held: pa.DataType, name: str, kind: pa.DataType) -> None:
     values = held.value_type if pa.types.is_dictionary(held) else held
-    if kind == pa.string():
-        fits = (
-            pa.types.is_string(values) or pa.types.is_large_string(values) or pa.types.is_string_view(values)
-        )
-    else:
-        fits = pa.types.is_integer(values) or pa.types.is_floating(values) or pa.types.is_boolean(values)
-    if not fits and not pa.types.is_null(values):
+    if not any(fits(values) for fits in (pa.types.is_null, *(TEXTS if kind == pa.string() else NUMBERS))):
         raise _wrong_type(name, kind, re.split(r"\W", str(values))[0])
 
 

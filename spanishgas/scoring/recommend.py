@@ -25,7 +25,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spanishgas.config.policy import Control, Holdout, Offers, load_policy
-from spanishgas.contracts import check_pandas
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
@@ -36,7 +35,7 @@ from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.scoring.campaign import page, within_budget
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
-from spanishgas.scoring.score import LOSS, MARGIN
+from spanishgas.scoring.score import MARGIN
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 from spanishgas.training.sides import in_holdout
@@ -104,31 +103,23 @@ def _recalled(key: str, inputs: RecommendInputs) -> Snapshot | None:
 
 def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     scored, as_of = inputs.scores.pandas(), inputs.scores.manifest.as_of
-    customers = inputs.gold.pandas([ID, "segment", MARGIN, "months_to_renewal"])
-    customers = customers.set_index(ID).loc[scored[ID]].reset_index()
+    gold = inputs.gold.pandas([ID, "segment", MARGIN, "months_to_renewal"])
     began = time.perf_counter()
     why = explained(inputs.version.model, inputs.gold, scored, inputs.risk_tiers, inputs.words)
     seconds = time.perf_counter() - began
-    chosen = choose(scored, customers, inputs.offers, inputs.risk_tiers)
-    frame = recommendations(chosen, Calibration.of(inputs.version.model, inputs.training), why)
+    chosen = choose(scored.merge(gold, on=ID, validate="1:1"), inputs.offers, inputs.risk_tiers)
+    made = recommendations(chosen, Calibration.of(inputs.version.model, inputs.training), why)
     run.document(inputs.offers.model_dump(mode="json"), OFFERS)
-    for table, rows in (("treatments", treatments(chosen)), ("recommendations", frame)):
-        check_pandas(table, rows)
-        published = run.publish(
-            inputs.lake,
-            table,
-            as_of,
-            lambda folder, rows=rows: rows.to_parquet(folder / "part-0.parquet", index=False),  # type: ignore[misc]
-        )
-    told = {"probability": scored[PROBABILITY], "margin": customers[MARGIN], "tier": scored[TIER]}
-    run.text(page(pd.DataFrame(told).assign(action=frame["action"]), inputs.offers, as_of), "campaign.html")
-    offered = frame[frame["action"] != NO_OFFER]
+    run.publish_rows(inputs.lake, "treatments", as_of, chosen[chosen["arm"].notna()])
+    published = run.publish_rows(inputs.lake, "recommendations", as_of, made)
+    columns = {"risk_score": "probability", MARGIN: "margin", TIER: "tier"}
+    run.text(page(made.rename(columns=columns), inputs.offers, as_of), "campaign.html")
     run.log(
         metrics={
-            "recommend.offers": float(len(offered)),
-            "recommend.controls": float(chosen.control.sum()),
-            "recommend.offer_budget_eur": float(offered["offer_budget"].sum()),
-            "recommend.expected_margin_impact_eur": float(offered["expected_margin_impact"].sum()),
+            "recommend.offers": float(made["arm"].eq("offer").sum()),
+            "recommend.controls": float(made["arm"].eq("control").sum()),
+            "recommend.offer_budget_eur": float(made["offer_budget"].sum()),
+            "recommend.expected_margin_impact_eur": float(made["expected_margin_impact"].sum()),
             "recommend.reasons_seconds": seconds,
         },
         tags={"recommendations": published.uri},
@@ -136,41 +127,29 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     return published
 
 
-@dataclass(frozen=True)
-class ChosenOffers:
-    """What was decided for each customer, in the order of the scores."""
+def choose(customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, float]) -> pd.DataFrame:
+    """Scored customers, beside gold's segment, margin and months to renewal, with what is decided for each.
 
-    scored: pd.DataFrame
-    customers: pd.DataFrame
-    offers: Offers
-    offer: NDArray[np.object_]
-    """The offer that the budget allows and that pays, or no_offer."""
-    impact: NDArray[np.float64]
-    """Expected EUR of it."""
-    control: NDArray[np.bool_]
-    """Whether it is withheld to measure what offers do."""
-
-    @property
-    def cost(self) -> NDArray[np.float64]:
-        """EUR of each customer's offer when it is taken."""
-        costs = {name: offer.cost_eur for name, offer in self.offers.menu.items()}
-        return np.array([costs.get(name, 0.0) for name in self.offer])
-
-
-def choose(
-    scored: pd.DataFrame, customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, float]
-) -> ChosenOffers:
-    """An offer for each customer above the lowest tier that pays, as far as the budget goes, and the control share."""
+    - offer: what pays, to a customer above the lowest tier, as far as the budget goes; else no_offer
+    - offer_cost, expected_margin_impact: EUR of it, when it is taken and as expected
+    - arm: `control` where it is withheld to measure what offers do, else `offer`; None where there is none
+    - risk_score, timing_window, control_share
+    """
     values = option_values(
-        scored[PROBABILITY].to_numpy(), customers[MARGIN].to_numpy(dtype="float64"), offers
+        customers[PROBABILITY].to_numpy(), customers[MARGIN].to_numpy(dtype="float64"), offers
     )
-    values[1:, ~at_risk(scored, risk_tiers)] = -np.inf
+    values[1:, ~at_risk(customers, risk_tiers)] = -np.inf
     costs = np.array([0.0, *(offer.cost_eur for offer in offers.menu.values())])
     option = within_budget(values, costs, offers.total_budget_eur)
-    names = np.array([NO_OFFER, *offers.menu], dtype=object)[option]
-    impact = values[option, np.arange(len(option))]
-    drawn = in_control(scored, offers.control)
-    return ChosenOffers(scored, customers, offers, names, impact, drawn & (names != NO_OFFER))
+    arm = np.where(in_control(customers, offers.control), "control", "offer")
+    return customers.rename(columns={PROBABILITY: "risk_score"}).assign(
+        offer=np.array([NO_OFFER, *offers.menu], dtype=object)[option],
+        offer_cost=costs[option],
+        expected_margin_impact=values[option, np.arange(len(option))],
+        arm=np.where(option > 0, arm, None),  # type: ignore[call-overload]
+        timing_window=timing(customers["months_to_renewal"], offers),
+        control_share=offers.control.share,
+    )
 
 
 def at_risk(scored: pd.DataFrame, risk_tiers: Mapping[str, float]) -> NDArray[np.bool_]:
@@ -190,49 +169,18 @@ def in_control(scored: pd.DataFrame, control: Control) -> NDArray[np.bool_]:
     return in_holdout(scored["customer_id"], Holdout(share=control.share, salt=salt))
 
 
-def recommendations(chosen: ChosenOffers, calibration: Calibration, why: list[list[str]]) -> pd.DataFrame:
-    """The recommendations table, a row per scored customer in the order of the scores; controls get no offer."""
-    made = (chosen.offer != NO_OFFER) & ~chosen.control
-    scored, customers = chosen.scored, chosen.customers
-    low, high = calibration.intervals(scored[PROBABILITY])
-    return pd.DataFrame(
-        {
-            "customer_id": scored["customer_id"],
-            "risk_score": scored[PROBABILITY],
-            TIER: scored[TIER],
-            "segment": customers["segment"],
-            "action": np.where(made, chosen.offer, NO_OFFER),
-            "timing_window": timing(customers["months_to_renewal"], chosen.offers),
-            "offer_budget": np.where(made, chosen.cost, 0.0),
-            "expected_margin_impact": np.where(made, chosen.impact, 0.0),
-            "reason_codes": why,
-            "model_version": scored["model_version"],
-            "as_of": scored["as_of"],
-            LOSS: scored[LOSS],
-            "probability_low": low,
-            "probability_high": high,
-        }
+def recommendations(chosen: pd.DataFrame, calibration: Calibration, why: list[list[str]]) -> pd.DataFrame:
+    """A row per scored customer in the order of the scores; controls get no offer."""
+    made = chosen["arm"].eq("offer")
+    low, high = calibration.intervals(chosen["risk_score"])
+    return chosen.assign(
+        action=chosen["offer"].where(made, NO_OFFER),
+        offer_budget=chosen["offer_cost"].where(made, 0.0),
+        expected_margin_impact=chosen["expected_margin_impact"].where(made, 0.0),
+        reason_codes=pd.Series(why, chosen.index, dtype=object),
+        probability_low=low,
+        probability_high=high,
     )
-
-
-def treatments(chosen: ChosenOffers) -> pd.DataFrame:
-    """The treatment log: a row per customer an offer was chosen for, and by chance of which arm."""
-    rows = chosen.offer != NO_OFFER
-    scored, customers = chosen.scored[rows], chosen.customers[rows]
-    return pd.DataFrame(
-        {
-            "customer_id": scored["customer_id"],
-            "arm": np.where(chosen.control[rows], "control", "offer").astype(object),
-            "offer": chosen.offer[rows],
-            "offer_cost": chosen.cost[rows],
-            "timing_window": timing(customers["months_to_renewal"], chosen.offers),
-            "risk_score": scored[PROBABILITY],
-            "expected_margin_impact": chosen.impact[rows],
-            "control_share": chosen.offers.control.share,
-            "model_version": scored["model_version"],
-            "as_of": scored["as_of"],
-        }
-    ).astype({"timing_window": "str", "arm": "str", "offer": "str"})
 
 
 def timing(months_to_renewal: pd.Series, offers: Offers) -> list[str]:

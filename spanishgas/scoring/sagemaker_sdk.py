@@ -58,12 +58,13 @@ class SageMaker:
         self._session = boto3.Session()
         if not self._session.region_name:
             raise UsageError("no AWS region is set: set AWS_DEFAULT_REGION")
+        self._here = {"session": self._session, "region": self._session.region_name}
 
     def find(self, name: str) -> JobState | None:
         """The state of the job called `name`, or None if there is none."""
         state = None
         with _reported("looked for", name, *MISSING):
-            job = self._resources.TransformJob.get(name, session=self._session, region=self._region)
+            job = self._resources.TransformJob.get(name, **self._here)
             reason = job.failure_reason
             state = JobState(str(job.transform_job_status), reason if isinstance(reason, str) else "")
         return state
@@ -75,70 +76,59 @@ class SageMaker:
         ]
         # A model that exists was left by a process that was killed here.
         with _reported("created", job.name, "already exist", TAKEN):
-            self._create_model(job, tags)
+            self._resources.Model.create(
+                model_name=job.name,
+                primary_container=self._shapes.ContainerDefinition(
+                    image=self._given.image,
+                    model_data_url=job.archive,
+                    environment=dict(job.environment),
+                ),
+                execution_role_arn=self._given.role,
+                enable_network_isolation=True,  # customer rows and a model's file are inside: no way out
+                tags=tags,
+                **self._here,
+            )
         with _reported("created", job.name, TAKEN):
-            self._create_job(job, tags)
+            self._resources.TransformJob.create(
+                transform_job_name=job.name, model_name=job.name, tags=tags, **self._terms(job), **self._here
+            )
 
-    def _create_model(self, job: Job, tags: list[dict[str, str]]) -> None:
-        container = self._shapes.ContainerDefinition(
-            image=self._given.image,
-            model_data_url=job.archive,
-            environment=dict(job.environment),
-        )
-        self._resources.Model.create(
-            model_name=job.name,
-            primary_container=container,
-            execution_role_arn=self._given.role,
-            enable_network_isolation=True,  # customer rows and a model's file are inside: no way out
-            tags=tags,
-            session=self._session,
-            region=self._region,
-        )
-
-    def _create_job(self, job: Job, tags: list[dict[str, str]]) -> None:
+    def _terms(self, job: Job) -> dict[str, Any]:
+        """What a job reads and writes, on what, and how its parts are sent."""
         given, shapes = self._given, self._shapes
-        encrypted: dict[str, Any] = {"kms_key_id": given.kms_key} if given.kms_key else {}
-        volume: dict[str, Any] = {"volume_kms_key_id": given.kms_key} if given.kms_key else {}
+        encrypted, volume = (
+            {name: given.kms_key} if given.kms_key else {} for name in ("kms_key_id", "volume_kms_key_id")
+        )
         source = shapes.TransformS3DataSource(s3_data_type="S3Prefix", s3_uri=job.parts)
-        self._resources.TransformJob.create(
-            transform_job_name=job.name,
-            model_name=job.name,
-            transform_input=shapes.TransformInput(
+        return {
+            "transform_input": shapes.TransformInput(
                 data_source=shapes.TransformDataSource(s3_data_source=source),
                 content_type=given.media.value,
                 compression_type="None",
                 split_type="None",
             ),
-            transform_output=shapes.TransformOutput(
+            "transform_output": shapes.TransformOutput(
                 s3_output_path=job.answers, accept=given.media.value, assemble_with="None", **encrypted
             ),
-            transform_resources=shapes.TransformResources(
+            "transform_resources": shapes.TransformResources(
                 instance_type=given.instance_type, instance_count=given.instances, **volume
             ),
-            max_concurrent_transforms=given.concurrency,
-            max_payload_in_mb=given.payload_mb,
-            model_client_config=shapes.ModelClientConfig(
+            "max_concurrent_transforms": given.concurrency,
+            "max_payload_in_mb": given.payload_mb,
+            "model_client_config": shapes.ModelClientConfig(
                 invocations_timeout_in_seconds=given.timeout_seconds, invocations_max_retries=given.retries
             ),
-            tags=tags,
-            session=self._session,
-            region=self._region,
-        )
+        }
 
     def stop(self, name: str) -> None:
         """Ask SageMaker to stop the job; nothing if it has ended already."""
         with _reported("stopped", name, *MISSING, "validationexception"):
-            self._resources.TransformJob.get(name, session=self._session, region=self._region).stop()
+            self._resources.TransformJob.get(name, **self._here).stop()
 
     def delete_model(self, name: str) -> None:
         """Delete the model called `name`; nothing if it is gone already."""
         with _reported("cleaned up", name, *MISSING):
             self._session.client("sagemaker").delete_model(ModelName=name)  # the SDK would describe it first
-
-    @property
-    def _region(self) -> str:
-        region: str = self._session.region_name
-        return region
 
 
 @contextmanager

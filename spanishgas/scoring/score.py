@@ -10,18 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date
 from enum import StrEnum
 from pathlib import Path
 
 import ibis
 import mlflow
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from spanishgas import provenance
-from spanishgas.contracts import check
+from spanishgas.contracts import check, typed
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import reconcile, registry, schema
@@ -29,7 +26,7 @@ from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.scoring import parts
 from spanishgas.scoring.local import LocalTransform
-from spanishgas.scoring.parts import Progress, Reconciled, Shards, Task
+from spanishgas.scoring.parts import Progress, Shards, Task, reconciled
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.payload import inputs as columns_of
 from spanishgas.scoring.settings import MEGABYTE, Transform, read_settings
@@ -39,18 +36,6 @@ from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 
 MARGIN = "avg_monthly_margin"
 LOSS = "expected_monthly_loss"
-SCHEMA = pa.schema(
-    {
-        ID: pa.string(),
-        PROBABILITY: pa.float64(),
-        FLAG: pa.int64(),
-        TIER: pa.string(),
-        LOSS: pa.float64(),
-        "in_training": pa.bool_(),
-        "model_version": pa.string(),
-        "as_of": pa.date32(),
-    }
-)
 
 
 class BackendName(StrEnum):
@@ -59,21 +44,17 @@ class BackendName(StrEnum):
     LOCAL = "local"
     SAGEMAKER = "sagemaker"
 
-    @classmethod
-    def of(cls, name: str) -> BackendName:
-        """The backend called `name`, or a UsageError that lists them."""
-        try:
-            return cls(name)
-        except ValueError:
-            raise UsageError.unknown("backend", name, list(cls)) from None
 
-    def transform(self, given: Transform, say: Callable[[str], None]) -> parts.Backend:
-        """The backend at work; UsageError where its settings or its packages are missing."""
-        if self is BackendName.LOCAL:
+def transform(backend: str, given: Transform, say: Callable[[str], None]) -> parts.Backend:
+    """The backend at work; UsageError for an unknown one, and where settings or packages are missing."""
+    match backend:
+        case BackendName.LOCAL:
             return LocalTransform(given)
-        from spanishgas.scoring.jobs import SageMakerTransform
+        case BackendName.SAGEMAKER:
+            from spanishgas.scoring.jobs import SageMakerTransform
 
-        return SageMakerTransform.of(given, say)
+            return SageMakerTransform.of(given, say)
+    raise UsageError.unknown("backend", backend, list(BackendName))
 
 
 @dataclass(frozen=True)
@@ -118,73 +99,40 @@ def score_inputs(
 ) -> ScoreInputs:
     """The newest gold table and the version behind `alias`, which must be cleared to score."""
     given = read_settings(Transform)
-    at_work, version = BackendName.of(backend).transform(given, say), reconcile.scorable(alias)
+    at_work, version = transform(backend, given, say), reconcile.scorable(alias)
     gold = lake.current("gold_master")
     return ScoreInputs(gold, version, version.training_table(lake), lake, at_work, given, progress)
 
 
 def _score(run: Work, inputs: ScoreInputs) -> Snapshot:
-    gold, task = inputs.scoring, _task(inputs)
-    reconciled = Reconciled(task.shards, [MARGIN])
-    writer = _Writer(inputs.version.number, gold.manifest.as_of, inputs.training.customers)
+    gold, given, columns = inputs.scoring, inputs.settings, list(columns_of(inputs.version.model))
+    size = given.payload_mb * MEGABYTE
+    shards = Shards(gold, columns, given.media, given.part_rows, size, beside=(ID, MARGIN))
+    task, trained = Task(inputs.version, shards), inputs.training.customers
+    account, counts = list[dict[str, object]](), Counter[str]()
 
     def write(folder: Path) -> None:
-        for answer, beside in reconciled.pairs(inputs.backend.answers(task, inputs.progress)):
-            writer.part(folder, answer, beside)
+        for part, answer, sha256 in reconciled(gold, inputs.backend.answers(task, inputs.progress)):
+            scored = answer.assign(
+                **{LOSS: expected_loss(answer[PROBABILITY], part.customers[MARGIN])},
+                in_training=answer[ID].isin(trained),
+                model_version=inputs.version.number,
+                as_of=gold.manifest.as_of,
+            )
+            pq.write_table(typed("scores", scored), folder / f"part-{len(account):05d}.parquet")
+            account.append({"part": len(account), "rows": len(scored), "sha256": sha256})
+            counts.update(scored[TIER].str.lower())
+            counts.update(rows=len(scored), flagged=int(scored[FLAG].sum()))
         check("scores", ibis.read_parquet(folder / "*.parquet"))
 
     published = run.publish(inputs.lake, "scores", gold.manifest.as_of, write)
-    run.document({"rows": reconciled.rows, "parts": reconciled.parts}, "reconciled.json")
+    run.document({"rows": counts["rows"], "parts": account}, "reconciled.json")
     run.log(
-        metrics={f"score.{tier.lower()}": float(count) for tier, count in writer.tiers.items()}
-        | {"score.rows": float(reconciled.rows), "score.flagged": float(writer.flagged)},
+        metrics={f"score.{name}": float(count) for name, count in counts.items()},
         tags={"scores": published.uri, "scores.digest": published.manifest.digest},
     )
     inputs.backend.clean_up(task)
     return published
-
-
-def _task(inputs: ScoreInputs) -> Task:
-    version, gold, given = inputs.version, inputs.scoring, inputs.settings
-    columns = list(columns_of(version.model))
-    return Task(
-        model_dir=version.folder,
-        model=version.name,
-        version=version.number,
-        gold_digest=gold.manifest.digest,
-        rows=gold.manifest.rows,
-        shards=Shards(gold, columns, given.media, given.part_rows, given.payload_mb * MEGABYTE),
-        tags={
-            "model_version": version.number,
-            "gold_digest": gold.manifest.digest,
-            "as_of": gold.manifest.as_of.isoformat(),
-            "run_id": version.run_id,
-            "code": provenance.commit(),
-        },
-        model_sha256=version.record.manifest.files[artefact.FILE],
-    )
-
-
-class _Writer:
-    """Writes scores part by part, and counts what it wrote."""
-
-    def __init__(self, version: str, as_of: date, trained: set[str]) -> None:
-        self._version, self._as_of, self._trained = version, as_of, trained
-        self._parts, self.flagged = 0, 0
-        self.tiers: Counter[str] = Counter()
-
-    def part(self, folder: Path, answer: pd.DataFrame, beside: pd.DataFrame) -> None:
-        """One more part of the scores: an answer, and what the table knows of its customers."""
-        frame = answer[[ID, PROBABILITY, FLAG, TIER]].copy()
-        frame[LOSS] = expected_loss(answer[PROBABILITY], beside[MARGIN])
-        frame["in_training"] = answer[ID].isin(self._trained)
-        frame["model_version"] = self._version
-        frame["as_of"] = self._as_of
-        table = pa.Table.from_pandas(frame, SCHEMA, preserve_index=False)
-        pq.write_table(table, folder / f"part-{self._parts:05d}.parquet")
-        self._parts += 1
-        self.flagged += int(frame[FLAG].sum())
-        self.tiers.update(frame[TIER])
 
 
 def expected_loss(probability: pd.Series, margin: pd.Series) -> pd.Series:

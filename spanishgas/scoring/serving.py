@@ -13,7 +13,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pandas as pd
@@ -29,7 +29,7 @@ from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.lifetime import end_with_parent
 from spanishgas.scoring import payload
 from spanishgas.scoring.decoder import Decoder
-from spanishgas.scoring.payload import Inputs, Media, Refused
+from spanishgas.scoring.payload import Media, Refused
 from spanishgas.scoring.settings import LISTENING, MEGABYTE, Serving, read_settings
 from spanishgas.training import artefact
 from spanishgas.training.model import ChurnModel
@@ -39,7 +39,6 @@ BYTES_PER_SECOND = 64 * 1024
 """How fast a body must arrive at least, once its first seconds are over."""
 BODIES = 4
 """How many of the largest bodies may be in memory at a time."""
-Read = Callable[[bytes, Media, Inputs, int], pd.DataFrame]
 
 
 def create_app(model: ChurnModel | None = None, settings: Serving | None = None) -> Starlette:
@@ -56,10 +55,11 @@ def create_app(model: ChurnModel | None = None, settings: Serving | None = None)
         )
         wanted = payload.accepted(request.headers.get("accept"), sent)
         async with intake.whole(request) as body, turn:
-            asked = (loaded, body, sent, wanted, settings.max_rows, decoder.read)
-            rows, answer = await run_in_threadpool(score_body, *asked)
-        log.info("scored %d rows in %.2f s, %s to %s", rows, time.perf_counter() - began, sent, wanted)
-        return Response(answer, media_type=wanted, headers={"x-rows": str(rows)})
+            inputs = (body, sent, payload.inputs(loaded), settings.max_rows)
+            rows = await run_in_threadpool(decoder.read, *inputs)
+            answer = await run_in_threadpool(scored, loaded, rows, wanted)
+        log.info("scored %d rows in %.2f s, %s to %s", len(rows), time.perf_counter() - began, sent, wanted)
+        return Response(answer, media_type=wanted, headers={"x-rows": str(len(rows))})
 
     async def execution_parameters(_: Request) -> Response:
         return JSONResponse(
@@ -79,20 +79,15 @@ def create_app(model: ChurnModel | None = None, settings: Serving | None = None)
     return Starlette(routes=routes, exception_handlers={Refused: _refused, **gone})
 
 
-def score_body(
-    model: ChurnModel, body: bytes, sent: Media, wanted: Media, max_rows: int, read: Read = payload.read
-) -> tuple[int, bytes]:
-    """Rows of a body, and the answer to it; `Refused` where it is not a table with the model's inputs."""
-    rows = read(body, sent, payload.inputs(model), max_rows)
+def scored(model: ChurnModel, rows: pd.DataFrame, wanted: Media) -> bytes:
+    """The answer to a table with the model's inputs; `Refused` where the model fails."""
     try:
-        table = payload.answer(rows[payload.ID], model.predict(rows))
+        return payload.write(payload.answer(rows[payload.ID], model.predict(rows)), wanted)
     except Exception as fault:
         # Its words may quote a customer's values; where it was raised does not.
-        log.error(
-            "%s in the model:\n%s", type(fault).__name__, "".join(traceback.format_tb(fault.__traceback__))
-        )
+        trace = "".join(traceback.format_tb(fault.__traceback__))
+        log.error("%s in the model:\n%s", type(fault).__name__, trace)
         raise Refused(500, "the model failed: see where in the log") from None
-    return len(rows), payload.write(table, wanted)
 
 
 class _Intake:

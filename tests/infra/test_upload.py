@@ -62,6 +62,7 @@ def lake(shared: Account, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Iterat
     for name, value in shared.environment().items():
         monkeypatch.setenv(name, value)
     upload._client.cache_clear()
+    upload._manifest.cache_clear()
     own = Upload(shared, str(date(2024, 12, 31) + timedelta(days=next(_days))))
     yield own
     for execution in own.executions():
@@ -127,7 +128,7 @@ def test_a_failed_run_can_be_tried_again_with_the_same_content(lake: Upload, job
 
 def test_an_execution_that_was_aborted_is_written_down_by_the_event_of_its_end(lake: Upload) -> None:
     row = f"{lake.prefix}any"
-    manifest = UploadManifest(boto3.client("dynamodb"), lake.account.table)
+    manifest = UploadManifest(lake.account.table)
     manifest.claim(row, mode="train")
     manifest.started(row, "arn:1")
     detail = {"executionArn": "arn:1", "name": "any", "status": "ABORTED", "input": json.dumps({"id": row})}
@@ -140,7 +141,7 @@ def test_an_execution_that_was_aborted_is_written_down_by_the_event_of_its_end(l
 
 
 def test_what_the_state_machine_wrote_of_a_failure_stays(lake: Upload) -> None:
-    manifest = UploadManifest(boto3.client("dynamodb"), lake.account.table)
+    manifest = UploadManifest(lake.account.table)
     row = f"{lake.prefix}any"
     manifest.claim(row, mode="train")
     manifest.failed(row, "arn:1", "the disk is full")
@@ -153,12 +154,7 @@ def test_a_claim_whose_caller_died_is_taken_over_and_started_once(lake: Upload) 
     found = complete(upload._listing(lake.account.bucket, lake.prefix))
     assert found is not None
     # What a call leaves that died before, and one that died after it started the execution.
-    assert (
-        UploadManifest(boto3.client("dynamodb"), lake.account.table).claim(
-            lake.prefix + found.digest, mode="train"
-        )
-        == 1
-    )
+    assert UploadManifest(lake.account.table).claim(lake.prefix + found.digest, mode="train") == 1
     name = upload.handler(event)[lake.prefix]
     boto3.client("dynamodb").update_item(
         TableName=lake.account.table,
@@ -240,4 +236,4 @@ def test_the_functions_package_needs_boto3_alone() -> None:
         "print(*sorted({m.partition('.')[0] for m in set(sys.modules) - before} - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["spanishgas"]
+    assert done.stdout.split() == ["boto3", "spanishgas"]

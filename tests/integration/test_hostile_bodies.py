@@ -192,8 +192,8 @@ def test_a_malformed_body_is_a_400_of_one_sentence_without_its_values(served: En
     others = {}
     for case, (media, body) in malformed().items():
         answer = served.post(body, media, "*/*", timeout=100)
-        message = json.loads(answer.body)["error"]["message"]
-        if answer.status != 400 or SECRET in message or SECRET.encode() in answer.body or "\n" in message:
+        message = json.loads(answer.data)["error"]["message"]
+        if answer.status != 400 or SECRET in message or SECRET.encode() in answer.data or "\n" in message:
             others[case] = answer
     assert others == {}
     lives(served)
@@ -221,7 +221,7 @@ def test_a_file_that_claims_less_than_it_holds_is_a_413(served: Endpoint) -> Non
         footer = footer.replace(varint(size), varint(1024, len(varint(size))))
     assert pq.ParquetFile(pa.BufferReader(body[:at] + footer)).metadata.row_group(0).total_byte_size < MB
     answer = served.post(body[:at] + footer, PARQUET, "*/*", timeout=60)
-    assert answer.status == 413, answer.body
+    assert answer.status == 413, answer.data
     lives(served)
 
 

@@ -36,13 +36,12 @@ from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake, LocalStore, store
 from spanishgas.lifecycle import data, erasure, promotion, registry
 from spanishgas.scoring import score as scoring
-from spanishgas.scoring.parts import Progress, Task
+from spanishgas.scoring.parts import Part, Progress, Task
 from spanishgas.scoring.recommend import recommend
-from spanishgas.scoring.serving import score_body
 from spanishgas.scoring.settings import Transform
 from spanishgas.settings import PROJECT, settings
 from spanishgas.training import artefact
-from tests.churn_models import churn_model
+from tests.churn_models import churn_model, score_body
 from tests.gold_frames import gold_frame, publish_gold
 from tests.raw_builder import write_raw
 from tests.scored_cohorts import LATER, reference, version_of
@@ -112,10 +111,10 @@ class InProcess:
     def __init__(self, given: Transform) -> None:
         self.given = given
 
-    def answers(self, task: Task, progress: Progress) -> Iterator[bytes]:
-        model = artefact.load(task.model_dir, "it", task.model_sha256)
+    def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
+        model = artefact.load(task.version.folder, "it", task.model_sha256)
         for part in task.shards:
-            yield score_body(model, part.body, self.given.media, self.given.media, 10**6)[1]
+            yield part, score_body(model, part.body, part.media)
 
     def clean_up(self, task: Task) -> None:
         """Nothing is left behind."""

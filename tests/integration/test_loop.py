@@ -44,7 +44,16 @@ LIMITS = DriftLimits.model_validate(
 
 
 def window(as_of: date, alarm: bool, version: str = "1", retrain: str = "") -> Window:
-    return Window(as_of, version, f"run of {as_of}", alarm, None, 0.1, 4.0, 3.0, 0.2, None, None, retrain)
+    measured = {"rows": None, "share": 0.1, "statistic": 4.0, "threshold": 3.0, "prediction": 0.2}
+    later = {"estimated": None, "measured": None, "concept": None, "process": ""}
+    about = {
+        "as_of": as_of,
+        "version": version,
+        "run_id": f"run of {as_of}",
+        "alarm": alarm,
+        "retrain": retrain,
+    }
+    return Window(**measured, **later, **about)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -13,10 +15,11 @@ from spanishgas.config.search import ModelKind
 from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring import payload
 from spanishgas.scoring.local import LocalTransform
-from spanishgas.scoring.parts import Reconciled, Task, TransformError
+from spanishgas.scoring.parts import Part, Shards, Task, TransformError, reconciled
 from spanishgas.scoring.payload import Media
-from spanishgas.scoring.serving import score_body
+from spanishgas.scoring.serving import scored
 from spanishgas.scoring.settings import Transform
+from spanishgas.training.model import ChurnModel
 from tests.churn_models import NATIVE, SMALL, artefact_of, churn_model, odd_gold, task_of
 
 CASES = [
@@ -36,12 +39,20 @@ CASES = [
 def by_parts(task: Task, media: Media, seen: list[int] | None = None) -> pd.DataFrame:
     backend = LocalTransform(Transform(media=media, retries=0, payload_mb=1, part_rows=task.shards.rows))
     steps = [] if seen is None else seen
-    answered = backend.answers(task, lambda what, done, total: steps.append(done))
-    tables = []
-    for found, _ in Reconciled(task.shards, []).pairs(answered):
-        tables.append(found)
+    cut, tables = list[Part](), list[pd.DataFrame]()
+
+    class Counted(Shards):
+        def __iter__(self) -> Iterator[Part]:
+            for part in super().__iter__():
+                cut.append(part)
+                yield part
+
+    counted = replace(task, shards=Counted(**vars(task.shards)))
+    answers = backend.answers(counted, lambda what, done, total: steps.append(done))
+    for _, scores, _ in reconciled(task.shards.table, answers):
+        tables.append(scores)
         # A part is cut when the one before it is written: memory does not grow with the table.
-        assert len(task.shards.cut) == len(tables)
+        assert len(cut) == len(tables)
     return pd.concat(tables, ignore_index=True)
 
 
@@ -56,6 +67,11 @@ def test_parts_through_the_serving_process_get_the_numbers_of_this_process(
     assert steps == [*range(37, 297, 37), 300]
 
 
+def answered(model: ChurnModel, body: bytes, media: Media) -> pd.DataFrame:
+    rows = payload.read(body, media, payload.inputs(model), 20)
+    return pa.parquet.read_table(pa.BufferReader(scored(model, rows, Media.PARQUET))).to_pandas()
+
+
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("media", [Media.PARQUET, Media.CSV])
 def test_a_row_alone_gets_the_number_it_has_among_others(kind: str, media: Media) -> None:
@@ -65,8 +81,7 @@ def test_a_row_alone_gets_the_number_it_has_among_others(kind: str, media: Media
     table = pa.Table.from_pandas(frame, preserve_index=False).select(list(wanted))
     for size in (1, 3, 7):
         bodies = [payload.write(table.slice(i, size), media) for i in range(0, 20, size)]
-        parts = [score_body(model, body, media, Media.PARQUET, 20)[1] for body in bodies]
-        found = pd.concat([pa.parquet.read_table(pa.BufferReader(p)).to_pandas() for p in parts])
+        found = pd.concat([answered(model, body, media) for body in bodies])
         assert found["churn_probability"].tolist() == expected["churn_probability"].tolist()
 
 
@@ -76,13 +91,13 @@ def test_an_empty_part_is_answered_with_one(kind: str, media: Media) -> None:
     model = churn_model(kind)
     wanted = payload.inputs(model)
     empty = pa.Table.from_pandas(odd_gold(20), preserve_index=False).select(list(wanted)).slice(0, 0)
-    rows, body = score_body(model, payload.write(empty, media), media, Media.PARQUET, 10)
-    assert (rows, pa.parquet.read_table(pa.BufferReader(body)).num_rows) == (0, 0)
+    assert len(answered(model, payload.write(empty, media), media)) == 0
 
 
 def test_a_part_that_is_refused_ends_the_transform_with_the_servers_reason(tmp_path: Path) -> None:
     task = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path, odd_gold(20), rows=10)
-    task.shards.columns = [c for c in task.shards.columns if c != "std_margin"]
+    columns = [c for c in task.shards.columns if c != "std_margin"]
+    task = replace(task, shards=replace(task.shards, columns=columns))
     with pytest.raises(TransformError, match=r"part-00000.parquet was not scored.*status 400.*std_margin"):
         by_parts(task, Media.PARQUET)
 

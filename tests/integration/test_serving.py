@@ -69,7 +69,7 @@ def test_the_image_starts_the_process_that_is_tested_here() -> None:
 
 def test_it_answers_pings_and_says_what_it_takes(served: Endpoint) -> None:
     assert served.get("/ping").status == 200
-    assert json.loads(served.get("/execution-parameters").body) == {
+    assert json.loads(served.get("/execution-parameters").data) == {
         "MaxConcurrentTransforms": 1,
         "BatchStrategy": "MULTI_RECORD",
         "MaxPayloadInMB": 1,
@@ -83,10 +83,10 @@ def test_it_answers_every_format_in_every_format_with_the_models_own_numbers(
 ) -> None:
     gold = odd_gold()
     answer = served.post(part(sent), sent, wanted, timeout=30)
-    assert answer.status == 200, answer.body
+    assert answer.status == 200, answer.data
     expected = churn_model(MODEL).predict(gold)
     expected.insert(0, "customer_id", gold["customer_id"])
-    found = read(answer.body, wanted)
+    found = read(answer.data, wanted)
     pd.testing.assert_frame_equal(found, expected, check_exact=True, check_dtype=False)
 
 
@@ -104,7 +104,7 @@ def test_it_refuses_with_a_reason_in_json(
 ) -> None:
     answer = served.post(body, sent, "*/*", timeout=30)
     assert answer.status == status
-    assert named in json.loads(answer.body)["error"]["message"]
+    assert named in json.loads(answer.data)["error"]["message"]
 
 
 def test_it_goes_on_after_a_refusal_and_logs_no_customer(served: Endpoint) -> None:
@@ -118,7 +118,7 @@ def test_it_goes_on_after_a_refusal_and_logs_no_customer(served: Endpoint) -> No
 def test_two_workers_answer_on_one_port(tmp_path: Path) -> None:
     environment = {"SPANISHGAS_SERVE_WORKERS": "2"}
     with serving_process(artefact_of(MODEL, tmp_path), tmp_path / "log", environment) as endpoint:
-        assert json.loads(endpoint.get("/execution-parameters").body)["MaxConcurrentTransforms"] == 2
+        assert json.loads(endpoint.get("/execution-parameters").data)["MaxConcurrentTransforms"] == 2
         assert endpoint.post(part(Media.CSV), "text/csv", "text/csv", timeout=30).status == 200
 
 

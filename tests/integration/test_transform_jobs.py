@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -15,7 +16,7 @@ from infra.verify_aws import verify
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
-from spanishgas.scoring.parts import Reconciled, Task, TransformError
+from spanishgas.scoring.parts import Task, TransformError, reconciled
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.settings import CleanUp, Transform
 from tests.churn_models import NATIVE, churn_model, odd_gold, task_of
@@ -66,10 +67,8 @@ class Backend:
             if interrupt:
                 raise interrupt
 
-        answers = self.at_work.answers(task, progress)
-        return pd.concat(
-            [found for found, _ in Reconciled(task.shards, []).pairs(answers)], ignore_index=True
-        )
+        answers = reconciled(task.shards.table, self.at_work.answers(task, progress))
+        return pd.concat([scores for _, scores, _ in answers], ignore_index=True)
 
 
 def keys(prefix: str = "") -> list[str]:
@@ -107,7 +106,7 @@ def test_a_job_gives_the_numbers_of_this_process_and_leaves_the_archive_alone(
 
     nobody = task_of(kind, media, tmp_path / "nobody", odd_gold(100)[:0], rows=40)
     assert len(backend.scores(nobody)) == 0
-    assert nobody.shards.cut == [0]
+    assert len(list(nobody.shards)) == 1
 
 
 @pytest.mark.slow
@@ -117,8 +116,7 @@ def test_the_archive_is_made_once_and_the_job_carries_version_and_lineage(
     Backend(clean_up=CleanUp.NEVER).scores(task)
     (archive,) = keys("a/models/")
     first = boto3.client("s3").head_object(Bucket="scoring", Key=archive)["LastModified"]
-    task.shards.rows = 50
-    Backend(part_rows=50).scores(task)
+    Backend(part_rows=50).scores(replace(task, shards=replace(task.shards, rows=50)))
     assert keys("a/models/") == [archive]
     assert boto3.client("s3").head_object(Bucket="scoring", Key=archive)["LastModified"] == first
     one, other = double.jobs.values()
@@ -127,7 +125,10 @@ def test_the_archive_is_made_once_and_the_job_carries_version_and_lineage(
     assert isolated["EnableNetworkIsolation"]  # it holds customer rows, and needs no network
     assert one.transform_job_name != other.transform_job_name
     tags = {tag["Key"]: tag["Value"] for tag in one.tags}
-    assert tags == {"spanishgas:model_version": "1", "spanishgas:gold_digest": task.gold_digest}
+    assert tags == {
+        "spanishgas:model_version": "1",
+        "spanishgas:gold_digest": task.shards.table.manifest.digest,
+    }
     assert len(keys("a/jobs/")) == 2 * 3 + 2 * 2
 
 
@@ -208,10 +209,10 @@ def test_a_bucket_that_is_not_there_is_an_error_that_names_it(double: SageMakerD
         Backend(s3="s3://nobucket/a").scores(task)
 
 
-def test_names_of_jobs_are_valid_and_differ_by_version_and_gold(task: Task) -> None:
+def test_names_of_jobs_are_valid_and_differ_by_version_and_gold(task: Task, tmp_path: Path) -> None:
     given = Transform()
-    other = Task(**{**vars(task), "version": "2", "model": "a_very/long name " * 9})
-    changed = Task(**{**vars(task), "gold_digest": "f" * 64})
+    other = replace(task, version=replace(task.version, number="2", name="a_very/long name " * 9))
+    changed = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path / "other", odd_gold(99), rows=40)
     names = {f"{job_name(t, given)}-999" for t in (task, other, changed)}
     assert len(names) == 3
     assert all(len(name) <= 63 and name.replace("-", "").isalnum() for name in names)

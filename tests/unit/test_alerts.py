@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +18,6 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from spanishgas import provenance
 from spanishgas.errors import ContractError
 from spanishgas.lifecycle import runs
 from spanishgas.monitoring import alerts
@@ -134,28 +133,34 @@ def test_alarms_from_before_a_sink_was_there_are_old_news_to_it(
     assert ["2025-04-30" in p["text"] for p in Hook.posted] == [True]
 
 
-def test_a_claim_of_a_living_process_is_left_to_it_and_that_of_a_dead_one_is_not(told: Path) -> None:
+def test_what_another_process_told_while_its_turn_was_waited_for_is_not_told_again(
+    told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_id = drift_run()
 
-    def claimed_by(process: str, ago: timedelta = timedelta()) -> None:
-        since = (datetime.now(UTC) - ago).isoformat(timespec="seconds")
-        MlflowClient().set_tag(run_id, "alert.file", f"sending {process} {since}")
-        alerts.send(run_id)
+    @contextmanager
+    def waited(model: str) -> Iterator[None]:
+        MlflowClient().set_tag(run_id, "alert.file", "sent by another")
+        yield
 
-    host = provenance.process().rpartition(":")[0]
-    claimed_by(f"{host}:{os.getppid()}")
-    claimed_by("elsewhere:1")
+    monkeypatch.setattr(alerts, "turn", waited)
+    alerts.send(run_id)
     assert lines(told) == []
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    claimed_by(f"{host}:{gone.pid}")
-    assert len(lines(told)) == 1
+    assert mark(run_id) == "sent by another"
 
 
-def test_a_claim_of_another_machine_lapses(told: Path) -> None:
+def test_a_process_that_died_before_its_mark_leaves_the_alert_to_the_next(
+    told: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_id = drift_run()
-    since = (datetime.now(UTC) - alerts.CLAIM - timedelta(seconds=5)).isoformat(timespec="seconds")
-    MlflowClient().set_tag(run_id, "alert.file", f"sending elsewhere:1 {since}")
+
+    def die(path: Path, alert: Alert) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as killed:
+        killed.setattr(alerts, "to_file", die)
+        with pytest.raises(SystemExit):
+            alerts.send(run_id)
     alerts.send(run_id)
     assert len(lines(told)) == 1
 
@@ -305,7 +310,7 @@ def test_a_cloudwatch_that_cannot_be_reached_is_a_warning(
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     with caplog.at_level(logging.WARNING), alerts.build_counted():
         pass
-    assert "CloudWatch did not take metrics (You must specify a region" in caplog.text
+    assert "metrics: CloudWatch did not take it (You must specify a region" in caplog.text
 
 
 # What data must not do

@@ -338,10 +338,16 @@ def test_windows_of_more_alarms_than_reports_are_refused() -> None:
 # The page
 
 
-def shown() -> reports.Shown:
-    return reports.Shown(
-        "3", DATES, (SIZE, SIZE), "made-up utilities", 0.01, "Hardly.", {"inputs": "drift-inputs.html"}
-    )
+SHOWN = {
+    "version": "3",
+    "dates": DATES,
+    "customers": (SIZE, SIZE),
+    "source": "made-up utilities",
+    "rate": 0.01,
+    "prediction": "Hardly.",
+    "files": {"inputs": "drift-inputs.html"},
+    "rows": "",
+}
 
 
 def test_the_page_escapes_what_comes_from_data(usual: Ordinary) -> None:
@@ -352,7 +358,7 @@ def test_the_page_escapes_what_comes_from_data(usual: Ordinary) -> None:
     weighed = reports.weighed(found.effects, pd.Series({"channel": 0.5, "mood": 0.5}))
     weighed["words"] = "the value <script>"  # whichever part moved farthest
     told = replace(found, reasons=["<script>"])
-    html = reports.html(told, weighed, reports.quality(divided, before, after, KINDS), shown())
+    html = reports.html(told, weighed, reports.quality(divided, before, after, KINDS), SHOWN)
     assert html.count("&lt;script&gt;") >= 3  # a reason, a sentence, a new category
     assert "<script" not in html
 
@@ -365,7 +371,7 @@ def test_what_the_model_lives_on_comes_first_and_what_it_ignores_hardly_matters(
     assert weighed.index[0] == "channel"
     assert weighed.loc["channel", "weight"] == pytest.approx(0.75)
     assert weighed.loc["dual", "matters"] == 0
-    html = reports.html(found, weighed, pd.DataFrame(), shown())
+    html = reports.html(found, weighed, pd.DataFrame(), SHOWN)
     assert html.index("channel: ") < html.index("<td>channel</td>") < html.index("<td>dual</td>")
     assert 'href="drift-inputs.html"' in html
 

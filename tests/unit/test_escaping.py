@@ -142,9 +142,8 @@ def drift_page(name: str) -> str:
     judged = AlarmJudgement(True, 9.0, 3.0, [f"channel {name} moved"], weighed)
     quality = pd.DataFrame({"feature": ["sales_channel"], "before": [0.0], "after": [0.1], "new": [name]})
     day = date(2024, 12, 31)
-    return reports.html(
-        judged, weighed, quality, reports.Shown("1", (day, day), (1, 1), name, 0.05, name, {})
-    )
+    shown = {"version": "1", "dates": (day, day), "customers": (1, 1), "source": name, "rate": 0.05}
+    return reports.html(judged, weighed, quality, shown | {"prediction": name, "files": {}, "rows": ""})
 
 
 def campaign_page(name: str) -> str:

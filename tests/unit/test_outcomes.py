@@ -24,11 +24,10 @@ from spanishgas.evaluation.inference import Judged, performance
 from spanishgas.evaluation.metrics import decisions, ranking
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
-from spanishgas.monitoring.cohort import Cohort, calibration, groups, uplift
-from spanishgas.monitoring.concept import OVERALL, ConceptScores, concept_drift
-from spanishgas.monitoring.estimate import estimate, expected
+from spanishgas.monitoring.cohort import Cohort, calibration, expected, groups, uplift
+from spanishgas.monitoring.concept import OVERALL, concept_drift
 from spanishgas.monitoring.labels import known_only, read_labels
-from spanishgas.monitoring.outcomes import Outcomes, outcomes
+from spanishgas.monitoring.outcomes import Outcomes, estimate, outcomes
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
 from tests.churn_models import churn_model
 from tests.dashboard_lake import publish
@@ -280,13 +279,14 @@ def test_without_controls_there_is_no_uplift_and_nobody_stands_for_the_offered()
 
 def sample(
     rows: int, seed: int, *, odds: float = 0.0, moved: float = 0.0, off: bool = False, steeper: float = 1.0
-) -> ConceptScores:
+) -> pd.DataFrame:
     """Customers whose true log odds are `odds` above and `steeper` than what a model says; `off`: which is wrong."""
     rng = np.random.default_rng(seed)
     said = rng.normal(-2 + moved, 1.6, rows)
     true = 1 / (1 + np.exp(-(odds + steeper * said + 0.4 * np.sin(2 * said))))
     p = 1 / (1 + np.exp(-(0.6 * said - 0.3 if off else said)))
-    return ConceptScores(p, (rng.random(rows) < true).astype("int64"), pd.Series(risk_tier(p, TIERS)))
+    churn = (rng.random(rows) < true).astype("int64")
+    return pd.DataFrame({PROBABILITY: p, "churn": churn, TIER: risk_tier(p, TIERS)})
 
 
 @pytest.mark.parametrize(("moved", "off"), [(0.0, False), (0.6, True)])
@@ -309,9 +309,9 @@ def test_concept_drift_is_found_where_no_input_moved(odds: float, steeper: float
 
 def test_drift_in_one_tier_alone_is_named() -> None:
     before, after = sample(4000, 3, moved=1), sample(4000, 4, moved=1)
-    high = after.tier.eq("High").to_numpy()
-    y = np.where(high, drawn(np.where(high, 0.4, 0.0), 5), after.y)
-    found = concept_drift(before, ConceptScores(after.probability, y, after.tier), 0.01)
+    high = after[TIER].eq("High").to_numpy()
+    y = np.where(high, drawn(np.where(high, 0.4, 0.0), 5), after["churn"])
+    found = concept_drift(before, after.assign(churn=y), 0.01)
     assert set(found.where) == {OVERALL, "High"}
 
 

@@ -21,12 +21,10 @@ from spanishgas.scoring.campaign import campaign_value, page, scaled, within_bud
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
 from spanishgas.scoring.recommend import (
     Calibration,
-    ChosenOffers,
     choose,
     explained,
     recommendations,
     timing,
-    treatments,
 )
 from spanishgas.scoring.score import expected_loss
 from spanishgas.training.model import TIER, risk_tier
@@ -39,9 +37,10 @@ OFFERS = load_policy().offers
 NONE_KNOWN = Calibration(np.empty(0), np.empty(0, dtype="int64"))
 
 
-def offered(frame: pd.DataFrame, gold: pd.DataFrame, given: Policy) -> ChosenOffers:
+def offered(frame: pd.DataFrame, gold: pd.DataFrame, given: Policy) -> pd.DataFrame:
     """What a policy's offers and tiers choose."""
-    return choose(frame, gold, given.offers, given.risk_tiers)
+    beside = gold[["customer_id", "segment", "avg_monthly_margin", "months_to_renewal"]]
+    return choose(frame.merge(beside, on="customer_id"), given.offers, given.risk_tiers)
 
 
 def policy(**offers: object) -> Policy:
@@ -130,13 +129,13 @@ def test_the_lowest_tier_gets_no_offer_even_where_one_would_pay() -> None:
         frame["churn_probability"].to_numpy(), gold["avg_monthly_margin"].to_numpy(), OFFERS
     )
     assert (values[1:, low].max(axis=0) > 0).sum() > 5
-    assert (offered(frame, gold, policy(total_budget_eur=None)).offer[low] == NO_OFFER).all()
+    assert (offered(frame, gold, policy(total_budget_eur=None))["offer"][low] == NO_OFFER).all()
 
 
 def test_the_control_share_is_drawn_by_chance_from_those_an_offer_was_chosen_for() -> None:
     frame, gold = scored(6000)
     chosen = offered(frame, gold, policy(control=Control(share=0.2, salt="x")))
-    log, table = treatments(chosen), recommendations(chosen, NONE_KNOWN, [["because"]] * 6000)
+    log, table = chosen[chosen["arm"].notna()], recommendations(chosen, NONE_KNOWN, [["because"]] * 6000)
     control = log["arm"] == "control"
     expected = 0.2 * len(log)
     assert abs(control.sum() - expected) < 4 * np.sqrt(expected * 0.8)
@@ -152,9 +151,9 @@ def test_the_control_share_is_drawn_by_chance_from_those_an_offer_was_chosen_for
 def test_the_same_campaign_draws_the_same_controls_and_a_later_one_others() -> None:
     frame, gold = scored(2000)
     drawn = policy(control=Control(share=0.5, salt="x"))
-    first = offered(frame, gold, drawn).control
-    assert (offered(frame, gold, drawn).control == first).all()
-    assert (offered(frame.assign(as_of=date(2025, 3, 31)), gold, drawn).control != first).any()
+    first = offered(frame, gold, drawn)["arm"].tolist()
+    assert offered(frame, gold, drawn)["arm"].tolist() == first
+    assert offered(frame.assign(as_of=date(2025, 3, 31)), gold, drawn)["arm"].tolist() != first
 
 
 # --- reasons
@@ -315,7 +314,7 @@ def test_the_page_compares_the_campaign_with_the_other_ways() -> None:
 def test_sensitivity_is_the_same_offers_under_other_assumptions() -> None:
     frame, gold = scored(300)
     p, margin = frame["churn_probability"].to_numpy(), gold["avg_monthly_margin"].to_numpy()
-    action = offered(frame, gold, policy(control=Control(share=0.0, salt=""))).offer
+    action = offered(frame, gold, policy(control=Control(share=0.0, salt="")))["offer"].to_numpy()
 
     def value(offers: Offers) -> float:
         return campaign_value(p, margin, action, offers)

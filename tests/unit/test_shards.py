@@ -14,7 +14,7 @@ from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.scoring import payload
 from spanishgas.scoring.jobs import estimate
-from spanishgas.scoring.parts import Reconciled, Shards, TransformError
+from spanishgas.scoring.parts import Part, Shards, TransformError, reconciled
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.settings import Transform, read_settings
 from spanishgas.settings import PROJECT
@@ -41,7 +41,7 @@ def gold(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
 def shards(
     gold: Snapshot, rows: int = 64, payload_bytes: int = 10**6, media: Media = Media.PARQUET
 ) -> Shards:
-    return Shards(gold, COLUMNS, media, rows, payload_bytes)
+    return Shards(gold, COLUMNS, media, rows, payload_bytes, beside=("customer_id", "avg_monthly_margin"))
 
 
 def decoded(body: bytes, media: Media) -> pd.DataFrame:
@@ -51,22 +51,22 @@ def decoded(body: bytes, media: Media) -> pd.DataFrame:
 
 @pytest.mark.parametrize("media", [Media.PARQUET, Media.CSV])
 def test_parts_hold_every_row_in_order_across_files_and_row_groups(gold: Snapshot, media: Media) -> None:
-    cut = shards(gold, media=media)
-    together = pd.concat([decoded(part.body, media) for part in cut], ignore_index=True)
-    assert cut.cut == [64, 64, 64, 64, 44]
+    parts = list(shards(gold, media=media))
+    together = pd.concat([decoded(part.body, media) for part in parts], ignore_index=True)
+    assert [len(part.customers) for part in parts] == [64, 64, 64, 64, 44]
     pd.testing.assert_frame_equal(together, gold.pandas(COLUMNS), check_exact=True)
 
 
 def test_the_same_table_is_cut_into_the_same_parts(gold: Snapshot) -> None:
-    assert list(shards(gold)) == list(shards(gold))
+    first, second = ([(part.name, part.body) for part in shards(gold)] for _ in range(2))
+    assert first == second
 
 
 def test_a_part_over_the_payload_is_halved_until_it_fits(gold: Snapshot) -> None:
-    cut = shards(gold, rows=300, payload_bytes=2000, media=Media.CSV)
-    parts = list(cut)
+    parts = list(shards(gold, rows=300, payload_bytes=2000, media=Media.CSV))
     assert len(parts) > 4
     assert all(len(part.body) <= 2000 for part in parts)
-    assert sum(cut.cut) == 300
+    assert sum(len(part.customers) for part in parts) == 300
     together = pd.concat([decoded(part.body, Media.CSV) for part in parts], ignore_index=True)
     assert together["customer_id"].tolist() == gold.pandas()["customer_id"].tolist()
 
@@ -78,18 +78,18 @@ def test_a_row_over_the_payload_is_an_error_that_names_the_setting(gold: Snapsho
 
 def test_a_table_without_rows_is_one_part_without_rows(tmp_path: Path) -> None:
     cut = shards(published(tmp_path, odd_gold(20)[:0]))
-    assert [part.rows for part in cut] == [0]
+    assert [len(part.customers) for part in cut] == [0]
 
 
-def answers(gold: Snapshot, cut: Shards) -> list[bytes]:
-    bodies = []
-    for part in cut:
+def answers(gold: Snapshot) -> list[tuple[Part, bytes]]:
+    answered = []
+    for part in shards(gold):
         ids = decoded(part.body, Media.PARQUET)["customer_id"]
         scored = pd.DataFrame(
             {"churn_probability": 0.25, "churn_flag": 0, "risk_tier": "Low"}, index=ids.index
         )
-        bodies.append(payload.write(payload.answer(ids, scored), Media.PARQUET))
-    return bodies
+        answered.append((part, payload.write(payload.answer(ids, scored), Media.PARQUET)))
+    return answered
 
 
 def changed(body: bytes, change: str) -> bytes:
@@ -109,14 +109,11 @@ def changed(body: bytes, change: str) -> bytes:
 
 
 def test_sound_answers_reconcile_with_what_lies_beside_each_customer(gold: Snapshot) -> None:
-    cut = shards(gold)
-    account = Reconciled(cut, ["avg_monthly_margin"])
-    pairs = list(account.pairs(answers(gold, cut)))
-    beside = pd.concat([b for _, b in pairs], ignore_index=True)
-    whole = gold.pandas(["customer_id", "avg_monthly_margin"])
-    pd.testing.assert_frame_equal(beside, whole)
-    assert account.rows == 300
-    assert [part["rows"] for part in account.parts] == cut.cut
+    pairs = list(reconciled(gold, answers(gold)))
+    beside = pd.concat([part.customers for part, _, _ in pairs], ignore_index=True)
+    pd.testing.assert_frame_equal(beside, gold.pandas(["customer_id", "avg_monthly_margin"]))
+    assert [len(scores) for _, scores, _ in pairs] == [64, 64, 64, 64, 44]
+    assert len({sha256 for _, _, sha256 in pairs}) == 5
 
 
 @pytest.mark.parametrize(
@@ -132,25 +129,22 @@ def test_sound_answers_reconcile_with_what_lies_beside_each_customer(gold: Snaps
 def test_an_answer_with_other_customers_than_its_part_is_refused_unnamed(
     gold: Snapshot, change: str, words: str
 ) -> None:
-    cut = shards(gold)
-    bodies = answers(gold, cut)
-    bodies[2] = changed(bodies[2], change)
-    with pytest.raises(TransformError, match=f"part 2 .*{words}"):
-        list(Reconciled(cut, []).pairs(bodies))
+    answered = answers(gold)
+    part, body = answered[2]
+    answered[2] = part, changed(body, change)
+    with pytest.raises(TransformError, match=f"part-00002.parquet .*{words}"):
+        list(reconciled(gold, answered))
 
 
 def test_a_part_without_an_answer_is_refused(gold: Snapshot) -> None:
-    cut = shards(gold)
-    bodies = answers(gold, cut)
-    with pytest.raises(TransformError, match="256 rows in 4 parts came back of 300 in 5"):
-        list(Reconciled(cut, []).pairs(bodies[:-1]))
+    with pytest.raises(TransformError, match="256 rows came back of 300"):
+        list(reconciled(gold, answers(gold)[:-1]))
 
 
 def test_an_answer_that_is_no_table_is_refused(gold: Snapshot) -> None:
-    cut = shards(gold)
-    bodies = answers(gold, cut)
-    with pytest.raises(TransformError, match="part 0 cannot be read"):
-        list(Reconciled(cut, []).pairs([b"oops", *bodies[1:]]))
+    (part, _), *others = answers(gold)
+    with pytest.raises(TransformError, match=r"part-00000.parquet cannot be read"):
+        list(reconciled(gold, [(part, b"oops"), *others]))
 
 
 def test_the_estimate_grows_with_rows_and_shrinks_with_instances() -> None:

@@ -37,8 +37,7 @@ from spanishgas.lifecycle.stage import through
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring import ordinary
 from spanishgas.monitoring.drift import DRIFT, drift_inputs
-from spanishgas.monitoring.estimate import ESTIMATE, EstimateInputs
-from spanishgas.monitoring.outcomes import OUTCOMES, outcomes_inputs
+from spanishgas.monitoring.outcomes import ESTIMATE, OUTCOMES, EstimateInputs, outcomes_inputs
 from spanishgas.scoring.recommend import RECOMMEND, recommend_inputs
 from spanishgas.scoring.score import SCORE, score_inputs
 from spanishgas.settings import PROJECT, settings
