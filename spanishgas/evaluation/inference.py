@@ -54,7 +54,8 @@ def resamples(y: Labels, seed: Seed, draws: int) -> Iterator[Array]:
         churners = weights @ y
         kept = weights[(churners > 0).astype(int) + (churners < n) == classes]
         draws -= len(kept)
-        yield kept
+        if len(kept):
+            yield kept
 
 
 def percentiles(draws: Array, level: float = 0.95) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 from spanishgas.config.policy import Offer, Offers, load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
-from spanishgas.evaluation import slices
+from spanishgas.evaluation import inference, slices
 from spanishgas.evaluation.charts import curves_chart, ladder_chart
 from spanishgas.evaluation.importance import contributions
 from spanishgas.evaluation.inference import (
@@ -157,6 +157,13 @@ def test_a_resample_is_one_of_customers_and_not_within_classes() -> None:
     # binomial: within classes every draw would hold 30. Its deviation over 4,000 draws is known to 1.1 %
     assert churners.mean() == pytest.approx(30, abs=4 * np.sqrt(27 / 4000))
     assert churners.var() == pytest.approx(300 * 0.1 * 0.9, rel=0.09)
+
+
+def test_a_batch_of_which_every_draw_lacks_a_class_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = np.repeat([0, 1], [59, 1])
+    monkeypatch.setattr(inference, "CELLS", 1)  # batches of one draw
+    batches = list(resamples(y, 0, draws=50))
+    assert [len(batch) for batch in batches] == [1] * 50
 
 
 def test_a_resample_that_lacks_a_class_is_drawn_again_and_the_number_of_draws_kept() -> None:
