@@ -1,7 +1,8 @@
 """`python -m spanishgas.aws.job VERB ...`: one verb as a SageMaker processing job.
 
 The tracking server's user, and the sealing key if there is one, are read from Secrets Manager
-(SPANISHGAS_TRACKING_SECRET), so that no definition holds a secret. The last line that the verb says, or its error, becomes the job's ExitMessage, which the state machine reads.
+(SPANISHGAS_TRACKING_SECRET), so that no definition holds a secret. The last line that the verb says, or its error,
+becomes the job's ExitMessage, which the state machine reads.
 """
 
 from __future__ import annotations
