@@ -11,7 +11,9 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -41,32 +43,30 @@ OTHERS = (
 
 def examine(lake: Lake) -> list[DoctorFinding]:
     """Everything, in the order in which it would be mended."""
-    checks: Sequence[tuple[str, Callable[[], Iterator[DoctorFinding]]]] = (
-        ("python", lambda: python(sys.version_info[:2])),
-        ("packages", lambda: packages(metadata.requires("spanishgas") or [])),
-        ("environment", environment),
-        ("configuration", configuration),
-        ("lake", lambda: tables(lake)),
-        ("disk", lambda: disk(existing(_local(lake)))),
-        ("tracking", health.tracking),
-        ("champion", health.champion),
-        ("studies", lambda: health.studies(settings().study_storage)),
-        ("clock", lambda: health.clock(_local(lake))),
-        ("ports", lambda: ports(PORTS)),
-        ("spark", spark),
-    )
-    return [DoctorFinding(one.state, one.words, what) for what, check in checks for one in _run(check)]
+    checks = {
+        "python": python(sys.version_info[:2]),
+        "packages": packages(metadata.requires("spanishgas") or []),
+        "environment": environment(),
+        "configuration": configuration(),
+        "lake": tables(lake),
+        "disk": disk(existing(_local(lake))),
+        "tracking": health.tracking(),
+        "champion": health.champion(),
+        "studies": health.studies(settings().study_storage),
+        "clock": health.clock(_local(lake)),
+        "ports": ports(PORTS),
+        "spark": spark(),
+    }
+    return [replace(one, what=what) for what, findings in checks.items() for one in until_fault(findings)]
 
 
-def _run(check: Callable[[], Iterator[DoctorFinding]]) -> list[DoctorFinding]:
-    """What a check found until something stopped it, and that."""
-    findings: list[DoctorFinding] = []
+def until_fault(findings: Iterator[DoctorFinding]) -> Iterator[DoctorFinding]:
+    """What a check says until something stops it, and that."""
     try:
-        findings.extend(check())
+        yield from findings
     except Exception as fault:
-        known = recognised(fault) or (str(fault) if isinstance(fault, SpanishGasError) else None)
-        findings.append(broken(known or words("unknown", said=quoted(fault))))
-    return findings
+        told = recognised(fault) or (str(fault) if isinstance(fault, SpanishGasError) else None)
+        yield broken(told or words("unknown", said=quoted(fault)))
 
 
 def python(version: tuple[int, int]) -> Iterator[DoctorFinding]:
@@ -83,8 +83,7 @@ def packages(requirements: Sequence[str]) -> Iterator[DoctorFinding]:
     """Whether every requirement (PEP 508, those of extras left out) is installed in the range that it names."""
     wanted = [Requirement(text) for text in requirements]
     wanted = [r for r in wanted if r.marker is None or r.marker.evaluate({"extra": ""})]
-    faults = [words for requirement in wanted if (words := _lacking(requirement))]
-    if faults:
+    if faults := [words for requirement in wanted if (words := _lacking(requirement))]:
         yield broken(f"{'; '.join(faults)}: rm -f .venv/.synced && make .venv/.synced")
     else:
         yield ok(f"{len(wanted)} packages in their ranges")
@@ -101,13 +100,13 @@ def _lacking(requirement: Requirement) -> str | None:
 
 def environment() -> Iterator[DoctorFinding]:
     """Whether every variable with the project's prefix is one that it reads."""
-    known = {f"SPANISHGAS_{name.upper()}" for name in Settings.model_fields} | {*OTHERS}
+    read = {f"SPANISHGAS_{name.upper()}" for name in Settings.model_fields} | {*OTHERS}
     ours = [name for name in os.environ if name.startswith("SPANISHGAS_") and not name.startswith(PREFIXES)]
-    for name in sorted(set(ours) - known):
-        near = difflib.get_close_matches(name, known, n=1)
+    for name in sorted(set(ours) - read):
+        near = difflib.get_close_matches(name, read, n=1)
         hint = f"did you mean {near[0]}?" if near else "none is called alike"
         yield note(words("strange_variable", name=name, hint=hint))
-    if not set(ours) - known:
+    if read.issuperset(ours):
         yield ok(f"{len(ours)} settings of the project are set")
 
 
@@ -163,16 +162,15 @@ def ports(wanted: dict[int, str]) -> Iterator[DoctorFinding]:
     """Whether the ports that the pages are served on are free."""
     taken = [port for port in wanted if _answers(port)]
     for port in taken:
-        words = f"something answers on port {port}: {wanted[port]} would take PORT={port + 1}"
-        yield note(words)
+        yield note(f"something answers on port {port}: {wanted[port]} would take PORT={port + 1}")
     if not taken:
         yield ok(f"{' and '.join(map(str, wanted))} are free")
 
 
 def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def spark() -> Iterator[DoctorFinding]:

@@ -29,9 +29,9 @@ UNKEYED = "unkeyed"
 _working: ContextVar[str | None] = ContextVar("working", default=None)
 
 
-def unkeyed(why: str) -> Any:
+def unkeyed(why: str, default: Any = dataclasses.MISSING) -> Any:
     """Mark a field of a stage's inputs that results do not depend on, and say why they do not."""
-    return dataclasses.field(metadata={UNKEYED: why}, compare=False)
+    return dataclasses.field(metadata={UNKEYED: why}, compare=False, default=default)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import TrackingError
-from spanishgas.lifecycle import history, registry, relocation, runs, schema
+from spanishgas.lifecycle import history, local_store, registry, runs
 from spanishgas.lifecycle.version import JUDGED
 from spanishgas.settings import settings
 from spanishgas.troubles import DoctorFinding, broken, note, ok, quoted, words
@@ -33,15 +34,15 @@ PROBE = b"x" * 2**20
 def tracking() -> Iterator[DoctorFinding]:
     """Whether the tracking store answers, its experiment takes runs, and their artefacts have a place."""
     uri = mlflow.get_tracking_uri()
-    if _to_be_made(uri):
+    if local_store.to_be_made(uri):
         yield ok(f"{uri} will be made by the first run")
         return
-    schema.look(uri)
-    if moved := relocation.warning(uri):
+    local_store.look(uri)
+    if moved := local_store.warning(uri):
         yield broken(moved)
     else:
         runs.connect()
-    if file := relocation.sqlite_file(uri):
+    if file := local_store.sqlite_file(uri):
         written(file.absolute().parent)
     client = MlflowClient()
     asked = {
@@ -91,7 +92,7 @@ def champion() -> Iterator[DoctorFinding]:
 def clock(lake: Path) -> Iterator[DoctorFinding]:
     """Whether this machine's clock is behind what was written before, or behind the tracking server."""
     uri = mlflow.get_tracking_uri()
-    files = (Path(__file__), lake, relocation.sqlite_file(uri))
+    files = (Path(__file__), lake, local_store.sqlite_file(uri))
     times = {str(file): file.stat().st_mtime for file in files if file and file.exists()}
     if uri.startswith(("http://", "https://")) and _can_be_asked(uri):
         with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=PATIENCE_SECONDS) as answer:
@@ -109,7 +110,7 @@ def studies(storage: str) -> Iterator[DoctorFinding]:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
-    if _to_be_made(storage):
+    if local_store.to_be_made(storage):
         yield ok(f"{storage} will be made by the first search")
         return
     try:
@@ -119,12 +120,6 @@ def studies(storage: str) -> Iterator[DoctorFinding]:
     except (SQLAlchemyError, ModuleNotFoundError) as fault:
         cause = str(fault).splitlines()[0]
         raise TrackingError(f"SPANISHGAS_STUDY_STORAGE cannot be opened ({cause}): set another") from fault
-
-
-def _to_be_made(uri: str) -> bool:
-    """Whether this is a SQLite file that does not exist: to open it would make it."""
-    file = relocation.sqlite_file(uri)
-    return file is not None and not file.exists()
 
 
 def written(folder: Path) -> None:
@@ -141,11 +136,10 @@ def existing(place: Path) -> Path:
 
 def _can_be_asked(uri: str) -> bool:
     """Whether the store is there, of this schema and in reach; `tracking` says what is wrong where it is not."""
-    try:
+    with suppress(TrackingError):
         runs.connect()
-    except TrackingError:
-        return False
-    return not _to_be_made(uri) and schema.fault(uri) is None
+        return not local_store.to_be_made(uri)
+    return False
 
 
 def _known(ask: Callable[[str], object], named: str) -> bool:

@@ -41,34 +41,27 @@ class LadderInputs:
     rungs: tuple[ExperimentInputs, ...]
     below: Mapping[str, Sequence[str]]
     """The experiments that each one stands on, nearest first."""
-    reuse: bool = unkeyed("a finished rung of the same inputs is the same rung")
     introduction: str = unkeyed("stands on the experiment's page, where nobody wrote another")
 
 
 LADDER = Stage[LadderInputs]("ladder", (__name__,))
 
 
-def ladder_inputs(
-    ids: Sequence[str], models: Sequence[str], *, reuse: bool = False, **of_each: Any
-) -> LadderInputs:
+def ladder_inputs(ids: Sequence[str], models: Sequence[str], **of_each: Any) -> LadderInputs:
     """The ladder as configuration and the lake have it now; UsageError for an id or model that there is not.
 
-    `of_each` is what `experiment_inputs` takes for every rung. With `reuse`, finished runs of the same inputs and code
-    are taken as they are.
+    `of_each` is what `experiment_inputs` takes for every rung.
     """
     below_each, kinds = {name: below(name) for name in ids}, [ModelKind.of(model) for model in models]
     rungs = tuple(experiment_inputs(name, kind, **of_each) for name in ids for kind in kinds)
-    return LadderInputs(
-        training=rungs[0].training,
-        rungs=rungs,
-        below=below_each,
-        reuse=reuse,
-        introduction=introduction(),
-    )
+    return LadderInputs(rungs[0].training, rungs, below_each, introduction())
 
 
 def run_ladder(inputs: LadderInputs) -> list[Compared]:
-    """Run every rung, compare them on the same fresh folds, and say which one is chosen."""
+    """Run every rung, compare them on the same fresh folds, and say which one is chosen.
+
+    A finished run of the same inputs and code is the same rung, and is taken as it is.
+    """
     ids, models = (
         list(dict.fromkeys(str(one) for one in each))
         for each in zip(*((r.experiment.id, r.model) for r in inputs.rungs), strict=True)
@@ -79,7 +72,7 @@ def run_ladder(inputs: LadderInputs) -> list[Compared]:
         inputs,
         _ladder,
         title=f"ladder {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"ladder {ids[0]}",
-        recall=lambda key: _recalled(key, inputs) if inputs.reuse else None,
+        recall=lambda key: _recalled(key, inputs),
         params={
             "ids": ",".join(ids),
             "models": ",".join(models),
@@ -100,7 +93,7 @@ def _ladder(run: Work, inputs: LadderInputs) -> list[Compared]:
     run_ids = []
     for number, one in enumerate(inputs.rungs):
         one.progress("ladder", number, len(inputs.rungs))
-        run_ids.append(run_experiment(one, reuse=inputs.reuse))
+        run_ids.append(run_experiment(one, reuse=True))
     compared = choose([rung(run_id, inputs.below) for run_id in run_ids])
     _log_ladder(run, compared)
     runs.introduce(run.experiment_id, inputs.introduction)

@@ -24,6 +24,9 @@ from spanishgas.lifecycle.turns import Turn, turn
 from spanishgas.lifecycle.version import OVERRIDE, ROLLED_BACK, Version
 from spanishgas.settings import settings
 
+MARKS = ("how", "reason", "by", "at", "replaced", "verdict")
+"""What a version's tags say of the move that made it champion."""
+
 
 def promote(which: str, reason: str, override: str | None = None) -> Version:
     """Make the version behind `which` champion; a version that is champion already stays so, untouched.
@@ -157,20 +160,21 @@ def seen() -> MoveRecord:
         return settle()
 
 
+def scorable(which: str) -> Version:
+    """The version behind `which`, if it may score: moves are settled first, and its verdict must have passed.
+
+    Raises TrackingError that names the verdict and the ways out, and DataError, whoever let it pass, for other bytes
+    than were judged.
+    """
+    seen()
+    version = registry.resolve(which)
+    version.require()
+    return version.checked()
+
+
 def _carry_out(own: Turn, move: Move) -> None:
+    """Write the move down, then do it; TrackingError where the server lets this user move no champion."""
     own.check()
-    _written(move)
-    try:
-        complete(move)
-    except MlflowException as fault:
-        raise TrackingError(
-            f"move {move.number} ({move.how}, version {move.version}) was begun and not finished ({fault.message}): "
-            "`spanishgas reconcile` completes it, as does the next promote, rollback or score"
-        ) from fault
-
-
-def _written(move: Move) -> None:
-    """Write the move down; TrackingError where the server lets this user move no champion."""
     try:
         history.write(move)
     except MlflowException as fault:
@@ -180,17 +184,25 @@ def _written(move: Move) -> None:
             f"{who()} may move no champion: the tracking server asks for MANAGE on the registered model "
             f"{settings().registered_model}. Nothing was moved: ask somebody who may promote"
         ) from fault
+    try:
+        complete(move)
+    except MlflowException as fault:
+        raise TrackingError(
+            f"move {move.number} ({move.how}, version {move.version}) was begun and not finished ({fault.message}): "
+            "`spanishgas reconcile` completes it, as does the next promote, rollback or score"
+        ) from fault
 
 
 def complete(move: Move) -> None:
     """Do what a move says; every step may have been done before."""
     done = move.model_copy(update={"state": MoveState.DONE})
-    if move.how is not How.ELSEWHERE and move.how is not How.APPROVED and move.version:
+    ours = move.how in (How.PROMOTED, How.ROLLED_BACK, How.CONFIRMED)
+    if ours and move.version:
         registry.point(Alias.CHAMPION, move.version)
     if move.how is not How.APPROVED:
         _mark(move)
         _point_previous(done)
-    if move.how in (How.PROMOTED, How.ROLLED_BACK, How.CONFIRMED):
+    if ours:
         done = done.model_copy(update={"run_id": _run_of(move)})
     history.write(done)
 
@@ -201,10 +213,10 @@ def _mark(move: Move) -> None:
     if move.how is How.ROLLED_BACK and move.replaced in registry.numbers():
         client.set_model_version_tag(name, move.replaced, ROLLED_BACK, move.reason)
         client.delete_model_version_tag(name, move.replaced, OVERRIDE)
-    tags = _tags(move) if move.version else {}
+    tags = {f"champion.{key}": getattr(move, key) or "none" for key in MARKS}
     if move.override:
         tags[OVERRIDE] = f"{move.override} ({move.by}, {move.at})"
-    for key, value in tags.items():
+    for key, value in tags.items() if move.version else ():
         client.set_model_version_tag(name, str(move.version), key, value)
 
 
@@ -233,17 +245,6 @@ def _point_previous(move: Move) -> None:
         registry.point(Alias.PREVIOUS, earlier)
     elif Alias.PREVIOUS in record.aliases:
         MlflowClient().delete_registered_model_alias(settings().registered_model, Alias.PREVIOUS.value)
-
-
-def _tags(move: Move) -> dict[str, str]:
-    return {
-        "champion.how": move.how,
-        "champion.reason": move.reason,
-        "champion.by": move.by,
-        "champion.at": move.at,
-        "champion.replaced": move.replaced or "none",
-        "champion.verdict": move.verdict or "none",
-    }
 
 
 def _usable(record: MoveRecord) -> set[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from spanishgas import provenance
@@ -51,8 +52,8 @@ def through(
     *,
     title: str,
     recall: Callable[[str], R | None] = lambda key: None,
-    params: Mapping[str, object] | None = None,
-    tags: Mapping[str, object] | None = None,
+    params: Mapping[str, object] = MappingProxyType({}),
+    tags: Mapping[str, object] = MappingProxyType({}),
 ) -> R:
     """What `recall` has of these inputs, else what `work` makes of them, in a run of its own.
 
@@ -67,7 +68,7 @@ def through(
         runs.end_killed()
         return earlier
     snapshots = {name: s for name, s in _fields(inputs).items() if isinstance(s, Snapshot)}
-    with runs.stage(stage.name, title, params=params, tags={**(tags or {}), KEY: key}) as run:
+    with runs.stage(stage.name, title, params=params, tags={**tags, KEY: key}) as run:
         for name, snapshot in snapshots.items():
             run.read(snapshot, name)
         opened = Work(run.run_id, run.experiment_id, key, stage.source, _built_from(inputs))

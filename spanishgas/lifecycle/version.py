@@ -143,6 +143,13 @@ class Version:
         return self._judged.verdict
 
     @property
+    def outcome(self) -> str:
+        """What a verb that judged it says in the end."""
+        return f"version {self.number}, gate {self.verdict.words}" + "\nnot promoted" * (
+            not self.verdict.passed
+        )
+
+    @property
     def metrics(self) -> dict[str, float]:
         """`holdout.*` metrics that it was judged by."""
         return self._judged.metrics

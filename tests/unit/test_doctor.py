@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 from spanishgas import cli, doctor
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import health, relocation, runs
+from spanishgas.lifecycle import health, local_store, runs
 from spanishgas.settings import settings
 from spanishgas.troubles import DoctorFinding, FindingState
 from tests.gold_frames import gold_frame, publish_gold
@@ -168,7 +168,7 @@ def away(place: Path) -> Iterator[None]:
 
 
 def warned(folder: Path) -> str:
-    return relocation.warning(f"sqlite:///{folder}/mlflow.db")
+    return local_store.warning(f"sqlite:///{folder}/mlflow.db")
 
 
 def test_a_store_where_it_was_made_is_not_warned_of(checkout: Path, tmp_path: Path) -> None:
@@ -254,4 +254,4 @@ def test_a_server_is_asked_for_its_health_and_nothing_more(tmp_path: Path) -> No
         runs.connect()
         server.shutdown()
     assert asked == ["/health"]
-    assert relocation.left("postgresql://localhost/mlflow") is None
+    assert local_store.left("postgresql://localhost/mlflow") is None

@@ -23,7 +23,7 @@ from mlflow.tracking import MlflowClient
 from spanishgas import cli, doctor
 from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import health, history, registry, relocation, runs, schema
+from spanishgas.lifecycle import health, history, local_store, registry, runs
 from spanishgas.lifecycle.history import How, Move, MoveState
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.settings import settings
@@ -36,7 +36,7 @@ NOBODY = 65534
 
 
 def faults(found: Iterator[DoctorFinding]) -> list[str]:
-    return [one.words for one in doctor._run(lambda: found) if one.state == "fault"]
+    return [one.words for one in doctor.until_fault(found) if one.state == "fault"]
 
 
 def is_told(words: list[str], trouble: str, *parts: str) -> None:
@@ -241,7 +241,7 @@ def test_a_moved_store_is_told_with_relocates_name(
     experiment: str, tracking: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     copied = shutil.copytree(tracking, tmp_path_factory.mktemp("copy") / "second")
-    words = relocation.warning(f"sqlite:///{copied}/mlflow.db")
+    words = local_store.warning(f"sqlite:///{copied}/mlflow.db")
     is_told([words], "moved_store", str(tracking / "mlruns"), "doctor --relocate")
 
 
@@ -291,11 +291,11 @@ def test_a_verb_that_writes_says_so_copies_an_old_store_and_upgrades_it(
     assert f"it is upgraded from schema {OLD}" in said
     copy = old.with_name(f"mlflow.db.{OLD}")
     assert str(copy) in said
-    assert schema.revision(copy) == OLD
+    assert local_store.revision(copy) == OLD
     with closing(sqlite3.connect(copy)) as kept, closing(sqlite3.connect(":memory:")) as was:
         was.deserialize(before)
         assert list(kept.iterdump()) == list(was.iterdump())
-    assert schema.fault(f"sqlite:///{old}") is None
+    assert local_store.fault(f"sqlite:///{old}") is None
     assert MlflowClient().search_experiments()
 
 
@@ -311,10 +311,10 @@ def test_a_store_of_a_newer_mlflow_is_told_and_never_touched(
 
 
 def test_the_schema_of_this_mlflow_is_the_head_of_its_migrations(experiment: str, tracking: Path) -> None:
-    assert schema.revision(tracking / "mlflow.db") == schema._revisions()[1]
-    assert schema.fault(mlflow.get_tracking_uri()) is None
-    assert schema.fault(f"sqlite:///{tracking}/nowhere.db") is None
-    assert schema.fault("http://127.0.0.1:9") is None
+    assert local_store.revision(tracking / "mlflow.db") == local_store.revisions()[1]
+    assert local_store.fault(mlflow.get_tracking_uri()) is None
+    assert local_store.fault(f"sqlite:///{tracking}/nowhere.db") is None
+    assert local_store.fault("http://127.0.0.1:9") is None
 
 
 # --- clock
