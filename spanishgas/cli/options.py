@@ -58,31 +58,22 @@ def listed(value: str) -> list[str]:
 
 Place = Annotated[Lake, Option("--lake", parser=Lake, help="Folder or s3:// prefix of extracts and tables.")]
 AsOf = Annotated[
-    date | None,
-    Option("--as_of", "--as-of", parser=day, help="As-of date; auto: the extract's, or the newest."),
+    date | None, Option("--as_of", "--as-of", parser=day, help="As-of date; auto: the extract's or newest.")
 ]
 Seed = Annotated[int, Option(callback=at_least(0), help="Seed: the same seed gives the same result.")]
 AsJson = Annotated[bool, Option("--json", help="As JSON.")]
 Yes = Annotated[bool, Option("--yes", help="Do it; without it nothing is changed, only told.")]
 
-Customers = Annotated[
-    int, Option(callback=at_least(200), help="Customers to simulate, if the lake has no extract.")
-]
+Customers = Annotated[int, Option(callback=at_least(200), help="Customers to draw if there is no extract.")]
 Drawn = Annotated[int, Option(callback=at_least(1), help="Customers of the base extract.")]
-Out = Annotated[
-    str | None, Option(parser=text, help="Folder or s3:// prefix to write; auto: <lake>/raw/<as_of>.")
-]
+Out = Annotated[str | None, Option(parser=text, help="Folder or s3:// prefix; auto: <lake>/raw/<as_of>.")]
 Labelled = Annotated[str, Option(help="true: with churn_label.csv; false: to be scored.")]
 Shift = Annotated[
     str, Option(help="none, prices, channels, province, concept; prices:0.5 is half, + joins several.")
 ]
-Raw = Annotated[
-    str | None, Option(parser=text, help="Folder or s3:// prefix of the seven files; auto: the newest.")
-]
+Raw = Annotated[str | None, Option(parser=text, help="Folder or s3:// prefix of an extract; auto: newest.")]
 RawNamed = Annotated[str, Option("--raw", help="Folder or s3:// prefix of the seven files.")]
-RawBeside = Annotated[
-    str | None, Option("--raw", parser=text, help="One more raw folder or prefix, outside the lake.")
-]
+RawBeside = Annotated[str | None, Option("--raw", parser=text, help="Raw folder or prefix outside the lake.")]
 Engine = Annotated[str, Option(help="duckdb or spark.")]
 Mapped = Annotated[
     Path | None, Option(parser=path, help="YAML of your own names; auto: the raw folder's mapping.yaml.")
@@ -99,38 +90,27 @@ Model = Annotated[str, Option(help="xgboost, forest or logistic.")]
 Trials = Annotated[int, Option(callback=at_least(1), help="Sets of hyperparameters to try.")]
 StudyName = Annotated[str | None, Option(parser=text, help="Name of the search; auto: from id and model.")]
 Workers = Annotated[
-    int,
-    Option(callback=at_least(1), help="Trials at once; the same command elsewhere shares the search too."),
+    int, Option(callback=at_least(1), help="Trials at once; the same command elsewhere shares the search.")
 ]
 Patience = Annotated[
     int, Option(callback=at_least(0), help="Trials without a better one that end it early; 0: none do.")
 ]
 Ids = Annotated[str, Option(help="Experiments, by comma.")]
 Models = Annotated[str, Option(help="Models, by comma.")]
-RunId = Annotated[
-    str | None, Option("--run", parser=text, help="Experiment run; auto: the selection rule's pick.")
-]
+RunId = Annotated[str | None, Option("--run", parser=text, help="Experiment run; auto: the rule's pick.")]
 
 Named = Annotated[str, Argument(help="Version number or alias.")]
 Challenger = Annotated[str, Option("--version", help="Version number or alias.")]
 Reason = Annotated[str, Option(help="Why; kept with the version.")]
-Override = Annotated[
-    str, Option(help="Why it may pass without a passed verdict; shown with it from then on.")
-]
+Override = Annotated[str, Option(help="Why it may pass without a passed verdict; shown with it ever after.")]
 Rescore = Annotated[bool, Option("--rescore", help="Score again with the version gone back to.")]
 Watch = Annotated[bool, Option("--watch", help="Go on until interrupted.")]
 Every = Annotated[int, Option(callback=at_least(1), help="Seconds between two looks.")]
 Origin = Annotated[str, Argument(help="A score file, a customer's id, a version or alias, or gold.")]
-Spreadsheet = Annotated[
-    Path | None, Option(parser=path, help="CSV file of every customer whose tier changes.")
-]
+Spreadsheet = Annotated[Path | None, Option(parser=path, help="CSV file: every customer whose tier changes.")]
 
-Alias = Annotated[
-    str, Option(help="Alias or version number: it scores, or its training table is the reference.")
-]
-BackendName = Annotated[
-    str, Option(help="local, or sagemaker: a transform job (SPANISHGAS_TRANSFORM_ settings).")
-]
+Alias = Annotated[str, Option(help="Version or alias: it scores, or its training table is the reference.")]
+BackendName = Annotated[str, Option(help="local, or sagemaker (SPANISHGAS_TRANSFORM_ settings).")]
 Current = Annotated[str | None, Option(parser=text, help="As-of date of scores; auto: the newest.")]
 Last = Annotated[int, Option(callback=at_least(1), help="Windows to show, the newest.")]
 LabelFile = Annotated[

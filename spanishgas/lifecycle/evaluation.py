@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +25,16 @@ from spanishgas.config.tiers import Tiers
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
 from spanishgas.evaluation.metrics import decisions
-from spanishgas.evaluation.study import Candidate, open_holdout, study
+from spanishgas.evaluation.study import Candidate, HoldoutResult, open_holdout, study
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import gate, registry, runs, seal
 from spanishgas.lifecycle.experiments import HOLDOUT, training_side
 from spanishgas.lifecycle.ladder import chosen_run
-from spanishgas.lifecycle.records import ExperimentRecord, JudgedVersion, VersionRecord
+from spanishgas.lifecycle.records import ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.stage import KEY, Work, through
-from spanishgas.lifecycle.verdict import Verdict
 from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.rendering import as_markdown
@@ -181,19 +181,22 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
         folder = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(copy)))
         candidate = Candidate(artefact.load(folder, info.model_uri), training, chosen.params)
         evaluation = _opened(run, candidate, _with_province(table, inputs.silver), inputs)
-        gold = inputs.training.manifest
-        run.log(
-            metrics=evaluation.metrics,
-            model_id=info.model_id,
-            dataset_name=gold.table,
-            dataset_digest=gold.digest[:16],
-        )
+        measured_on = runs.dataset(inputs.training)
+        mlflow.log_metrics(dict(evaluation.metrics), model_id=info.model_id, dataset=measured_on)
         faults = gate.contract_faults(table, made.tiers)
-        gathered = gate.gather(evaluation, candidate, folder, inputs.champion, faults)
-        verdict = gate.judge(replace(gathered, dirty=made.dirty), policy)
-        manifest = _manifest(folder, candidate, evaluation, made)
+        beside = {"contract_faults": faults, "dirty": made.dirty}
+        gathered = gate.gather(evaluation, candidate, folder, inputs.champion, **beside)
+        record = VersionRecord(
+            of_run=made.of_run,
+            chosen=chosen,
+            policy=policy,
+            opening=evaluation.openings,
+            manifest=_manifest(folder, candidate, evaluation.holdout, made),
+        )
+    verdict = gate.judge(gathered, policy)
     _leave(run, evaluation, verdict)
-    return _register(run, info.model_uri, evaluation, verdict, manifest, inputs)
+    judged = JudgedVersion(verdict=verdict, metrics=dict(evaluation.metrics), record=record)
+    return _register(run, info.model_uri, evaluation, judged, inputs)
 
 
 def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: EvaluateInputs) -> card.Evaluation:
@@ -217,9 +220,8 @@ def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: Evaluat
 
 
 def _manifest(
-    folder: Path, candidate: Candidate, evaluation: card.Evaluation, made: CandidateInputs
+    folder: Path, candidate: Candidate, holdout: HoldoutResult, made: CandidateInputs
 ) -> seal.SealManifest:
-    holdout = evaluation.holdout
     return seal.SealManifest(
         files=seal.files(folder),
         signature=json_digest(registry.signature(candidate.model).to_dict()),
@@ -279,38 +281,23 @@ def _png(figure: Figure) -> bytes:
 
 def _with_province(table: pd.DataFrame, silver: Snapshot | None) -> pd.DataFrame:
     """The gold table with each customer's province, which is no feature, where the silver table is still there."""
-    try:
-        provinces = silver.pandas(["customer_id", "province_code"]) if silver else None
-    except LakeError:
-        provinces = None
-    if provinces is None:
-        return table
-    return table.merge(provinces, on="customer_id", how="left", validate="1:1")
+    with suppress(LakeError):
+        if silver is not None:
+            provinces = silver.pandas(["customer_id", "province_code"])
+            return table.merge(provinces, on="customer_id", how="left", validate="1:1")
+    return table
 
 
 def _register(
-    run: Work,
-    model_uri: str,
-    evaluation: card.Evaluation,
-    verdict: Verdict,
-    manifest: seal.SealManifest,
-    inputs: EvaluateInputs,
+    run: Work, model_uri: str, evaluation: card.Evaluation, judged: JudgedVersion, inputs: EvaluateInputs
 ) -> Version:
     """Write the verdict and the record beside it, then the version that they seal."""
-    gold, made, chosen = inputs.training, inputs.candidate, inputs.candidate.chosen
-    how = VersionRecord(
-        of_run=made.of_run,
-        chosen=chosen,
-        policy=made.policy,
-        opening=evaluation.openings,
-        manifest=manifest,
-    )
-    whole = JudgedVersion(verdict=verdict, metrics=dict(evaluation.metrics), record=how)
-    judged = whole.model_dump(mode="json")
-    run.document(seal.signed(judged, settings().registered_model), JUDGED)
+    gold, chosen, verdict = inputs.training, judged.record.chosen, judged.verdict
+    content = judged.model_dump(mode="json")
+    run.document(seal.signed(content, settings().registered_model), JUDGED)
     tags = {
         KEY: run.key,
-        CANDIDATE_KEY: CANDIDATE.key(made),
+        CANDIDATE_KEY: CANDIDATE.key(inputs.candidate),
         "experiment": chosen.experiment,
         "model": str(chosen.model),
         "data.uri": gold.uri,
@@ -318,7 +305,7 @@ def _register(
         "data.as_of": gold.manifest.as_of.isoformat(),
         VERDICT: PASSED if verdict.passed else REFUSED,
         WORDS: verdict.words,
-        DIGEST: seal.digest(judged),
+        DIGEST: seal.digest(content),
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
     words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ from spanishgas.evaluation.slices import Slice
 from spanishgas.evaluation.study import Candidate
 from spanishgas.evaluation.value import realised_value
 from spanishgas.lifecycle import registry
-from spanishgas.lifecycle.verdict import Bound, Check, Verdict
+from spanishgas.lifecycle.records import Bound, Check, Verdict
 from spanishgas.lifecycle.version import Version
 from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
 
@@ -88,26 +88,25 @@ class Evidence:
 
 
 def gather(
-    evaluation: Evaluation, candidate: Candidate, folder: Path, champion: Version | None, contract_faults: int
+    evaluation: Evaluation, candidate: Candidate, folder: Path, champion: Version | None, **beside: Any
 ) -> Evidence:
-    """Everything that the gate judges an evaluated candidate by, whose artefact lies in `folder`."""
+    """Everything that the gate judges an evaluated candidate by, whose artefact lies in `folder`.
+
+    `beside` is what the caller knows of the data and the code: contract_faults and dirty.
+    """
     model, holdout, seed = candidate.model, evaluation.holdout, candidate.training.seed
-    beside = (
-        against(champion, model, holdout.rows, holdout.y, evaluation.policy.offers, seed)
-        if champion
-        else None
-    )
+    rows, y, offers = holdout.rows, holdout.y, evaluation.policy.offers
     return Evidence(
         metrics=evaluation.metrics,
-        churn_rate=float(holdout.y.mean()),
+        churn_rate=float(y.mean()),
         calibration_by_chance=calibration_by_chance(holdout.probability, seed),
-        contract_faults=contract_faults,
         findings=evaluation.study.findings,
         slices=evaluation.study.slices,
         megabytes=sum(file.stat().st_size for file in folder.glob("model.*")) / 1e6,
-        seconds_per_thousand=seconds_per_thousand(model, holdout.rows),
+        seconds_per_thousand=seconds_per_thousand(model, rows),
         first=champion is None,
-        against=beside,
+        against=against(champion, model, rows, y, offers, seed) if champion else None,
+        **beside,
     )
 
 

@@ -15,16 +15,8 @@ from spanishgas.errors import TrackingError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.selection import Compared, Rung, choose, ladder_table, ladder_words
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.experiments import (
-    FRESH_FOLDS,
-    HOLDOUT,
-    ExperimentInputs,
-    experiment_inputs,
-    kinds_of,
-    run_experiment,
-    training_gold,
-)
+from spanishgas.lifecycle import experiments, runs
+from spanishgas.lifecycle.experiments import FRESH_FOLDS, HOLDOUT, ExperimentInputs
 from spanishgas.lifecycle.records import ExperimentRecord
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import Work, earlier, through
@@ -53,7 +45,7 @@ def ladder_inputs(ids: Sequence[str], models: Sequence[str], **of_each: Any) -> 
     `of_each` is what `experiment_inputs` takes for every rung.
     """
     below_each, kinds = {name: below(name) for name in ids}, [ModelKind.of(model) for model in models]
-    rungs = tuple(experiment_inputs(name, kind, **of_each) for name in ids for kind in kinds)
+    rungs = tuple(experiments.experiment_inputs(name, kind, **of_each) for name in ids for kind in kinds)
     return LadderInputs(rungs[0].training, rungs, below_each, introduction())
 
 
@@ -62,10 +54,7 @@ def run_ladder(inputs: LadderInputs) -> list[Compared]:
 
     A finished run of the same inputs and code is the same rung, and is taken as it is.
     """
-    ids, models = (
-        list(dict.fromkeys(str(one) for one in each))
-        for each in zip(*((r.experiment.id, r.model) for r in inputs.rungs), strict=True)
-    )
+    ids, models = list(inputs.below), dict.fromkeys(rung.model for rung in inputs.rungs)
     first = inputs.rungs[0]
     return through(
         LADDER,
@@ -93,7 +82,7 @@ def _ladder(run: Work, inputs: LadderInputs) -> list[Compared]:
     run_ids = []
     for number, one in enumerate(inputs.rungs):
         one.progress("ladder", number, len(inputs.rungs))
-        run_ids.append(run_experiment(one, reuse=True))
+        run_ids.append(experiments.run_experiment(one, reuse=True))
     compared = choose([rung(run_id, inputs.below) for run_id in run_ids])
     _log_ladder(run, compared)
     runs.introduce(run.experiment_id, inputs.introduction)
@@ -158,7 +147,7 @@ def chosen_run(lake: Lake) -> str:
     Only runs on the newest labelled gold table with the policy's holdout, the features that the experiment has now, and
     the newest run's seed and fresh folds, can be compared.
     """
-    gold, held_out = training_gold(lake).manifest.digest, str(load_policy().holdout)
+    gold, held_out = experiments.training_gold(lake).manifest.digest, str(load_policy().holdout)
     finished = runs.find({"stage": "experiment", "gold": gold}, {HOLDOUT: held_out})
     newest: dict[tuple[str, str], Run] = {}
     for run in finished:
@@ -180,5 +169,5 @@ def _is_current(run_id: str) -> bool:
     chosen = ExperimentRecord.read(run_id)
     if chosen.experiment not in experiment_ids():
         return False
-    kinds = kinds_of(load_experiment(chosen.experiment), chosen.model)
+    kinds = experiments.kinds_of(load_experiment(chosen.experiment), chosen.model)
     return list(kinds.items()) == list(chosen.kinds.items())

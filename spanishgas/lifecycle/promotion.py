@@ -48,10 +48,9 @@ def promote(which: str, reason: str, override: str | None = None) -> Version:
         version.checked()
         there = record.champion == number
         if not (there and version.cleared):
-            how = How.CONFIRMED if there else How.PROMOTED
-            move = _move(record, how, version, reason, replaced=None if there else record.champion)
-            approved = {"override": override if version.fault else None, "approved_by": _approval(version)}
-            _carry_out(own, move.model_copy(update=approved))
+            how, replaced = (How.CONFIRMED, None) if there else (How.PROMOTED, record.champion)
+            approval = {"override": override if version.fault else None, "approved_by": _approval(version)}
+            _move(own, record, how, version, reason, replaced=replaced, **approval)
     return registry.resolve(number)
 
 
@@ -69,43 +68,25 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
     bad = of or before.champion or registry.resolve(Alias.CHAMPION).number
     with turn(settings().registered_model) as own:
         record = settle()
-        if record.newest and _is_again(record.newest, before, reason):
-            return record.newest
+        newest = record.newest
+        if newest is not None and newest.how is How.ROLLED_BACK:
+            begun = before.pending is not None and before.pending.number == newest.number
+            same = (newest.by, newest.reason) == (who(), reason[: history.LONGEST])
+            if begun or same:
+                return newest
         if record.champion != bad:
             raise TrackingError(
                 f"version {bad} is no longer champion, version {record.champion} is: nothing was rolled back. Run it "
                 "again to go back from that one"
             )
         back = way_back(record)
-        if back is None or record.newest is None:
+        if back is None or newest is None:
             raise TrackingError(
                 "there is no previous champion to roll back to: the history names none before version "
                 f"{bad}. Promote another version instead"
             )
         version = registry.resolve(back).checked()
-        move = _move(record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=record.newest.number)
-        _carry_out(own, move)
-    return move
-
-
-def _is_again(newest: Move, before: MoveRecord, reason: str) -> bool:
-    """Whether a rollback that took place is the one asked for: begun when the command began, or made by the same."""
-    begun = before.pending is not None and before.pending.number == newest.number
-    same = (newest.by, newest.reason) == (who(), reason[: history.LONGEST])
-    return newest.how is How.ROLLED_BACK and (begun or same)
-
-
-def _move(record: MoveRecord, how: How, version: Version, reason: str, **beside: Any) -> Move:
-    return Move(
-        number=len(record.moves) + 1,
-        how=how,
-        version=version.number,
-        reason=reason[: history.LONGEST],
-        by=who(),
-        at=history.now(),
-        verdict=version.digest,
-        **{"replaced": None, **beside},
-    )
+        return _move(own, record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=newest.number)
 
 
 def way_back(record: MoveRecord) -> str | None:
@@ -124,7 +105,7 @@ def approve(which: str, reason: str) -> Version:
         record = settle()
         version = registry.resolve(version.number).checked()
         if who() not in {m.by for m in record.approvals(version.number, version.digest)}:
-            _carry_out(own, _move(record, How.APPROVED, version, reason))
+            _move(own, record, How.APPROVED, version, reason)
     return version
 
 
@@ -172,8 +153,18 @@ def scorable(which: str) -> Version:
     return version.checked()
 
 
-def _carry_out(own: Turn, move: Move) -> None:
-    """Write the move down, then do it; TrackingError where the server lets this user move no champion."""
+def _move(own: Turn, record: MoveRecord, how: How, version: Version, reason: str, **beside: Any) -> Move:
+    """Write a move down, then do it; TrackingError where the server lets this user move no champion."""
+    move = Move(
+        number=len(record.moves) + 1,
+        how=how,
+        version=version.number,
+        reason=reason[: history.LONGEST],
+        by=who(),
+        at=history.now(),
+        verdict=version.digest,
+        **{"replaced": None, **beside},
+    )
     own.check()
     try:
         history.write(move)
@@ -191,6 +182,7 @@ def _carry_out(own: Turn, move: Move) -> None:
             f"move {move.number} ({move.how}, version {move.version}) was begun and not finished ({fault.message}): "
             "`spanishgas reconcile` completes it, as does the next promote, rollback or score"
         ) from fault
+    return move
 
 
 def complete(move: Move) -> None:

@@ -26,12 +26,7 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import (
-    MLFLOW_DATASET_CONTEXT,
-    MLFLOW_LOGGED_ARTIFACTS,
-    MLFLOW_PARENT_RUN_ID,
-    MLFLOW_RUN_NOTE,
-)
+from mlflow.utils import mlflow_tags
 from pydantic import BaseModel, ValidationError
 
 from spanishgas import provenance
@@ -47,9 +42,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("spanishgas")
 M = TypeVar("M", bound=BaseModel)
 PATIENCE_SECONDS = 5
-NOTE = MLFLOW_RUN_NOTE
+NOTE = mlflow_tags.MLFLOW_RUN_NOTE
 """The tag that the UI shows as a description, of a run and of an experiment alike."""
-PARENT = MLFLOW_PARENT_RUN_ID
+PARENT = mlflow_tags.MLFLOW_PARENT_RUN_ID
 
 
 @dataclass(frozen=True)
@@ -66,16 +61,12 @@ class StageRun:
         params: Mapping[str, object] = MappingProxyType({}),
         tags: Mapping[str, object] = MappingProxyType({}),
         series: Mapping[str, list[float]] = MappingProxyType({}),
-        **measured: str,
     ) -> None:
-        """Metrics, parameters and tags in one request; `series` are metrics with a value per step.
-
-        `measured` says on what the metrics were measured: model_id, dataset_name and dataset_digest.
-        """
+        """Metrics, parameters and tags in one request; `series` are metrics with a value per step."""
         now = int(time.time() * 1000)
         every = {**{name: [value] for name, value in metrics.items()}, **series}
         points = [
-            Metric(name, float(value), now, step, **measured)
+            Metric(name, float(value), now, step)
             for name, values in every.items()
             for step, value in enumerate(values)
         ]
@@ -87,11 +78,12 @@ class StageRun:
         )
 
     def read(self, snapshot: Snapshot, context: str) -> None:
-        """Record that the run read `snapshot`, with its URI and our digest over all of its rows, which stay there."""
-        table, digest = snapshot.manifest.table, snapshot.manifest.digest
-        dataset = Dataset(table, digest[:16], "lake", json.dumps({"uri": snapshot.uri}))
-        tags = [InputTag(MLFLOW_DATASET_CONTEXT, context), InputTag("digest", digest)]
-        MlflowClient().log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+        """Record that the run read `snapshot`, with our digest over all of its rows."""
+        tags = [
+            InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, context),
+            InputTag("digest", snapshot.manifest.digest),
+        ]
+        MlflowClient().log_inputs(self.run_id, [DatasetInput(dataset(snapshot), tags)])
 
     def describe(self, markdown: str) -> None:
         """The description that the UI shows on the run's page."""
@@ -114,7 +106,7 @@ class StageRun:
         for path, table in tables.items():
             self.document(json.loads(table.to_json(orient="split", index=False)), path)
         listed = [{"path": path, "type": "table"} for path in tables]
-        self.log(tags={MLFLOW_LOGGED_ARTIFACTS: json.dumps(listed)})
+        self.log(tags={mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps(listed)})
 
     def file(self, path: Path) -> None:
         """A local file as artefact."""
@@ -126,6 +118,12 @@ def introduce(experiment_id: str, markdown: str) -> None:
     client = MlflowClient()
     if not client.get_experiment(experiment_id).tags.get(NOTE):
         client.set_experiment_tag(experiment_id, NOTE, markdown)
+
+
+def dataset(snapshot: Snapshot) -> Dataset:
+    """A snapshot as MLflow's dataset: its URI and our digest, none of its rows."""
+    manifest = snapshot.manifest
+    return Dataset(manifest.table, manifest.digest[:16], "lake", json.dumps({"uri": snapshot.uri}))
 
 
 def connect() -> None:

@@ -67,11 +67,14 @@ def through(
         # The run of a process that was killed after it had published is open still.
         runs.end_killed()
         return earlier
-    snapshots = {name: s for name, s in _fields(inputs).items() if isinstance(s, Snapshot)}
+    fields = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}  # type: ignore[arg-type]
+    snapshots = {name: s for name, s in fields.items() if isinstance(s, Snapshot)}
+    versions = {settings().registered_model: v.number for v in fields.values() if isinstance(v, Version)}
+    built_from = {s.manifest.table: s.manifest.digest for s in snapshots.values()} | versions
     with runs.stage(stage.name, title, params=params, tags={**tags, KEY: key}) as run:
         for name, snapshot in snapshots.items():
             run.read(snapshot, name)
-        opened = Work(run.run_id, run.experiment_id, key, stage.source, _built_from(inputs))
+        opened = Work(run.run_id, run.experiment_id, key, stage.source, built_from)
         with stage.working():
             return work(opened, inputs)
 
@@ -80,13 +83,3 @@ def earlier(stage: Stage[Any], key: str) -> str | None:
     """The newest finished run of the stage under this key."""
     same = runs.find({"stage": stage.name, KEY: key})
     return str(same[0].info.run_id) if same else None
-
-
-def _fields(inputs: object) -> dict[str, object]:
-    return {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}  # type: ignore[arg-type]
-
-
-def _built_from(inputs: object) -> dict[str, str]:
-    values = _fields(inputs).values()
-    tables = {s.manifest.table: s.manifest.digest for s in values if isinstance(s, Snapshot)}
-    return tables | {settings().registered_model: v.number for v in values if isinstance(v, Version)}

@@ -26,8 +26,7 @@ from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs, seal
 from spanishgas.lifecycle.history import MoveRecord
-from spanishgas.lifecycle.records import JudgedVersion, VersionRecord
-from spanishgas.lifecycle.verdict import Verdict
+from spanishgas.lifecycle.records import JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifetime import temporary_folder
 from spanishgas.training.sides import in_holdout
 

@@ -23,7 +23,7 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import compare, history
 from spanishgas.lifecycle.compare import Comparison
 from spanishgas.lifecycle.history import How, Move, MoveRecord, MoveState
-from spanishgas.lifecycle.verdict import Bound, Check, Verdict
+from spanishgas.lifecycle.records import Bound, Check, Verdict
 from spanishgas.monitoring import reports
 from spanishgas.monitoring.alarm import AlarmJudgement
 from spanishgas.scoring import campaign
