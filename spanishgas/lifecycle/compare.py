@@ -26,7 +26,7 @@ from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import as_markdown as markdown
 from spanishgas.rendering import spreadsheet
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
+from spanishgas.training.model import PROBABILITY, TIER
 
 MOST, FEATURES = 20, 3
 """Customers and features that are listed."""
@@ -66,16 +66,12 @@ def compare(before: str, after: str, lake: Lake) -> Comparison:
     moved = table[table["before"] != table["after"]]
     shift = (moved["probability after"] - moved["probability before"]).abs()
     moved = moved.loc[shift.sort_values(ascending=False, kind="stable").index]
-    change = _change(ours.model, theirs.model, rows.loc[moved.index])
+    # A feature that only one of them knows contributes nothing to the other.
+    told = [contributions(version.model, rows.loc[moved.index]) for version in (ours, theirs)]
+    change = told[1].subtract(told[0], fill_value=0.0)
     moved = moved.assign(moved_by=[_words(change.loc[i]) for i in moved.index])
     features = change.abs().mean().sort_values(ascending=False, kind="stable")
     return Comparison(ours.number, theirs.number, len(rows), tiers, moved, features)
-
-
-def _change(before: ChurnModel, after: ChurnModel, rows: pd.DataFrame) -> pd.DataFrame:
-    """A feature that only one of them knows contributes nothing to the other."""
-    then, now = contributions(before, rows), contributions(after, rows)
-    return now.subtract(then, fill_value=0.0)
 
 
 def _words(change: pd.Series) -> str:

@@ -271,9 +271,6 @@ def _neighbours_best(inputs: ExperimentInputs) -> Start:
         "model": str(inputs.model),
         "gold": inputs.training.manifest.digest,
     }
-    below = runs.find(tags, same) if inputs.experiment.below else []
-    return (
-        start_from(below[0].info.run_id, inputs.space, holdout, "{experiment} trial {trial}")
-        if below
-        else Start()
-    )
+    for run in runs.find(tags, same)[:1] if inputs.experiment.below else []:
+        return start_from(run.info.run_id, inputs.space, holdout, "{experiment} trial {trial}")
+    return Start()
