@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 
 import pandas as pd
 
@@ -25,7 +26,6 @@ from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import evaluate
 from spanishgas.lifecycle.experiments import Progress, experiment_inputs, run_experiment, start_from
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
-from spanishgas.lifecycle.promotion import scorable
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring import alerts, loop
@@ -63,14 +63,9 @@ def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) 
     if lake.raw_extracts():
         return
     for as_of, labelled in ((BASE, True), (LATER, False)):
-        simulate(
-            lake.raw(as_of),
-            customers=customers,
-            seed=seed,
-            as_of=as_of,
-            labelled=labelled,
-            progress=lambda done, total, day=as_of: progress(f"simulate {day}", done, total),  # type: ignore[misc]
-        )
+        told = partial(progress, f"simulate {as_of}")
+        drawn = {"customers": customers, "seed": seed, "labelled": labelled}
+        simulate(lake.raw(as_of), as_of=as_of, progress=told, **drawn)
 
 
 def promote_if_passed(version: Version, reason: str) -> None:
@@ -174,7 +169,7 @@ def reconcile(*, lake: Lake) -> str:
     judged, is refused by TrackingError or DataError, and the alert sinks are told.
     """
     try:
-        version = scorable(Alias.CHAMPION)
+        version = promotion.scorable(Alias.CHAMPION)
     except (TrackingError, DataError) as fault:
         if champion := registry.aliases().get(Alias.CHAMPION):
             alerts.send_refusal(champion, str(fault))

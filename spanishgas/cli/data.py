@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 from typer import echo
@@ -39,7 +40,7 @@ def simulate(
         as_of=day,
         labelled=labelled.lower() == "true",
         shift=shift,
-        progress=lambda done, total: bar("simulate", done, total),
+        progress=partial(bar, "simulate"),
     )
     echo(f"raw files: {folder}\ntrue churn probabilities: {truth}")
 

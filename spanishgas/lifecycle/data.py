@@ -19,20 +19,16 @@ from spanishgas.simulate import write_extract
 
 
 def simulate(
-    out: Place,
-    *,
-    customers: int,
-    as_of: date,
-    progress: Callable[[int, int], None] | None = None,
-    **drawn: Any,
+    out: Place, *, as_of: date, progress: Callable[[int, int], None] | None = None, **drawn: Any
 ) -> Place:
     """Draw one extract into `out` (a folder or an s3:// prefix); gives where the truth lies, apart from it.
 
-    `drawn` says what else `write_extract` is to know: seed, labelled, and the shift, if any.
+    `drawn` says what else `write_extract` is to know: customers, seed, labelled, and the shift, if any.
     """
     out = open_store(out).root
-    truth, params = truth_of(out), {"customers": customers, "as_of": as_of, "shift": "none", **drawn}
-    with runs.stage("simulate", f"simulate {customers:,} customers as of {as_of}", params=params) as run:
+    truth, params = truth_of(out), {"as_of": as_of, "shift": "none", **drawn}
+    title = f"simulate {drawn['customers']:,} customers as of {as_of}"
+    with runs.stage("simulate", title, params=params) as run:
         with _drawn(out, truth) as (raw, true):
             write_extract(raw, **params, truth=true, progress=progress)
         run.log(tags={"raw": location(out), "truth": location(truth)})
