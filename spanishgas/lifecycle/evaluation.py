@@ -32,7 +32,7 @@ from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import gate, registry, runs, seal
 from spanishgas.lifecycle.experiments import HOLDOUT, training_side
 from spanishgas.lifecycle.ladder import chosen_run
-from spanishgas.lifecycle.records import ExperimentRecord, JudgedVersion, Verdict, VersionRecord
+from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.stage import KEY, Work, through
 from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
@@ -107,7 +107,7 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Version:
 
 def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
     """The evaluation of an experiment run as configuration, registry and lake have it now."""
-    chosen, policy = ExperimentRecord.read(run_id), load_policy()
+    chosen, policy = runs.record(ExperimentRecord, run_id, CHOSEN), load_policy()
     if chosen.holdout != policy.holdout:
         raise UsageError(
             f"run {run_id} set other customers aside ({str(chosen.holdout)!r}) than experiments/policy.yaml does now "

@@ -23,7 +23,7 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import experiment_record, runs
 from spanishgas.lifecycle.experiment_record import Result
-from spanishgas.lifecycle.records import ExperimentRecord
+from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord
 from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.trials import STUDY, TrialRuns
 from spanishgas.settings import settings
@@ -256,7 +256,7 @@ def start_from(run_id: str, space: Space, holdout: Holdout, named: str = "those 
     None of a run that set other customers aside: it may have chosen by customers who are held out now. `named` says in
     the start's source whose they are: {run}, {experiment} and {trial} stand for the run's own.
     """
-    chosen = ExperimentRecord.read(run_id)
+    chosen = runs.record(ExperimentRecord, run_id, CHOSEN)
     params = space.admitted(chosen.params) if chosen.holdout == holdout else None
     whose = named.format(run=run_id, experiment=chosen.experiment, trial=chosen.trial)
     return Start(f"published, then {whose}", params) if params else Start()

@@ -17,7 +17,7 @@ from spanishgas.evaluation.selection import Compared, Rung, choose, ladder_table
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import experiments, runs
 from spanishgas.lifecycle.experiments import FRESH_FOLDS, HOLDOUT, ExperimentInputs
-from spanishgas.lifecycle.records import ExperimentRecord
+from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.trials import lives
@@ -129,7 +129,7 @@ def introduction() -> str:
 
 def rung(run_id: str, below: Mapping[str, Sequence[str]]) -> Rung:
     """A finished experiment run as the selection rule sees it."""
-    chosen = ExperimentRecord.read(run_id)
+    chosen = runs.record(ExperimentRecord, run_id, CHOSEN)
     return Rung(
         chosen.experiment,
         chosen.model,
@@ -166,7 +166,7 @@ def chosen_run(lake: Lake) -> str:
 
 def _is_current(run_id: str) -> bool:
     """Whether the run's experiment is still defined, with the features that the run had."""
-    chosen = ExperimentRecord.read(run_id)
+    chosen = runs.record(ExperimentRecord, run_id, CHOSEN)
     if chosen.experiment not in experiment_ids():
         return False
     kinds = experiments.kinds_of(load_experiment(chosen.experiment), chosen.model)

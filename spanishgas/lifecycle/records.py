@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from spanishgas.config.policy import Holdout, Judgement, Waiver
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
-from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.seal import SealManifest
 from spanishgas.rendering import markdown
 
@@ -35,11 +34,6 @@ class ExperimentRecord(BaseModel):
     """Digest of its training table."""
     holdout: Holdout
     as_of: date
-
-    @classmethod
-    def read(cls, run_id: str) -> ExperimentRecord:
-        """The record of a finished experiment run; TrackingError where it has none that can be read."""
-        return runs.record(cls, run_id, CHOSEN)
 
 
 class Bound(StrEnum):
