@@ -45,7 +45,7 @@ def run(quick: bool) -> None:
         ids, trials = (["E0", "E5"], 2) if quick else (experiment_ids(), TRIALS)
         clock = Clock()
         for models, limit in LIMITS.items():
-            compared = run_ladder(ladder_inputs(ids, models, trials=trials, lake=lake, seed=SEED, reuse=True))
+            compared = run_ladder(ladder_inputs(ids, models, trials=trials, lake=lake, seed=SEED))
             seconds, cpu = clock.read()
             print(
                 f"{', '.join(models)} on {len(gold)} customers, {trials} trials: {seconds:.0f} s, {cpu:.0f} CPU s; "

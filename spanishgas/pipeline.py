@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
+from functools import partial
 
 import pandas as pd
 
@@ -23,16 +23,9 @@ from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
-from spanishgas.lifecycle.evaluation import Evaluated, evaluate
-from spanishgas.lifecycle.experiments import (
-    ExperimentInputs,
-    Start,
-    experiment_inputs,
-    run_experiment,
-    start_from,
-)
+from spanishgas.lifecycle.evaluation import evaluate
+from spanishgas.lifecycle.experiments import Progress, experiment_inputs, run_experiment, start_from
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
-from spanishgas.lifecycle.reconcile import scorable
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring import alerts, loop
@@ -43,42 +36,26 @@ from spanishgas.scoring.score import score
 from spanishgas.training.model import TIER
 
 LATER = date(2025, 3, 31)
+AT_RISK = ("Medium", "High", "Critical")
 TRIALS, SEED = 8, 7
 """Trials and seed of a retrain that nobody gave others for."""
-Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True)
-class Found:
-    """What a run of the whole chain found; scores and drift are None where there is no champion to score with."""
-
-    ladder: list[Compared]
-    evaluated: Evaluated
-    champion: str | None
-    tiers: dict[str, int] | None
-    unseen: dict[str, int]
-    """Tiers of the scored customers whom the model did not train on: the others' scores are flattered."""
-    offers: int
-    expected_loss: float
-    drift: Drift | None
-
-
-def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progress) -> Found:
-    """The whole chain in one run with a child per stage; what is unchanged since the last time is reused."""
+def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progress) -> str:
+    """The whole chain in one run with a child per stage, reusing what is unchanged; what came of it as Markdown."""
     params = {"customers": customers, "trials": trials, "lake": lake.root, "seed": seed}
     with runs.stage("main", f"main, {customers:,} customers", params=params) as run:
         draw_if_empty(customers, seed, lake=lake, progress=progress)
         for raw in lake.raw_extracts():
             etl(raw, lake=lake, as_of=extract_date(raw))
         rungs = {"trials": trials, "lake": lake, "seed": seed, "progress": progress}
-        ladder = run_ladder(ladder_inputs(experiment_ids(), [ModelKind.XGBOOST], reuse=True, **rungs))
-        winner = next(c.rung for c in ladder if c.chosen)
-        evaluated = evaluate(winner.run_id, lake=lake)
-        promote_if_passed(evaluated, "best of the ladder, gate passed")
-        result = act(ladder, evaluated, lake=lake)
-        run.text(summary(result), "summary.md")
-        run.describe(summary(result))
-    return result
+        ladder = run_ladder(ladder_inputs(experiment_ids(), [ModelKind.XGBOOST], **rungs))
+        version = evaluate(next(c.rung.run_id for c in ladder if c.chosen), lake=lake)
+        promote_if_passed(version, "best of the ladder, gate passed")
+        summary = "\n".join([*_trained(ladder, version), "", *_acted(lake)])
+        run.text(summary, "summary.md")
+        run.describe(summary)
+    return summary
 
 
 def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) -> None:
@@ -86,45 +63,63 @@ def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) 
     if lake.raw_extracts():
         return
     for as_of, labelled in ((BASE, True), (LATER, False)):
-        simulate(
-            lake.raw(as_of),
-            customers=customers,
-            seed=seed,
-            as_of=as_of,
-            labelled=labelled,
-            progress=lambda done, total, day=as_of: progress(f"simulate {day}", done, total),  # type: ignore[misc]
-        )
+        told = partial(progress, f"simulate {as_of}")
+        drawn = {"customers": customers, "seed": seed, "labelled": labelled}
+        simulate(lake.raw(as_of), as_of=as_of, progress=told, **drawn)
 
 
-def promote_if_passed(evaluated: Evaluated, reason: str) -> None:
+def promote_if_passed(version: Version, reason: str) -> None:
     """Promote a version that passed its gate and was never rolled back, where the policy lets a machine do so."""
     policy = load_policy().promotion
-    marked = history.read().rolled_back(evaluated.version.number) is not None
-    if evaluated.verdict.passed and policy.automatic and not policy.approvers and not marked:
-        promotion.promote(evaluated.version.number, reason)
+    marked = history.read().rolled_back(version.number) is not None
+    if version.verdict.passed and policy.automatic and not policy.approvers and not marked:
+        promotion.promote(version.number, reason)
 
 
-def act(ladder: list[Compared], evaluated: Evaluated, *, lake: Lake) -> Found:
-    """Score, recommend and watch with whatever `champion` points to."""
+def _trained(ladder: list[Compared], version: Version) -> list[str]:
+    rungs = [
+        {
+            "": "*" if c.chosen else "",
+            "experiment": c.rung.experiment,
+            "features": c.rung.features,
+            "average precision": c.rung.score,
+        }
+        for c in ladder
+    ]
+    metrics = {name.removeprefix("holdout."): value for name, value in version.metrics.items()}
+    return [
+        "## Ladder",
+        as_markdown(pd.DataFrame(rungs)),
+        "",
+        sentence(ladder),
+        "",
+        f"## Version {version.number}",
+        f"Holdout average precision {metrics['average_precision']:.3f} "
+        f"({metrics['average_precision.low']:.3f} to {metrics['average_precision.high']:.3f}), "
+        f"recall {metrics['recall']:.2f} at precision {metrics['precision']:.2f}. Gate {version.verdict.words}.",
+    ]
+
+
+def _acted(lake: Lake) -> list[str]:
+    """Score, recommend and watch with whatever `champion` points to, and say what came of it."""
     champion = registry.aliases().get(Alias.CHAMPION)
     if champion is None:
-        return Found(ladder, evaluated, None, None, {}, 0, 0.0, None)
+        return ["## Not promoted", "There is no champion, so nothing was scored."]
     scores = score(Alias.CHAMPION, lake=lake).pandas()
-    actions = recommend(lake=lake).pandas(["action"])["action"]
-    return Found(
-        ladder,
-        evaluated,
-        champion,
-        _counts(scores[TIER]),
-        _counts(scores[TIER][~scores["in_training"]]),
-        int((actions != NO_OFFER).sum()),
-        float(scores["expected_monthly_loss"].sum()),
-        drift(None, lake=lake),
-    )
-
-
-def _counts(tiers: pd.Series) -> dict[str, int]:
-    return {str(k): int(v) for k, v in tiers.value_counts().items()}
+    offers = int((recommend(lake=lake).pandas(["action"])["action"] != NO_OFFER).sum())
+    report = drift(None, lake=lake)
+    tiers, unseen = scores[TIER].value_counts(), scores[~scores["in_training"]]
+    counts = ", ".join(f"{tiers.get(tier, 0):,} {tier}" for tier in AT_RISK)
+    return [
+        f"## Customers, scored by champion version {champion}",
+        f"{scores[TIER].isin(AT_RISK).sum():,} of {len(scores):,} at risk ({counts}); expected loss "
+        f"{scores['expected_monthly_loss'].sum():,.0f} EUR of margin a month; an offer pays for {offers:,}. Of the "
+        f"{len(unseen):,} whom the model did not train on, {unseen[TIER].isin(AT_RISK).sum():,} are at risk.",
+        "",
+        "## Drift",
+        f"Alarm: {yes(report.alarm)}.",
+        *map(rendering.markdown, report.reasons),
+    ]
 
 
 def watched(
@@ -133,10 +128,10 @@ def watched(
     """The drift report, the alerts of its alarm, and the retrain that the policy asks for because of it."""
 
     def again(run_id: str) -> str:
-        done = retrain(TRIALS, lake=lake, seed=SEED, progress=progress, triggered_by=run_id)
-        champion = registry.aliases().get(Alias.CHAMPION) == done.version.number
+        version = retrain(TRIALS, lake=lake, seed=SEED, progress=progress, triggered_by=run_id)
+        champion = registry.aliases().get(Alias.CHAMPION) == version.number
         promoted = "promoted" if champion else "not promoted"
-        return f"retrained: version {done.version.number}, gate {done.verdict.words}, {promoted}"
+        return f"retrained: version {version.number}, gate {version.verdict.words}, {promoted}"
 
     report = drift(current, alias, lake=lake)
     alerts.send(report.run_id)
@@ -149,30 +144,22 @@ def watched(
 
 def retrain(
     trials: int, *, lake: Lake, seed: int, progress: Progress, triggered_by: str = "a person or a schedule"
-) -> Evaluated:
+) -> Version:
     """Search the champion's experiment again on the newest labelled gold, from its parameters, and judge the winner.
 
     It is promoted if its gate passed and the policy lets a machine promote; else it stays the challenger, with its
     verdict, and the champion is untouched.
     """
-    version = registry.champion()
-    chosen = version.record.chosen if version else None
-    name, model = (chosen.experiment, str(chosen.model)) if chosen else ("E5", str(ModelKind.XGBOOST))
+    champion = registry.champion()
+    record = champion.record if champion else None
+    name, model = (record.chosen.experiment, record.chosen.model) if record else ("E5", ModelKind.XGBOOST)
     inputs = experiment_inputs(name, model, trials=trials, lake=lake, seed=seed, progress=progress)
-    tagged = {"retrain.triggered_by": triggered_by}
-    with runs.stage(
-        "retrain", f"retrain {name} {model}", params={"trials": trials, "seed": seed}, tags=tagged
-    ):
-        run_id = run_experiment(inputs, start=_start(version, inputs), reuse=True)
-        evaluated = evaluate(run_id, lake=lake)
-        promote_if_passed(evaluated, "retrained, gate passed")
-    return evaluated
-
-
-def _start(version: Version | None, inputs: ExperimentInputs) -> Start | None:
-    if version is None:
-        return None
-    return start_from(version.record.of_run, inputs.space, inputs.protocol.holdout)
+    start = start_from(record.of_run, inputs.space, inputs.protocol.holdout) if record else None
+    params, tags = {"trials": trials, "seed": seed}, {"retrain.triggered_by": triggered_by}
+    with runs.stage("retrain", f"retrain {name} {model}", params=params, tags=tags):
+        version = evaluate(run_experiment(inputs, start=start, reuse=True), lake=lake)
+        promote_if_passed(version, "retrained, gate passed")
+    return version
 
 
 def reconcile(*, lake: Lake) -> str:
@@ -182,7 +169,7 @@ def reconcile(*, lake: Lake) -> str:
     judged, is refused by TrackingError or DataError, and the alert sinks are told.
     """
     try:
-        version = scorable(Alias.CHAMPION)
+        version = promotion.scorable(Alias.CHAMPION)
     except (TrackingError, DataError) as fault:
         if champion := registry.aliases().get(Alias.CHAMPION):
             alerts.send_refusal(champion, str(fault))
@@ -210,52 +197,3 @@ def watch(*, lake: Lake, every: float, say: Callable[[str], None]) -> None:
             say(change)
             said = change
         time.sleep(every)
-
-
-def summary(result: Found) -> str:
-    """What was found, in words and a small table."""
-    table = pd.DataFrame(
-        [
-            {
-                "": "*" if c.chosen else "",
-                "experiment": c.rung.experiment,
-                "features": c.rung.features,
-                "average precision": c.rung.score,
-            }
-            for c in result.ladder
-        ]
-    )
-    metrics, version = result.evaluated.metrics, result.evaluated.version
-    lines = [
-        "## Ladder",
-        as_markdown(table),
-        "",
-        sentence(result.ladder),
-        "",
-        f"## Version {version.number}",
-        f"Holdout average precision {metrics['holdout.average_precision']:.3f} "
-        f"({metrics['holdout.average_precision.low']:.3f} to {metrics['holdout.average_precision.high']:.3f}), "
-        f"recall {metrics['holdout.recall']:.2f} at precision {metrics['holdout.precision']:.2f}. "
-        f"Gate {result.evaluated.verdict.words}.",
-        "",
-    ]
-    return "\n".join(lines + _acted(result))
-
-
-def _acted(result: Found) -> list[str]:
-    if result.champion is None or result.tiers is None or result.drift is None:
-        return ["## Not promoted", "There is no champion, so nothing was scored."]
-    tiers = ("Medium", "High", "Critical")
-    at_risk = {tier: result.tiers.get(tier, 0) for tier in tiers}
-    unseen = sum(result.unseen.get(tier, 0) for tier in tiers)
-    counts = ", ".join(f"{count:,} {tier}" for tier, count in at_risk.items())
-    return [
-        f"## Customers, scored by champion version {result.champion}",
-        f"{sum(at_risk.values()):,} of {sum(result.tiers.values()):,} at risk ({counts}); expected loss "
-        f"{result.expected_loss:,.0f} EUR of margin a month; an offer pays for {result.offers:,}. Of the "
-        f"{sum(result.unseen.values()):,} whom the model did not train on, {unseen:,} are at risk.",
-        "",
-        "## Drift",
-        f"Alarm: {yes(result.drift.alarm)}.",
-        *map(rendering.markdown, result.drift.reasons),
-    ]

@@ -32,7 +32,7 @@ def source_digest(*modules: str) -> str:
 
     Without modules, of the whole package. A module that none of them imports does not count.
     """
-    files = _sources(modules) if modules else _files(PACKAGE, "**/*")
+    files = _sources(modules) if modules else _files(PACKAGE)
     sources = hashlib.sha256()
     for file in sorted(files):
         sources.update(str(file.relative_to(PACKAGE)).encode() + b"\0" + file.read_bytes())
@@ -63,7 +63,7 @@ def _files_of(module: str) -> Iterator[Path]:
 @cache
 def _imports(file: Path) -> frozenset[str]:
     names = set[str]()
-    for node in _running(ast.parse(file.read_bytes())):
+    for node in ast.walk(ast.parse(file.read_bytes())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -71,25 +71,17 @@ def _imports(file: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every node but those that only a type checker sees."""
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
-            yield child
-            yield from _running(child)
-
-
 def _data(folder: Path) -> Iterator[Path]:
     """Templates, records and other data of a package: its files but Python's, in folders that are no packages too."""
     for path in folder.iterdir():
         if path.is_dir() and path.name != "__pycache__" and not (path / "__init__.py").exists():
-            yield from _files(path, "**/*")
+            yield from _files(path)
         elif path.is_file() and path.suffix not in (".py", ".pyc"):
             yield path
 
 
-def _files(folder: Path, pattern: str) -> set[Path]:
-    return {f for f in folder.glob(pattern) if f.is_file() and f.suffix != ".pyc"}
+def _files(folder: Path) -> set[Path]:
+    return {f for f in folder.rglob("*") if f.is_file() and f.suffix != ".pyc"}
 
 
 def identity(digest: str | None = None) -> dict[str, str]:
@@ -109,10 +101,8 @@ def is_gone(process: str) -> bool:
         return False
     try:
         os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
+    except OSError as fault:
+        return isinstance(fault, ProcessLookupError)
     return False
 
 

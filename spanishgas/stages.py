@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -29,9 +29,9 @@ UNKEYED = "unkeyed"
 _working: ContextVar[str | None] = ContextVar("working", default=None)
 
 
-def unkeyed(why: str) -> Any:
+def unkeyed(why: str, default: Any = dataclasses.MISSING) -> Any:
     """Mark a field of a stage's inputs that results do not depend on, and say why they do not."""
-    return dataclasses.field(metadata={UNKEYED: why}, compare=False)
+    return dataclasses.field(metadata={UNKEYED: why}, compare=False, default=default)
 
 
 @dataclass(frozen=True)
@@ -73,32 +73,27 @@ def digest(value: object) -> str:
 
     An object says so by a property `identity`. The order of a mapping counts, as that of features and offers does.
     """
-    text = json.dumps(_plain(value))
+    text = json.dumps(value, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _plain(value: object) -> object:
-    if value is None or isinstance(value, str | bool | int | float):
-        return value
+    """An object that JSON has no form for, by what it consists of."""
     if (identity := getattr(value, "identity", None)) is not None:
-        return _plain(identity)
-    for kinds, plain in _PLAIN:
-        if isinstance(value, kinds):
-            return plain(value)
+        return identity
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Set):
+        return sorted(map(str, value))
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in keyed(type(value))}
+        return {f.name: getattr(value, f.name) for f in keyed(type(value))}
     raise TypeError(f"a {type(value).__name__} cannot be an input of a stage: give it a property `identity`")
 
 
 def keyed(inputs: type) -> list[dataclasses.Field[Any]]:
     """The fields of a stage's inputs that its key is made of."""
     return [f for f in dataclasses.fields(inputs) if UNKEYED not in f.metadata]
-
-
-_PLAIN: tuple[tuple[Any, Callable[[Any], object]], ...] = (
-    (BaseModel, lambda value: value.model_dump(mode="json")),
-    (date, lambda value: value.isoformat()),
-    (Mapping, lambda value: [[str(name), _plain(one)] for name, one in value.items()]),
-    (Set, lambda value: sorted(map(str, value))),
-    (list | tuple, lambda value: [_plain(one) for one in value]),
-)

@@ -12,8 +12,7 @@ from spanishgas.config.policy import Judgement, load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.lake import local_path
 from spanishgas.lifecycle import runs, seal
-from spanishgas.lifecycle.records import ExperimentRecord, VersionRecord
-from spanishgas.lifecycle.verdict import Check, Verdict
+from spanishgas.lifecycle.records import Check, ExperimentRecord, Verdict, VersionRecord
 from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS
 from spanishgas.settings import settings
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import boto3
 
-from spanishgas.aws.job import tracking_user
+from spanishgas.aws.job import secrets
 
 
 def main(raw: str, lake: str, experiments: str, as_of: str) -> int:
@@ -21,7 +21,7 @@ def main(raw: str, lake: str, experiments: str, as_of: str) -> int:
         fetch(experiments, Path(work, "experiments"))
         os.environ["SPANISHGAS_EXPERIMENTS"] = f"{work}/experiments"
         os.environ["SPANISHGAS_CACHE"] = f"{work}/cache"
-        os.environ.update(tracking_user())
+        os.environ.update(secrets())
         os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{work}/mlflow.db")
         return verb(["etl", "--raw", raw, "--lake", lake, "--as_of", as_of, "--engine", "spark"])
 

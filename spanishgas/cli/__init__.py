@@ -12,7 +12,7 @@ import sys
 
 import typer
 
-from spanishgas.cli import chain, data, lifecycle, scoring
+from spanishgas.cli import chain, data, lifecycle
 from spanishgas.errors import SpanishGasError, TrackingError
 
 LIBRARIES = ("mlflow.", "sqlalchemy.", "duckdb", "_duckdb", "pyarrow.", "botocore.")
@@ -30,7 +30,7 @@ for verbs in (
     (lifecycle.experiment, lifecycle.ladder, lifecycle.evaluate),
     (lifecycle.promote, lifecycle.approve, lifecycle.rollback, lifecycle.history, lifecycle.reconcile),
     (lifecycle.lineage, lifecycle.compare, lifecycle.reproduce),
-    (scoring.score, scoring.drift, scoring.monitor, scoring.outcomes, chain.retrain),
+    (chain.score, chain.drift, chain.monitor, chain.outcomes, chain.retrain),
     (data.where, data.prune, data.erase, chain.doctor, chain.dashboard),
 ):
     for verb in verbs:

@@ -1,4 +1,4 @@
-"""The verbs of the whole: the chain from end to end, a look at all that it needs, and all that it made in a browser."""
+"""The verbs of the whole chain, of what its champion does, and of a look at all that they need and made."""
 
 from __future__ import annotations
 
@@ -7,63 +7,107 @@ import os
 import secrets
 import sys
 from importlib import resources
-from typing import Annotated
 
-import typer
+from typer import echo
 
-from spanishgas.cli.options import LakeOption, Seed, Trials, at_least, require_tracking
+from spanishgas.cli import options
+from spanishgas.cli.options import AUTO, HERE, require_tracking
 from spanishgas.errors import DataError, SpanishGasError
-from spanishgas.lake import Lake
 from spanishgas.progress import bar, show
-from spanishgas.settings import settings
 
 
 def main(
-    customers: Annotated[
-        int, typer.Option(callback=at_least(200), help="Customers to simulate, if the lake has no extract.")
-    ] = 10_000,
-    trials: Trials = 8,
-    lake: LakeOption = settings().lake,
-    seed: Seed = 7,
+    customers: options.Customers = 10_000,
+    trials: options.Trials = 8,
+    lake: options.Place = HERE,
+    seed: options.Seed = 7,
 ) -> None:
     """Run the whole chain: raw files in; ladder, champion, scores and a drift report out. Run again, it reuses."""
     from spanishgas import pipeline
 
     require_tracking()
-    ended = pipeline.main(customers, trials, lake=Lake(lake), seed=seed, progress=bar)
-    show(pipeline.summary(ended))
+    show(pipeline.main(customers, trials, lake=lake, seed=seed, progress=bar))
 
 
-def retrain(lake: LakeOption = settings().lake, trials: Trials = 8, seed: Seed = 7) -> None:
+def retrain(lake: options.Place = HERE, trials: options.Trials = 8, seed: options.Seed = 7) -> None:
     """Train the champion's experiment again on the newest labels, and promote it if gate and policy say so."""
     from spanishgas import pipeline
 
     require_tracking()
-    done = pipeline.retrain(trials, lake=Lake(lake), seed=seed, progress=bar)
-    typer.echo(f"version {done.version.number}, gate {done.verdict.words}")
-    if not done.verdict.passed:
-        typer.echo("not promoted")
+    echo(pipeline.retrain(trials, lake=lake, seed=seed, progress=bar).outcome)
 
 
-def doctor(
-    lake: LakeOption = settings().lake,
-    relocate: Annotated[
-        bool, typer.Option("--relocate", help="First let a tracking store that was moved find its artefacts.")
-    ] = False,
+def score(
+    alias: options.Alias = "champion", lake: options.Place = HERE, backend: options.BackendName = "local"
 ) -> None:
+    """Score every customer of the newest gold table, and recommend what to do about them."""
+    from spanishgas.monitoring.alerts import put_metrics
+    from spanishgas.scoring import recommend
+    from spanishgas.scoring import score as scoring
+
+    require_tracking()
+    for published in (
+        scoring.score(alias, lake=lake, backend=backend, progress=bar, say=echo),
+        recommend.recommend(lake=lake),
+    ):
+        echo(f"{published.manifest.table}: {published.manifest.rows:,} rows, {published.uri}")
+    put_metrics({"RowsScored": published.manifest.rows})
+
+
+def drift(
+    current: options.Current = AUTO, alias: options.Alias = "champion", lake: options.Place = HERE
+) -> None:
+    """Compare the newest scored gold table with the champion's training table, and act as the policy says."""
+    from spanishgas import pipeline
+    from spanishgas.monitoring.drift import yes
+
+    require_tracking()
+    report = pipeline.watched(current, alias, lake=lake, progress=bar, say=echo)
+    for reason in report.reasons:
+        echo(reason)
+    echo(f"alarm: {yes(report.alarm)}, report in run {report.run_id}")
+
+
+def monitor(last: options.Last = 12, as_json: options.AsJson = False) -> None:
+    """Show what was watched, window by window: drift, alarms, average precision estimated and measured, retrains."""
+    from spanishgas.monitoring import history
+
+    require_tracking(writes=False)
+    windows = history.windows()[-last:]
+    echo(history.as_json(windows)) if as_json else show(history.as_markdown(windows))
+
+
+def outcomes(
+    file: options.LabelFile = None,
+    labels: options.Labels = AUTO,
+    as_of: options.AsOf = AUTO,
+    lake: options.Place = HERE,
+) -> None:
+    """Hold labels against the scores that they are about; without labels, estimate what they would show."""
+    from spanishgas.monitoring import outcomes as measured
+
+    require_tracking()
+    labelled = file or labels
+    study = measured.outcomes(labelled, as_of, lake=lake) if labelled else measured.estimate(as_of, lake=lake)
+    for line in [*study.findings, *study.probation]:
+        echo(line)
+    echo(f"outcomes of version {study.version} as of {study.as_of} in run {study.run_id}")
+
+
+def doctor(lake: options.Place = HERE, relocate: options.Relocate = False) -> None:
     """Look at environment, configuration, lake, disk, tracking and ports, and say what to mend."""
     from spanishgas import doctor as checks
 
     if relocate:
         import mlflow
 
-        from spanishgas.lifecycle import relocation
+        from spanishgas.lifecycle import local_store
 
-        typer.echo(f"{relocation.relocate(mlflow.get_tracking_uri())} records of artefacts were changed")
-    findings = checks.examine(Lake(lake))
+        echo(f"{local_store.relocate(mlflow.get_tracking_uri())} records of artefacts were changed")
+    findings = checks.examine(lake)
     width = max(len(finding.what) for finding in findings)
     for finding in findings:
-        typer.echo(f"{finding.state:<5}  {finding.what:<{width}}  {finding.words}")
+        echo(f"{finding.state:<5}  {finding.what:<{width}}  {finding.words}")
     faults = [finding.what for finding in findings if finding.state == "fault"]
     if faults:
         raise DataError(f"{len(faults)} to mend: {', '.join(faults)}")
@@ -80,11 +124,7 @@ QUIET = {
 
 
 def dashboard(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to serve on.")] = 8501,
-    address: Annotated[
-        str, typer.Option(help="Address to listen on; elsewhere than here customers need a login.")
-    ] = "127.0.0.1",
-    lake: LakeOption = settings().lake,
+    port: options.Port = 8501, address: options.Address = "127.0.0.1", lake: options.Place = HERE
 ) -> None:
     """Serve the dashboard over the lake and the tracking server until interrupted."""
     if importlib.util.find_spec("streamlit") is None:
@@ -96,6 +136,6 @@ def dashboard(
     words = [f"--{name}={value}" for name, value in options.items()]
     os.environ["SPANISHGAS_DASHBOARD_KEY"] = key = secrets.token_urlsafe()
     host = f"[{address}]" if ":" in address else address
-    typer.echo(f"http://{host}:{port}/?key={key}", err=True)
-    os.environ["SPANISHGAS_LAKE"] = lake
+    echo(f"http://{host}:{port}/?key={key}", err=True)
+    os.environ["SPANISHGAS_LAKE"] = str(lake.root)
     os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", script, *words])

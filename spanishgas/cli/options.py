@@ -1,70 +1,132 @@
-"""What the verbs' options have in common: their types, their checks, and how a typed value is read."""
+"""Every option of the verbs, declared once: its type, how a typed value is read, and what its help says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-import typer
+from typer import Argument, CallbackParam, Option, echo
 
 from spanishgas.errors import UsageError
+from spanishgas.lake import Lake
+from spanishgas.settings import settings
 
-AUTO = "auto"
-
-
-def at_least(low: int) -> Callable[[typer.CallbackParam, int], int]:
-    """Refuses an option's number below `low`; the message echoes it."""
-
-    def check(param: typer.CallbackParam, value: int) -> int:
-        if value < low:
-            raise UsageError(
-                f"--{param.name} must be at least {low}, but got {value}: give --{param.name} {low} or more"
-            )
-        return value
-
-    return check
+AUTO: Any = "auto"
+"""Stands for "not given", as typed; the option's parser reads it."""
+HERE: Any = settings().lake
+"""The lake where none is named, as typed."""
+BASE: Any = "2024-12-31"
+"""The date of a drawn extract where none is named, as typed."""
 
 
-Mapped = Annotated[
-    str, typer.Option("--mapping", help="YAML of your own names; auto: the raw folder's mapping.yaml.")
-]
-LakeOption = Annotated[
-    str, typer.Option("--lake", help="Folder or s3:// prefix of raw extracts and published tables.")
-]
-Seed = Annotated[int, typer.Option(callback=at_least(0), help="Seed: the same seed gives the same result.")]
-Trials = Annotated[int, typer.Option(callback=at_least(1), help="Sets of hyperparameters to try.")]
-Workers = Annotated[
-    int,
-    typer.Option(
-        callback=at_least(1), help="Trials at once; the same command elsewhere shares the search too."
-    ),
-]
-Reason = Annotated[str, typer.Option(help="Why; kept with the version.")]
-
-
-def given(value: str) -> str | None:
+def text(value: str) -> str | None:
     """The value, or None where it stands for "not given"."""
     return None if value in ("", AUTO) else value
 
 
 def path(value: str) -> Path | None:
     """The value as a path, or None where it stands for "not given"."""
-    return Path(value) if given(value) else None
+    return Path(value) if text(value) else None
 
 
-def day_of(value: str, option: str) -> date:
-    """The value as a date; UsageError that names the option where it is none."""
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise UsageError(f"{option} must be a date such as 2024-12-31, but got '{value}'") from None
+def day(option: str) -> Callable[[str], date | None]:
+    """Reads the value of `option` as a date, None where it stands for "not given"; UsageError where it is neither."""
+
+    def read(value: str) -> date | None:
+        try:
+            return date.fromisoformat(value) if text(value) else None
+        except ValueError:
+            raise UsageError(f"{option} must be a date such as 2024-12-31, but got '{value}'") from None
+
+    return read
+
+
+def at_least(low: int) -> Callable[[CallbackParam, int], int]:
+    """Refuses an option's number below `low`; the message echoes it."""
+
+    def check(param: CallbackParam, value: int) -> int:
+        if value < low:
+            more = f"give --{param.name} {low} or more"
+            raise UsageError(f"--{param.name} must be at least {low}, but got {value}: {more}")
+        return value
+
+    return check
 
 
 def listed(value: str) -> list[str]:
     """The parts of a list with commas, none where it stands for "not given"."""
-    return [part.strip() for part in (given(value) or "").split(",") if part.strip()]
+    return [part.strip() for part in (text(value) or "").split(",") if part.strip()]
+
+
+Place = Annotated[Lake, Option("--lake", parser=Lake, help="Folder or s3:// prefix of extracts and tables.")]
+AsOf = Annotated[
+    date | None,
+    Option("--as_of", "--as-of", parser=day("--as_of"), help="As-of date; auto: the extract's or newest."),
+]
+Seed = Annotated[int, Option(callback=at_least(0), help="Seed: the same seed gives the same result.")]
+AsJson = Annotated[bool, Option("--json", help="As JSON.")]
+Yes = Annotated[bool, Option("--yes", help="Do it; without it nothing is changed, only told.")]
+
+Customers = Annotated[int, Option(callback=at_least(200), help="Customers to draw if there is no extract.")]
+Drawn = Annotated[int, Option(callback=at_least(1), help="Customers of the base extract.")]
+Out = Annotated[str | None, Option(parser=text, help="Folder or s3:// prefix; auto: <lake>/raw/<as_of>.")]
+Labelled = Annotated[str, Option(help="true: with churn_label.csv; false: to be scored.")]
+Shift = Annotated[
+    str, Option(help="none, prices, channels, province, concept; prices:0.5 is half, + joins several.")
+]
+Raw = Annotated[str | None, Option(parser=text, help="Folder or s3:// prefix of an extract; auto: newest.")]
+RawNamed = Annotated[str, Option("--raw", help="Folder or s3:// prefix of the seven files.")]
+RawBeside = Annotated[str | None, Option("--raw", parser=text, help="Raw folder or prefix outside the lake.")]
+Engine = Annotated[str, Option(help="duckdb or spark.")]
+Mapped = Annotated[
+    Path | None, Option(parser=path, help="YAML of your own names; auto: the raw folder's mapping.yaml.")
+]
+Template = Annotated[str, Argument(help="Folder to write.")]
+Table = Annotated[str, Argument(help="A table of the lake, or one of the seven raw names.")]
+Keep = Annotated[int, Option(callback=at_least(1), help="Newest snapshots to keep of each table and date.")]
+Days = Annotated[int, Option(callback=at_least(0), help="Keep what is younger, in days.")]
+Customer = Annotated[str, Argument(help="Whose rows are to go.")]
+Purpose = Annotated[str, Option("--reason", help="Why; kept in manifests, so without the id.")]
+
+ExperimentId = Annotated[str, Option("--id", help="E0 ... E8, a file in experiments/.")]
+Model = Annotated[str, Option(help="xgboost, forest or logistic.")]
+Trials = Annotated[int, Option(callback=at_least(1), help="Sets of hyperparameters to try.")]
+StudyName = Annotated[str | None, Option(parser=text, help="Name of the search; auto: from id and model.")]
+Workers = Annotated[
+    int, Option(callback=at_least(1), help="Trials at once; the same command elsewhere shares the search.")
+]
+Patience = Annotated[
+    int, Option(callback=at_least(0), help="Trials without a better one that end it early; 0: none do.")
+]
+Ids = Annotated[str, Option(help="Experiments, by comma.")]
+Models = Annotated[str, Option(help="Models, by comma.")]
+RunId = Annotated[str | None, Option("--run", parser=text, help="Experiment run; auto: the rule's pick.")]
+
+Named = Annotated[str, Argument(help="Version number or alias.")]
+Challenger = Annotated[str, Option("--version", help="Version number or alias.")]
+Reason = Annotated[str, Option(help="Why; kept with the version.")]
+Override = Annotated[str, Option(help="Why it may pass without a passed verdict; shown with it ever after.")]
+Rescore = Annotated[bool, Option("--rescore", help="Score again with the version gone back to.")]
+Watch = Annotated[bool, Option("--watch", help="Go on until interrupted.")]
+Every = Annotated[int, Option(callback=at_least(1), help="Seconds between two looks.")]
+Origin = Annotated[str, Argument(help="A score file, a customer's id, a version or alias, or gold.")]
+Spreadsheet = Annotated[Path | None, Option(parser=path, help="CSV file: every customer whose tier changes.")]
+
+Alias = Annotated[str, Option(help="Version or alias: it scores, or its training table is the reference.")]
+BackendName = Annotated[str, Option(help="local, or sagemaker (SPANISHGAS_TRANSFORM_ settings).")]
+Current = Annotated[
+    date | None, Option(parser=day("--current"), help="As-of date of scores; auto: the newest.")
+]
+Last = Annotated[int, Option(callback=at_least(1), help="Windows to show, the newest.")]
+LabelFile = Annotated[
+    Path | None, Argument(parser=path, help="CSV or Parquet: customer_id, churn, perhaps label_date.")
+]
+Labels = Annotated[Path | None, Option(parser=path, help="The same file, by name.")]
+Relocate = Annotated[bool, Option("--relocate", help="First let a moved tracking store find its artefacts.")]
+Port = Annotated[int, Option(min=1, max=65535, help="Port to serve on.")]
+Address = Annotated[str, Option(help="Address to listen on; elsewhere than here customers need a login.")]
 
 
 def require_tracking(*, writes: bool = True) -> None:
@@ -74,8 +136,8 @@ def require_tracking(*, writes: bool = True) -> None:
     """
     import mlflow
 
-    from spanishgas.lifecycle import runs, schema
+    from spanishgas.lifecycle import local_store, runs
 
-    uri = mlflow.get_tracking_uri()
-    schema.upgrade(uri, lambda words: typer.echo(words, err=True)) if writes else schema.look(uri)
+    if writes:
+        local_store.upgrade(mlflow.get_tracking_uri(), lambda words: echo(words, err=True))
     runs.connect()

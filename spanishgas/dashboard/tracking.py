@@ -19,7 +19,7 @@ from spanishgas.dashboard.tables import NothingYet, ask
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history as moved
-from spanishgas.lifecycle import registry, relocation, runs, schema
+from spanishgas.lifecycle import local_store, registry, runs
 from spanishgas.lifecycle.version import Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import history
@@ -48,9 +48,9 @@ def looked_at() -> Iterator[None]:
     uri = mlflow.get_tracking_uri()
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
     nothing = NothingYet.of(f"{uri} holds no experiment {name}", "spanishgas main")
-    if (file := relocation.sqlite_file(uri)) and not file.exists():
+    if (file := local_store.sqlite_file(uri)) and not file.exists():
         raise nothing
-    schema.look(uri)
+    local_store.look(uri)
     runs.connect()
     with runs.translated_errors():
         if mlflow.get_experiment_by_name(name) is None:
@@ -115,7 +115,7 @@ def model(version: str) -> ChurnModel:
     """The model of a registered version; TrackingError where it cannot be loaded."""
     uri = mlflow.get_tracking_uri()
     with runs.translated_errors():
-        schema.look(uri)
+        local_store.look(uri)
         runs.connect()
         return registry.resolve(version).model
 

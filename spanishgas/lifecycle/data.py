@@ -19,21 +19,16 @@ from spanishgas.simulate import write_extract
 
 
 def simulate(
-    out: Place,
-    *,
-    customers: int,
-    seed: int,
-    as_of: date,
-    labelled: bool,
-    shift: str = "none",
-    progress: Callable[[int, int], None] | None = None,
+    out: Place, *, as_of: date, progress: Callable[[int, int], None] | None = None, **drawn: Any
 ) -> Place:
-    """Draw one extract into `out` (a folder or an s3:// prefix); gives where the truth lies, apart from it."""
+    """Draw one extract into `out` (a folder or an s3:// prefix); gives where the truth lies, apart from it.
+
+    `drawn` says what else `write_extract` is to know: customers, seed, labelled, and the shift, if any.
+    """
     out = open_store(out).root
-    truth = truth_of(out)
-    params: dict[str, Any] = {"customers": customers, "seed": seed, "as_of": as_of}
-    params |= {"labelled": labelled, "shift": shift}
-    with runs.stage("simulate", f"simulate {customers:,} customers as of {as_of}", params=params) as run:
+    truth, params = truth_of(out), {"as_of": as_of, "shift": "none", **drawn}
+    title = f"simulate {drawn['customers']:,} customers as of {as_of}"
+    with runs.stage("simulate", title, params=params) as run:
         with _drawn(out, truth) as (raw, true):
             write_extract(raw, **params, truth=true, progress=progress)
         run.log(tags={"raw": location(out), "truth": location(truth)})
@@ -64,13 +59,7 @@ def truth_of(raw: Place) -> Place:
 
 
 def etl(
-    raw: Path | str,
-    *,
-    lake: Lake,
-    as_of: date,
-    engine: str = "duckdb",
-    mapping: Path | None = None,
-    progress: Callable[[str], None] = lambda step: None,
+    raw: Path | str, *, lake: Lake, as_of: date, engine: str = "duckdb", mapping: Path | None = None
 ) -> EtlReport:
     """Build bronze, silver and gold of one extract; tables that are up to date are left as they are.
 
@@ -88,19 +77,15 @@ def etl(
                 engine=engine,
                 mapping=mapping,
                 run_id=run.run_id,
-                progress=progress,
                 quality=quality,
+                progress=lambda _: None,
             )
         finally:
             run.log(metrics=quality_report.metrics(quality.report))
             run.document(quality.report, "quality.json")
             run.text(quality_report.markdown(quality.report), "quality.md")
-        run.log(
-            tags={name: snapshot.uri for name, snapshot in report.snapshots.items()}
-            | {"reused": report.reused},
-        )
-        rows = "\n".join(
-            f"| {n} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for n, s in report.snapshots.items()
-        )
-        run.describe(f"| table | rows | snapshot |\n|---|---|---|\n{rows}")
+        snapshots = report.snapshots.items()
+        run.log(tags={name: snapshot.uri for name, snapshot in snapshots} | {"reused": report.reused})
+        rows = [f"| {name} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for name, s in snapshots]
+        run.describe("\n".join(["| table | rows | snapshot |", "|---|---|---|", *rows]))
     return report

@@ -14,12 +14,12 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -104,16 +104,15 @@ class _ErasureWalk:
         self.record = f"_erasing-{hashlib.sha256(customer_id.encode()).hexdigest()[:16]}.json"
         self.begun = self.store.read(self.record)
         if self.begun:
-            self.resume(self.begun.text)
-
-    def resume(self, text: str) -> None:
-        """What the run that was killed had to say; LakeError for a record that is none."""
-        try:
-            body = unsealed(text)
-        except ValueError as fault:
-            way_out = "remove it, and train every version again after erasing"
-            raise LakeError(f"{self.store.uri(self.record)} cannot be read ({fault}): {way_out}") from fault
-        self.erased.gold, self.erased.dates = {*body["gold"]}, {*map(date.fromisoformat, body["dates"])}
+            # What the run that was killed had to say.
+            try:
+                body = unsealed(self.begun.text)
+            except ValueError as fault:
+                way_out = "remove it, and train every version again after erasing"
+                raise LakeError(
+                    f"{self.store.uri(self.record)} cannot be read ({fault}): {way_out}"
+                ) from fault
+            self.erased.gold, self.erased.dates = {*body["gold"]}, {*map(date.fromisoformat, body["dates"])}
 
     def outside(self, raw: Place, mapping: Path | None) -> None:
         """A raw folder or prefix elsewhere; copies of what lies on S3 are gone afterwards."""
@@ -217,7 +216,11 @@ class _ErasureWalk:
         file, place = store.fetch("", [listed]) / listed.name, str(store.uri(listed.key))
         if file.name in (POINTER, MANIFEST):
             return 0
-        copy = self.redacted if file.name.startswith("_") else _COPIES.get(_kind(file))
+        copy = (
+            self.redacted
+            if file.name.startswith("_")
+            else _COPIES.get(Path(file.name.removesuffix(".gz")).suffix)
+        )
         try:
             rows = copy(file, fresh, self.customer_id, column) if copy else 0
         except (ValueError, OSError, EOFError, csv.Error, zlib.error) as fault:
@@ -239,12 +242,8 @@ class _ErasureWalk:
         if file.suffix == ".parquet":
             with suppress(ValueError, OSError):
                 return _parquet(file, Path("/dev/null"), self.customer_id, ID)
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
+        with _opened(file, "rb", file) as stream:
             return len(self.named.findall(stream.read()))
-
-
-def _kind(file: Path) -> str:
-    return "".join(file.suffixes[-2:] if file.suffix == ".gz" else file.suffixes[-1:])
 
 
 def _header(name: str, renamed: dict[str, Renamed]) -> str:
@@ -254,7 +253,7 @@ def _header(name: str, renamed: dict[str, Renamed]) -> str:
 
 def _csv(file: Path, fresh: Path, customer_id: str, column: str) -> int:
     gone = 0
-    with _text(file, "rt", file) as source, _text(fresh, "wt", file) as out:
+    with _opened(file, "rt", file) as source, _opened(fresh, "wt", file) as out:
         first = source.readline()
         source.seek(0)
         delimiter = max(",;", key=lambda d: column in _names(first, d))
@@ -278,14 +277,14 @@ def _names(line: str, delimiter: str) -> list[str]:
 
 def _json(file: Path, fresh: Path, customer_id: str, column: str) -> int:
     """An array of records, or a record a line."""
-    with _text(file, "rt", file) as source:
+    with _opened(file, "rt", file) as source:
         text = source.read().lstrip("\ufeff")
     lines = not text.lstrip().startswith("[")
     records: list[Any] = (
         [json.loads(line) for line in text.splitlines() if line.strip()] if lines else json.loads(text)
     )
     kept = [r for r in records if not (isinstance(r, dict) and str(r.get(column)).strip() == customer_id)]
-    with _text(fresh, "wt", file) as out:
+    with _opened(fresh, "wt", file) as out:
         if lines:
             out.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
         else:
@@ -303,7 +302,7 @@ def _parquet(file: Path, fresh: Path, customer_id: str, column: str) -> int:
         at = schema.get_field_index(column)
         schema = schema.set(at, pa.field(column, pa.string()))
         with pq.ParquetWriter(fresh, schema, compression="zstd") as out:
-            for batch in _batches(source, schema):
+            for batch in (one.cast(schema) for one in source.iter_batches(batch_size=1 << 20)):
                 named = pc.fill_null(pc.equal(pc.utf8_trim_whitespace(batch.column(at)), customer_id), False)
                 if "row" in schema.names and column == ID:
                     # A row in quarantine may stand there without an id, and tell it in its text.
@@ -315,23 +314,16 @@ def _parquet(file: Path, fresh: Path, customer_id: str, column: str) -> int:
     return gone
 
 
-def _batches(source: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in source.iter_batches(batch_size=1 << 20):
-        columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _text(file: Path, mode: str, like: Path) -> IO[str]:
-    opened = gzip.open if like.suffix == ".gz" else open
-    return cast("IO[str]", opened(file, mode, encoding="utf-8", newline=""))
+def _opened(file: Path, mode: str, like: Path) -> IO[Any]:
+    """A file, compressed as `like` is; texts are UTF-8 and keep the ends of their lines."""
+    text = {"encoding": "utf-8", "newline": ""} if "t" in mode else {}
+    opener: Callable[..., IO[Any]] = gzip.open if like.suffix == ".gz" else open
+    return opener(file, mode, **text)
 
 
 _COPIES: dict[str, Callable[[Path, Path, str, str], int]] = {
     ".csv": _csv,
-    ".csv.gz": _csv,
     ".json": _json,
     ".jsonl": _json,
-    ".json.gz": _json,
-    ".jsonl.gz": _json,
     ".parquet": _parquet,
 }

@@ -6,10 +6,13 @@ chosen run -> candidate, fitted and calibrated out of fold -> holdout, opened on
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import numpy as np
@@ -20,28 +23,33 @@ from spanishgas.config.experiment import Experiment, load_experiment
 from spanishgas.config.policy import Judgement, load_policy
 from spanishgas.config.tiers import Tiers
 from spanishgas.errors import LakeError, UsageError
-from spanishgas.evaluation import card
-from spanishgas.evaluation.inference import calibration_by_chance
-from spanishgas.evaluation.study import Candidate, open_holdout, study
+from spanishgas.evaluation import card, charts, leakage, slices
+from spanishgas.evaluation.metrics import decisions
+from spanishgas.evaluation.study import Candidate, HoldoutResult, open_holdout, study
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
-from spanishgas.lifecycle import evaluation_record as record
-from spanishgas.lifecycle import evidence, gate, registry, runs, seal
+from spanishgas.lifecycle import gate, registry, runs, seal
 from spanishgas.lifecycle.experiments import HOLDOUT, training_side
-from spanishgas.lifecycle.gate import Evidence
 from spanishgas.lifecycle.ladder import chosen_run
-from spanishgas.lifecycle.records import ExperimentRecord, JudgedVersion, VersionRecord
+from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.stage import KEY, Work, through
-from spanishgas.lifecycle.verdict import Verdict
 from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
 from spanishgas.lifetime import temporary_folder
+from spanishgas.rendering import as_markdown
 from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
-from spanishgas.training.calibration import fit_chosen
+from spanishgas.training.calibration import Fitted, fit_chosen, sensitivity
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SENSITIVITY = (
+    "The threshold of greatest expected value under each assumption of policy.yaml halved, as it stands and doubled, "
+    "with what it would have brought out of fold. The assumptions are not measured."
+)
 CANDIDATE_KEY = "candidate"
 """Tag of a version: the key of its candidate, whoever was champion when it was judged."""
 
@@ -77,16 +85,7 @@ CANDIDATE = Stage[CandidateInputs]("candidate", (__name__,))
 EVALUATE = Stage[EvaluateInputs]("evaluate", (__name__,))
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """A registered version, its verdict, and its holdout metrics."""
-
-    version: Version
-    verdict: Verdict
-    metrics: Mapping[str, float]
-
-
-def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
+def evaluate(run_id: str | None, *, lake: Lake) -> Version:
     """Register the experiment of `run_id` (the one that the selection rule picks if None) and judge it.
 
     - The same run, policy, champion and code give the version that is there already; the holdout is not opened again
@@ -108,7 +107,7 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Evaluated:
 
 def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
     """The evaluation of an experiment run as configuration, registry and lake have it now."""
-    chosen, policy = ExperimentRecord.read(run_id), load_policy()
+    chosen, policy = runs.record(ExperimentRecord, run_id, CHOSEN), load_policy()
     if chosen.holdout != policy.holdout:
         raise UsageError(
             f"run {run_id} set other customers aside ({str(chosen.holdout)!r}) than experiments/policy.yaml does now "
@@ -148,22 +147,16 @@ def _beside(chosen: ExperimentRecord) -> dict[str, tuple[float, float, float]]:
     return figures
 
 
-def _recalled(key: str, inputs: EvaluateInputs) -> Evaluated | None:
+def _recalled(key: str, inputs: EvaluateInputs) -> Version | None:
     """The champion if it is this candidate, else the version that was judged beside the same champion."""
     candidate, champion = CANDIDATE.key(inputs.candidate), inputs.champion
     if champion and champion.tags.get(CANDIDATE_KEY) == candidate:
-        return _evaluated(champion)
+        return champion
     same = [v for v in registry.versions() if v.tags.get(KEY) == key]
-    if not same:
-        return None
-    if int(registry.aliases().get(Alias.CHALLENGER, "0")) < int(same[-1].number):
+    if same and int(registry.aliases().get(Alias.CHALLENGER, "0")) < int(same[-1].number):
         # Killed between registering and naming it.
         registry.point(Alias.CHALLENGER, same[-1].number)
-    return _evaluated(same[-1])
-
-
-def _evaluated(version: Version) -> Evaluated:
-    return Evaluated(version, version.verdict, version.metrics)
+    return same[-1] if same else None
 
 
 def _params(inputs: CandidateInputs) -> dict[str, object]:
@@ -176,59 +169,44 @@ def _params(inputs: CandidateInputs) -> dict[str, object]:
     }
 
 
-def _evaluate(run: Work, inputs: EvaluateInputs) -> Evaluated:
-    given = inputs.candidate
-    chosen, policy = given.chosen, given.policy
-    table = given.training.pandas()
+def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
+    made, chosen, policy = inputs.candidate, inputs.candidate.chosen, inputs.candidate.policy
+    table = inputs.training.pandas()
     training = training_side(table, chosen.kinds, chosen.model, policy, chosen.seed)
     fitted = fit_chosen(training, chosen.params, policy)
-    record.log_choices(run, fitted, training.y, policy)
-    info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(given))
+    _log_choices(run, fitted, training.y, policy)
+    info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(made))
     with temporary_folder() as copy:
         # What is judged is the artefact as it came back, not the object that it was written from.
         folder = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(copy)))
         candidate = Candidate(artefact.load(folder, info.model_uri), training, chosen.params)
-        openings = registry.count_opening()
-        run.log(tags={"holdout_opening": openings})
-        rows = _with_province(table, inputs.silver)
-        holdout = open_holdout(candidate.model, rows, policy.holdout, policy.offers)
-        metrics = holdout.metrics(chosen.seed)
-        mlflow.log_metrics(metrics, model_id=info.model_id, dataset=runs.dataset(given.training))
-        evaluation = card.Evaluation(
-            _subject(given, candidate),
-            policy,
-            holdout,
-            openings,
-            metrics,
-            study(candidate, holdout, chosen.as_of, policy.waivers, given.tiers),
-            inputs.beside,
+        evaluation = _opened(run, candidate, _with_province(table, inputs.silver), inputs)
+        measured_on = runs.dataset(inputs.training)
+        mlflow.log_metrics(dict(evaluation.metrics), model_id=info.model_id, dataset=measured_on)
+        faults = gate.contract_faults(table, made.tiers)
+        beside = {"contract_faults": faults, "dirty": made.dirty}
+        gathered = gate.gather(evaluation, candidate, folder, inputs.champion, **beside)
+        record = VersionRecord(
+            of_run=made.of_run,
+            chosen=chosen,
+            policy=policy,
+            opening=evaluation.openings,
+            manifest=_manifest(folder, candidate, evaluation.holdout, made),
         )
-        verdict = gate.judge(_evidence(evaluation, candidate, folder, table, inputs), policy)
-        manifest = _manifest(folder, candidate, evaluation, given)
-    record.leave(run, evaluation, verdict)
-    version = _register(run, info.model_uri, evaluation, verdict, manifest, inputs)
-    return Evaluated(version, verdict, metrics)
+    verdict = gate.judge(gathered, policy)
+    _leave(run, evaluation, verdict)
+    judged = JudgedVersion(verdict=verdict, metrics=dict(evaluation.metrics), record=record)
+    return _register(run, info.model_uri, evaluation, judged, inputs)
 
 
-def _manifest(
-    folder: Path, candidate: Candidate, evaluation: card.Evaluation, given: CandidateInputs
-) -> seal.SealManifest:
-    holdout = evaluation.holdout
-    return seal.SealManifest(
-        files=seal.files(folder),
-        signature=json_digest(registry.signature(candidate.model).to_dict()),
-        policy=json_digest(given.policy.model_dump(mode="json")),
-        code=provenance.source_digest(),
-        gold=given.chosen.gold,
-        customers=json_digest(sorted(holdout.trained["customer_id"])),
-        holdout=json_digest(sorted(holdout.rows["customer_id"])),
-    )
-
-
-def _subject(inputs: CandidateInputs, candidate: Candidate) -> card.Subject:
-    chosen = inputs.chosen
-    return card.Subject(
-        inputs.experiment,
+def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: EvaluateInputs) -> card.Evaluation:
+    """What comes of opening the holdout, which is counted first."""
+    made, chosen, policy = inputs.candidate, inputs.candidate.chosen, inputs.candidate.policy
+    openings = registry.count_opening()
+    run.log(tags={"holdout_opening": openings})
+    holdout = open_holdout(candidate.model, rows, policy.holdout, policy.offers)
+    subject = card.Subject(
+        made.experiment,
         str(chosen.model),
         list(chosen.kinds),
         candidate.model.threshold,
@@ -236,70 +214,90 @@ def _subject(inputs: CandidateInputs, candidate: Candidate) -> card.Subject:
         chosen.as_of,
         chosen.gold,
     )
+    asked = study(candidate, holdout, chosen.as_of, policy.waivers, made.tiers)
+    metrics = holdout.metrics(chosen.seed)
+    return card.Evaluation(subject, policy, holdout, openings, metrics, asked, inputs.beside)
+
+
+def _manifest(
+    folder: Path, candidate: Candidate, holdout: HoldoutResult, made: CandidateInputs
+) -> seal.SealManifest:
+    return seal.SealManifest(
+        files=seal.files(folder),
+        signature=json_digest(registry.signature(candidate.model).to_dict()),
+        policy=json_digest(made.policy.model_dump(mode="json")),
+        code=provenance.source_digest(),
+        gold=made.chosen.gold,
+        customers=json_digest(sorted(holdout.trained["customer_id"])),
+        holdout=json_digest(sorted(holdout.rows["customer_id"])),
+    )
+
+
+def _log_choices(run: Work, fitted: Fitted, y: np.ndarray[Any, Any], policy: Judgement) -> None:
+    """How curve and threshold were chosen, all of it out of fold."""
+    chosen_on, threshold = fitted.chosen_on, fitted.model.threshold
+    out_of_fold = decisions(y, (chosen_on.probability >= threshold).astype("int64"))
+    run.log(
+        params={
+            "threshold": threshold,
+            "threshold.rule": policy.threshold.rule,
+            "calibration": chosen_on.curve,
+        },
+        metrics={f"cv.{name}": value for name, value in out_of_fold.items()}
+        | {f"cv.brier.{curve}": score for curve, score in chosen_on.brier.items()},
+    )
+    table = sensitivity(chosen_on.probability, y, policy.threshold.retention)
+    run.text(f"{SENSITIVITY}\n\n{as_markdown(table)}\n", "threshold_sensitivity.md")
+
+
+def _leave(run: Work, evaluation: card.Evaluation, verdict: Verdict) -> None:
+    """What the run keeps: the card, its tables and its pictures."""
+    study, holdout, subject = evaluation.study, evaluation.holdout, evaluation.subject
+    run.log(metrics={f"leakage.{f.name}": f.value for f in study.findings})
+    run.tables(
+        {
+            "leakage.json": leakage.table(study.findings),
+            "slices.json": slices.table(study.slices),
+            "importance.json": study.importance.features,
+        }
+    )
+    title = f"{subject.experiment.id} {subject.model}"
+    curves = charts.curves_chart(
+        holdout.y, holdout.probability, subject.threshold, f"{title}, holdout of {len(holdout.y):,} customers"
+    )
+    bars = charts.importance_chart(study.importance.features, f"{title}: what drives the predictions")
+    run.figure(curves, "holdout.png")
+    run.figure(bars, "importance.png")
+    text = card.markdown(evaluation, verdict.words)
+    run.text(text, "model_card.md")
+    run.text(card.html(text, f"{title}: model card", [_png(curves), _png(bars)]), "model_card.html")
+
+
+def _png(figure: Figure) -> bytes:
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=80)
+    return drawn.getvalue()
 
 
 def _with_province(table: pd.DataFrame, silver: Snapshot | None) -> pd.DataFrame:
     """The gold table with each customer's province, which is no feature, where the silver table is still there."""
-    try:
-        provinces = silver.pandas(["customer_id", "province_code"]) if silver else None
-    except LakeError:
-        provinces = None
-    if provinces is None:
-        return table
-    return table.merge(provinces, on="customer_id", how="left", validate="1:1")
-
-
-def _evidence(
-    evaluation: card.Evaluation,
-    candidate: Candidate,
-    folder: Path,
-    table: pd.DataFrame,
-    inputs: EvaluateInputs,
-) -> Evidence:
-    model, holdout, seed = candidate.model, evaluation.holdout, candidate.training.seed
-    champion, offers = inputs.champion, evaluation.policy.offers
-    return Evidence(
-        metrics=evaluation.metrics,
-        churn_rate=float(holdout.y.mean()),
-        calibration_by_chance=calibration_by_chance(holdout.probability, seed),
-        contract_faults=evidence.contract_faults(table, inputs.candidate.tiers),
-        findings=evaluation.study.findings,
-        slices=evaluation.study.slices,
-        megabytes=evidence.megabytes(folder),
-        seconds_per_thousand=evidence.seconds_per_thousand(model, holdout.rows),
-        dirty=inputs.candidate.dirty,
-        first=champion is None,
-        against=evidence.against(champion, model, holdout.rows, holdout.y, offers, seed)
-        if champion
-        else None,
-    )
+    with suppress(LakeError):
+        if silver is not None:
+            provinces = silver.pandas(["customer_id", "province_code"])
+            return table.merge(provinces, on="customer_id", how="left", validate="1:1")
+    return table
 
 
 def _register(
-    run: Work,
-    model_uri: str,
-    evaluation: card.Evaluation,
-    verdict: Verdict,
-    manifest: seal.SealManifest,
-    inputs: EvaluateInputs,
+    run: Work, model_uri: str, evaluation: card.Evaluation, judged: JudgedVersion, inputs: EvaluateInputs
 ) -> Version:
     """Write the verdict and the record beside it, then the version that they seal."""
-    gold, made = inputs.training, inputs.candidate
-    chosen = made.chosen
-    how = VersionRecord(
-        of_run=made.of_run,
-        chosen=chosen,
-        policy=made.policy,
-        opening=evaluation.openings,
-        manifest=manifest,
-    )
-    judged = JudgedVersion(verdict=verdict, metrics=dict(evaluation.metrics), record=how).model_dump(
-        mode="json"
-    )
-    run.document(seal.signed(judged, settings().registered_model), JUDGED)
+    gold, chosen, verdict = inputs.training, judged.record.chosen, judged.verdict
+    content = judged.model_dump(mode="json")
+    run.document(seal.signed(content, settings().registered_model), JUDGED)
     tags = {
         KEY: run.key,
-        CANDIDATE_KEY: CANDIDATE.key(made),
+        CANDIDATE_KEY: CANDIDATE.key(inputs.candidate),
         "experiment": chosen.experiment,
         "model": str(chosen.model),
         "data.uri": gold.uri,
@@ -307,7 +305,7 @@ def _register(
         "data.as_of": gold.manifest.as_of.isoformat(),
         VERDICT: PASSED if verdict.passed else REFUSED,
         WORDS: verdict.words,
-        DIGEST: seal.digest(judged),
+        DIGEST: seal.digest(content),
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
     words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")

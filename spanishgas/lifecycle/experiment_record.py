@@ -15,16 +15,7 @@ import pandas as pd
 from spanishgas.config.experiment import Experiment
 from spanishgas.config.policy import Holdout, Threshold
 from spanishgas.contracts.checking import check_pandas
-from spanishgas.evaluation import charts
-from spanishgas.evaluation.metrics import (
-    Labels,
-    confusion,
-    decisions,
-    fold_half_width,
-    fold_interval,
-    ranking,
-    with_intervals,
-)
+from spanishgas.evaluation import charts, metrics
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord
 from spanishgas.lifecycle.runs import StageRun
@@ -63,7 +54,7 @@ class Result:
         return choose_threshold(self.calibrated.probability, self.training.y, self.rule)
 
     @property
-    def flag(self) -> Labels:
+    def flag(self) -> metrics.Labels:
         """Whom it flags out of fold."""
         return (self.calibrated.probability >= self.threshold).astype("int64")
 
@@ -95,13 +86,13 @@ class Result:
         training, chosen, flag = self.training, self.chosen, self.flag
         y, probability = training.y, self.calibrated.probability
         parts = [p.valid for p in fresh_folds(y, training.folds, training.seed)]
-        every = [ranking(y[v], probability[v]) | decisions(y[v], flag[v]) for v in parts]
+        every = [metrics.ranking(y[v], probability[v]) | metrics.decisions(y[v], flag[v]) for v in parts]
         by_fold = {name: [one[name] for one in every] for name in every[0]}
-        points = ranking(y, probability) | decisions(y, flag)
-        halves = {name: fold_half_width(values) for name, values in by_fold.items()}
+        points = metrics.ranking(y, probability) | metrics.decisions(y, flag)
+        halves = {name: metrics.fold_half_width(values) for name, values in by_fold.items()}
         intervals = {n: (max(0.0, points[n] - half), points[n] + half) for n, half in halves.items()}
         points["average_precision"] = float(np.mean(chosen.fold_scores))
-        intervals["average_precision"] = fold_interval(chosen.fold_scores, training.repeats)
+        intervals["average_precision"] = metrics.fold_interval(chosen.fold_scores, training.repeats)
         return points, intervals, by_fold | {"average_precision": list(chosen.fold_scores)}
 
 
@@ -116,7 +107,7 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
             "threshold": result.threshold,
             "calibration": result.calibrated.curve,
         },
-        metrics=with_intervals("cv", points, intervals)
+        metrics=metrics.with_intervals("cv", points, intervals)
         | {f"cv.brier.{curve}": score for curve, score in result.calibrated.brier.items()}
         | {
             "search.average_precision": chosen.best.score,
@@ -126,7 +117,7 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
         tags={"data.uri": gold.uri, "data.digest": gold.manifest.digest},
     )
     run.document(result.record.model_dump(mode="json"), CHOSEN)
-    counts = confusion(result.training.y, result.flag)
+    counts = metrics.confusion(result.training.y, result.flag)
     run.tables(
         {
             "confusion.json": pd.DataFrame([counts]),

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any
 
 import pandas as pd
 
@@ -20,7 +23,7 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import experiment_record, runs
 from spanishgas.lifecycle.experiment_record import Result
-from spanishgas.lifecycle.records import ExperimentRecord
+from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord
 from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.trials import STUDY, TrialRuns
 from spanishgas.settings import settings
@@ -106,14 +109,19 @@ class ExperimentInputs:
     space: Space
     protocol: Protocol
     threshold: Threshold
-    start: Start
     seed: int
     trials: int
-    patience: int | None
     lake: Lake = unkeyed("where the out-of-fold table goes")
     title: str = unkeyed("names the run")
-    workers: int = unkeyed("how many trials run at once")
-    progress: Progress = unkeyed("says how far it is")
+    patience: int | None = None
+    start: Start = Start()
+    workers: int = unkeyed("how many trials run at once", 1)
+    progress: Progress = unkeyed("says how far it is", silent)
+
+    def __post_init__(self) -> None:
+        """Refuse a search without trials."""
+        if self.trials < 1:
+            raise UsageError(f"trials must be at least 1, but got {self.trials}: give --trials 8 or so")
 
     @property
     def search(self) -> SearchInputs:
@@ -130,6 +138,11 @@ class ExperimentInputs:
             self.seed,
         )
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What tells its run, and those of its trials, from others."""
+        return {"experiment": self.experiment.id, "model": str(self.model), "study": self.title}
+
 
 SEARCH = Stage[SearchInputs](
     "search", ("spanishgas.training.search", "spanishgas.training.matrix", "spanishgas.training.sides")
@@ -138,20 +151,12 @@ EXPERIMENT = Stage[ExperimentInputs]("experiment", (__name__,))
 
 
 def experiment_inputs(
-    name: str,
-    model_name: str,
-    *,
-    trials: int,
-    lake: Lake,
-    seed: int,
-    study: str | None = None,
-    workers: int = 1,
-    patience: int | None = None,
-    progress: Progress = silent,
+    name: str, model_name: str, *, lake: Lake, study: str | None = None, **searched: Any
 ) -> ExperimentInputs:
-    """The experiment as configuration and the lake have it now; its start is the published one."""
-    if trials < 1:
-        raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
+    """The experiment as configuration and the lake have it now; its start is the published one.
+
+    `searched` says how: seed and trials, and if wanted patience, workers and progress.
+    """
     experiment, model, policy = load_experiment(name), ModelKind.of(model_name), load_policy()
     return ExperimentInputs(
         training=training_gold(lake),
@@ -161,14 +166,9 @@ def experiment_inputs(
         space=load_search().of(model),
         protocol=policy.part(Protocol),
         threshold=policy.threshold,
-        start=Start(),
-        seed=seed,
-        trials=trials,
-        patience=patience,
         lake=lake,
         title=study or f"{name} {model}",
-        workers=workers,
-        progress=progress,
+        **searched,
     )
 
 
@@ -182,7 +182,7 @@ def run_experiment(inputs: ExperimentInputs, *, start: Start | None = None, reus
     - With `reuse`, a finished run of the same inputs and code is taken instead of running again.
     """
     inputs = replace(inputs, start=start or _neighbours_best(inputs))
-    model, protocol = inputs.model, inputs.protocol
+    protocol = inputs.protocol
     return through(
         EXPERIMENT,
         inputs,
@@ -191,14 +191,14 @@ def run_experiment(inputs: ExperimentInputs, *, start: Start | None = None, reus
         recall=lambda key: earlier(EXPERIMENT, key) if reuse else None,
         params={
             "experiment": inputs.experiment.id,
-            "model": model,
+            "model": inputs.model,
             "trials": inputs.trials,
             "seed": inputs.seed,
             "features": len(inputs.kinds),
             FRESH_FOLDS: f"{protocol.repeats} x {protocol.folds}",
             HOLDOUT: protocol.holdout,
         },
-        tags=_names(inputs)
+        tags=inputs.names
         | {
             STUDY: SEARCH.key(inputs.search),
             "gold": inputs.training.manifest.digest,
@@ -207,61 +207,47 @@ def run_experiment(inputs: ExperimentInputs, *, start: Start | None = None, reus
     )
 
 
-def _names(inputs: ExperimentInputs) -> dict[str, str]:
-    return {"experiment": inputs.experiment.id, "model": str(inputs.model), "study": inputs.title}
-
-
 def _experiment(run: Work, inputs: ExperimentInputs) -> str:
-    table, protocol, start = inputs.training.pandas(), inputs.protocol, inputs.start
-    training = training_side(table, inputs.kinds, inputs.model, protocol, inputs.seed)
-    study, tracking = SEARCH.key(inputs.search), Stopwatch()
-    with tracking:
-        children, done = TrialRuns(run, study, _names(inputs)), 0
+    table, start, spent = inputs.training.pandas(), inputs.start, Stopwatch()
+    training = training_side(table, inputs.kinds, inputs.model, inputs.protocol, inputs.seed)
+    key = SEARCH.key(inputs.search)
+    with spent:
+        children, done = TrialRuns(run, key, inputs.names), count(1)
 
     def on_trial(trial: Trial) -> None:
-        nonlocal done
-        with tracking:
+        with spent:
             children.record(trial, start.source if trial.number == 1 and start.params else "")
-        done += 1
-        inputs.progress(inputs.title, done, inputs.trials)
+        inputs.progress(inputs.title, next(done), inputs.trials)
 
-    shared = StudyOptions(
+    options = StudyOptions(
         settings().study_storage,
-        f"{inputs.experiment.id} {inputs.model} {study}",
+        f"{inputs.experiment.id} {inputs.model} {key}",
         run.run_id,
         inputs.workers,
         inputs.patience,
         (start.params,) if start.params else (),
     )
-    chosen = search(training, inputs.space, inputs.trials, on_trial, shared)
-    with tracking:
+    chosen = search(training, inputs.space, inputs.trials, on_trial, options)
+    with spent:
         children.settle()
-    run.log(metrics={"search.tracking_seconds": tracking.seconds})
-    customers = training_rows(table, protocol.holdout)["customer_id"]
-    result = Result(
-        inputs.experiment,
-        training,
-        customers,
-        chosen,
-        inputs.training,
-        protocol.holdout,
-        inputs.threshold,
-    )
-    experiment_record.keep(run, result, inputs.lake, shared)
+    run.log(metrics={"search.tracking_seconds": spent.seconds})
+    gold, holdout = inputs.training, inputs.protocol.holdout
+    customers = training_rows(table, holdout)["customer_id"]
+    result = Result(inputs.experiment, training, customers, chosen, gold, holdout, inputs.threshold)
+    experiment_record.keep(run, result, inputs.lake, options)
     return run.run_id
 
 
-@dataclass
-class Stopwatch:
+class Stopwatch(AbstractContextManager[None]):
     """Seconds spent within it."""
 
-    seconds: float = 0.0
+    seconds = 0.0
 
     def __enter__(self) -> None:
-        self._began = time.perf_counter()
+        self.seconds -= time.perf_counter()
 
     def __exit__(self, *fault: object) -> None:
-        self.seconds += time.perf_counter() - self._began
+        self.seconds += time.perf_counter()
 
 
 def start_from(run_id: str, space: Space, holdout: Holdout, named: str = "those of run {run}") -> Start:
@@ -270,21 +256,21 @@ def start_from(run_id: str, space: Space, holdout: Holdout, named: str = "those 
     None of a run that set other customers aside: it may have chosen by customers who are held out now. `named` says in
     the start's source whose they are: {run}, {experiment} and {trial} stand for the run's own.
     """
-    chosen = ExperimentRecord.read(run_id)
+    chosen = runs.record(ExperimentRecord, run_id, CHOSEN)
     params = space.admitted(chosen.params) if chosen.holdout == holdout else None
     whose = named.format(run=run_id, experiment=chosen.experiment, trial=chosen.trial)
     return Start(f"published, then {whose}", params) if params else Start()
 
 
 def _neighbours_best(inputs: ExperimentInputs) -> Start:
-    lower, holdout = inputs.experiment.below, inputs.protocol.holdout
+    holdout = inputs.protocol.holdout
     same = {"seed": str(inputs.seed), "trials": str(inputs.trials), HOLDOUT: str(holdout)}
     tags = {
         "stage": "experiment",
-        "experiment": str(lower),
+        "experiment": str(inputs.experiment.below),
         "model": str(inputs.model),
         "gold": inputs.training.manifest.digest,
     }
-    for run in runs.find(tags, same)[:1] if lower else []:
+    for run in runs.find(tags, same)[:1] if inputs.experiment.below else []:
         return start_from(run.info.run_id, inputs.space, holdout, "{experiment} trial {trial}")
     return Start()

@@ -1,4 +1,4 @@
-"""The gate: one verdict per version, fail closed.
+"""The gate: what is gathered of a version, and one verdict on it, fail closed.
 
 A check that cannot be computed has failed. Every refusal names the value, the limit and the way out; what the policy
 tolerates is a named, dated waiver that is shown with the verdict. A first champion has nobody to be compared with: in
@@ -8,18 +8,48 @@ place of that, the lower end of its average precision must lie above twice the c
 from __future__ import annotations
 
 import math
+import timeit
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from spanishgas.config.policy import GateLimits, Judgement
-from spanishgas.evaluation.inference import Difference
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+
+from spanishgas.config.policy import GateLimits, Judgement, Offers
+from spanishgas.config.tiers import Tiers
+from spanishgas.contracts import check_pandas
+from spanishgas.errors import ContractError, SpanishGasError
+from spanishgas.evaluation.card import Evaluation
+from spanishgas.evaluation.inference import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.leakage import LeakageFinding
+from spanishgas.evaluation.metrics import Labels
 from spanishgas.evaluation.slices import Slice
-from spanishgas.lifecycle.verdict import Bound, Check, Verdict
+from spanishgas.evaluation.study import Candidate
+from spanishgas.evaluation.value import realised_value
+from spanishgas.lifecycle import registry
+from spanishgas.lifecycle.records import Bound, Check, Verdict
+from spanishgas.lifecycle.version import Version
+from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
 
 CHANCE_TIMES = 2.0
 """A first champion's average precision must surely exceed the churn rate this many times."""
+TIMED = 1000
+"""Rows that are scored to take the time."""
 FIRST, SIGNATURE = "first champion", "signature"
+SMALLER = "fewer or smaller trees"
+
+
+class Figure(NamedTuple):
+    """What was measured, with the ends of its interval; None is what could not be."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,88 +82,148 @@ class Evidence:
     """Whether there is no champion to be compared with."""
     against: Against | None = None
 
+    def figure(self, name: str) -> Figure:
+        """A metric of the holdout with its interval."""
+        return Figure(*(self.metrics.get(f"holdout.{name}{end}") for end in ("", ".low", ".high")))
+
+
+def gather(
+    evaluation: Evaluation, candidate: Candidate, folder: Path, champion: Version | None, **beside: Any
+) -> Evidence:
+    """Everything that the gate judges an evaluated candidate by, whose artefact lies in `folder`.
+
+    `beside` is what the caller knows of the data and the code: contract_faults and dirty.
+    """
+    model, holdout, seed = candidate.model, evaluation.holdout, candidate.training.seed
+    rows, y, offers = holdout.rows, holdout.y, evaluation.policy.offers
+    return Evidence(
+        metrics=evaluation.metrics,
+        churn_rate=float(y.mean()),
+        calibration_by_chance=calibration_by_chance(holdout.probability, seed),
+        findings=evaluation.study.findings,
+        slices=evaluation.study.slices,
+        megabytes=sum(file.stat().st_size for file in folder.glob("model.*")) / 1e6,
+        seconds_per_thousand=seconds_per_thousand(model, rows),
+        first=champion is None,
+        against=against(champion, model, rows, y, offers, seed) if champion else None,
+        **beside,
+    )
+
+
+def contract_faults(gold: pd.DataFrame, tiers: Tiers) -> int:
+    """Ways in which a gold table breaks its contract; 0 where it keeps it."""
+    try:
+        check_pandas("gold_master", gold, tiers)
+    except ContractError as fault:
+        return str(fault).count("\n  - ")
+    return 0
+
+
+def seconds_per_thousand(model: ChurnModel, rows: pd.DataFrame) -> float:
+    """The least of three times that scoring 1,000 customers takes: other work on the machine only adds to it."""
+    thousand = rows.iloc[np.arange(TIMED) % len(rows)]
+    return min(timeit.repeat(lambda: model.predict(thousand), repeat=3, number=1))
+
+
+def predictions(model: ChurnModel, rows: pd.DataFrame, y: Labels, offers: Offers) -> Predictions:
+    """What a model says of labelled customers, and what `offers` to whom it flags would have brought."""
+    scored = model.predict(rows)
+    probability = scored[PROBABILITY].to_numpy()
+    margin = rows["avg_monthly_margin"].to_numpy()
+    return Predictions(probability, realised_value(probability, scored[FLAG].to_numpy(), y, margin, offers))
+
+
+def against(
+    champion: Version, model: ChurnModel, rows: pd.DataFrame, y: Labels, offers: Offers, seed: int
+) -> Against | None:
+    """What the model is beside the champion on the same held-out customers.
+
+    None where the champion cannot be loaded or cannot score these rows: the gate then refuses.
+    """
+    try:
+        incumbent = champion.model
+        theirs = predictions(incumbent, rows, y, offers)
+    except (SpanishGasError, MlflowException, OSError):
+        return None
+    ours = predictions(model, rows, y, offers)
+    changes = _changes(registry.signature(model), registry.signature(incumbent))
+    return Against(champion.number, differences(y, ours, theirs, seed), float(theirs.value.sum()), changes)
+
+
+def _changes(ours: ModelSignature, theirs: ModelSignature) -> int:
+    sides: Sequence[set[tuple[str, str]]] = [
+        {(str(c.name), str(c.type)) for part in (s.inputs, s.outputs) for c in part} for s in (ours, theirs)
+    ]
+    return len({name for name, _ in sides[0] ^ sides[1]})
+
 
 def judge(evidence: Evidence, policy: Judgement) -> Verdict:
     """The verdict on a version from its evidence; every check is there whether or not it could be computed."""
-    limits = policy.gate
+    limits, seconds = policy.gate, evidence.seconds_per_thousand
     checks = [
         *_quality(evidence, limits, policy.threshold.min_recall),
-        _most("input.contract", evidence.contract_faults, 0, "build gold again: it breaks its own contract"),
+        _most(
+            "input.contract",
+            Figure(evidence.contract_faults),
+            0,
+            "build gold again: it breaks its own contract",
+        ),
         *_leakage(evidence.findings),
         _slices(evidence.slices, limits),
-        _most("artefact.megabytes", evidence.megabytes, limits.max_megabytes, "fewer or smaller trees"),
+        _most("artefact.megabytes", Figure(evidence.megabytes), limits.max_megabytes, SMALLER),
         _most(
             "artefact.seconds_per_1000",
-            evidence.seconds_per_thousand,
+            Figure(seconds),
             limits.max_seconds_per_thousand,
-            "fewer or smaller trees, or evaluate on a machine that is less busy",
+            f"{SMALLER}, or evaluate on a machine that is less busy",
         ),
-        *([_first(evidence)] if evidence.first else _against(evidence, policy)),
+        *([_first(evidence)] if evidence.first else _against(evidence.against, policy)),
     ]
     if limits.clean_work_tree:
-        checks.append(
-            _most("code.dirty", float(evidence.dirty), 0, "commit the work tree, then evaluate again")
-        )
+        way_out = "commit the work tree, then evaluate again"
+        checks.append(_most("code.dirty", Figure(evidence.dirty), 0, way_out))
     return Verdict(checks=checks, waivers=policy.waivers)
 
 
 def _quality(evidence: Evidence, limits: GateLimits, min_recall: float) -> list[Check]:
-    known = evidence.metrics
     by_chance = evidence.calibration_by_chance
-    tolerated = (
-        limits.max_calibration_error if by_chance is None else max(limits.max_calibration_error, by_chance)
-    )
-    recall = known.get("holdout.recall.high")
+    tolerated = max(limits.max_calibration_error, by_chance or 0.0)
     return [
         _least(
             "holdout.average_precision",
-            known.get("holdout.average_precision"),
+            evidence.figure("average_precision"),
             limits.min_average_precision,
             "train on more customers or trials, or evaluate another experiment",
-            interval=_interval(known, "holdout.average_precision"),
         ),
         _most(
             "holdout.ece",
-            known.get("holdout.ece") if by_chance is not None else None,
+            evidence.figure("ece") if by_chance is not None else Figure(),
             tolerated,
             "recalibrate: look at the calibration curve of the run",
-            interval=_interval(known, "holdout.ece"),
             note="chance alone reaches more than the policy's limit" if tolerated == by_chance else "",
         ),
         _least(
             "holdout.recall",
-            known.get("holdout.recall"),
+            evidence.figure("recall"),
             min_recall,
             "lower the threshold's min_recall, or find a model that ranks better",
-            interval=_interval(known, "holdout.recall"),
-            decides=recall,
+            decides="high",
             note="its upper end decides",
         ),
         _least(
             "holdout.value_eur",
-            known.get("holdout.value_eur"),
+            evidence.figure("value_eur"),
             limits.min_value_eur,
             "its offers cost more than they bring: look at the threshold and the offers in policy.yaml",
-            interval=_interval(known, "holdout.value_eur"),
         ),
     ]
 
 
 def _leakage(findings: Sequence[LeakageFinding] | None) -> list[Check]:
     if not findings:
-        return [_most("leakage", None, 0, "run the leakage checks: spanishgas evaluate does")]
+        return [_most("leakage", Figure(), 0, "run the leakage checks: spanishgas evaluate does")]
     return [
-        Check(
-            name=f"leakage.{f.name}",
-            value=f.value if math.isfinite(f.value) else None,
-            limit=f.limit,
-            interval=None,
-            passed=not f.refuses,
-            way_out=f.way_out,
-            bound=Bound.AT_MOST,
-            note="declared, waived" if f.found and f.declared else "",
-        )
-        for f in findings
+        _most(f"leakage.{f.name}", Figure(f.value), f.limit, f.way_out, declared=f.declared) for f in findings
     ]
 
 
@@ -141,7 +231,7 @@ def _slices(slices: Sequence[Slice] | None, limits: GateLimits) -> Check:
     worse = [f"{s.dimension} {s.value}" for s in slices or [] if s.worse]
     return _most(
         "slices.worse",
-        float(len(worse)) if slices else None,
+        Figure(len(worse) if slices else None),
         limits.max_worse_slices,
         "look at slices.json of the run: more rows or features for these customers",
         note=", ".join(worse),
@@ -149,102 +239,71 @@ def _slices(slices: Sequence[Slice] | None, limits: GateLimits) -> Check:
 
 
 def _first(evidence: Evidence) -> Check:
-    low = evidence.metrics.get("holdout.average_precision.low")
     rate = evidence.churn_rate
     return _least(
         FIRST,
-        evidence.metrics.get("holdout.average_precision") if rate is not None else None,
+        evidence.figure("average_precision") if rate is not None else Figure(),
         math.nan if rate is None else CHANCE_TIMES * rate,
         "it is hardly better than chance: look at features and labels",
-        interval=_interval(evidence.metrics, "holdout.average_precision"),
-        decides=low,
+        decides="low",
         note="nobody to compare it with; its lower end decides",
     )
 
 
-def _against(evidence: Evidence, policy: Judgement) -> list[Check]:
+def _against(against: Against | None, policy: Judgement) -> list[Check]:
     """Not surely worse is not enough: the interval's lower end must lie above the margin."""
-    against, limits = evidence.against, policy.gate.champion
-    out = "keep the champion, or gather more held-out customers if the interval is wide"
-    ranked = against.differences["average_precision"] if against else None
-    valued = against.differences["value_eur"] if against else None
-    loss = limits.value_margin * abs(against.champion_value) if against else 0.0
-    declared = any(w.check == SIGNATURE for w in policy.waivers)
+    limits, changes = policy.gate.champion, against.signature_changes if against else None
+    margins = {
+        "average_precision": limits.average_precision_margin,
+        "value_eur": limits.value_margin * abs(against.champion_value) if against else 0.0,
+    }
     note = f"against version {against.champion}" if against else "the champion could not be asked"
+    compared = [
+        _least(
+            f"champion.{name}.difference",
+            Figure(*astuple(against.differences[name])) if against else Figure(),
+            -margin,
+            "keep the champion, or gather more held-out customers if the interval is wide",
+            decides="low",
+            note=f"{note}; its lower end decides",
+        )
+        for name, margin in margins.items()
+    ]
     signature = _most(
         SIGNATURE,
-        float(against.signature_changes) if against else None,
+        Figure(changes),
         0,
         f"callers send other columns: declare it, a waiver '{SIGNATURE}' in policy.yaml",
-        note="declared, waived" if declared and against and against.signature_changes else "",
+        declared=changes is not None and any(w.check == SIGNATURE for w in policy.waivers),
     )
-    if declared and against:
-        signature = signature.model_copy(update={"passed": True})
-    return [
-        _difference("champion.average_precision", ranked, -limits.average_precision_margin, out, note),
-        _difference("champion.value_eur", valued, -loss, out, note),
-        signature,
-    ]
+    return [*compared, signature]
 
 
-def _difference(name: str, difference: Difference | None, limit: float, way_out: str, note: str) -> Check:
-    return _least(
-        f"{name}.difference",
-        difference.value if difference else None,
-        limit,
-        way_out,
-        interval=(difference.low, difference.high) if difference else None,
-        decides=difference.low if difference else None,
-        note=f"{note}; its lower end decides",
-    )
-
-
-def _least(
+def _check(
+    bound: Bound,
     name: str,
-    value: float | None,
+    figure: Figure,
     limit: float,
     way_out: str,
     *,
-    interval: tuple[float, float] | None = None,
-    decides: float | None = math.inf,
+    decides: str = "value",
     note: str = "",
+    declared: bool = False,
 ) -> Check:
-    """Passes if `value`, or `decides` where it is given, is a number of at least `limit`."""
-    judged = value if decides == math.inf else decides
-    known = all(v is not None and math.isfinite(v) for v in (value, judged))
+    """Passes if the value is a number, and the end of the interval that decides lies within the limit, or is waived."""
+    deciding = getattr(figure, decides)
+    known = all(v is not None and math.isfinite(v) for v in (figure.value, deciding))
+    within = known and (deciding >= limit if bound is Bound.AT_LEAST else deciding <= limit)
     return Check(
         name=name,
-        value=value if known else None,
+        value=figure.value if known else None,
         limit=limit,
-        interval=interval,
-        passed=bool(known and judged is not None and judged >= limit),
+        interval=None if figure.low is None or figure.high is None else (figure.low, figure.high),
+        passed=within or declared,
         way_out=way_out,
-        note=note,
+        bound=bound,
+        note="declared, waived" if declared and not within else note,
     )
 
 
-def _most(
-    name: str,
-    value: float | None,
-    limit: float,
-    way_out: str,
-    *,
-    interval: tuple[float, float] | None = None,
-    note: str = "",
-) -> Check:
-    known = value is not None and math.isfinite(value)
-    return Check(
-        name=name,
-        value=value if known else None,
-        limit=limit,
-        interval=interval,
-        passed=bool(known and value is not None and value <= limit),
-        way_out=way_out,
-        bound=Bound.AT_MOST,
-        note=note,
-    )
-
-
-def _interval(metrics: Mapping[str, float], name: str) -> tuple[float, float] | None:
-    low, high = metrics.get(f"{name}.low"), metrics.get(f"{name}.high")
-    return (low, high) if low is not None and high is not None else None
+_least, _most = partial(_check, Bound.AT_LEAST), partial(_check, Bound.AT_MOST)

@@ -13,18 +13,18 @@ import re
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
+from types import MappingProxyType
 
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from spanishgas import rendering
 from spanishgas.errors import TrackingError
+from spanishgas.rendering import markdown
 from spanishgas.settings import settings
 
 CHAMPION, PROBATION = "champion", "probation"
 """The alias whose version scores, and the tag that says in words how that one fares beside the one before it."""
-PREFIX = "move."
 _MOVE = re.compile(r"move\.[0-9]{4,9}")
 LONGEST = 2000
 """Characters of a reason that are kept."""
@@ -77,7 +77,18 @@ class Move(BaseModel):
     @property
     def key(self) -> str:
         """The tag that holds it."""
-        return f"{PREFIX}{self.number:04d}"
+        return f"move.{self.number:04d}"
+
+    @classmethod
+    def read(cls, key: str, text: str) -> Move:
+        """The move that a tag holds; TrackingError where it holds none."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as fault:
+            raise TrackingError(
+                f"the tag {key} of {settings().registered_model} holds no move ({fault.errors()[0]['msg']}), so nobody "
+                "can tell which version may score: an administrator puts it back as it was, or removes it"
+            ) from fault
 
 
 class MoveRecord(BaseModel):
@@ -116,7 +127,7 @@ class MoveRecord(BaseModel):
     @property
     def settled(self) -> bool:
         """Whether nothing is pending and `champion` is where the newest move left it."""
-        return self.pending is None and self.champion == self.recorded
+        return self.pending is None and self.unseen is None
 
     @property
     def unseen(self) -> Move | None:
@@ -141,18 +152,14 @@ class MoveRecord(BaseModel):
 
     def before(self, version: str, usable: Collection[str]) -> str | None:
         """The champion before `version` became it, passing over those not `usable`; None if the record names none."""
-        seen = {version}
-        while True:
-            arrived = [
-                m for m in self.done if m.version == version and m.how in (How.PROMOTED, How.ELSEWHERE)
-            ]
-            earlier = arrived[-1].replaced if arrived else None
-            if earlier is None or earlier in seen:
-                return None
-            if earlier in usable:
-                return earlier
-            seen.add(earlier)
-            version = earlier
+        arrivals = {m.version: m.replaced for m in self.done if m.how in (How.PROMOTED, How.ELSEWHERE)}
+        passed: set[str | None] = {None, version}
+        while (earlier := arrivals.get(version)) not in passed:
+            version = str(earlier)
+            if version in usable:
+                return version
+            passed.add(version)
+        return None
 
     def seal(self, version: str) -> str | None:
         """Digest of a version's verdict, as the first move that names the version has it: it never changes."""
@@ -186,22 +193,12 @@ def read() -> MoveRecord:
         if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
             return MoveRecord()
         raise
-    kept = sorted(filter(_MOVE.fullmatch, model.tags), key=lambda key: int(key.removeprefix(PREFIX)))
+    moves = [Move.read(key, text) for key, text in model.tags.items() if _MOVE.fullmatch(key)]
     return MoveRecord(
-        moves=[_move(key, model.tags[key]) for key in kept],
+        moves=sorted(moves, key=lambda move: move.number),
         # The SQL store gives integers.
         aliases={alias: str(version) for alias, version in model.aliases.items()},
     )
-
-
-def _move(key: str, text: str) -> Move:
-    try:
-        return Move.model_validate_json(text)
-    except ValidationError as fault:
-        raise TrackingError(
-            f"the tag {key} of {settings().registered_model} holds no move ({fault.errors()[0]['msg']}), so nobody can "
-            "tell which version may score: an administrator puts it back as it was, or removes it"
-        ) from fault
 
 
 def write(move: Move) -> None:
@@ -214,39 +211,43 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def as_json(record: MoveRecord, probation: Mapping[str, str] | None = None) -> str:
+def as_json(record: MoveRecord, probation: Mapping[str, str] = MappingProxyType({})) -> str:
     """The history as JSON, oldest first, with a move that nobody has written down yet."""
-    told = _told(record, probation or {})
-    return json.dumps([m.model_dump(mode="json") | told.get(m.number, {}) for m in _all(record)], indent=1)
+    return json.dumps(
+        [m.model_dump(mode="json") | beside for m, beside in _told(record, probation)], indent=1
+    )
 
 
-def as_markdown(record: MoveRecord, probation: Mapping[str, str] | None = None) -> str:
+def as_markdown(record: MoveRecord, probation: Mapping[str, str] = MappingProxyType({})) -> str:
     """The history as a table, oldest first, with a move that nobody has written down yet."""
     lines = [
         "| move | when (UTC) | what | champion | replaced | by | why | verdict |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    told = _told(record, probation or {})
-    for m in _all(record):
+    for m, beside in _told(record, probation):
         what = m.how if m.state is MoveState.DONE else f"{m.how} ({m.state})"
-        beside = ({"override": m.override} if m.override else {}) | told.get(m.number, {})
-        told_beside = (f" [{name}: {rendering.markdown(words)}]" for name, words in beside.items())
-        why = rendering.markdown(m.reason) + "".join(told_beside)
+        notes = ({"override": m.override} if m.override else {}) | beside
+        why = [markdown(m.reason), *(f"[{name}: {markdown(words)}]" for name, words in notes.items())]
         when = m.at.removesuffix("+00:00").replace("T", " ")
-        who = rendering.markdown(m.by)
-        cells = [m.number, when, what, m.version or "none", m.replaced or "none", who, why]
+        cells = [
+            m.number,
+            when,
+            what,
+            m.version or "none",
+            m.replaced or "none",
+            markdown(m.by),
+            " ".join(why),
+        ]
         lines.append(f"| {' | '.join(map(str, [*cells, (m.verdict or 'none')[:12]]))} |")
-    return "\n".join(lines) if record.moves or record.unseen else "No champion was ever named."
+    return "\n".join(lines) if len(lines) > 2 else "No champion was ever named."
 
 
-def _told(record: MoveRecord, probation: Mapping[str, str]) -> dict[int, dict[str, str]]:
-    """Words by number of a move: the newest that made a version champion tells how that one fares."""
-    arrivals = {
-        m.version: m.number for m in _all(record) if m.how in (How.PROMOTED, How.ELSEWHERE) and m.version
-    }
-    return {number: {PROBATION: probation[v]} for v, number in arrivals.items() if v in probation}
-
-
-def _all(record: MoveRecord) -> list[Move]:
+def _told(record: MoveRecord, probation: Mapping[str, str]) -> list[tuple[Move, dict[str, str]]]:
+    """Every move; beside the newest that made a version champion, how that one fares."""
     unseen = record.unseen if record.pending is None else None
-    return [*record.moves, *([unseen] if unseen else [])]
+    moves = [*record.moves, *([unseen] if unseen else [])]
+    newest = {m.version: m.number for m in moves if m.how in (How.PROMOTED, How.ELSEWHERE)}
+    on_probation = {
+        newest[version]: {PROBATION: words} for version, words in probation.items() if version in newest
+    }
+    return [(m, on_probation.get(m.number, {})) for m in moves]

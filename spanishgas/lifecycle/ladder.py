@@ -15,17 +15,9 @@ from spanishgas.errors import TrackingError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.selection import Compared, Rung, choose, ladder_table, ladder_words
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import runs
-from spanishgas.lifecycle.experiments import (
-    FRESH_FOLDS,
-    HOLDOUT,
-    ExperimentInputs,
-    experiment_inputs,
-    kinds_of,
-    run_experiment,
-    training_gold,
-)
-from spanishgas.lifecycle.records import ExperimentRecord
+from spanishgas.lifecycle import experiments, runs
+from spanishgas.lifecycle.experiments import FRESH_FOLDS, HOLDOUT, ExperimentInputs
+from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.trials import lives
@@ -41,45 +33,35 @@ class LadderInputs:
     rungs: tuple[ExperimentInputs, ...]
     below: Mapping[str, Sequence[str]]
     """The experiments that each one stands on, nearest first."""
-    reuse: bool = unkeyed("a finished rung of the same inputs is the same rung")
     introduction: str = unkeyed("stands on the experiment's page, where nobody wrote another")
 
 
 LADDER = Stage[LadderInputs]("ladder", (__name__,))
 
 
-def ladder_inputs(
-    ids: Sequence[str], models: Sequence[str], *, reuse: bool = False, **of_each: Any
-) -> LadderInputs:
+def ladder_inputs(ids: Sequence[str], models: Sequence[str], **of_each: Any) -> LadderInputs:
     """The ladder as configuration and the lake have it now; UsageError for an id or model that there is not.
 
-    `of_each` is what `experiment_inputs` takes for every rung. With `reuse`, finished runs of the same inputs and code
-    are taken as they are.
+    `of_each` is what `experiment_inputs` takes for every rung.
     """
     below_each, kinds = {name: below(name) for name in ids}, [ModelKind.of(model) for model in models]
-    rungs = tuple(experiment_inputs(name, kind, **of_each) for name in ids for kind in kinds)
-    return LadderInputs(
-        training=rungs[0].training,
-        rungs=rungs,
-        below=below_each,
-        reuse=reuse,
-        introduction=introduction(),
-    )
+    rungs = tuple(experiments.experiment_inputs(name, kind, **of_each) for name in ids for kind in kinds)
+    return LadderInputs(rungs[0].training, rungs, below_each, introduction())
 
 
 def run_ladder(inputs: LadderInputs) -> list[Compared]:
-    """Run every rung, compare them on the same fresh folds, and say which one is chosen."""
-    ids, models = (
-        list(dict.fromkeys(str(one) for one in each))
-        for each in zip(*((r.experiment.id, r.model) for r in inputs.rungs), strict=True)
-    )
+    """Run every rung, compare them on the same fresh folds, and say which one is chosen.
+
+    A finished run of the same inputs and code is the same rung, and is taken as it is.
+    """
+    ids, models = list(inputs.below), dict.fromkeys(rung.model for rung in inputs.rungs)
     first = inputs.rungs[0]
     return through(
         LADDER,
         inputs,
         _ladder,
         title=f"ladder {ids[0]} to {ids[-1]}" if len(ids) > 1 else f"ladder {ids[0]}",
-        recall=lambda key: _recalled(key, inputs) if inputs.reuse else None,
+        recall=lambda key: _recalled(key, inputs),
         params={
             "ids": ",".join(ids),
             "models": ",".join(models),
@@ -100,7 +82,7 @@ def _ladder(run: Work, inputs: LadderInputs) -> list[Compared]:
     run_ids = []
     for number, one in enumerate(inputs.rungs):
         one.progress("ladder", number, len(inputs.rungs))
-        run_ids.append(run_experiment(one, reuse=inputs.reuse))
+        run_ids.append(experiments.run_experiment(one, reuse=True))
     compared = choose([rung(run_id, inputs.below) for run_id in run_ids])
     _log_ladder(run, compared)
     runs.introduce(run.experiment_id, inputs.introduction)
@@ -147,7 +129,7 @@ def introduction() -> str:
 
 def rung(run_id: str, below: Mapping[str, Sequence[str]]) -> Rung:
     """A finished experiment run as the selection rule sees it."""
-    chosen = ExperimentRecord.read(run_id)
+    chosen = runs.record(ExperimentRecord, run_id, CHOSEN)
     return Rung(
         chosen.experiment,
         chosen.model,
@@ -165,7 +147,7 @@ def chosen_run(lake: Lake) -> str:
     Only runs on the newest labelled gold table with the policy's holdout, the features that the experiment has now, and
     the newest run's seed and fresh folds, can be compared.
     """
-    gold, held_out = training_gold(lake).manifest.digest, str(load_policy().holdout)
+    gold, held_out = experiments.training_gold(lake).manifest.digest, str(load_policy().holdout)
     finished = runs.find({"stage": "experiment", "gold": gold}, {HOLDOUT: held_out})
     newest: dict[tuple[str, str], Run] = {}
     for run in finished:
@@ -184,8 +166,8 @@ def chosen_run(lake: Lake) -> str:
 
 def _is_current(run_id: str) -> bool:
     """Whether the run's experiment is still defined, with the features that the run had."""
-    chosen = ExperimentRecord.read(run_id)
+    chosen = runs.record(ExperimentRecord, run_id, CHOSEN)
     if chosen.experiment not in experiment_ids():
         return False
-    kinds = kinds_of(load_experiment(chosen.experiment), chosen.model)
+    kinds = experiments.kinds_of(load_experiment(chosen.experiment), chosen.model)
     return list(kinds.items()) == list(chosen.kinds.items())

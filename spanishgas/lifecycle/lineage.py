@@ -7,7 +7,8 @@ is gone or differs is said on the link; the walk goes on with the others.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from mlflow.entities import Run
@@ -19,7 +20,7 @@ from spanishgas.etl.source import open_source
 from spanishgas.lake import LAYERS, Lake, Snapshot, content, location
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.version import VERDICT, Version
+from spanishgas.lifecycle.version import VERDICT
 from spanishgas.settings import settings
 
 SHOWN = 12
@@ -49,30 +50,11 @@ def lineage(which: str, lake: Lake) -> Link:
         return walk.table(lake.current("gold_master"))
     if which in set(Alias) or (which.isdigit() and which in {v.number for v in registry.versions()}):
         return walk.version(which)
-    if held := _file(which, lake):
-        return walk.table(held)
-    return _customer(which, walk)
-
-
-def _file(which: str, lake: Lake) -> Snapshot | None:
-    place = location(which)
+    place = f"{location(which)}/"
     for snapshot, _ in lake.snapshots():
-        if f"{place}/".startswith(f"{snapshot.uri}/"):
-            return snapshot
-    return None
-
-
-def _customer(which: str, walk: _LineageWalk) -> Link:
-    scores = walk.lake.current("scores")
-    table = scores.pandas()
-    rows = table[table["customer_id"] == which]
-    if rows.empty:
-        raise UsageError(
-            f"'{which}' is no score file, version, alias or table of {walk.lake.root}, and no customer of the newest "
-            "scores: give one of these, or `gold`"
-        )
-    facts = {str(name): str(value) for name, value in rows.iloc[0].items() if name != "customer_id"}
-    return Link(f"customer {which}", facts, [], [walk.table(scores)])
+        if place.startswith(f"{snapshot.uri}/"):
+            return walk.table(snapshot)
+    return walk.customer(which)
 
 
 class _LineageWalk:
@@ -82,10 +64,24 @@ class _LineageWalk:
         self.lake = lake
         self.known: dict[str, Link] = {}
 
+    def customer(self, which: str) -> Link:
+        """The newest scores of a customer; UsageError where they hold none of this id."""
+        scores = self.lake.current("scores")
+        table = scores.pandas()
+        rows = table[table["customer_id"] == which]
+        if rows.empty:
+            raise UsageError(
+                f"'{which}' is no score file, version, alias or table of {self.lake.root}, and no customer of the "
+                "newest scores: give one of these, or `gold`"
+            )
+        facts = {str(name): str(value) for name, value in rows.iloc[0].items() if name != "customer_id"}
+        return Link(f"customer {which}", facts, [], [self.table(scores)])
+
     def table(self, snapshot: Snapshot) -> Link:
         """A table of the lake and what it was built from."""
         manifest = snapshot.manifest
         if manifest.digest not in self.known:
+            run, lost = _run(manifest.run_id)
             facts = {
                 "as of": manifest.as_of.isoformat(),
                 "rows": f"{manifest.rows:,}",
@@ -93,13 +89,8 @@ class _LineageWalk:
                 "code": _code(manifest.code),
                 "uri": snapshot.uri,
             }
-            run = _run(manifest.run_id)
-            faults = _table_faults(snapshot)
-            if manifest.run_id and run is None:
-                faults.append(f"its run {manifest.run_id} is gone from the tracking server")
-            sources = [
-                self.source(name, digest, snapshot, run) for name, digest in manifest.built_from.items()
-            ]
+            sources = [self.source(*built_from, snapshot, run) for built_from in manifest.built_from.items()]
+            faults = [*_table_faults(snapshot), *lost]
             self.known[manifest.digest] = Link(manifest.table, facts, faults, sources)
         return self.known[manifest.digest]
 
@@ -126,7 +117,9 @@ class _LineageWalk:
         before = location(tags.get(of.manifest.table, of.uri)).removesuffix(of.key)
         folder = self.lake.store.uri(place.removeprefix(before)) if place.startswith(before) else place
         if folder not in self.known:
-            self.known[folder] = Link(folder, _digests(folder, self.lake))
+            self.known[folder] = Link(folder)
+            with suppress(SpanishGasError):
+                self.known[folder].facts.update(open_source(folder, None, self.lake.store.downloads).digests)
         digests = self.known[folder].facts
         faults = []
         if name not in digests:
@@ -138,40 +131,27 @@ class _LineageWalk:
     def version(self, which: str) -> Link:
         """A version of the registered model, its verdict, and the table that it was trained on."""
         try:
-            registered = registry.resolve(which)
+            version = registry.resolve(which)
         except SpanishGasError as fault:
             return Link(f"version {which}", {}, [str(fault)])
-        run, faults = _run(registered.run_id), [registered.fault] if registered.fault else []
-        try:
-            chosen = registered.record.chosen
-        except SpanishGasError:
-            chosen = None
-        else:
-            faults += _damage(registered)
+        (run, lost), sources = _run(version.run_id), list[Link]()
+        tags = run.data.tags if run else {}
         facts = {
-            "experiment": f"{chosen.experiment} {chosen.model}" if chosen else "?",
-            "verdict": f"{registered.tags.get(VERDICT, 'missing')}, {(registered.digest or 'no digest')[:SHOWN]}",
-            "code": _code(
-                {k[5:]: v for k, v in run.data.tags.items() if k.startswith("code.")} if run else {}
-            ),
-            "run": registered.run_id,
+            "experiment": "?",
+            "verdict": f"{version.tags.get(VERDICT, 'missing')}, {(version.digest or 'no digest')[:SHOWN]}",
+            "code": _code({k[5:]: v for k, v in tags.items() if k.startswith("code.")}),
+            "run": version.run_id,
+            **({"override": version.override} if version.override else {}),
         }
-        if registered.override:
-            facts["override"] = registered.override
-        if run is None:
-            faults.append(f"its run {registered.run_id} is gone from the tracking server")
-        if chosen is None:
-            faults.append("does not say which table it was trained on")
-        trained_on = [self.at("gold_master", chosen.gold)] if chosen else []
-        return Link(f"version {registered.number}", facts, faults, trained_on)
-
-
-def _damage(version: Version) -> list[str]:
-    try:
-        version.checked()
-    except SpanishGasError as fault:
-        return [str(fault)]
-    return []
+        faults = [*([version.fault] if version.fault else []), *lost]
+        try:
+            chosen = version.record.chosen
+            facts["experiment"] = f"{chosen.experiment} {chosen.model}"
+            sources.append(self.at("gold_master", chosen.gold))
+            version.checked()
+        except SpanishGasError as fault:
+            faults.append(str(fault) if sources else "does not say which table it was trained on")
+        return Link(f"version {version.number}", facts, faults, sources)
 
 
 def _table_faults(snapshot: Snapshot) -> list[str]:
@@ -186,26 +166,20 @@ def _table_faults(snapshot: Snapshot) -> list[str]:
     return faults
 
 
-def _digests(folder: str, lake: Lake) -> dict[str, str]:
+def _run(run_id: str | None) -> tuple[Run | None, list[str]]:
+    """The run of this id, if one is named, and what is wrong with it."""
     try:
-        return open_source(folder, None, lake.store.downloads).digests
-    except SpanishGasError:
-        return {}
-
-
-def _run(run_id: str | None) -> Run | None:
-    try:
-        return MlflowClient().get_run(run_id) if run_id else None
+        return (MlflowClient().get_run(run_id) if run_id else None), []
     except MlflowException as fault:
-        if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
-        raise
+        if fault.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None, [f"its run {run_id} is gone from the tracking server"]
 
 
-def _code(known: dict[str, str]) -> str:
-    if not known:
+def _code(recorded: Mapping[str, str]) -> str:
+    if "commit" not in recorded:
         return "not recorded"
-    return known.get("commit", "unknown")[:SHOWN] + (" (dirty)" if known.get("dirty") == "true" else "")
+    return recorded["commit"][:SHOWN] + (" (dirty)" if recorded.get("dirty") == "true" else "")
 
 
 def as_json(link: Link) -> str:
@@ -217,9 +191,9 @@ def as_tree(link: Link) -> str:
     """The walk as a tree, and how many of its links are broken."""
     count = len(link.broken)
     ending = (
-        "every link is there and has its digest"
-        if not count
-        else f"{count} fault{'s' * (count > 1)}, marked with !"
+        f"{count} fault{'s' * (count > 1)}, marked with !"
+        if count
+        else "every link is there and has its digest"
     )
     return "\n".join([*_lines(link, "", ""), ending])
 
@@ -238,10 +212,10 @@ def _lines(link: Link, first: str, rest: str) -> Iterator[str]:
 
 def produced(version: str, lake: Lake) -> list[tuple[Snapshot, bool]]:
     """Score snapshots that a version made, and the recommendations built from them, with whether each is current."""
-    name, held = settings().registered_model, lake.snapshots()
-    scores = {s.manifest.digest for s, _ in held if s.manifest.built_from.get(name) == version}
+    name, snapshots = settings().registered_model, lake.snapshots()
+    scores = {s.manifest.digest for s, _ in snapshots if s.manifest.built_from.get(name) == version}
     return [
         (snapshot, current)
-        for snapshot, current in held
-        if snapshot.manifest.digest in scores or snapshot.manifest.built_from.get("scores") in scores
+        for snapshot, current in snapshots
+        if {snapshot.manifest.digest, snapshot.manifest.built_from.get("scores")} & scores
     ]

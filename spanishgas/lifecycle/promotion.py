@@ -24,6 +24,9 @@ from spanishgas.lifecycle.turns import Turn, turn
 from spanishgas.lifecycle.version import OVERRIDE, ROLLED_BACK, Version
 from spanishgas.settings import settings
 
+MARKS = ("how", "reason", "by", "at", "replaced", "verdict")
+"""What a version's tags say of the move that made it champion."""
+
 
 def promote(which: str, reason: str, override: str | None = None) -> Version:
     """Make the version behind `which` champion; a version that is champion already stays so, untouched.
@@ -45,10 +48,9 @@ def promote(which: str, reason: str, override: str | None = None) -> Version:
         version.checked()
         there = record.champion == number
         if not (there and version.cleared):
-            how = How.CONFIRMED if there else How.PROMOTED
-            move = _move(record, how, version, reason, replaced=None if there else record.champion)
-            approved = {"override": override if version.fault else None, "approved_by": _approval(version)}
-            _carry_out(own, move.model_copy(update=approved))
+            how, replaced = (How.CONFIRMED, None) if there else (How.PROMOTED, record.champion)
+            approval = {"override": override if version.fault else None, "approved_by": _approval(version)}
+            _move(own, record, how, version, reason, replaced=replaced, **approval)
     return registry.resolve(number)
 
 
@@ -66,43 +68,25 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
     bad = of or before.champion or registry.resolve(Alias.CHAMPION).number
     with turn(settings().registered_model) as own:
         record = settle()
-        if record.newest and _is_again(record.newest, before, reason):
-            return record.newest
+        newest = record.newest
+        if newest is not None and newest.how is How.ROLLED_BACK:
+            begun = before.pending is not None and before.pending.number == newest.number
+            same = (newest.by, newest.reason) == (who(), reason[: history.LONGEST])
+            if begun or same:
+                return newest
         if record.champion != bad:
             raise TrackingError(
                 f"version {bad} is no longer champion, version {record.champion} is: nothing was rolled back. Run it "
                 "again to go back from that one"
             )
         back = way_back(record)
-        if back is None or record.newest is None:
+        if back is None or newest is None:
             raise TrackingError(
                 "there is no previous champion to roll back to: the history names none before version "
                 f"{bad}. Promote another version instead"
             )
         version = registry.resolve(back).checked()
-        move = _move(record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=record.newest.number)
-        _carry_out(own, move)
-    return move
-
-
-def _is_again(newest: Move, before: MoveRecord, reason: str) -> bool:
-    """Whether a rollback that took place is the one asked for: begun when the command began, or made by the same."""
-    begun = before.pending is not None and before.pending.number == newest.number
-    same = (newest.by, newest.reason) == (who(), reason[: history.LONGEST])
-    return newest.how is How.ROLLED_BACK and (begun or same)
-
-
-def _move(record: MoveRecord, how: How, version: Version, reason: str, **beside: Any) -> Move:
-    return Move(
-        number=len(record.moves) + 1,
-        how=how,
-        version=version.number,
-        reason=reason[: history.LONGEST],
-        by=who(),
-        at=history.now(),
-        verdict=version.digest,
-        **{"replaced": None, **beside},
-    )
+        return _move(own, record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=newest.number)
 
 
 def way_back(record: MoveRecord) -> str | None:
@@ -121,7 +105,7 @@ def approve(which: str, reason: str) -> Version:
         record = settle()
         version = registry.resolve(version.number).checked()
         if who() not in {m.by for m in record.approvals(version.number, version.digest)}:
-            _carry_out(own, _move(record, How.APPROVED, version, reason))
+            _move(own, record, How.APPROVED, version, reason)
     return version
 
 
@@ -157,20 +141,31 @@ def seen() -> MoveRecord:
         return settle()
 
 
-def _carry_out(own: Turn, move: Move) -> None:
+def scorable(which: str) -> Version:
+    """The version behind `which`, if it may score: moves are settled first, and its verdict must have passed.
+
+    Raises TrackingError that names the verdict and the ways out, and DataError, whoever let it pass, for other bytes
+    than were judged.
+    """
+    seen()
+    version = registry.resolve(which)
+    version.require()
+    return version.checked()
+
+
+def _move(own: Turn, record: MoveRecord, how: How, version: Version, reason: str, **beside: Any) -> Move:
+    """Write a move down, then do it; TrackingError where the server lets this user move no champion."""
+    move = Move(
+        number=len(record.moves) + 1,
+        how=how,
+        version=version.number,
+        reason=reason[: history.LONGEST],
+        by=who(),
+        at=history.now(),
+        verdict=version.digest,
+        **{"replaced": None, **beside},
+    )
     own.check()
-    _written(move)
-    try:
-        complete(move)
-    except MlflowException as fault:
-        raise TrackingError(
-            f"move {move.number} ({move.how}, version {move.version}) was begun and not finished ({fault.message}): "
-            "`spanishgas reconcile` completes it, as does the next promote, rollback or score"
-        ) from fault
-
-
-def _written(move: Move) -> None:
-    """Write the move down; TrackingError where the server lets this user move no champion."""
     try:
         history.write(move)
     except MlflowException as fault:
@@ -180,17 +175,26 @@ def _written(move: Move) -> None:
             f"{who()} may move no champion: the tracking server asks for MANAGE on the registered model "
             f"{settings().registered_model}. Nothing was moved: ask somebody who may promote"
         ) from fault
+    try:
+        complete(move)
+    except MlflowException as fault:
+        raise TrackingError(
+            f"move {move.number} ({move.how}, version {move.version}) was begun and not finished ({fault.message}): "
+            "`spanishgas reconcile` completes it, as does the next promote, rollback or score"
+        ) from fault
+    return move
 
 
 def complete(move: Move) -> None:
     """Do what a move says; every step may have been done before."""
     done = move.model_copy(update={"state": MoveState.DONE})
-    if move.how is not How.ELSEWHERE and move.how is not How.APPROVED and move.version:
+    ours = move.how in (How.PROMOTED, How.ROLLED_BACK, How.CONFIRMED)
+    if ours and move.version:
         registry.point(Alias.CHAMPION, move.version)
     if move.how is not How.APPROVED:
         _mark(move)
         _point_previous(done)
-    if move.how in (How.PROMOTED, How.ROLLED_BACK, How.CONFIRMED):
+    if ours:
         done = done.model_copy(update={"run_id": _run_of(move)})
     history.write(done)
 
@@ -201,10 +205,10 @@ def _mark(move: Move) -> None:
     if move.how is How.ROLLED_BACK and move.replaced in registry.numbers():
         client.set_model_version_tag(name, move.replaced, ROLLED_BACK, move.reason)
         client.delete_model_version_tag(name, move.replaced, OVERRIDE)
-    tags = _tags(move) if move.version else {}
+    tags = {f"champion.{key}": getattr(move, key) or "none" for key in MARKS}
     if move.override:
         tags[OVERRIDE] = f"{move.override} ({move.by}, {move.at})"
-    for key, value in tags.items():
+    for key, value in tags.items() if move.version else ():
         client.set_model_version_tag(name, str(move.version), key, value)
 
 
@@ -233,17 +237,6 @@ def _point_previous(move: Move) -> None:
         registry.point(Alias.PREVIOUS, earlier)
     elif Alias.PREVIOUS in record.aliases:
         MlflowClient().delete_registered_model_alias(settings().registered_model, Alias.PREVIOUS.value)
-
-
-def _tags(move: Move) -> dict[str, str]:
-    return {
-        "champion.how": move.how,
-        "champion.reason": move.reason,
-        "champion.by": move.by,
-        "champion.at": move.at,
-        "champion.replaced": move.replaced or "none",
-        "champion.verdict": move.verdict or "none",
-    }
 
 
 def _usable(record: MoveRecord) -> set[str]:

@@ -1,17 +1,17 @@
-"""What runs keep as JSON of how something was made: read back as models, never as today's configuration."""
+"""What runs keep as JSON of how something was made and judged: read back as models, never as today's configuration."""
 
 from __future__ import annotations
 
 from datetime import date
+from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from spanishgas.config.policy import Holdout, Judgement
+from spanishgas.config.policy import Holdout, Judgement, Waiver
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
-from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.seal import SealManifest
-from spanishgas.lifecycle.verdict import Verdict
+from spanishgas.rendering import markdown
 
 CHOSEN, OFFERS = "chosen.json", "offers.json"
 
@@ -35,10 +35,76 @@ class ExperimentRecord(BaseModel):
     holdout: Holdout
     as_of: date
 
-    @classmethod
-    def read(cls, run_id: str) -> ExperimentRecord:
-        """The record of a finished experiment run; TrackingError where it has none that can be read."""
-        return runs.record(cls, run_id, CHOSEN)
+
+class Bound(StrEnum):
+    """On which side of the limit the value must lie."""
+
+    AT_LEAST = "at least"
+    AT_MOST = "at most"
+
+
+class Check(BaseModel):
+    """One check: its value, its limit and whether it passed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    value: float | None
+    limit: float
+    interval: tuple[float, float] | None
+    passed: bool
+    way_out: str
+    bound: Bound = Bound.AT_LEAST
+    note: str = ""
+
+    @property
+    def words(self) -> str:
+        """Value and limit in a few words, with as many digits as it takes to see on which side the value lies."""
+        digits = 3 if self.value is None else _telling(self.value, self.limit)
+        value = "missing" if self.value is None else f"{self.value:.{digits}f}"
+        between = f" ({self.interval[0]:.3f} to {self.interval[1]:.3f})" if self.interval else ""
+        return f"{self.name} is {value}{between}, the limit is {self.bound} {self.limit:.{digits - 1}f}"
+
+
+def _telling(value: float, limit: float) -> int:
+    """Digits of the value, the limit standing with one less, from 3 on: enough to leave it on its side of the limit."""
+    for digits in range(3, 9):
+        shown, edge = round(value, digits), round(limit, digits - 1)
+        if value == limit or ((shown < edge) == (value < limit) and shown != edge):
+            return digits
+    return 9
+
+
+class Verdict(BaseModel):
+    """All checks of one version; `passed` only if there are checks and each passed."""
+
+    model_config = ConfigDict(frozen=True)
+
+    checks: list[Check]
+    waivers: list[Waiver]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the version may become champion."""
+        return bool(self.checks) and all(c.passed for c in self.checks)
+
+    @property
+    def words(self) -> str:
+        """The verdict in a line: the first check where all passed, or each refusal with value, limit and way out."""
+        if self.passed:
+            return f"passed: {self.checks[0].words}; {len(self.checks)} checks in all"
+        return "refused: " + "; ".join(f"{c.words}: {c.way_out}" for c in self.checks if not c.passed)
+
+    def table(self) -> str:
+        """The verdict as a Markdown table, for the version's description and the terminal."""
+        lines = ["| check | value | 95 % interval | limit | |", "|---|---|---|---|---|"]
+        for c in self.checks:
+            value = "missing" if c.value is None else f"{c.value:.4f}"
+            interval = f"{c.interval[0]:.4f} to {c.interval[1]:.4f}" if c.interval else ""
+            outcome = ("passed" if c.passed else "**refused**") + (f", {markdown(c.note)}" if c.note else "")
+            lines.append(f"| {c.name} | {value} | {interval} | {c.bound} {c.limit:.4g} | {outcome} |")
+        lines += [f"\nWaived ({w.date}): {w.check}. {markdown(w.reason)}" for w in self.waivers]
+        return "\n".join(lines)
 
 
 class VersionRecord(BaseModel):

@@ -55,12 +55,8 @@ class Alias(StrEnum):
 
 def requirements() -> list[str]:
     """What a loader of the model must install, pinned to what is installed here."""
-    boosted = "xgboost-cpu" if _installed("xgboost-cpu") else "xgboost"
+    boosted = metadata.packages_distributions()["xgboost"][0]
     return [f"{name}=={metadata.version(name)}" for name in (*PINNED, boosted)]
-
-
-def _installed(name: str) -> bool:
-    return any(package.name == name for package in metadata.distributions())
 
 
 def signature(model: ChurnModel) -> ModelSignature:
@@ -72,9 +68,7 @@ def signature(model: ChurnModel) -> ModelSignature:
         ColSpec("string" if is_text(model.kinds[f]) else "double", f) for f in model.features
     ]
     outputs: list[ColSpec | TensorSpec] = [
-        ColSpec("double", PROBABILITY),
-        ColSpec("long", FLAG),
-        ColSpec("string", TIER),
+        ColSpec(kind, name) for kind, name in (("double", PROBABILITY), ("long", FLAG), ("string", TIER))
     ]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
@@ -83,10 +77,8 @@ def example(model: ChurnModel) -> pd.DataFrame:
     """Three made-up customers: all zeros, all ones, and everything unknown. No row of any real table."""
     from spanishgas.training.matrix import is_text
 
-    rows = []
-    for number, text in ((0.0, "none"), (1.0, "other"), (np.nan, None)):
-        rows.append({f: text if is_text(model.kinds[f]) else number for f in model.features})
-    return pd.DataFrame(rows).astype({f: "float64" for f in model.features if not is_text(model.kinds[f])})
+    texts, numbers = ("none", "other", None), (0.0, 1.0, np.nan)
+    return pd.DataFrame({f: texts if is_text(model.kinds[f]) else numbers for f in model.features})
 
 
 def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
-import mlflow
-
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import registry, runs, schema
+from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.version import Version
 
 
 def versions() -> list[Version]:
     """All registered versions; TrackingError where the store cannot be asked."""
-    schema.look(mlflow.get_tracking_uri())
     runs.connect()
     with runs.translated_errors():
         return registry.versions()

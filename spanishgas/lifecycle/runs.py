@@ -23,18 +23,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlflow
-from mlflow.data.dataset_source import DatasetSource
-from mlflow.data.meta_dataset import MetaDataset
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_ARTIFACTS, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE
+from mlflow.utils import mlflow_tags
 from pydantic import BaseModel, ValidationError
 
 from spanishgas import provenance
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Snapshot
-from spanishgas.lifecycle import relocation
+from spanishgas.lifecycle import local_store
 from spanishgas.settings import settings
 
 if TYPE_CHECKING:
@@ -43,10 +41,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spanishgas")
 M = TypeVar("M", bound=BaseModel)
-PATIENCE_SECONDS, PAGE = 5, 1000
-NOTE = MLFLOW_RUN_NOTE
+PATIENCE_SECONDS = 5
+NOTE = mlflow_tags.MLFLOW_RUN_NOTE
 """The tag that the UI shows as a description, of a run and of an experiment alike."""
-PARENT = MLFLOW_PARENT_RUN_ID
+PARENT = mlflow_tags.MLFLOW_PARENT_RUN_ID
 
 
 @dataclass(frozen=True)
@@ -59,27 +57,33 @@ class StageRun:
     def log(
         self,
         *,
-        metrics: Mapping[str, float] | None = None,
-        params: Mapping[str, object] | None = None,
-        tags: Mapping[str, object] | None = None,
-        series: Mapping[str, list[float]] | None = None,
+        metrics: Mapping[str, float] = MappingProxyType({}),
+        params: Mapping[str, object] = MappingProxyType({}),
+        tags: Mapping[str, object] = MappingProxyType({}),
+        series: Mapping[str, list[float]] = MappingProxyType({}),
     ) -> None:
         """Metrics, parameters and tags in one request; `series` are metrics with a value per step."""
         now = int(time.time() * 1000)
-        points = [Metric(k, float(v), now, 0) for k, v in (metrics or {}).items()]
-        points += [
-            Metric(k, float(v), now, step) for k, vs in (series or {}).items() for step, v in enumerate(vs)
+        every = {**{name: [value] for name, value in metrics.items()}, **series}
+        points = [
+            Metric(name, float(value), now, step)
+            for name, values in every.items()
+            for step, value in enumerate(values)
         ]
         MlflowClient().log_batch(
             self.run_id,
             points,
-            [Param(k, str(v)) for k, v in (params or {}).items()],
-            [RunTag(k, str(v)) for k, v in (tags or {}).items()],
+            [Param(k, str(v)) for k, v in params.items()],
+            [RunTag(k, str(v)) for k, v in tags.items()],
         )
 
     def read(self, snapshot: Snapshot, context: str) -> None:
         """Record that the run read `snapshot`, with our digest over all of its rows."""
-        mlflow.log_input(dataset(snapshot), context=context, tags={"digest": snapshot.manifest.digest})
+        tags = [
+            InputTag(mlflow_tags.MLFLOW_DATASET_CONTEXT, context),
+            InputTag("digest", snapshot.manifest.digest),
+        ]
+        MlflowClient().log_inputs(self.run_id, [DatasetInput(dataset(snapshot), tags)])
 
     def describe(self, markdown: str) -> None:
         """The description that the UI shows on the run's page."""
@@ -102,11 +106,11 @@ class StageRun:
         for path, table in tables.items():
             self.document(json.loads(table.to_json(orient="split", index=False)), path)
         listed = [{"path": path, "type": "table"} for path in tables]
-        self.log(tags={MLFLOW_LOGGED_ARTIFACTS: json.dumps(listed)})
+        self.log(tags={mlflow_tags.MLFLOW_LOGGED_ARTIFACTS: json.dumps(listed)})
 
-    def file(self, path: Path, folder: str | None = None) -> None:
+    def file(self, path: Path) -> None:
         """A local file as artefact."""
-        mlflow.log_artifact(str(path), folder)
+        mlflow.log_artifact(str(path))
 
 
 def introduce(experiment_id: str, markdown: str) -> None:
@@ -116,50 +120,20 @@ def introduce(experiment_id: str, markdown: str) -> None:
         client.set_experiment_tag(experiment_id, NOTE, markdown)
 
 
-class LakeSource(DatasetSource):
-    """Where a snapshot lies, as MLflow's dataset page shows it."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-
-    @staticmethod
-    def _get_source_type() -> str:
-        return "lake"
-
-    def load(self, **kwargs: Any) -> str:
-        """The folder of Parquet parts."""
-        return self.uri
-
-    @staticmethod
-    def _can_resolve(raw_source: Any) -> bool:
-        return False
-
-    @classmethod
-    def _resolve(cls, raw_source: Any) -> LakeSource:
-        return cls(str(raw_source))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The source as MLflow stores it."""
-        return {"uri": self.uri}
-
-    @classmethod
-    def from_dict(cls, source_dict: dict[str, Any]) -> LakeSource:
-        """The source as MLflow gives it back."""
-        return cls(source_dict["uri"])
-
-
-def dataset(snapshot: Snapshot) -> MetaDataset:
+def dataset(snapshot: Snapshot) -> Dataset:
     """A snapshot as MLflow's dataset: its URI and our digest, none of its rows."""
     manifest = snapshot.manifest
-    return MetaDataset(  # type: ignore[abstract]  # MLflow leaves `profile` out and calls it nowhere
-        LakeSource(snapshot.uri), name=manifest.table, digest=manifest.digest[:16]
-    )
+    return Dataset(manifest.table, manifest.digest[:16], "lake", json.dumps({"uri": snapshot.uri}))
 
 
 def connect() -> None:
-    """Fail early where the tracking server cannot be reached; warn, once a process, of a local store that was moved."""
+    """Fail early where the tracking server cannot be reached, or a local store's schema is of another MLflow.
+
+    Of a local store that was moved it warns, once a process.
+    """
     uri = mlflow.get_tracking_uri()
     if not uri.startswith(("http://", "https://")):
+        local_store.look(uri)
         _warn_if_moved(uri)
         return
     try:
@@ -176,7 +150,7 @@ def connect() -> None:
 
 @cache
 def _warn_if_moved(uri: str) -> None:
-    if words := relocation.warning(uri):
+    if words := local_store.warning(uri):
         log.warning(words)
 
 
@@ -196,49 +170,47 @@ def stage(
     name: str,
     title: str,
     *,
-    params: Mapping[str, object] | None = None,
-    tags: Mapping[str, object] | None = None,
+    params: Mapping[str, object] = MappingProxyType({}),
+    tags: Mapping[str, object] = MappingProxyType({}),
 ) -> Iterator[StageRun]:
     """A run tagged `stage` = `name`: the project run that is waiting, else a new one, nested in the open stage if any.
 
     It ends FAILED, with the message as a tag, when an exception leaves it. Runs that a killed process of this machine
     left open are ended as KILLED first.
     """
-    began = time.perf_counter()
-    parent = mlflow.active_run()
-    if parent is None:
+    began, above = time.perf_counter(), mlflow.active_run()
+    if above is None:
         end_killed()
-    given = {"stage": name, "process": provenance.process(), **{k: str(v) for k, v in (tags or {}).items()}}
-    if parent is None and "MLFLOW_RUN_ID" in os.environ:
+    named = {"stage": name, "process": provenance.process(), **{k: str(v) for k, v in tags.items()}}
+    if above is None and "MLFLOW_RUN_ID" in os.environ:
         started = mlflow.start_run()
         MlflowClient().update_run(started.info.run_id, name=title)
     else:
-        home = parent.info.experiment_id if parent else experiment_id()
-        started = mlflow.start_run(experiment_id=home, run_name=title, tags=given, nested=parent is not None)
-    with started as run:
-        open_run = StageRun(run.info.run_id, run.info.experiment_id)
-        taken = (
-            MlflowClient().get_run(open_run.run_id).data.params
-        )  # what the launcher logged, as it was typed
-        params = {
-            f"resolved.{k}" if k in taken and taken[k] != str(v) else k: v for k, v in (params or {}).items()
-        }
-        identity = {f"code.{k}": v for k, v in provenance.identity().items()}
-        open_run.log(params=params, tags={**given, **identity})
+        home = above.info.experiment_id if above else experiment_id()
+        started = mlflow.start_run(experiment_id=home, run_name=title, tags=named, nested=above is not None)
+    with started:
+        opened = StageRun(started.info.run_id, started.info.experiment_id)
+        # What the launcher logged, as it was typed.
+        typed = MlflowClient().get_run(opened.run_id).data.params
+        other = {k for k, v in params.items() if typed.get(k, str(v)) != str(v)}
+        opened.log(
+            params={f"resolved.{k}" if k in other else k: v for k, v in params.items()},
+            tags={**named, **{f"code.{k}": v for k, v in provenance.identity().items()}},
+        )
         try:
-            yield open_run
+            yield opened
         except BaseException as fault:
-            open_run.log(tags={"failure": f"{type(fault).__name__}: {fault}"[:5000]})
+            opened.log(tags={"failure": f"{type(fault).__name__}: {fault}"[:5000]})
             raise
         seconds = time.perf_counter() - began
-        open_run.log(metrics={"seconds": seconds})
+        opened.log(metrics={"seconds": seconds})
     log.info("%-11s %6.1f s  %s", name, seconds, title)
 
 
 def experiment_id() -> str:
     """Id of the MLflow experiment that the caller named, else of the project's own, made if need be."""
-    if given := os.environ.get("MLFLOW_EXPERIMENT_ID"):
-        return given
+    if number := os.environ.get("MLFLOW_EXPERIMENT_ID"):
+        return number
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
     experiment = mlflow.get_experiment_by_name(name)
     return experiment.experiment_id if experiment else str(mlflow.create_experiment(name))
@@ -252,23 +224,20 @@ def find(
     home = here.info.experiment_id if here else experiment_id()
     terms = [f"tags.`{k}` = '{v}'" for k, v in tags.items()]
     text = " and ".join([*(["attributes.status = 'FINISHED'"] if finished else []), *terms])
-    return [run for run in _pages([home], text) if params.items() <= run.data.params.items()]
+    return [run for run in _newest_first(home, text) if params.items() <= run.data.params.items()]
 
 
-def _pages(experiments: list[str], text: str) -> list[Run]:
-    """All that match, newest first: a search has more trials than a page has rows."""
-    client, newest = MlflowClient(), ["attributes.start_time DESC"]
-    listed = page = client.search_runs(experiments, text, order_by=newest, max_results=PAGE)
-    while page.token:
-        page = client.search_runs(experiments, text, order_by=newest, max_results=PAGE, page_token=page.token)
-        listed += page
+def _newest_first(experiment: str, text: str) -> list[Run]:
+    listed = mlflow.search_runs(
+        [experiment], text, order_by=["attributes.start_time DESC"], output_format="list"
+    )
     return list(listed)
 
 
 def end_killed() -> None:
     """End the runs whose process was on this machine and is no more: their status would be RUNNING for ever."""
     client = MlflowClient()
-    for run in _pages([experiment_id()], "attributes.status = 'RUNNING'"):
+    for run in _newest_first(experiment_id(), "attributes.status = 'RUNNING'"):
         if provenance.is_gone(run.data.tags.get("process", "")):
             client.set_terminated(run.info.run_id, "KILLED")
 
@@ -286,35 +255,6 @@ def status(run_id: str) -> str:
     except MlflowException:
         return "GONE"
     return str(info.status) if info.lifecycle_stage == "active" else "GONE"
-
-
-def child(
-    parent: StageRun,
-    title: str,
-    *,
-    known: str | None = None,
-    tags: Mapping[str, str],
-    params: Mapping[str, object],
-    metrics: Mapping[str, float],
-    series: Mapping[str, list[float]],
-    seconds: float,
-) -> None:
-    """A finished child run, written in one batched call: what a trial leaves behind.
-
-    With `known`, the run of that id is written anew: a kill had left it without an end.
-    """
-    client = MlflowClient()
-    end = int(time.time() * 1000)
-    if known is None:
-        run = client.create_run(
-            parent.experiment_id,
-            start_time=end - int(1000 * seconds),
-            run_name=title,
-            tags={PARENT: parent.run_id, "process": provenance.process(), **tags},
-        )
-        known = run.info.run_id
-    StageRun(known, parent.experiment_id).log(metrics=metrics, params=params, series=series)
-    client.set_terminated(known, "FINISHED", end)
 
 
 def artifact(run_id: str, path: str) -> dict[str, Any]:

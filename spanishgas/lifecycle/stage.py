@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from spanishgas import provenance
@@ -66,8 +67,8 @@ def through(
     *,
     title: str,
     recall: Callable[[str], R | None] = lambda key: None,
-    params: Mapping[str, object] | None = None,
-    tags: Mapping[str, object] | None = None,
+    params: Mapping[str, object] = MappingProxyType({}),
+    tags: Mapping[str, object] = MappingProxyType({}),
 ) -> R:
     """What `recall` has of these inputs, else what `work` makes of them, in a run of its own.
 
@@ -81,11 +82,14 @@ def through(
         # The run of a process that was killed after it had published is open still.
         runs.end_killed()
         return earlier
-    snapshots = {name: s for name, s in _fields(inputs).items() if isinstance(s, Snapshot)}
-    with runs.stage(stage.name, title, params=params, tags={**(tags or {}), KEY: key}) as run:
+    fields = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}  # type: ignore[arg-type]
+    snapshots = {name: s for name, s in fields.items() if isinstance(s, Snapshot)}
+    versions = {settings().registered_model: v.number for v in fields.values() if isinstance(v, Version)}
+    built_from = {s.manifest.table: s.manifest.digest for s in snapshots.values()} | versions
+    with runs.stage(stage.name, title, params=params, tags={**tags, KEY: key}) as run:
         for name, snapshot in snapshots.items():
             run.read(snapshot, name)
-        opened = Work(run.run_id, run.experiment_id, key, stage.source, _built_from(inputs))
+        opened = Work(run.run_id, run.experiment_id, key, stage.source, built_from)
         with stage.working():
             return work(opened, inputs)
 
@@ -100,13 +104,3 @@ def recorded(stage: Stage[Any], key: str, kind: type[M], path: str) -> M | None:
     """The document `path` of the newest finished run of the stage under this key, as `kind`."""
     run_id = earlier(stage, key)
     return runs.record(kind, run_id, path) if run_id else None
-
-
-def _fields(inputs: object) -> dict[str, object]:
-    return {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}  # type: ignore[arg-type]
-
-
-def _built_from(inputs: object) -> dict[str, str]:
-    values = _fields(inputs).values()
-    tables = {s.manifest.table: s.manifest.digest for s in values if isinstance(s, Snapshot)}
-    return tables | {settings().registered_model: v.number for v in values if isinstance(v, Version)}

@@ -7,11 +7,13 @@ a killed parent move to the run that continues the search.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
+from spanishgas import provenance
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.training.search import Trial
@@ -46,32 +48,38 @@ class TrialRuns:
 
     def record(self, trial: Trial, start: str = "") -> None:
         """Write `trial`, and the `start` it took, unless it is written already or its own command is about to."""
-        known = self.known.get(str(trial.key))
-        if known is not None and known.info.status == "FINISHED":
+        written = self.known.get(str(trial.key))
+        if written is not None and written.info.status == "FINISHED":
             return
         if trial.owner != self.parent.run_id and lives(trial.owner, but_finished=True):
             return
+        client, end = MlflowClient(), int(time.time() * 1000)
+        run = written or client.create_run(
+            self.parent.experiment_id,
+            start_time=end - int(1000 * trial.seconds),
+            run_name=f"{self.tags['experiment']} {self.tags['model']} trial {trial.number}",
+            tags=self._tags_of(trial) | ({"warm_start": start} if start else {}),
+        )
+        StageRun(run.info.run_id, self.parent.experiment_id).log(
+            metrics={"search.average_precision": trial.score, "seconds": trial.seconds},
+            params=trial.params,
+            series={"search.fold.average_precision": trial.scores},
+        )
+        client.set_terminated(run.info.run_id, "FINISHED", end)
+
+    def _tags_of(self, trial: Trial) -> dict[str, str]:
         state = "pruned" if trial.pruned else "completed"
         words = f"Average precision {trial.score:.4f} on the search's folds, {state} after {len(trial.scores)} of them."
-        runs.child(
-            self.parent,
-            f"{self.tags['experiment']} {self.tags['model']} trial {trial.number}",
-            known=known.info.run_id if known else None,
-            tags=self.tags
-            | {
-                "stage": "trial",
-                STUDY: self.study,
-                KEY: str(trial.key),
-                "trial": str(trial.number),
-                "state": state,
-                "mlflow.note.content": words,
-            }
-            | ({"warm_start": start} if start else {}),
-            params=trial.params,
-            metrics={"search.average_precision": trial.score, "seconds": trial.seconds},
-            series={"search.fold.average_precision": trial.scores},
-            seconds=trial.seconds,
-        )
+        return self.tags | {
+            "stage": "trial",
+            STUDY: self.study,
+            KEY: str(trial.key),
+            "trial": str(trial.number),
+            "state": state,
+            "process": provenance.process(),
+            runs.NOTE: words,
+            runs.PARENT: self.parent.run_id,
+        }
 
 
 def lives(run_id: str, *, but_finished: bool = False) -> bool:

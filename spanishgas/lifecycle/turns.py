@@ -48,13 +48,15 @@ class Turn:
     model: str
     key: str
 
-    def check(self) -> None:
-        """Raise TrackingError if the turn was lost: its holder slept for longer than the lease."""
-        if self.key not in {c.key for c in claims(self.model)}:
+    def check(self) -> list[Claim]:
+        """All claims at the model; TrackingError if this one is lost, for its holder slept longer than the lease."""
+        queue = claims(self.model)
+        if self.key not in {c.key for c in queue}:
             raise TrackingError(
                 f"this command's turn at {self.model} was given to another one, for it did nothing for "
                 f"{LEASE_SECONDS:.0f} s; nothing was changed: run it again"
             )
+        return queue
 
 
 def claims(model: str) -> list[Claim]:
@@ -99,10 +101,7 @@ def _wait(own: Turn) -> None:
 
 def _first(own: Turn) -> Claim:
     """Whose turn it is; claims of processes that are known to be dead are removed."""
-    queue = claims(own.model)
-    if own.key not in {c.key for c in queue}:
-        raise TrackingError(f"this command's turn at {own.model} was given to another one: run it again")
-    for claim in queue:
+    for claim in own.check():
         if claim.key == own.key or not provenance.is_gone(claim.process):
             return claim
         MlflowClient().delete_registered_model_tag(own.model, claim.key)

@@ -26,8 +26,7 @@ from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs, seal
 from spanishgas.lifecycle.history import MoveRecord
-from spanishgas.lifecycle.records import JudgedVersion, VersionRecord
-from spanishgas.lifecycle.verdict import Verdict
+from spanishgas.lifecycle.records import JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifetime import temporary_folder
 from spanishgas.training.sides import in_holdout
 
@@ -141,6 +140,13 @@ class Version:
     def verdict(self) -> Verdict:
         """The gate's verdict."""
         return self._judged.verdict
+
+    @property
+    def outcome(self) -> str:
+        """What a verb that judged it says in the end."""
+        return f"version {self.number}, gate {self.verdict.words}" + "\nnot promoted" * (
+            not self.verdict.passed
+        )
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -23,7 +23,7 @@ from spanishgas.evaluation.inference import Difference, differences
 from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import promotion, registry, runs
-from spanishgas.lifecycle.evidence import predictions
+from spanishgas.lifecycle.gate import predictions
 from spanishgas.lifecycle.history import PROBATION
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.cohort import Cohort

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from spanishgas.contracts import check, typed
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import reconcile, registry, schema
+from spanishgas.lifecycle import local_store, promotion, registry
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.scoring import parts
@@ -99,7 +99,7 @@ def score_inputs(
 ) -> ScoreInputs:
     """The newest gold table and the version behind `alias`, which must be cleared to score."""
     given = read_settings(Transform)
-    at_work, version = transform(backend, given, say), reconcile.scorable(alias)
+    at_work, version = transform(backend, given, say), promotion.scorable(alias)
     gold = lake.current("gold_master")
     return ScoreInputs(gold, version, version.training_table(lake), lake, at_work, given, progress)
 
@@ -163,5 +163,5 @@ def score_table(table: pd.DataFrame, model: ChurnModel | str | Path) -> pd.DataF
 def _model(which: str | Path) -> ChurnModel:
     if Path(which).is_dir():
         return artefact.load(Path(which), str(which))
-    schema.look(mlflow.get_tracking_uri())
+    local_store.look(mlflow.get_tracking_uri())
     return registry.resolve(str(which)).model

@@ -33,10 +33,10 @@ from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
+from spanishgas.lifecycle import compare as reproducing
 from spanishgas.lifecycle import compare as versions
-from spanishgas.lifecycle import evaluation, evidence, gate, history, promotion, registry, runs
-from spanishgas.lifecycle import reproduce as reproducing
-from spanishgas.lifecycle.evaluation import Evaluated
+from spanishgas.lifecycle import evaluation, gate, history, promotion, registry, runs
+from spanishgas.lifecycle.compare import reproduce
 from spanishgas.lifecycle.experiments import (
     experiment_inputs,
     kinds_of,
@@ -46,7 +46,6 @@ from spanishgas.lifecycle.experiments import (
 )
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.reproduce import reproduce
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.drift import Drift, drift
 from spanishgas.monitoring.outcomes import outcomes
@@ -79,8 +78,8 @@ class Chain:
     later: Snapshot
     ladder: list[Compared]
     again: list[Compared]
-    evaluated: Evaluated
-    twice: Evaluated
+    evaluated: Version
+    twice: Version
     fitted: list[ChurnModel]
     scores: Snapshot
     recommendations: Snapshot
@@ -132,7 +131,7 @@ def pass_through(root: Path, patch: pytest.MonkeyPatch) -> Chain:
     lake = Lake(root / "lake")
     gold = publish_gold(lake, labelled_gold(), DAY)
     ladder = run_ladder(ladder_inputs(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED))
-    again = run_ladder(ladder_inputs(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED, reuse=True))
+    again = run_ladder(ladder_inputs(IDS, ["xgboost"], trials=TRIALS, lake=lake, seed=SEED))
     evaluated = evaluation.evaluate(None, lake=lake)
     # As a kill right after the version was registered leaves it.
     MlflowClient().delete_registered_model_alias(settings().registered_model, "challenger")
@@ -338,8 +337,8 @@ def test_a_stage_within_a_stage_lies_in_the_same_mlflow_experiment(chain: Chain)
 
 def test_the_version_is_the_run_that_the_ladder_chose(chain: Chain) -> None:
     (chosen,) = [c.rung for c in chain.ladder if c.chosen]
-    assert chain.evaluated.version.tags["experiment"] == chosen.experiment
-    run = MlflowClient().get_run(chain.evaluated.version.run_id)
+    assert chain.evaluated.tags["experiment"] == chosen.experiment
+    run = MlflowClient().get_run(chain.evaluated.run_id)
     assert run.data.params["of_run"] == chosen.run_id
 
 
@@ -358,14 +357,12 @@ def test_a_versions_requirements_are_pinned(chain: Chain) -> None:
 
 
 def test_a_version_names_the_data_that_it_was_trained_on(chain: Chain) -> None:
-    tags = chain.evaluated.version.tags
+    tags = chain.evaluated.tags
     assert (tags["data.uri"], tags["data.digest"]) == (chain.gold.uri, chain.gold.manifest.digest)
 
 
 def test_the_logged_model_carries_the_holdout_metrics_and_their_data_set(chain: Chain) -> None:
-    model = MlflowClient().get_logged_model(
-        str(chain.evaluated.version.entity.source).removeprefix("models:/")
-    )
+    model = MlflowClient().get_logged_model(str(chain.evaluated.entity.source).removeprefix("models:/"))
     metrics = {m.key: m for m in model.metrics}
     value = metrics["holdout.average_precision"]
     assert value.value == pytest.approx(chain.evaluated.metrics["holdout.average_precision"])
@@ -373,7 +370,7 @@ def test_the_logged_model_carries_the_holdout_metrics_and_their_data_set(chain: 
 
 
 def test_an_evaluation_leaves_card_tables_and_pictures(chain: Chain) -> None:
-    run = MlflowClient().get_run(chain.evaluated.version.run_id)
+    run = MlflowClient().get_run(chain.evaluated.run_id)
     left = {"model_card.md", "model_card.html", "holdout.png", "importance.png"}
     tables = {"leakage.json", "slices.json", "importance.json"}
     assert left | tables <= artifacts(run.info.run_id)
@@ -388,7 +385,7 @@ def test_every_holdout_metric_has_an_interval_around_it(chain: Chain) -> None:
 
 
 def test_the_only_leak_of_the_chain_is_the_declared_one(chain: Chain) -> None:
-    rows = runs.artifact(chain.evaluated.version.run_id, "leakage.json")
+    rows = runs.artifact(chain.evaluated.run_id, "leakage.json")
     verdicts = {row[0]: row[3] for row in rows["data"]}
     assert verdicts.pop("outcome_conditioned_text") == "declared"
     assert set(verdicts.values()) == {"nothing found"}
@@ -405,24 +402,24 @@ def test_the_versions_description_is_the_short_card(chain: Chain) -> None:
     words = registry.resolve("challenger").entity.description
     assert "cannot say by when" in words
     assert "outcome_conditioned_text (declared)" in words
-    assert f"runs:/{chain.evaluated.version.run_id}/model_card.html" in words
+    assert f"runs:/{chain.evaluated.run_id}/model_card.html" in words
 
 
 def test_the_verdict_is_an_artefact_and_a_tag(chain: Chain) -> None:
-    version = chain.evaluated.version
+    version = chain.evaluated
     content = runs.artifact(version.run_id, "verdict.json")
     assert gate.Verdict.model_validate(content["verdict"]) == chain.evaluated.verdict
     assert registry.resolve(str(version.number)).tags["gate"] == "passed"
 
 
 def test_an_evaluated_version_is_the_challenger(chain: Chain) -> None:
-    assert registry.aliases()[Alias.CHALLENGER] == chain.evaluated.version.number
+    assert registry.aliases()[Alias.CHALLENGER] == chain.evaluated.number
 
 
 def test_evaluating_twice_registers_one_version_and_opens_the_holdout_once(chain: Chain) -> None:
-    assert chain.twice.version.number == chain.evaluated.version.number
+    assert chain.twice.number == chain.evaluated.number
     assert chain.twice.verdict == chain.evaluated.verdict
-    assert registry.aliases()["challenger"] == chain.evaluated.version.number
+    assert registry.aliases()["challenger"] == chain.evaluated.number
     model = MlflowClient().get_registered_model("spanishgas-churn")
     assert model.tags["holdout_openings"] == "1"
     assert len(MlflowClient().search_model_versions("name = 'spanishgas-churn'")) == 1
@@ -479,7 +476,7 @@ def test_a_challenger_is_compared_with_the_champion_on_the_same_held_out_custome
 
     fitted = chain.fitted[0]
     challenger = Blind(fitted.calibrated, fitted.features, fitted.kinds, fitted.threshold, fitted.risk_tiers)
-    found = evidence.against(registry.resolve("champion"), challenger, rows, y, load_policy().offers, SEED)
+    found = gate.against(registry.resolve("champion"), challenger, rows, y, load_policy().offers, SEED)
     assert found is not None
     difference = found.differences["average_precision"]
     ours = average_precision_score(y, fitted.predict_proba(blind)[:, 1])
@@ -494,7 +491,7 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_comparison_missing(model: s
     rows = held_out(chain)
     y = rows["churn"].to_numpy(dtype="int64")
     champion, offers = registry.resolve("champion"), load_policy().offers
-    assert evidence.against(champion, chain.fitted[0], rows, y, offers, SEED) is None
+    assert gate.against(champion, chain.fitted[0], rows, y, offers, SEED) is None
 
 
 def test_a_version_is_reproduced_to_the_last_digit(chain: Chain) -> None:
@@ -557,7 +554,7 @@ def test_an_artefact_that_was_half_uploaded_is_not_loaded_and_the_gate_misses_it
     rows = held_out(chain)
     y = rows["churn"].to_numpy(dtype="int64")
     champion, offers = registry.resolve("champion"), load_policy().offers
-    assert evidence.against(champion, chain.fitted[0], rows, y, offers, SEED) is None
+    assert gate.against(champion, chain.fitted[0], rows, y, offers, SEED) is None
 
 
 # Scores and recommendations
@@ -567,7 +564,7 @@ def test_scores_hold_one_row_per_customer_of_the_newest_gold(chain: Chain) -> No
     scores = chain.scores.pandas()
     assert scores["customer_id"].tolist() == chain.later.pandas()["customer_id"].tolist()
     assert chain.scores.manifest.as_of == LATER
-    assert set(scores["model_version"]) == {chain.evaluated.version.number}
+    assert set(scores["model_version"]) == {chain.evaluated.number}
 
 
 def test_the_account_of_what_came_back_stands_on_the_run(chain: Chain) -> None:
@@ -789,10 +786,10 @@ def test_retraining_starts_from_the_champions_parameters_and_leaves_a_challenger
     of_run = registry.resolve("champion").record.of_run
     done = pipeline.retrain(TRIALS, lake=chain.lake, seed=SEED + 1, progress=lambda what, n, of: None)
     assert history.read().moves == before.moves
-    assert registry.aliases() == before.aliases | {"challenger": done.version.number}
+    assert registry.aliases() == before.aliases | {"challenger": done.number}
     names = {c.name for c in done.verdict.checks}
     assert {"champion.average_precision.difference", "champion.value_eur.difference", "signature"} <= names
-    fresh = MlflowClient().get_run(done.version.record.of_run)
+    fresh = MlflowClient().get_run(done.record.of_run)
     assert of_run in fresh.data.tags["warm_start"]
     champions = runs.artifact(of_run, "chosen.json")["params"]
     tried = runs.find({"stage": "trial", "mlflow.parentRunId": fresh.info.run_id})

@@ -25,12 +25,11 @@ from spanishgas import cli, pipeline
 from spanishgas.cli import app
 from spanishgas.errors import DataError, TrackingError
 from spanishgas.lifecycle import history, promotion, registry, runs, turns
-from spanishgas.lifecycle.compare import compare
+from spanishgas.lifecycle.compare import compare, reproduce
 from spanishgas.lifecycle.experiments import silent
 from spanishgas.lifecycle.history import How
 from spanishgas.lifecycle.lineage import lineage
-from spanishgas.lifecycle.reconcile import scorable
-from spanishgas.lifecycle.reproduce import reproduce
+from spanishgas.lifecycle.promotion import scorable
 from spanishgas.scoring import rollback as rolling
 from spanishgas.scoring.score import score
 from spanishgas.settings import settings
@@ -304,7 +303,7 @@ def test_the_whole_lifecycle_runs_on_the_server(
     try:
         lake = pass_through(tmp_path, monkeypatch).lake
         again = pipeline.retrain(TRIALS, lake=lake, seed=SEED + 1, progress=silent)
-        second = again.version.number
+        second = again.number
         assert "champion.average_precision.difference" in {c.name for c in again.verdict.checks}
         promotion.promote(second, "next", override="a rehearsal")
         assert compare("1", second, lake).customers == CUSTOMERS

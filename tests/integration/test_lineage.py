@@ -155,15 +155,14 @@ def test_a_table_whose_rows_were_changed_is_named(built: Built) -> None:
 def test_the_command_shows_the_broken_walk_and_fails(
     built: Built, as_json: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = str(built.lake.root)
-    show("gold", place, as_json)
+    show("gold", built.lake, as_json)
     assert "gold_master" in capsys.readouterr().out
     part = next(built.gold.folder.glob("*.parquet"))
     damaged = bytearray(part.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     part.write_bytes(damaged)
     with pytest.raises(DataError, match=f"{part.name} was changed since it was written"):
-        show("gold", place, as_json)
+        show("gold", built.lake, as_json)
     assert part.name in capsys.readouterr().out
 
 

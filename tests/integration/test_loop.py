@@ -13,7 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
-from spanishgas.cli import scoring
+from spanishgas.cli import chain
 from spanishgas.config.policy import DriftLimits, Windows
 from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake
@@ -303,13 +303,13 @@ def test_the_history_has_a_row_per_window_in_order_by_its_newest_report_with_out
     assert [w.measured for w in found] == [0.71, None]
     assert [w.retrain for w in found] == ["", "done"]
     capsys.readouterr()
-    scoring.monitor(last=12, as_json=False)
+    chain.monitor(last=12, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith(
         f"| 2025-01-31 | {utility.version} |  | 25% | 4.00 | 3.00 | yes | 0.20 |  | 0.710 |  |"
     )
     assert len(lines) == 4
-    scoring.monitor(last=1, as_json=True)
+    chain.monitor(last=1, as_json=True)
     [row] = json.loads(capsys.readouterr().out)
     assert (row["as_of"], row["alarm"], row["retrain"]) == ("2025-02-28", True, "done")
 
@@ -317,7 +317,7 @@ def test_the_history_has_a_row_per_window_in_order_by_its_newest_report_with_out
 def test_an_empty_history_names_the_command_that_fills_it(
     utility: Utility, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scoring.monitor(last=12, as_json=False)
+    chain.monitor(last=12, as_json=False)
     assert "spanishgas drift" in capsys.readouterr().out
-    scoring.monitor(last=12, as_json=True)
+    chain.monitor(last=12, as_json=True)
     assert json.loads(capsys.readouterr().out) == []

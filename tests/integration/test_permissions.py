@@ -649,7 +649,7 @@ def test_a_trainers_evaluate_comes_to_its_end_and_a_promoter_promotes_it(
         publish_gold(lake, labelled_gold(), DAY)
         become("trainer")
         run_ladder(ladder_inputs(["E5"], ["xgboost"], trials=1, lake=lake, seed=SEED))
-        version = str(evaluation.evaluate(None, lake=lake).version.number)
+        version = str(evaluation.evaluate(None, lake=lake).number)
         assert registry.aliases()["challenger"] == version
         client = MlflowClient()
         assert client.get_run(registry.resolve(version).run_id).info.status == "FINISHED"

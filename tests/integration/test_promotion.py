@@ -26,9 +26,8 @@ from spanishgas.config.policy import Policy, Promotion, load_policy
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, lineage, promotion, registry, runs, turns
-from spanishgas.lifecycle.evaluation import Evaluated
 from spanishgas.lifecycle.history import How, MoveState
-from spanishgas.lifecycle.reconcile import scorable
+from spanishgas.lifecycle.promotion import scorable
 from spanishgas.lifecycle.version import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
 from spanishgas.settings import settings
 from tests.tracked import own_model, own_store
@@ -195,14 +194,9 @@ def test_the_command_approves_and_says_of_what_and_by_whom(
 # What a machine may promote
 
 
-def evaluated(version: str) -> Evaluated:
-    found = registry.resolve(version)
-    return Evaluated(found, found.verdict, {})
-
-
 def test_a_machine_promotes_what_passed(model: str) -> None:
     version = add_version()
-    pipeline.promote_if_passed(evaluated(version), "passed")
+    pipeline.promote_if_passed(registry.resolve(version), "passed")
     assert registry.aliases() == {"champion": version}
 
 
@@ -226,7 +220,7 @@ def test_a_machine_never_touches_the_champion_where_gate_or_policy_refuse(
     before = history.read()
     changed = load_policy().model_copy(update={"promotion": policy})
     monkeypatch.setattr(pipeline, "load_policy", lambda: changed)
-    pipeline.promote_if_passed(evaluated(version), "retrained")
+    pipeline.promote_if_passed(registry.resolve(version), "retrained")
     assert history.read() == before
 
 

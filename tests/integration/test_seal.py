@@ -18,10 +18,9 @@ from spanishgas.dashboard import tracking
 from spanishgas.errors import DataError, SpanishGasError, TrackingError, UsageError
 from spanishgas.lake import Lake, Snapshot, local_path
 from spanishgas.lifecycle import history, lineage, promotion, registry, seal, turns
-from spanishgas.lifecycle.compare import compare
+from spanishgas.lifecycle.compare import compare, reproduce
 from spanishgas.lifecycle.history import How
-from spanishgas.lifecycle.reconcile import scorable
-from spanishgas.lifecycle.reproduce import reproduce
+from spanishgas.lifecycle.promotion import scorable
 from spanishgas.lifecycle.version import DIGEST, JUDGED
 from spanishgas.monitoring.drift import drift_inputs
 from spanishgas.monitoring.outcomes import outcomes_inputs

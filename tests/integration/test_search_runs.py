@@ -15,7 +15,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow.entities import Run
-from mlflow.tracking import MlflowClient
+from mlflow.tracking import MlflowClient, fluent
 
 from spanishgas import provenance
 from spanishgas.config.policy import load_policy
@@ -168,7 +168,7 @@ def test_a_living_commands_trials_and_children_are_left_to_it(tracking: Path) ->
 def test_more_trials_than_a_page_of_the_store_holds_are_all_found(
     tracking: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs, "PAGE", 2)
+    monkeypatch.setattr(fluent, "NUM_RUNS_PER_PAGE_PANDAS", 2)
     now = parent()
     left = {half_written(now, key) for key in range(5)}
     assert {run.info.run_id for run in children()} == left

@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 from spanishgas import cli, doctor
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import health, relocation, runs
+from spanishgas.lifecycle import local_store, runs
 from spanishgas.settings import settings
 from spanishgas.troubles import DoctorFinding, FindingState
 from tests.gold_frames import gold_frame, publish_gold
@@ -116,7 +116,7 @@ def test_a_server_that_does_not_answer_is_a_fault(tmp_path: Path, monkeypatch: p
     mlflow.set_tracking_uri(f"http://127.0.0.1:{port}")
     try:
         with pytest.raises(TrackingError, match=f"{port} cannot be reached"):
-            list(health.tracking())
+            list(doctor.tracking())
     finally:
         mlflow.set_tracking_uri(before)
 
@@ -133,8 +133,8 @@ def test_a_server_that_is_down_is_one_fault_and_nobody_waits_for_it(
 
 def test_a_study_storage_that_cannot_be_opened_is_named_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(TrackingError, match="SPANISHGAS_STUDY_STORAGE"):
-        list(health.studies(f"sqlite:///{tmp_path}"))  # a folder
-    (found,) = health.studies(f"sqlite:///{tmp_path}/optuna.db")
+        list(doctor.studies(f"sqlite:///{tmp_path}"))  # a folder
+    (found,) = doctor.studies(f"sqlite:///{tmp_path}/optuna.db")
     assert found.state is FindingState.OK
 
 
@@ -168,7 +168,7 @@ def away(place: Path) -> Iterator[None]:
 
 
 def warned(folder: Path) -> str:
-    return relocation.warning(f"sqlite:///{folder}/mlflow.db")
+    return local_store.warning(f"sqlite:///{folder}/mlflow.db")
 
 
 def test_a_store_where_it_was_made_is_not_warned_of(checkout: Path, tmp_path: Path) -> None:
@@ -254,4 +254,4 @@ def test_a_server_is_asked_for_its_health_and_nothing_more(tmp_path: Path) -> No
         runs.connect()
         server.shutdown()
     assert asked == ["/health"]
-    assert relocation.left("postgresql://localhost/mlflow") is None
+    assert local_store.left("postgresql://localhost/mlflow") is None

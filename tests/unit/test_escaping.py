@@ -19,10 +19,11 @@ from spanishgas import rendering
 from spanishgas.config.policy import load_policy
 from spanishgas.etl import report
 from spanishgas.evaluation import card
+from spanishgas.lake import Lake
 from spanishgas.lifecycle import compare, history
 from spanishgas.lifecycle.compare import Comparison
 from spanishgas.lifecycle.history import How, Move, MoveRecord, MoveState
-from spanishgas.lifecycle.verdict import Bound, Check, Verdict
+from spanishgas.lifecycle.records import Bound, Check, Verdict
 from spanishgas.monitoring import reports
 from spanishgas.monitoring.alarm import AlarmJudgement
 from spanishgas.scoring import campaign
@@ -216,7 +217,7 @@ def test_the_file_of_a_comparison_holds_no_formula(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(lifecycle, "require_tracking", lambda **options: None)
     monkeypatch.setattr(compare, "compare", lambda *_: compared("=1+1"))
-    lifecycle.compare("1", "2", str(tmp_path), str(tmp_path / "moved.csv"))
+    lifecycle.compare("1", "2", Lake(tmp_path), tmp_path / "moved.csv")
     assert pd.read_csv(tmp_path / "moved.csv")["customer_id"].tolist() == ["'=1+1"]
 
 

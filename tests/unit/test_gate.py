@@ -18,9 +18,9 @@ from spanishgas.evaluation.inference import Difference, Predictions, calibration
 from spanishgas.evaluation.leakage import LeakageFinding
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.slices import Slice
-from spanishgas.lifecycle import evidence as gathered
+from spanishgas.lifecycle import gate as gathered
 from spanishgas.lifecycle.gate import Against, Evidence, judge
-from spanishgas.lifecycle.verdict import Check, Verdict
+from spanishgas.lifecycle.records import Check, Verdict
 from spanishgas.settings import PROJECT
 from tests.gold_frames import gold_frame
 

@@ -21,7 +21,7 @@ from spanishgas.errors import TrackingError
 from spanishgas.evaluation.inference import Predictions, differences
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import history, promotion, registry, runs
-from spanishgas.lifecycle.evidence import predictions
+from spanishgas.lifecycle.gate import predictions
 from spanishgas.lifecycle.history import PROBATION
 from spanishgas.lifecycle.version import ROLLED_BACK, Version
 from spanishgas.monitoring import outcomes as stage

@@ -256,7 +256,7 @@ def test_prune_removes_what_killed_runs_left(
     lake = small(tmp_path / "lake")
     left = [lake.root / "raw" / ".2024-12-31.0a1b2c3d", *lake.root.rglob(".staging-killed")]
     for yes in (False, True):
-        prune(keep=3, days=30, yes=yes, lake=str(lake.root))
+        prune(keep=3, days=30, yes=yes, lake=lake)
         assert all(f"left by a run that was killed: {path}" in capsys.readouterr().out for path in left[:1])
         assert [path.exists() for path in left] == [not yes, not yes]
 

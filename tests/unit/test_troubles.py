@@ -23,7 +23,7 @@ from mlflow.tracking import MlflowClient
 from spanishgas import cli, doctor
 from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import health, history, registry, relocation, runs, schema
+from spanishgas.lifecycle import history, local_store, registry, runs
 from spanishgas.lifecycle.history import How, Move, MoveState
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.settings import settings
@@ -36,7 +36,7 @@ NOBODY = 65534
 
 
 def faults(found: Iterator[DoctorFinding]) -> list[str]:
-    return [one.words for one in doctor._run(lambda: found) if one.state == "fault"]
+    return [one.words for one in doctor.until_fault(found) if one.state == "fault"]
 
 
 def is_told(words: list[str], trouble: str, *parts: str) -> None:
@@ -164,7 +164,7 @@ def test_a_deleted_experiment_is_told_by_doctor_and_verb(
     experiment: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     MlflowClient().delete_experiment(experiment)
-    is_told(faults(health.tracking()), "deleted_experiment", f"--experiment-id {experiment}")
+    is_told(faults(doctor.tracking()), "deleted_experiment", f"--experiment-id {experiment}")
     code, said = ran(capfd, "simulate", "--customers", "200", "--out", "raw")
     assert code == 1
     is_told([said], "deleted_experiment", f"--experiment-id {experiment}")
@@ -186,7 +186,7 @@ def test_variables_of_another_project_are_told_by_doctor_and_verb(
     trouble: str,
 ) -> None:
     monkeypatch.setenv(name, value)
-    is_told(faults(health.tracking()), trouble, value)
+    is_told(faults(doctor.tracking()), trouble, value)
     code, said = ran(capfd, "simulate", "--customers", "200", "--out", "raw")
     assert code == 1
     is_told([said], trouble, value)
@@ -203,28 +203,28 @@ def test_a_mistyped_setting_is_noted_with_the_right_name(monkeypatch: pytest.Mon
 
 
 def test_a_champion_that_is_whole_has_no_fault(promoted: str) -> None:
-    assert faults(health.champion()) == []
+    assert faults(doctor.champion()) == []
 
 
 def test_a_deleted_version_is_told_by_doctor_and_verb(promoted: str) -> None:
     name = settings().registered_model
     MlflowClient().delete_model_version(name, promoted)
-    is_told(faults(health.champion()), "deleted_version", f"version {promoted} of {name}")
+    is_told(faults(doctor.champion()), "deleted_version", f"version {promoted} of {name}")
     gone = mlflow.MlflowException(f"Model Version (name={name}, version={promoted}) not found")
     is_told([str(cli._known(gone))], "deleted_version", f"version {promoted} of {name}")
 
 
 def test_an_artefact_that_is_gone_is_told_of_model_and_verdict(promoted: str, tracking: Path) -> None:
     (tracking / "model" / "model.skops").unlink()
-    is_told(faults(health.champion()), "missing_artefact", "model.skops", f"version {promoted}")
+    is_told(faults(doctor.champion()), "missing_artefact", "model.skops", f"version {promoted}")
     next(tracking.rglob("verdict.json")).unlink()
-    is_told(faults(health.champion()), "missing_artefact", "verdict.json")
+    is_told(faults(doctor.champion()), "missing_artefact", "verdict.json")
 
 
 def test_a_verdict_that_was_changed_is_told(promoted: str, tracking: Path) -> None:
     verdict = next(tracking.rglob("verdict.json"))
     verdict.write_text(verdict.read_text().replace("0.75", "0.95"))
-    is_told(faults(health.champion()), "no_clearance", "another digest")
+    is_told(faults(doctor.champion()), "no_clearance", "another digest")
 
 
 def test_a_folder_of_artefacts_that_takes_none_is_told(
@@ -234,14 +234,14 @@ def test_a_folder_of_artefacts_that_takes_none_is_told(
     for name, place in (("in-a-file", f"file://{tracking}/file"), ("away", "s3://no-such-bucket/a")):
         MlflowClient().create_experiment(name, artifact_location=place)
         monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", name)
-        is_told(faults(health.tracking()), "no_artefacts", "MLFLOW_EXPERIMENT_NAME")
+        is_told(faults(doctor.tracking()), "no_artefacts", "MLFLOW_EXPERIMENT_NAME")
 
 
 def test_a_moved_store_is_told_with_relocates_name(
     experiment: str, tracking: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     copied = shutil.copytree(tracking, tmp_path_factory.mktemp("copy") / "second")
-    words = relocation.warning(f"sqlite:///{copied}/mlflow.db")
+    words = local_store.warning(f"sqlite:///{copied}/mlflow.db")
     is_told([words], "moved_store", str(tracking / "mlruns"), "doctor --relocate")
 
 
@@ -277,8 +277,8 @@ def test_a_verb_that_looks_leaves_an_old_store_as_it_is(
     assert old.read_bytes() == before
     if verb != "doctor":
         is_told([said], "old_schema", OLD)
-    is_told(faults(health.tracking()), "old_schema", OLD)
-    assert list(health.champion()) == []
+    is_told(faults(doctor.tracking()), "old_schema", OLD)
+    assert list(doctor.champion()) == []
     assert list(old.parent.glob("mlflow.db*")) == [old]
 
 
@@ -291,11 +291,11 @@ def test_a_verb_that_writes_says_so_copies_an_old_store_and_upgrades_it(
     assert f"it is upgraded from schema {OLD}" in said
     copy = old.with_name(f"mlflow.db.{OLD}")
     assert str(copy) in said
-    assert schema.revision(copy) == OLD
+    assert local_store.revision(copy) == OLD
     with closing(sqlite3.connect(copy)) as kept, closing(sqlite3.connect(":memory:")) as was:
         was.deserialize(before)
         assert list(kept.iterdump()) == list(was.iterdump())
-    assert schema.fault(f"sqlite:///{old}") is None
+    assert local_store.fault(f"sqlite:///{old}") is None
     assert MlflowClient().search_experiments()
 
 
@@ -311,21 +311,21 @@ def test_a_store_of_a_newer_mlflow_is_told_and_never_touched(
 
 
 def test_the_schema_of_this_mlflow_is_the_head_of_its_migrations(experiment: str, tracking: Path) -> None:
-    assert schema.revision(tracking / "mlflow.db") == schema._revisions()[1]
-    assert schema.fault(mlflow.get_tracking_uri()) is None
-    assert schema.fault(f"sqlite:///{tracking}/nowhere.db") is None
-    assert schema.fault("http://127.0.0.1:9") is None
+    assert local_store.revision(tracking / "mlflow.db") == local_store.revisions()[1]
+    assert local_store.fault(mlflow.get_tracking_uri()) is None
+    assert local_store.fault(f"sqlite:///{tracking}/nowhere.db") is None
+    assert local_store.fault("http://127.0.0.1:9") is None
 
 
 # --- clock
 
 
 def test_a_clock_behind_what_was_written_is_told(experiment: str, tracking: Path) -> None:
-    assert faults(health.clock(tracking / "lake")) == []
+    assert faults(doctor.clock(tracking / "lake")) == []
     file = tracking / "mlflow.db"
     ahead = time.time() + 3600
     os.utime(file, (ahead, ahead))
-    is_told(faults(health.clock(tracking / "lake")), "wrong_clock", str(file))
+    is_told(faults(doctor.clock(tracking / "lake")), "wrong_clock", str(file))
 
 
 # --- wording
