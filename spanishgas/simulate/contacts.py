@@ -11,20 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spanishgas.contracts.tables import INTENTS
+from spanishgas.simulate.figures import figures
 from spanishgas.simulate.population import Floats
 
 SENTIMENTS = ("negative", "neutral", "positive")
 NONE = -1
 """Code of a customer without contact."""
 
-CONTACT_RATE = np.array([[4_370 / 14_788, 951 / 3_309], [911 / 1_709, 188 / 293]])
-"""Share with a contact by outcome (stayer, churner) and fuel (single, dual)."""
-_ALL = np.array(
-    [[10, 18, 11], [544, 49, 2], [0, 35, 71], [113, 2_316, 2_707], [7, 136, 87], [1, 51, 44], [4, 135, 79]]
-)
-_CHURNERS = np.array([[10, 13, 0], [544, 38, 0], [0, 5, 0], [110, 310, 1], [7, 39, 0], [0, 10, 0], [4, 8, 0]])
+CONTACTS = figures("contacts")
+_STAYERS = CONTACTS.everybody - CONTACTS.churners
 TOPIC_SHARE: Floats = np.stack(
-    [((_ALL - _CHURNERS) / (_ALL - _CHURNERS).sum()).ravel(), (_CHURNERS / _CHURNERS.sum()).ravel()]
+    [(contacts / contacts.sum()).ravel() for contacts in (_STAYERS, CONTACTS.churners)]
 )
 """Share of each (intent, sentiment), row-major, among contacts of stayers and of churners; published counts.
 
@@ -37,7 +34,7 @@ def draw_topics(
 ) -> NDArray[np.int64]:
     """Code of (intent, sentiment) for every customer, NONE without a contact."""
     outcome = churn.astype(int)
-    contact = g.random(len(churn)) < CONTACT_RATE[outcome, dual.astype(int)]
+    contact = g.random(len(churn)) < CONTACTS.rate[outcome, dual.astype(int)]
     cumulative = np.cumsum(TOPIC_SHARE, axis=1)
     last = [np.flatnonzero(share)[-1] for share in TOPIC_SHARE]
     u = g.random(len(churn))
@@ -47,7 +44,7 @@ def draw_topics(
 
 def posterior(before: Floats, topic: NDArray[np.int64], dual: NDArray[np.bool_]) -> Floats:
     """Probability of churn given contract, market and contact, from the probability `before` the contact."""
-    rate = CONTACT_RATE[:, dual.astype(int)]
+    rate = CONTACTS.rate[:, dual.astype(int)]
     seen = topic != NONE
     likelihood = np.where(seen, rate * TOPIC_SHARE[:, np.maximum(topic, 0)], 1 - rate)
     joint = before * likelihood[1]

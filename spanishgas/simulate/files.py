@@ -178,20 +178,10 @@ def price_rows(ids: pd.Series[Any], prices: Prices, keep: NDArray[np.bool_], spa
     """Rows of the price file, one per customer and month that has one."""
     present = prices.row[:, span] & keep[:, None]
     dates = np.array([f"{month}-01" for month in months(span)])
-    columns = {
-        "variable_price_tier1_eur_kwh": prices.tier1,
-        "variable_price_tier2_eur_kwh": prices.tier2,
-        "variable_price_tier3_eur_kwh": prices.tier3,
-        "elec_fixed_fee_eur_month": prices.fee,
-        "elec_fixed_cost_eur_month": prices.fee_cost,
-        "gas_variable_price_eur_m3": prices.gas,
-        "gas_fixed_revenue_eur_year": prices.gas_fixed,
-        "gas_fixed_cost_eur_year": prices.gas_fixed_cost,
-    }
     customer, month = np.nonzero(present)
     return pd.DataFrame(
         {"customer_id": ids.to_numpy()[customer], "pricing_date": dates[month]}
-        | {name: value[:, span][present] for name, value in columns.items()}
+        | {name: value[:, span][present] for name, value in prices.columns.items()}
     )
 
 

@@ -311,7 +311,7 @@ def test_the_price_file_has_the_published_flaws(blocks: list[Block]) -> None:
     assert (~rows).mean() == pytest.approx(203 / 241_188, abs=6e-4)
     assert_share((first == 0).ravel(), 35 / 20_099)
     with_gas = np.concatenate([block.people["gas"] for block in blocks])
-    gas = np.vstack([block.prices.gas[:, span] for block in blocks])
+    gas = np.vstack([block.prices.columns["gas_variable_price_eur_m3"][:, span] for block in blocks])
     assert (np.isnan(gas).all(axis=1) == ~with_gas).all()
     assert np.nanmax(np.ptp(gas[with_gas], axis=1)) == 0
 
