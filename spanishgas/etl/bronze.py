@@ -196,11 +196,12 @@ class Bronze:
         }
 
     def _examples(self, hours: ir.Table) -> pa.Table:
-        """The first of these hours in the order of their values, in the columns of the file."""
+        """The first of these hours in the order of their values, in the columns of the file, as DuckDB writes them."""
         first = hours.order_by(["customer_id", "written", *READINGS]).limit(EXAMPLES)
         names = {"customer_id": "customer_id", "timestamp": "written"}
         names |= {column: f"written_{name}" for name, column in READINGS.items()}
-        return self.engine.fetch(first.select(**names))
+        examples = self.engine.reader.import_table("examples", self.engine.fetch(first.select(**names)))
+        return self.engine.reader.fetch(examples.cast(dict.fromkeys(examples.columns, "string")))
 
     def _of_known(self, name: str, table: ir.Table) -> ir.Table:
         self.audit.quarantine(name, "orphan", table.anti_join(self.known, "customer_id"))

@@ -11,18 +11,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import ibis.expr.types as ir
 
 from spanishgas import provenance
-from spanishgas.contracts.checking import Statistics
 from spanishgas.etl import gold, raw, silver
 from spanishgas.etl.bronze import Bronze
-from spanishgas.etl.engine import Engine
-from spanishgas.etl.engines import connect, hours_of
+from spanishgas.etl.engines import Engine, connect
 from spanishgas.etl.quality import Audit, Quality, Report
+from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.etl.source import Source, open_source
 from spanishgas.features import Tiers, load_tiers
@@ -113,50 +112,47 @@ def etl_inputs(source: Source, as_of: date, engine: str) -> EtlInputs:
     return EtlInputs(source, as_of, engine, settings().max_quarantined, load_tiers().rules(), load_model())
 
 
+@dataclass(frozen=True)
 class _Build:
     """One build: its inputs, and the three things done with them."""
 
-    def __init__(
-        self,
-        inputs: EtlInputs,
-        lake: Lake,
-        engine: Engine,
-        run_id: str | None,
-        progress: Callable[[str], None],
-        quality: Quality,
-    ) -> None:
-        self.inputs, self.lake, self.engine = inputs, lake, engine
-        self.run_id, self.progress, self.quality = run_id, progress, quality
-        self.source, self.as_of, self.digests = inputs.source, inputs.as_of, inputs.source.digests
-        self.key = ETL.key(inputs)
-        self.found: dict[str, Statistics] = {}
+    inputs: EtlInputs
+    lake: Lake
+    engine: Engine
+    run_id: str | None
+    progress: Callable[[str], None]
+    quality: Quality
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the inputs and of the code."""
+        return ETL.key(self.inputs)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Digests of the raw files."""
+        return self.inputs.source.digests
 
     def reused(self) -> dict[str, Snapshot] | None:
         """The current tables, if they and their report come whole from this fingerprint and from each other."""
-        made = {table: self.lake.made(table, self.as_of, self.key) for table in SOURCES}
+        made = {table: self.lake.made(table, self.inputs.as_of, self.key) for table in SOURCES}
         whole = {table: snapshot for table, snapshot in made.items() if snapshot}
-        if len(whole) < len(SOURCES):
-            return None
         digests = self.digests | {table: snapshot.manifest.digest for table, snapshot in whole.items()}
-        if any(digests.get(name) != d for s in whole.values() for name, d in s.manifest.built_from.items()):
-            return None
+        others = [digests.get(name) != d for s in whole.values() for name, d in s.manifest.built_from.items()]
         report = self._read_quality()
-        if report is None:
+        if len(whole) < len(SOURCES) or any(others) or report is None:
             return None
         self.quality.report.update(report)
         return whole
 
+    @ETL.working()
     def compute(self) -> dict[str, ir.Table]:
         """The tables, held and checked."""
-        with ETL.working():
-            return self._compute()
-
-    def _compute(self) -> dict[str, ir.Table]:
-        audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.as_of
-        small, known = raw.read(self.source, Audit(engine.reader, self.quality))
+        audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.inputs.as_of
+        small, known = raw.read(self.inputs.source, Audit(engine.reader, self.quality))
         small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}
         bronze = Bronze(small, engine.import_table("known", known), as_of, audit)
-        hours = hours_of(self.source, as_of, engine)
+        hours = hours_of(self.inputs.source, as_of, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)
@@ -169,9 +165,6 @@ class _Build:
         apart = engine.import_table("set_apart", self.quality.quarantined(self.run_id))
         apart = engine.materialize("quarantine", apart, by=apart.columns)
         tables["quarantine"] = self._checked("quarantine", apart)
-        for table, statistics in self.found.items():
-            self.quality.add(table, rows=statistics["rows"])
-            self.quality.profile(table, statistics)
         return tables
 
     def publish(self, tables: Mapping[str, ir.Table]) -> dict[str, Snapshot]:
@@ -180,7 +173,7 @@ class _Build:
         for table, sources in SOURCES.items():
             snapshots[table] = self.lake.publish(
                 table,
-                self.as_of,
+                self.inputs.as_of,
                 partial(self.engine.write, tables[table]),
                 built_from={source: digests[source] for source in sources if source in digests},
                 fingerprint=self.key,
@@ -189,18 +182,19 @@ class _Build:
             )
             digests[table] = snapshots[table].manifest.digest
         note = sealed({"fingerprint": self.key, "quality": self.quality.report})
-        self.lake.write_note("gold_master", self.as_of, QUALITY, note)
+        self.lake.write_note("gold_master", self.inputs.as_of, QUALITY, note)
         return snapshots
 
     def _checked(self, name: str, table: ir.Table) -> ir.Table:
         self.progress(f"etl: {name} computed")
-        audit = Audit(self.engine, self.quality)
-        self.found[name] = audit.check(name, table, tiers=self.inputs.tiers)
+        checked = Audit(self.engine, self.quality).check(name, table, tiers=self.inputs.tiers)
+        self.quality.add(name, rows=checked["rows"])
+        self.quality.profile(name, checked)
         return table
 
     def _read_quality(self) -> Report | None:
         try:
-            held = unsealed(self.lake.read_note("gold_master", self.as_of, QUALITY) or "{}")
+            held = unsealed(self.lake.read_note("gold_master", self.inputs.as_of, QUALITY) or "{}")
         except ValueError:
             return None
         return held["quality"] if held.get("fingerprint") == self.key else None

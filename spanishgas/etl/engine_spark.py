@@ -1,7 +1,6 @@
-"""Spark behind the same expressions, and its own words for the hours: how they are opened and summed.
+"""Spark behind the same expressions, and how it opens the hours.
 
-The session is the one that spark-submit or the caller gave, else one on this machine. Sums are the same integers as on
-DuckDB, in words that Spark does fast.
+The session is the one that spark-submit or the caller gave, else one on this machine.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import importlib.util
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +20,7 @@ import pyarrow.parquet as pq
 from ibis.formats.pyarrow import PyArrowData
 
 from spanishgas.errors import SpanishGasError
-from spanishgas.etl import hours, rollup
+from spanishgas.etl import hours
 from spanishgas.etl.engine import DuckEngine, duckdb, held
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.parquet import is_text
@@ -37,8 +35,8 @@ if TYPE_CHECKING:
 
 ROWS_PER_PART = 1_000_000
 """Rows of one Parquet part; the driver holds one part at a time."""
-HALF = 2**30
-"""Units are summed as two halves in 64-bit integers, which Spark does several times as fast as decimals."""
+SMALL = 10 * 2**20
+"""Bytes of a table that every executor gets whole: else Spark sorts all hours to join the calendar."""
 WAY_OUT = "install Java 17 and the extra 'spark' (make dev, or pip install 'spanishgas[spark]'), or use --engine duckdb"
 LOCAL: Mapping[str, str] = {
     "spark.driver.memory": "2g",
@@ -97,8 +95,11 @@ class SparkEngine:
 
     def import_table(self, name: str, table: ir.Table | pa.Table) -> ir.Table:
         """Bring a table of the driver to Spark."""
+        from pyspark.sql import functions as F
+
         rows = self.reader.fetch(table) if isinstance(table, ir.Table) else table
-        return self.view(name, self.session.createDataFrame(rows))
+        frame = self.session.createDataFrame(rows)
+        return self.view(name, F.broadcast(frame) if rows.nbytes < SMALL else frame)
 
     def fetch(self, table: ir.Table) -> pa.Table:
         """The rows of `table` on the driver, typed as its schema says."""
@@ -185,11 +186,10 @@ def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
             return _rewritten(source, engine)
         alike.setdefault(str(schema.remove_metadata()), []).append(_address(part, source, engine))
     # Parts whose columns differ in type are read apart: Spark casts none of them by itself.
-    frames = [_named(engine.session.read.parquet(*paths), columns) for paths in alike.values()]
-    whole = frames[0]
-    for frame in frames[1:]:
+    whole, *others = [_named(engine.session.read.parquet(*paths), columns) for paths in alike.values()]
+    for frame in others:
         whole = whole.unionByName(frame)
-    return engine.view("hours", whole)
+    return hours.typed(engine.view("hours", whole), {name: name for name in columns})
 
 
 def _rewritten(source: Source, engine: SparkEngine) -> ir.Table:
@@ -206,29 +206,14 @@ def _address(part: Path, source: Source, engine: SparkEngine) -> str:
 
 
 def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
+    """The columns under our names; ids are text, and times are as they are written, to the microsecond."""
     theirs = {ours: f"`{name.replace('`', '``')}`" for ours, name in columns.items()}
-    types = dict(frame.dtypes)
-    nanoseconds = types[columns["timestamp"]] == "bigint"
-    time = f"timestamp_micros({theirs['timestamp']} div 1000)" if nanoseconds else theirs["timestamp"]
-    readings = [f"{theirs[column]}::double AS {name}" for name, column in READINGS.items()]
-    times = [f"{time}::timestamp_ntz AS hour", f"{time}::timestamp_ntz::string AS written"]
-    for name, column in READINGS.items():
-        readings.append(f"{written(theirs[column], types[columns[column]])} AS written_{name}")
-    return frame.selectExpr(f"{theirs['customer_id']}::string AS customer_id", *times, *readings)
-
-
-def written(column: str, kind: str) -> str:
-    """SQL of a column's values as text; of floating point as DuckDB and Python write it: 0.0002, not 2.0E-4."""
-    text = f"{column}::string"
-    if kind not in ("double", "float"):
-        return text
-    plain = f"regexp_replace(regexp_replace({text}::decimal(38, 20)::string, '0+$', ''), '[.]$', '.0')"
-    power = f"regexp_replace(regexp_replace({text}, '[.]0E', 'E'), 'E-([0-9])$', 'E-0$1')"
-    return (
-        f"CASE WHEN isnan({column}) THEN 'nan' "
-        f"WHEN abs({column}) = double('inf') THEN replace({text}, 'Infinity', 'inf') "
-        f"WHEN {text} NOT LIKE '%E%' THEN {text} WHEN abs({column}) >= 1e-4D AND abs({column}) < 1e16D THEN {plain} "
-        f"ELSE replace(replace({power}, 'E-', 'e-'), 'E', 'e+') END"
+    nanoseconds = dict(frame.dtypes)[columns["timestamp"]] == "bigint"
+    how = {"customer_id": "{}::string", "timestamp": "{}::timestamp_ntz"}
+    if nanoseconds:
+        how["timestamp"] = "timestamp_micros({} div 1000)::timestamp_ntz"
+    return frame.selectExpr(
+        *(f"{how.get(ours, '{}').format(name)} AS {ours}" for ours, name in theirs.items())
     )
 
 
@@ -244,48 +229,3 @@ def reading(file: Path) -> Iterator[None]:
         if "FAILED_READ_FILE" not in str(fault) and "parquet" not in str(fault):
             raise
         raise hours.unreadable(file, fault) from fault
-
-
-@dataclass(frozen=True)
-class SparkSums:
-    """`rollup.SlotSums` on Spark."""
-
-    engine: SparkEngine
-
-    def first(self, hours: ir.Table, clock: ir.Table) -> tuple[ir.Table, ir.Table, list[ir.Table]]:
-        """The first pass over the hours, and a second one if readings have to be set apart."""
-        first = self._summed("slots_first", hours, clock, "count(*)")
-        unread = first.filter(first.n_rows > ibis.least(first.read_elec, first.read_gas))
-        if not self.engine.fetch(unread.limit(1)).num_rows:
-            return hours, first, []
-        apart = self.engine.materialize("bad_readings", rollup.bad_readings(hours))
-        usable = hours.filter(rollup.fault(hours).isnull())
-        return usable, self._summed("slots_first", usable, clock, "count(*)"), [apart]
-
-    def again(self, hours: ir.Table, clock: ir.Table) -> ir.Table:
-        """The sums of hours that have `copies`."""
-        return self._summed("slots_second", hours, clock, "sum(copies)")
-
-    def _summed(self, name: str, hours: ir.Table, clock: ir.Table, copies: str) -> ir.Table:
-        self.engine.sql(self.engine.con.compile(hours)).createOrReplaceTempView("hours_to_sum")
-        return self.engine.keep(name, self.engine.sql(_sums("hours_to_sum", clock.get_name(), copies)))
-
-
-def _sums(hours: str, clock: str, copies: str) -> str:
-    """`rollup`'s sums per customer and slot. The calendar goes to every executor: else Spark sorts all hours for it."""
-    given = {name: f"coalesce({name}, 0D)" for name in READINGS}
-    units = [
-        f"try_cast(rint(({x} + abs({x})) * {rollup.UNIT / 2:.0f}D) AS bigint) AS u_{name}"
-        for name, x in given.items()
-    ]
-    sums = [
-        f"""CAST(sum(shiftright(u_{name}, 30)) AS decimal(20, 0)) * {HALF} + sum(u_{name} & {HALF - 1}) AS {name},
-            count(u_{name}) AS read_{name}, count({name}) AS given_{name}, count_if({name} < 0) AS negative_{name}"""
-        for name in READINGS
-    ]
-    totals = ", ".join(f"CAST({name} AS decimal(38, 0)) AS {name}" for name in READINGS)
-    return f"""
-        SELECT * EXCEPT ({", ".join(READINGS)}), {totals} FROM (
-        SELECT customer_id, slot, count(*) AS n_rows, {copies} AS copies, sum(code) AS code, {", ".join(sums)}
-        FROM (SELECT /*+ BROADCAST({clock}) */ *, {", ".join(units)} FROM {hours} LEFT JOIN {clock} USING (hour))
-        GROUP BY customer_id, slot)"""

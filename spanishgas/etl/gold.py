@@ -7,7 +7,7 @@ from datetime import date
 import ibis.expr.types as ir
 
 from spanishgas import contracts
-from spanishgas.etl.engine import Engine
+from spanishgas.etl.engines import Engine
 from spanishgas.features import Tiers, add_features, in_context, levels, month_features
 
 

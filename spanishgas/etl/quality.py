@@ -19,7 +19,7 @@ from spanishgas import contracts
 from spanishgas.contracts import contract
 from spanishgas.contracts.checking import FEW, Statistics
 from spanishgas.errors import ContractError
-from spanishgas.etl.engine import Engine
+from spanishgas.etl.engines import Engine
 from spanishgas.raw_files import RAW_FILES
 from spanishgas.settings import settings
 

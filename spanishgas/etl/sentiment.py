@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +20,6 @@ STEEPNESS = 6.0
 BATCH = 64
 TOKENS = 256
 """Longer texts are cut; summaries have about sixty tokens."""
-
-
-class SentimentModel(Protocol):
-    """Texts in, one row of P(positive), P(negative), P(neutral) per text out (the order of SENTIMENTS)."""
-
-    identity: str
-    """What the probabilities depend on beside the text: part of the build's fingerprint."""
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities of shape (len(texts), 3); each row sums to 1."""
-        ...
 
 
 def load_model(folder: Path | None = None) -> SentimentModel:
@@ -52,6 +41,7 @@ class Lexicon:
     """VADER (Hutto and Gilbert 2014): word scores and grammar rules; needs no download."""
 
     identity = "vader"
+    """What the probabilities depend on beside the text: part of the build's fingerprint."""
 
     def __init__(self) -> None:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
@@ -59,7 +49,7 @@ class Lexicon:
         self._analyzer = SentimentIntensityAnalyzer()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities from the compound scores."""
+        """A row of P(positive), P(negative), P(neutral) per text, in the order of SENTIMENTS; each sums to 1."""
         scores = [self._analyzer.polarity_scores(text)["compound"] for text in texts]
         return probabilities(np.array(scores, dtype="float64"))
 
@@ -95,7 +85,7 @@ class OnnxClassifier:
         self.identity = file_digest(folder)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Softmax of the model's logits, in batches."""
+        """Probabilities as of `Lexicon`: the softmax of the model's logits."""
         batches = [self._score(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
         return np.concatenate(batches) if batches else np.empty((0, len(SENTIMENTS)))
 
@@ -152,3 +142,6 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
     return shares
+
+
+SentimentModel = Lexicon | OnnxClassifier

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from spanishgas import contracts
 from spanishgas.contracts.tables import CHANNELS, COSTS, PERIODS, PRICES, SENTIMENTS
-from spanishgas.etl.engine import Engine
+from spanishgas.etl.engines import Engine
 from spanishgas.etl.intent import intent
 from spanishgas.etl.prices import impute
 from spanishgas.etl.quality import Audit, flagged

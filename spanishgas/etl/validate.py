@@ -10,9 +10,9 @@ from spanishgas.errors import ContractError
 from spanishgas.etl import raw
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import DuckEngine, duckdb
-from spanishgas.etl.engines import hours_of
 from spanishgas.etl.hours import open_hours
 from spanishgas.etl.quality import Audit, Quality
+from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.source import Source
 from spanishgas.raw_files import HOURS, RAW_FILES
 

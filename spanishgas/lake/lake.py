@@ -24,7 +24,7 @@ from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake.digests import content, named_by_content
 from spanishgas.lake.s3 import S3Store
-from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, Store, local_path
+from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, local_path
 from spanishgas.lake.tables import (
     MANIFEST,
     POINTER,
@@ -32,6 +32,7 @@ from spanishgas.lake.tables import (
     Manifest,
     Pointer,
     Snapshot,
+    Store,
     ancestry,
     damage,
     day_of,

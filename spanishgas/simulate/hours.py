@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from spanishgas.simulate.figures import figures
 from spanishgas.simulate.market import Energy
 from spanishgas.simulate.population import Floats
-from spanishgas.simulate.streams import BLOCK, Stream, month_start, rng
+from spanishgas.simulate.streams import BLOCK, Draws, Stream, month_start
 
 _SHAPES = pd.read_csv(Path(__file__).with_name("shapes.csv"), dtype=np.float32)
 SHAPES = _SHAPES[["home", "shop", "plant"]].to_numpy().T.copy()
@@ -34,22 +34,16 @@ def timestamps(span: slice) -> NDArray[np.datetime64]:
 
 
 def draw_hours(
-    people: pd.DataFrame,
-    energy: Energy,
-    keep: NDArray[np.bool_],
-    seed: int,
-    cohort: int,
-    block: int,
-    span: slice,
+    people: pd.DataFrame, energy: Energy, keep: NDArray[np.bool_], draws: Draws, span: slice
 ) -> tuple[Floats, Floats]:
     """Readings of the customers `keep` of a block, customer x hour: electricity (kWh) and gas (m3).
 
-    A month's readings depend on seed, block and month alone, not on `keep` or `span`.
+    A month's readings depend on the block's draws and the month alone, not on `keep` or `span`.
     """
     elec, gas = [], []
     segment = people["segment"].to_numpy()
     for month in range(span.start, span.stop):
-        g = rng(seed, Stream.HOURS, cohort, block, month)
+        g = draws.rng(Stream.HOURS, month)
         first, after = month_start(month), month_start(month + 1)
         size = (after - first).days * 24
         hour = np.arange(size) % 24

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from spanishgas.simulate.figures import figures
 from spanishgas.simulate.population import NEW_PROVINCE, PEOPLE, PROVINCES, Floats
-from spanishgas.simulate.streams import BLOCK, EARLY, HORIZON, Stream, drawn_months, months, rng
+from spanishgas.simulate.streams import BLOCK, EARLY, HORIZON, Draws, Stream, drawn_months, months
 
 ENERGY, PRICES = figures("energy"), figures("prices")
 
@@ -28,9 +28,9 @@ class Energy:
     gas: Floats
 
 
-def draw_energy(people: pd.DataFrame, seed: int, cohort: int, block: int) -> Energy:
+def draw_energy(people: pd.DataFrame, draws: Draws) -> Energy:
     """Monthly electricity (kWh, 3 decimals) and gas (m3, 4 decimals) of one block."""
-    g, later = rng(seed, Stream.ENERGY, cohort, block), rng(seed, Stream.ENERGY, cohort, block, EARLY)
+    g, later = draws.rng(Stream.ENERGY), draws.rng(Stream.ENERGY, EARLY)
     annual = 12 * _quantile(ENERGY.elec_quantiles, _size_cdf(_score(people)))
     summer = g.random(BLOCK) < ENERGY.summer_share
     season = np.tile(np.where(summer[:, None], ENERGY.summer, ENERGY.winter), (1, HORIZON // 12))
@@ -73,11 +73,9 @@ class Prices:
         return out
 
 
-def draw_prices(
-    people: pd.DataFrame, seed: int, cohort: int, block: int, raised: tuple[slice, float] | None = None
-) -> Prices:
+def draw_prices(people: pd.DataFrame, draws: Draws, raised: tuple[slice, float] | None = None) -> Prices:
     """Prices of one block as the file shows them, flaws included; `raised` is months and a factor on their prices."""
-    g, later = rng(seed, Stream.PRICES, cohort, block), rng(seed, Stream.PRICES, cohort, block, EARLY)
+    g, later = draws.rng(Stream.PRICES), draws.rng(Stream.PRICES, EARLY)
     n, shape = BLOCK, (BLOCK, HORIZON)
     score = _score(people)
     large = score > PRICES.large_score

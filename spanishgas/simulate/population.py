@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spanishgas.simulate.figures import figures
-from spanishgas.simulate.streams import BASE, BLOCK, Stream, rng
+from spanishgas.simulate.streams import BASE, BLOCK, Draws, Stream
 
 Floats = NDArray[np.float64]
 
@@ -40,15 +40,15 @@ def newcomers(customers: int, as_of: date) -> int:
     return int(customers * PEOPLE.joined_per_day * max((as_of - BASE).days, 0))
 
 
-def draw_people(seed: int, cohort: int, block: int, customers: int) -> pd.DataFrame:
+def draw_people(draws: Draws, customers: int) -> pd.DataFrame:
     """One block of BLOCK customers as they are on the base date (cohort 0) or on the day they join (cohort 1).
 
     `customers` is the size of the base cohort; newcomers take the ids after it. Columns beyond the source's:
     `size`, the standard normal score of electricity use, and `gas_size`, that of gas use (NaN without gas).
     """
-    g = rng(seed, Stream.PEOPLE, cohort, block)
+    g, cohort = draws.rng(Stream.PEOPLE), draws.cohort
     n = BLOCK
-    row = np.arange(n) + block * BLOCK
+    row = np.arange(n) + draws.block * BLOCK
     segment = _choose(g, PEOPLE.segment_counts, n)
     channel = np.array(
         [

@@ -500,7 +500,7 @@ def test_the_second_year_goes_on_like_the_first() -> None:
     assert (left <= 365).all()
     stay = {i for b in second for i in b.people["customer_id"][b.keep]}
     for cohort in (0, 1):
-        of_end = [b for b in end if b.cohort == cohort]
+        of_end = [b for b in end if b.draws.cohort == cohort]
         known = {i for b in of_end for i in b.people["customer_id"][b.keep]}
         churners = {i for b in of_end for i in b.people["customer_id"][b.keep & b.churn]}
         assert set() < known - stay < churners
