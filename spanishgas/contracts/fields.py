@@ -78,3 +78,5 @@ class Table:
     layer: str = "raw"
     """Folder of the lake that holds it."""
     meaning: str = ""
+    sources: tuple[str, ...] = ()
+    """What the ETL builds it from."""

@@ -19,10 +19,12 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DECLARED = yaml.load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"), _LOADER)
 
 
-def _table(columns: list[str], *, key: list[str] | None = None, layer: str = "raw", **more: Any) -> Table:
-    but = more.pop("but", {})
-    fields = {name: _field(**_DECLARED["columns"][name] | but.get(name, {})) for name in columns}
-    return Table(fields, tuple(key or ()), closed=layer != "raw", layer=layer, **more)
+def _table(
+    columns: list[str], *, layer: str = "raw", but: dict[str, Any] | None = None, **more: Any
+) -> Table:
+    fields = {name: _field(**_DECLARED["columns"][name] | (but or {}).get(name, {})) for name in columns}
+    lists = {name: tuple(value) for name, value in more.items() if isinstance(value, list)}
+    return Table(fields, closed=layer != "raw", layer=layer, **more | lists)
 
 
 def _field(kind: str, values: list[str] | None = None, **limits: Any) -> Field:

@@ -17,6 +17,7 @@ from pathlib import Path
 import ibis.expr.types as ir
 
 from spanishgas import provenance
+from spanishgas.contracts.tables import DERIVED
 from spanishgas.etl import gold, raw, silver
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engines import Engine, connect
@@ -25,23 +26,12 @@ from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.etl.source import Source, open_source
 from spanishgas.features import Tiers, load_tiers
-from spanishgas.lake import RAW_FILES, Lake, Snapshot
+from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.settings import settings
 from spanishgas.stages import Stage
 
-_CUSTOMERS = ("raw/churn_label", "raw/customer_attributes")
-SOURCES: Mapping[str, tuple[str, ...]] = {
-    "quarantine": tuple(f"raw/{name}" for name in RAW_FILES),
-    "bronze_customer": (*_CUSTOMERS, "raw/customer_contracts", "raw/customer_interactions"),
-    "bronze_customer_month": (
-        *(*_CUSTOMERS, "raw/consumption_hourly_2024"),
-        *("raw/price_history", "raw/costs_by_province_month"),
-    ),
-    "silver_customer": ("bronze_customer",),
-    "silver_customer_month": ("bronze_customer", "bronze_customer_month"),
-    "gold_master": ("silver_customer", "silver_customer_month"),
-}
+SOURCES: Mapping[str, tuple[str, ...]] = {name: t.sources for name, t in DERIVED.items() if t.sources}
 """What each table is built from, in the order in which they are published."""
 QUALITY = "_quality.json"
 """Note beside gold: the data-quality report of the build."""

@@ -6,14 +6,15 @@ For each raw table, exactly: rows_in = kept + quarantined + collapsed. `quaranti
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
+import yaml
 
 from spanishgas import contracts
 from spanishgas.contracts import contract
@@ -28,35 +29,15 @@ ROW = "row_number"
 """Column of a raw table on its way to bronze: the row's place in what was read, to find its text again."""
 FAULT = "fault"
 """Beside it, the first rule that the row breaks."""
-_RULES = {
-    "missing": "without a value in column '{column}'",
-    "unreadable": "in column '{column}' are not {kind}",
-    "out_of_range": "in column '{column}' are not {limits}",
-    "repeated_header": "that repeat the header",
-    "total": "that sum others, and are of no customer",
-    "orphan": "of customers that stand in neither labels nor attributes",
-    "conflicting_label": "with labels that contradict each other",
-    "conflicting_copy": "that differ from the row of the same key that stands",
-}
+_WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 _WAY_OUT = (
     "Mend the file in the raw folder; or, if so many rows may be left out, set SPANISHGAS_MAX_QUARANTINED higher. "
     "Nothing was published."
 )
-REPAIRS: Mapping[str, float] = {
-    "collapsed": 0.5,
-    "repaired.copies_of_an_hour": 0.1,
-    "repaired.between_hours": 0.1,
-    "repaired.negative": 0.1,
-    "repaired.missing": 0.5,
-    "repaired.after_as_of": 0.5,
-}
-"""Limits by the beginning of a rule's name: beyond this share of the rows a repair hides another kind of file."""
 _REPAIRED = (
     "So many are not dirt: give one reading per full hour, one row per fact, and numbers of the unit named."
 )
-_COLUMNS = pa.schema(
-    [(name, pa.string()) for name in ("source_table", "rule", "column", "customer_id", "row", "run_id")]
-)
+_COLUMNS = pa.schema([(name, pa.string()) for name in contract("quarantine").fields])
 
 
 class Quality:
@@ -126,7 +107,7 @@ class Quality:
         repairs = [
             f"{count} of {rows_in} rows ({int(count) / rows_in:.1%}) fall under '{rule}': more than {share:.0%}"
             for rule, count in self.report[table].items()
-            for start, share in REPAIRS.items()
+            for start, share in _WORDS["repairs"].items()
             if rule.startswith(start) and rows_in >= FEW and int(count) > share * rows_in
         ]
         if repairs:
@@ -136,7 +117,7 @@ class Quality:
         """What is wrong with the rows of a rule, with the first of their values in sort order."""
         name, _, column = rule.partition(".")
         if not column:
-            return _RULES[name]
+            return str(_WORDS["rules"][name])
         field = contract(table).fields[column]
         values = [
             json.loads(row["row"] or "{}").get(column)
@@ -144,7 +125,8 @@ class Quality:
             if _is_of(row, table, name, column)
         ]
         shown = f", for example '{min(map(str, values))}'" if values and name != "missing" else ""
-        return f"{_RULES[name].format(column=column, kind=field.kind.words, limits=field.limits)}{shown}"
+        words = _WORDS["rules"][name].format(column=column, kind=field.kind.words, limits=field.limits)
+        return f"{words}{shown}"
 
     def profile(self, table: str, statistics: Statistics) -> None:
         """Note per column the share of nulls, and the smallest and largest number or date."""

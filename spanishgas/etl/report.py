@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import jinja2
 
 from spanishgas import rendering
 from spanishgas.etl.quality import Report
 
 _NEVER_METRICS = ("min.", "max.")
-_KINDS: Mapping[str, str] = {
-    "quarantined.": "in quarantine",
-    "unused.": "kept, of no use as of this date",
-    "repaired.": "repaired",
-    "missing_as_0.": "missing, counted as 0",
-    "odd.": "odd, kept",
-    "imputed.": "prices filled in",
-}
-"""Names of counts by how they begin, and what a reader is told."""
 
 
 def metrics(report: Report) -> dict[str, float]:
@@ -36,7 +25,7 @@ def markdown(report: Report) -> str:
     loader = jinja2.PackageLoader("spanishgas.etl")
     environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"shown": _shown, "text": rendering.markdown}
-    return environment.get_template("quality.md.jinja").render(report=report, kinds=_KINDS)
+    return environment.get_template("quality.md.jinja").render(report=report)
 
 
 def _shown(value: float | str | None) -> str:

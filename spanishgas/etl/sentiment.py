@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from spanishgas.contracts.tables import SENTIMENTS
 from spanishgas.errors import UsageError
@@ -63,7 +64,7 @@ def probabilities(compound: np.ndarray) -> np.ndarray:
     ['positive', 'neutral', 'neutral', 'negative']
     """
     logits = [STEEPNESS * (compound - POSITIVE_FROM), STEEPNESS * (NEGATIVE_FROM - compound), 0 * compound]
-    return _softmax(np.stack(logits, axis=1))
+    return np.asarray(softmax(np.stack(logits, axis=1), axis=1))
 
 
 class OnnxClassifier:
@@ -99,7 +100,7 @@ class OnnxClassifier:
         logits = self._session.run(
             None, {k: np.array(v, "int64") for k, v in feed.items() if k in self._inputs}
         )[0]
-        return _softmax(np.asarray(logits, dtype="float64")[:, self._columns])
+        return np.asarray(softmax(np.asarray(logits, dtype="float64")[:, self._columns], axis=1))
 
 
 def _open(model: Path, tokenizer: Path) -> tuple[Any, Any]:
@@ -136,12 +137,6 @@ def _label_columns(config: Path) -> list[int]:
         return [names[label] for label in SENTIMENTS]
     except (ValueError, KeyError, AttributeError, TypeError) as fault:
         raise UsageError(f"{config} must name {', '.join(SENTIMENTS)} in its id2label ({fault})") from fault
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
-    return shares
 
 
 SentimentModel = Lexicon | OnnxClassifier

@@ -3,21 +3,7 @@
 from spanishgas.config.tiers import Tiers
 
 # Importing a tier registers its features.
-from spanishgas.features import behaviour, compound, lifecycle, market, risk, sentiment, strings
+from spanishgas.features import behaviour, compound, lifecycle, market, risk, sentiment, strings  # noqa: F401
 from spanishgas.features.registry import add_features, in_context, levels, load_tiers, month_features
 
-__all__ = [
-    "Tiers",
-    "add_features",
-    "behaviour",
-    "compound",
-    "in_context",
-    "levels",
-    "lifecycle",
-    "load_tiers",
-    "market",
-    "month_features",
-    "risk",
-    "sentiment",
-    "strings",
-]
+__all__ = ["Tiers", "add_features", "in_context", "levels", "load_tiers", "month_features"]

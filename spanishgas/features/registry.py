@@ -14,7 +14,6 @@ a column of the months):
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from operator import eq
@@ -31,31 +30,20 @@ CustomerFunction = Callable[[ir.Table, date], ir.Value]
 MonthsFunction = Callable[[ir.Table], ir.Value]
 
 
-@dataclass(frozen=True)
-class Registry:
-    """The functions of all features by name."""
-
-    customer: dict[str, CustomerFunction]
-    months: dict[str, MonthsFunction]
-
-    @property
-    def names(self) -> set[str]:
-        """Every feature that has a function."""
-        return {*self.customer, *self.months}
-
-
-REGISTRY = Registry({}, {})
+CUSTOMER: dict[str, CustomerFunction] = {}
+MONTHS: dict[str, MonthsFunction] = {}
+"""The functions of all features by name."""
 
 
 def over_customer(function: CustomerFunction) -> CustomerFunction:
     """Register a feature over the customer's row."""
-    REGISTRY.customer[_fresh(function.__name__)] = function
+    CUSTOMER[_fresh(function.__name__)] = function
     return function
 
 
 def over_months(function: MonthsFunction) -> MonthsFunction:
     """Register a feature over the customer's months."""
-    REGISTRY.months[_fresh(function.__name__)] = function
+    MONTHS[_fresh(function.__name__)] = function
     return function
 
 
@@ -79,13 +67,13 @@ def as_in_silver(*names: str) -> None:
 
 def _plain(name: str, function: Callable[..., ir.Value], *columns: str) -> None:
     """Register a function of some columns of the customer's row."""
-    REGISTRY.customer[_fresh(name)] = lambda row, as_of: function(*(row[column] for column in columns))
+    CUSTOMER[_fresh(name)] = lambda row, as_of: function(*(row[column] for column in columns))
 
 
 def reductions(features: Mapping[str, tuple[str, str]]) -> None:
     """Register features that are a plain reduction of one column over the months: its name and the column's."""
     for name, (reduction, column) in features.items():
-        REGISTRY.months[_fresh(name)] = partial(_reduced, reduction, column)
+        MONTHS[_fresh(name)] = partial(_reduced, reduction, column)
 
 
 def _reduced(reduction: str, column: str, months: ir.Table) -> ir.Value:
@@ -95,12 +83,12 @@ def _reduced(reduction: str, column: str, months: ir.Table) -> ir.Value:
 def load_tiers(path: Path | None = None) -> Tiers:
     """The data dictionary, held against the functions: `UsageError` names a row or a function that stands alone."""
     tiers = read_tiers(path)
-    rows = set(tiers.features())
-    if alone := sorted(rows - REGISTRY.names):
+    rows, functions = set(tiers.features()), {*CUSTOMER, *MONTHS}
+    if alone := sorted(rows - functions):
         raise UsageError(
             f"tiers.yaml lists {', '.join(alone)}, but spanishgas/features has no function of that name"
         )
-    if alone := sorted(REGISTRY.names - rows):
+    if alone := sorted(functions - rows):
         raise UsageError(
             f"spanishgas/features computes {', '.join(alone)}, but tiers.yaml has no row of that name"
         )
@@ -120,7 +108,7 @@ def in_context(months: ir.Table) -> ir.Table:
 
 def month_features(months: ir.Table, **beside: ir.Value) -> ir.Table:
     """One row per customer with all features over months, from `months` in context, and reductions `beside` them."""
-    reductions = {name: function(months) for name, function in REGISTRY.months.items()}
+    reductions = {name: function(months) for name, function in MONTHS.items()}
     return months.group_by("customer_id").agg(**beside, **reductions)
 
 
@@ -153,7 +141,7 @@ def add_features(row: ir.Table, tiers: Tiers, names: Iterable[str], as_of: date)
 
 
 def _value(row: ir.Table, name: str, as_of: date) -> ir.Value:
-    function = REGISTRY.customer.get(name)
+    function = CUSTOMER.get(name)
     return function(row, as_of) if function else row[name]
 
 
@@ -174,6 +162,6 @@ def _typed(value: ir.Value, entry: Entry) -> ir.Value:
 
 
 def _fresh(name: str) -> str:
-    if name in REGISTRY.names:
+    if name in {*CUSTOMER, *MONTHS}:
         raise ValueError(f"two functions define the feature {name}")
     return name

@@ -58,8 +58,7 @@ def file_digest(path: Path) -> str:
     digest = hashlib.sha256()
     for file in files_of(path) if path.is_dir() else [path]:
         with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 
