@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -17,6 +18,7 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+import yaml
 from ibis.formats.pyarrow import PyArrowData
 
 from spanishgas.errors import SpanishGasError
@@ -38,30 +40,9 @@ ROWS_PER_PART = 1_000_000
 SMALL = 10 * 2**20
 """Bytes of a table that every executor gets whole: else Spark sorts all hours to join the calendar."""
 WAY_OUT = "install Java 17 and the extra 'spark' (make dev, or pip install 'spanishgas[spark]'), or use --engine duckdb"
-LOCAL: Mapping[str, str] = {
-    "spark.driver.memory": "2g",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.log.level": "ERROR",
-    "spark.sql.shuffle.partitions": "8",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-}
-"""Settings of a session on this machine; a cluster keeps its own."""
-QUERIES: Mapping[str, str] = {
-    "spark.sql.ansi.enabled": "true",
-    "spark.sql.caseSensitive": "true",
-    "spark.sql.constraintPropagation.enabled": "false",
-    "spark.sql.execution.arrow.pyspark.enabled": "true",
-    "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",
-    "spark.sql.legacy.parquet.nanosAsLong": "true",
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.timestampType": "TIMESTAMP_NTZ",
-}
-"""What the expressions rely on: an overflow is an error, and a time is read as it is written.
-
-With constraints Spark 4.0 fails to checkpoint some unions (key not found).
-"""
+SETTINGS: Mapping[str, dict[str, str]] = yaml.safe_load(
+    Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+)
 
 
 class SparkEngine:
@@ -72,21 +53,13 @@ class SparkEngine:
     def __init__(self, session: SparkSession, reader: DuckEngine, scratch: Path) -> None:
         self.session = session.newSession()
         self.reader, self.scratch = reader, scratch
-        self.con = ibis.pyspark.connect(self.session, **QUERIES)
+        self.con = ibis.pyspark.connect(self.session, **SETTINGS["queries"])
         self._order: dict[str, Sequence[str]] = {}
 
     @property
     def local(self) -> bool:
         """Whether the executors run on the driver's machine."""
         return str(self.session.sparkContext.master).startswith("local")
-
-    def sql(self, query: str) -> DataFrame:
-        """A Spark SQL query over materialized tables."""
-        return self.session.sql(query)
-
-    def keep(self, name: str, frame: DataFrame) -> ir.Table:
-        """Compute `frame` once, under `name`; its plan is cut, so later ones do not grow with it."""
-        return self.view(name, frame.localCheckpoint())
 
     def view(self, name: str, frame: DataFrame) -> ir.Table:
         """`frame` under `name`, not computed yet."""
@@ -103,13 +76,14 @@ class SparkEngine:
 
     def fetch(self, table: ir.Table) -> pa.Table:
         """The rows of `table` on the driver, typed as its schema says."""
-        return PyArrowData.convert_table(self.sql(self.con.compile(table)).toArrow(), table.schema())
+        return PyArrowData.convert_table(self._frame(table).toArrow(), table.schema())
 
     def materialize(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
         """Compute `table` once and keep it under `name`, all rows of a `by[0]` side by side in the order of `by`."""
-        frame = self.sql(self.con.compile(table))
+        frame = self._frame(table)
         self._order[name] = by
-        return self.keep(name, _sorted(frame.repartition(by[0]), by) if by else frame)
+        frame = _sorted(frame.repartition(by[0]), by) if by else frame
+        return self.view(name, frame.localCheckpoint())  # its plan is cut, so later ones do not grow with it
 
     def write(self, table: ir.Table, folder: Path) -> None:
         """Write a materialized table as Parquet parts into `folder`, on the driver and a part at a time."""
@@ -127,6 +101,9 @@ class SparkEngine:
     def streaming(self) -> AbstractContextManager[None]:
         """As ever."""
         return nullcontext()
+
+    def _frame(self, table: ir.Table) -> DataFrame:
+        return self.session.sql(self.con.compile(table))
 
 
 def _sorted(frame: DataFrame, by: Sequence[str]) -> DataFrame:
@@ -162,7 +139,7 @@ def start() -> SparkSession:
     elif (
         "PYSPARK_GATEWAY_PORT" not in os.environ
     ):  # which spark-submit sets, with a master and memory of its own
-        builder = builder.master(f"local[{settings().threads or '*'}]").config(map=dict(LOCAL))
+        builder = builder.master(f"local[{settings().threads or '*'}]").config(map=SETTINGS["local"])
     try:
         session: SparkSession = builder.getOrCreate()
     except PySparkRuntimeError as fault:
@@ -199,9 +176,9 @@ def _rewritten(source: Source, engine: SparkEngine) -> ir.Table:
 
 
 def _address(part: Path, source: Source, engine: SparkEngine) -> str:
-    """Where the executors find a part: those of other machines not in the driver's downloads."""
+    """Where the executors find a part, not as a pattern: those of other machines not in the driver's downloads."""
     if engine.local or not source.place.startswith(SCHEME):
-        return str(part)
+        return re.sub(r"[\[\]{}*?]", r"\\\g<0>", str(part))
     return f"{source.place.rstrip('/')}/{part.relative_to(source.folder)}"
 
 

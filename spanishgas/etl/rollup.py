@@ -103,30 +103,20 @@ def _any(table: ir.Table, engine: Engine) -> bool:
 
 
 def _in_order(source: Source, frame: pd.DataFrame, engine: Engine) -> ir.Table | None:
-    """The sums of hours that stand in order, None of others."""
+    """The sums of hours that stand in order, as `_sums` has them; None of others."""
     summed = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
     if summed is None:
         return None
-    runs = engine.import_table("runs", summed.table)
-    broken = engine.import_table("broken_runs", summed.broken)
-    sums = _typed(runs.anti_join(broken, "customer_id"))
-    if len(summed.broken):
-        pieces = _typed(runs.semi_join(broken, "customer_id"))
-        added = {name: pieces[name].sum() for name in pieces.columns if name not in ("customer_id", "slot")}
-        sums = sums.union(pieces.group_by("customer_id", "slot").agg(**added).cast(sums.schema()))
-    given = {f"given_{name}": sums.n_rows for name in READINGS}
-    return sums.mutate(copies=sums.n_rows, unfit=ibis.literal(0, "int64"), **given)
-
-
-def _typed(runs: ir.Table) -> ir.Table:
-    """Sums as `_sums` has them: units in 128 bits, as those of several runs may need."""
-    return runs.cast(
-        {
-            "slot": "int64",
-            "n_rows": "int64",
-            **{f"negative_{name}": "int64" for name in READINGS},
-            **dict.fromkeys(READINGS, "decimal(38, 0)"),
-        }
+    runs = engine.import_table("runs", summed).cast({"slot": "int64"})
+    rows = runs.n_rows.sum()
+    return runs.group_by("customer_id", "slot").agg(
+        n_rows=rows,
+        copies=rows,
+        code=runs.code.sum(),
+        **{name: runs[name].sum().cast("decimal(38, 0)") for name in READINGS},
+        unfit=ibis.literal(0, "int64"),
+        **{f"given_{name}": rows for name in READINGS},
+        **{f"negative_{name}": runs[f"negative_{name}"].sum() for name in READINGS},
     )
 
 
