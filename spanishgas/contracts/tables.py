@@ -38,8 +38,6 @@ DERIVED: Mapping[str, Table] = {name: table for name, table in _TABLES.items() i
 LAYERS: Mapping[str, str] = {name: table.layer for name, table in DERIVED.items()}
 """The folder of the lake that each table lies in."""
 
-ATTRIBUTES = tuple(RAW["customer_attributes"].fields)[1:]
-CONTRACTS = tuple(RAW["customer_contracts"].fields)[1:]
 PRICES = tuple(RAW["price_history"].fields)[2:]
 COSTS = tuple(RAW["costs_by_province_month"].fields)[2:]
 LARGEST_READING: float = _DECLARED["columns"]["consumption_elec_kwh"]["high"]

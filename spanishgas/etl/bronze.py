@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 
 from spanishgas.contracts import contract
-from spanishgas.contracts.tables import ATTRIBUTES, CONTRACTS, COSTS, PRICES
 from spanishgas.etl import calendar
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.quality import ROW, Audit, flagged
@@ -97,29 +96,28 @@ class Bronze:
     def _attributes(self) -> ir.Table:
         name = "customer_attributes"
         table = self._collapse(name, self.raw[name])
-        return self._settled(name, self._one(name, table, ["customer_id"], list(ATTRIBUTES)))
+        return self._settled(name, self._one(name, table, ["customer_id"]))
 
     def _contracts(self) -> ir.Table:
         name = "customer_contracts"
         table = self._of_known(name, self.raw[name])
-        table = self._collapse(
-            name, table, "starts_after_as_of", lambda t: self._has_begun(t.contract_start_date)
-        )
-        table = self._one(name, table, ["customer_id"], list(CONTRACTS), latest=["contract_start_date"])
+        table = self._collapse(name, table, "starts_after_as_of", self._has_begun)
+        table = self._one(name, table, ["customer_id"], latest=["contract_start_date"])
         later = {column: table[column] > self.as_of for column in PAST_DATES}
         counts = {f"repaired.after_as_of.{c}": flagged(bad) for c, bad in later.items()}
         self.audit.measure(name, table, **counts)
         table = table.mutate(**{c: ibis.ifelse(bad, None, table[c]) for c, bad in later.items()})
         return self._settled(name, table)
 
-    def _has_begun(self, start: ir.DateValue) -> ir.BooleanValue:
+    def _has_begun(self, contracts: ir.Table) -> ir.BooleanValue:
+        start = contracts.contract_start_date
         return (start <= self.as_of) | start.isnull()
 
     def _interactions(self) -> ir.Table:
         name = "customer_interactions"
         table = self._of_known(name, self.raw[name])
         table = self._collapse(name, table, "after_as_of", lambda t: t.date <= self.as_of)
-        ranked = self._ranked(name, table, ["customer_id"], ["channel"], ["date", "interaction_summary"])
+        ranked = self._ranked(name, table, ["customer_id"], ["date", "interaction_summary"])
         self.audit.measure(name, ranked, **{"unused.older_interactions": flagged(ranked.place != 0)})
         table = self._settled(name, ranked.filter(ranked.place == 0))
         return table.select(
@@ -134,7 +132,7 @@ class Bronze:
         table = self._of_known(name, self.raw[name])
         table = table.mutate(month=table.pricing_date.strftime("%Y-%m"))
         table = self._collapse(name, table, "outside_window", lambda t: t.month.isin(self.window))
-        table = self._one(name, table, ["customer_id", "month"], ["pricing_date", *PRICES])
+        table = self._one(name, table, ["customer_id", "month"])
         unused = table.anti_join(months, ["customer_id", "month"])
         self.audit.measure(name, unused, **{"unused.month_without_hours": unused.count()})
         return self._settled(name, table.semi_join(months, ["customer_id", "month"])).drop("pricing_date")
@@ -142,7 +140,7 @@ class Bronze:
     def _costs(self) -> ir.Table:
         name = "costs_by_province_month"
         table = self._collapse(name, self.raw[name], "outside_window", lambda t: t.month.isin(self.window))
-        return self._settled(name, self._one(name, table, ["province", "month"], list(COSTS)))
+        return self._settled(name, self._one(name, table, ["province", "month"]))
 
     def _count_hours(self, hours: RollUp) -> None:
         counts = hours.counts.mutate(
@@ -221,31 +219,17 @@ class Bronze:
         self.quality.add(name, **{f"unused.{rule}": counts["unused"]})
         return once.filter(used)
 
-    def _ranked(
-        self,
-        name: str,
-        table: ir.Table,
-        keys: Sequence[str],
-        columns: Sequence[str],
-        latest: Sequence[str],
-    ) -> ir.Table:
-        """Rows of a key by `latest`, last first, then by the other `columns` (nulls last in both): `place` 0 stands."""
+    def _ranked(self, name: str, table: ir.Table, keys: Sequence[str], latest: Sequence[str]) -> ir.Table:
+        """Rows of a key by `latest`, last first, then by the other columns (nulls last in both): `place` 0 stands."""
         order = [ibis.desc(column, nulls_first=False) for column in latest]
-        # A column must not be named twice: Ibis keeps one of the two, in the direction of the second.
-        order += [ibis.asc(column, nulls_first=False) for column in columns if column not in latest]
+        others = [column for column in table.columns if column not in (*keys, *latest, ROW)]
+        order += [ibis.asc(column, nulls_first=False) for column in others]
         place = ibis.row_number().over(ibis.window(group_by=list(keys), order_by=order))
         return self.engine.materialize(f"ranked_{name}", table.mutate(place=place))
 
-    def _one(
-        self,
-        name: str,
-        table: ir.Table,
-        keys: Sequence[str],
-        columns: Sequence[str],
-        latest: Sequence[str] = (),
-    ) -> ir.Table:
+    def _one(self, name: str, table: ir.Table, keys: Sequence[str], latest: Sequence[str] = ()) -> ir.Table:
         """The row of each key that stands; its other rows go to quarantine."""
-        ranked = self._ranked(name, table, keys, columns, latest)
+        ranked = self._ranked(name, table, keys, latest)
         return self.audit.use(name, "conflicting_copy", ranked, ranked.place == 0).drop("place")
 
     def _settled(self, name: str, table: ir.Table) -> ir.Table:

@@ -16,16 +16,16 @@ from pathlib import Path
 
 import ibis.expr.types as ir
 
-from spanishgas import provenance
+from spanishgas import contracts, provenance
 from spanishgas.contracts.tables import DERIVED
-from spanishgas.etl import gold, raw, silver
+from spanishgas.etl import raw, silver
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engines import Engine, connect
 from spanishgas.etl.quality import Audit, Quality, Report
 from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.etl.source import Source, open_source
-from spanishgas.features import Tiers, load_tiers
+from spanishgas.features import Tiers, add_features, in_context, levels, load_tiers, month_features
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.settings import settings
@@ -150,7 +150,7 @@ class _Build:
         tables["silver_customer"] = self._checked("silver_customer", customers)
         months = silver.customer_month(months, customers, audit)
         tables["silver_customer_month"] = self._checked("silver_customer_month", months)
-        master = gold.master(customers, months, self.inputs.tiers, as_of, engine)
+        master = gold(customers, months, self.inputs.tiers, as_of, engine)
         tables["gold_master"] = self._checked("gold_master", master)
         apart = engine.import_table("set_apart", self.quality.quarantined(self.run_id))
         apart = engine.materialize("quarantine", apart, by=apart.columns)
@@ -188,6 +188,21 @@ class _Build:
         except ValueError:
             return None
         return held["quality"] if held.get("fingerprint") == self.key else None
+
+
+def gold(customers: ir.Table, months: ir.Table, tiers: Tiers, as_of: date, engine: Engine) -> ir.Table:
+    """gold_master from the silver tables, its columns in the contract's order."""
+    months = engine.materialize("months_in_context", in_context(months), by=["customer_id", "month"])
+    margins = {
+        "avg_monthly_margin": months.total_margin.mean(),
+        "total_margin_2024": months.total_margin.sum(),
+    }
+    row = customers.left_join(month_features(months, **margins), "customer_id").drop("customer_id_right")
+    row = engine.materialize("row", row.mutate(is_urban=row.is_urban.fill_null(0)))
+    for number, names in enumerate(levels(row, tiers, as_of)):
+        row = engine.materialize(f"row_{number}", add_features(row, tiers, names, as_of))
+    row = row.select(*contracts.contract("gold_master", tiers).fields)
+    return engine.materialize("gold_master", row, by=["customer_id"])
 
 
 def _summary(quality: Report) -> str:

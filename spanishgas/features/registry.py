@@ -1,8 +1,7 @@
 """Features register themselves here; gold asks for all of them in the order of the data dictionary.
 
-A feature is one function whose name is the column's, under one of two decorators (or, where it is plain, a line of a
-table: `as_in_silver`, `flags` for one value of a column of the row, `over_pairs` of two of its columns, `reductions` of
-a column of the months):
+A feature is one function whose name is the column's, under one of two decorators (or, where it is plain, a line of
+plain.yaml):
 
 - `over_customer`: (row, as_of) -> value. `row` has the columns of silver_customer, every feature over months, and
   the features that stand above it in tiers.yaml.
@@ -13,23 +12,23 @@ a column of the months):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
-from operator import eq
+from operator import and_, eq
 from pathlib import Path
 
 import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
+import yaml
 
 from spanishgas.config.tiers import Entry, Tiers, read_tiers
 from spanishgas.errors import UsageError
+from spanishgas.features.formulas import cross
 
 CustomerFunction = Callable[[ir.Table, date], ir.Value]
 MonthsFunction = Callable[[ir.Table], ir.Value]
-
-
 CUSTOMER: dict[str, CustomerFunction] = {}
 MONTHS: dict[str, MonthsFunction] = {}
 """The functions of all features by name."""
@@ -47,33 +46,9 @@ def over_months(function: MonthsFunction) -> MonthsFunction:
     return function
 
 
-def over_pairs(join: Callable[[ir.Value, ir.Value], ir.Value], pairs: Mapping[str, tuple[str, str]]) -> None:
-    """Register features that `join` two columns of the customer's row, named by feature."""
-    for name, columns in pairs.items():
-        _plain(name, join, *columns)
-
-
-def flags(features: Mapping[str, tuple[str, str]]) -> None:
-    """Register flags that are set where a column of the customer's row has a value: both by feature."""
-    for name, (column, value) in features.items():
-        _plain(name, partial(eq, value), column)
-
-
-def as_in_silver(*names: str) -> None:
-    """Register columns of silver that are features as they are."""
-    for name in names:
-        _plain(name, lambda column: column, name)
-
-
 def _plain(name: str, function: Callable[..., ir.Value], *columns: str) -> None:
     """Register a function of some columns of the customer's row."""
     CUSTOMER[_fresh(name)] = lambda row, as_of: function(*(row[column] for column in columns))
-
-
-def reductions(features: Mapping[str, tuple[str, str]]) -> None:
-    """Register features that are a plain reduction of one column over the months: its name and the column's."""
-    for name, (reduction, column) in features.items():
-        MONTHS[_fresh(name)] = partial(_reduced, reduction, column)
 
 
 def _reduced(reduction: str, column: str, months: ir.Table) -> ir.Value:
@@ -165,3 +140,20 @@ def _fresh(name: str) -> str:
     if name in {*CUSTOMER, *MONTHS}:
         raise ValueError(f"two functions define the feature {name}")
     return name
+
+
+def _register_plain(file: Path) -> None:
+    declared = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for name in declared["as_in_silver"]:
+        _plain(name, lambda column: column, name)
+    for name, (column, value) in declared["flags"].items():
+        _plain(name, partial(eq, value), column)
+    for name, columns in declared["both"].items():
+        _plain(name, and_, *columns)
+    for name, columns in declared["crosses"].items():
+        _plain(name, cross, *columns)
+    for name, (reduction, column) in declared["reductions"].items():
+        MONTHS[_fresh(name)] = partial(_reduced, reduction, column)
+
+
+_register_plain(Path(__file__).with_name("plain.yaml"))
