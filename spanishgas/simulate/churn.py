@@ -9,7 +9,7 @@ published tables with all effects present; the strength of the market effects is
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -24,30 +24,9 @@ from spanishgas.simulate.streams import window
 CHURN = figures("churn")
 
 
-@dataclass(frozen=True)
-class Coefficients:
-    """Log-odds of churn, one number per level or knot named above."""
-
-    intercept: float
-    renewal: tuple[float, ...]
-    tenure: tuple[float, ...]
-    channel: tuple[float, ...]
-    segment: tuple[float, ...]
-    competition: tuple[float, ...]
-    """Effect by segment: large customers show no effect of competition."""
-    dual: float
-    heavy_gas: float
-    """Above CHURN.heavy_gas m3 a month."""
-    pull: float
-    """Per unit of the province table's `pull`."""
-    size: tuple[float, ...]
-    trend: tuple[float, ...]
-    change: tuple[float, ...]
-
-
-_FITTED = vars(figures("published_coefficients")).items()
-_LEVELS: dict[str, Any] = {name: tuple(levels) if np.ndim(levels) else levels for name, levels in _FITTED}
-PUBLISHED = Coefficients(**_LEVELS)
+Coefficients = Mapping[str, Any]
+"""Log odds of churn by name: a number, or one per level or knot of `CHURN`."""
+PUBLISHED: Coefficients = vars(figures("published_coefficients"))
 
 
 def facts(people: pd.DataFrame, energy: Energy, prices: Prices, as_of: date) -> pd.DataFrame:
@@ -77,18 +56,18 @@ def log_odds(seen: pd.DataFrame, c: Coefficients = PUBLISHED) -> Floats:
     trend, since = seen["trend"].to_numpy(), seen["since_change"].to_numpy()
     competitive, segment = seen["high_competition"].to_numpy(), seen["segment"].to_numpy()
     out: Floats = (
-        c.intercept
-        + np.interp(seen["renewal_days"], CHURN.renewal_knots, c.renewal)
-        + _step(seen["tenure"].to_numpy(), CHURN.tenure_edges, c.tenure)
-        + np.array(c.channel)[seen["channel"]]
-        + np.array(c.segment)[segment]
-        + np.where(competitive, np.array(c.competition)[segment], 0.0)
-        + np.where(seen["dual"], c.dual, 0.0)
-        + np.where(seen["gas"] > CHURN.heavy_gas, c.heavy_gas, 0.0)
-        + c.pull * seen["pull"].to_numpy()
-        + np.interp(np.log(np.maximum(seen["elec"], 0.01)), CHURN.size_knots, c.size)
-        + np.where(np.isnan(trend), 0.0, _step(trend, CHURN.trend_edges, c.trend))
-        + np.where(np.isnan(since), 0.0, np.interp(np.nan_to_num(since), CHURN.change_knots, c.change))
+        c["intercept"]
+        + np.interp(seen["renewal_days"], CHURN.renewal_knots, c["renewal"])
+        + _step(seen["tenure"].to_numpy(), CHURN.tenure_edges, c["tenure"])
+        + np.array(c["channel"])[seen["channel"]]
+        + np.array(c["segment"])[segment]
+        + np.where(competitive, np.array(c["competition"])[segment], 0.0)
+        + np.where(seen["dual"], c["dual"], 0.0)
+        + np.where(seen["gas"] > CHURN.heavy_gas, c["heavy_gas"], 0.0)
+        + c["pull"] * seen["pull"].to_numpy()
+        + np.interp(np.log(np.maximum(seen["elec"], 0.01)), CHURN.size_knots, c["size"])
+        + np.where(np.isnan(trend), 0.0, _step(trend, CHURN.trend_edges, c["trend"]))
+        + np.where(np.isnan(since), 0.0, np.interp(np.nan_to_num(since), CHURN.change_knots, c["change"]))
     )
     return out
 
@@ -99,6 +78,6 @@ def probability(seen: pd.DataFrame, c: Coefficients = PUBLISHED) -> Floats:
     return out
 
 
-def _step(value: Floats, edges: Floats, levels: tuple[float, ...]) -> Floats:
+def _step(value: Floats, edges: Floats, levels: Floats) -> Floats:
     out: Floats = np.array(levels)[np.clip(np.searchsorted(edges, value, "right") - 1, 0, None)]
     return out

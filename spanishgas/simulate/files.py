@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spanishgas.lake import RAW_FILES
-from spanishgas.simulate import contacts, population, texts
+from spanishgas.simulate import contacts, population
 from spanishgas.simulate.hours import draw_hours, timestamps
 from spanishgas.simulate.market import Energy, Prices, draw_prices
 from spanishgas.simulate.population import CHANNELS, PROVINCES, Floats
@@ -174,14 +174,14 @@ def interactions(block: Block, as_of: date) -> Iterator[dict[str, str]]:
         day = date.fromordinal(int(g.integers(first.toordinal(), after.toordinal())))
         way = ways[min(int(np.searchsorted(shares, g.random(), "right")), len(ways) - 1)]
         seen, elapsed = block.seen.iloc[i], (as_of - day).days
-        record = texts.ContactText(
+        record = contacts.ContactText(
             days_to_renewal=int(seen["renewal_days"]) + elapsed,
             tenure_months=max(float(seen["tenure"]) - elapsed / 30, 0.0),
             price_rose=bool(seen["trend"] > 0),
             high_competition=bool(seen["high_competition"]),
             contact=way,
         )
-        text = texts.write(g, *contacts.topic_name(int(block.topic[i])), record)
+        text = contacts.write_text(g, *contacts.topic_name(int(block.topic[i])), record)
         if block.keep[i]:
             customer = str(block.people["customer_id"].iloc[i])
             yield {

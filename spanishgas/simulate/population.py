@@ -24,7 +24,6 @@ December, and `pull`: the log-odds of churn that the local market adds."""
 NEW_PROVINCE = len(PROVINCES) - 1
 """Row of the province that has customers only under the shift of that name; its costs lie outside the others' range."""
 
-SEGMENTS = ("Residential", "SME", "Corporate")
 CHANNELS = ("presencial_comercial", "desconocido", "comparador", "oficina", "telemarketing", "web_propia")
 PEOPLE = figures("people")
 
