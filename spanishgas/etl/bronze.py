@@ -31,13 +31,7 @@ _Use = Callable[[ir.Table], ir.BooleanValue]
 class Bronze:
     """The raw tables on their way to bronze, for one as_of."""
 
-    def __init__(
-        self,
-        raw: Mapping[str, ir.Table],
-        known: ir.Table,
-        as_of: date,
-        audit: Audit,
-    ) -> None:
+    def __init__(self, raw: Mapping[str, ir.Table], known: ir.Table, as_of: date, audit: Audit) -> None:
         self.as_of = ibis.date(as_of.year, as_of.month, as_of.day)
         self.window = calendar.window(as_of)
         self.day = as_of

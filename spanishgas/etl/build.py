@@ -78,7 +78,9 @@ def build(
         snapshots = reused or this.publish(this.compute())
     seconds = time.monotonic() - started
     report = quality.report
-    progress(f"etl: {_summary(report)} {'unchanged, reused' if reused else 'built'} in {seconds:.1f} s")
+    customers, months = (report[name]["rows"] for name in ("gold_master", "silver_customer_month"))
+    what = "unchanged, reused" if reused else "built"
+    progress(f"etl: {customers:,} customers, {months:,} customer-months {what} in {seconds:.1f} s")
     return EtlReport(snapshots, reused is not None, report, seconds)
 
 
@@ -203,7 +205,3 @@ def gold(customers: ir.Table, months: ir.Table, tiers: Tiers, as_of: date, engin
         row = engine.materialize(f"row_{number}", add_features(row, tiers, names, as_of))
     row = row.select(*contracts.contract("gold_master", tiers).fields)
     return engine.materialize("gold_master", row, by=["customer_id"])
-
-
-def _summary(quality: Report) -> str:
-    return f"{quality['gold_master']['rows']:,} customers, {quality['silver_customer_month']['rows']:,} customer-months"

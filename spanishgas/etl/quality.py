@@ -123,7 +123,7 @@ class Quality:
         values = [
             json.loads(row["row"] or "{}").get(column)
             for row in self._rows
-            if _is_of(row, table, name, column)
+            if (row["source_table"], row["rule"], row["column"]) == (table, name, column)
         ]
         shown = f", for example '{min(map(str, values))}'" if values and name != "missing" else ""
         words = _WORDS["rules"][name].format(column=column, kind=field.kind.words, limits=field.limits)
@@ -177,10 +177,6 @@ class Audit:
     def check(self, table: str, data: ir.Table, **how: Any) -> Statistics:
         """`contracts.check` on the engine."""
         return contracts.check(table, data, fetch=self.engine.fetch, **how)
-
-
-def _is_of(row: dict[str, str | None], table: str, rule: str, column: str) -> bool:
-    return (row["source_table"], row["rule"], row["column"]) == (table, rule, column)
 
 
 def flagged(condition: ir.BooleanValue) -> ir.Value:

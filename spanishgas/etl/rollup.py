@@ -74,7 +74,9 @@ def roll_up(hours: ir.Table, as_of: date, engine: Engine, source: Source | None 
         if _any(first.filter(first.slot.isnull()), engine):
             off = engine.materialize("off_the_hour", _off_the_hour(usable, frame))
             between = _between_hours(usable.semi_join(off, "customer_id"), frame)
-            apart.append(engine.materialize("untimed", _untimed(usable)))
+            lost = usable.filter(usable.hour.isnull())
+            lost = lost.group_by("customer_id").agg(unreadable_time=lost.count())
+            apart.append(engine.materialize("untimed", lost))
             apart.append(engine.materialize("between_hours", between))
             odd = odd.union(off, distinct=True)
         suspects = engine.materialize("suspects", odd)
@@ -132,11 +134,6 @@ def bad_readings(hours: ir.Table) -> ir.Table:
     judged = judged.filter(judged.fault.notnull())
     kinds = {f"bad_{name}": (judged.fault == name).cast("int64").sum() for name in READINGS}
     return judged.group_by("customer_id").agg(**kinds)
-
-
-def _untimed(hours: ir.Table) -> ir.Table:
-    lost = hours.filter(hours.hour.isnull())
-    return lost.group_by("customer_id").agg(unreadable_time=lost.count())
 
 
 def customer_months(slots: ir.Table, as_of: date) -> ir.Table:

@@ -23,15 +23,9 @@ from spanishgas.lake.digests import file_digest, intact
 from spanishgas.lake.store import SCHEME, ListedFile, Replaced, Text, make_folder, put_in_place, staged
 from spanishgas.settings import settings
 
-_DENIED = (
-    "access is denied: the credentials need s3:ListBucket and s3:GetObject, a lake also s3:PutObject and "
-    "s3:DeleteObject"
-)
-_WAYS_OUT = {
-    "NoSuchBucket": "there is no such bucket: check the name and the account",
-    "AccessDenied": _DENIED,
-    "403": _DENIED,
-}
+_DENIED = "the credentials need s3:ListBucket and s3:GetObject, a lake also s3:PutObject and s3:DeleteObject"
+_WAYS_OUT = dict.fromkeys(("AccessDenied", "403"), f"access is denied: {_DENIED}")
+_WAYS_OUT["NoSuchBucket"] = "there is no such bucket: check the name and the account"
 _LOST = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 
 

@@ -76,7 +76,12 @@ def write_extract(
             labels.to_csv(staging / RAW_FILES["churn_label"], index=False)
         if truth is not None:
             _replace_truth(truth, outcomes)
-        _publish(staging, out)
+        try:
+            staging.rename(out)
+        except OSError as error:
+            raise UsageError(
+                f"{out} appeared while the extract was drawn: name a folder that does not exist"
+            ) from error
 
 
 def draw_blocks(customers: int, *, seed: int, as_of: date, shift: str = "none") -> Iterator[Block]:
@@ -121,15 +126,6 @@ def _replace_truth(folder: Path, outcomes: pd.DataFrame) -> None:
         part = staging / TRUTH_FILE
         pq.write_table(pa.Table.from_pandas(outcomes, preserve_index=False), part, compression="zstd")
         put_in_place(part, folder / TRUTH_FILE)
-
-
-def _publish(staging: Path, out: Path) -> None:
-    try:
-        staging.rename(out)
-    except OSError as error:
-        raise UsageError(
-            f"{out} appeared while the extract was drawn: name a folder that does not exist"
-        ) from error
 
 
 def _check(out: Path, customers: int, seed: int, as_of: date, shift: str, truth: Path | None) -> None:
