@@ -31,9 +31,9 @@ def _field(kind: str, values: list[str] | None = None, **limits: Any) -> Field:
     return Field(Kind[kind.upper()], values=tuple(values) if values else None, **limits)
 
 
-_TABLES = {name: _table(**table) for name, table in _DECLARED["tables"].items()}
-RAW: Mapping[str, Table] = {name: table for name, table in _TABLES.items() if table.layer == "raw"}
-DERIVED: Mapping[str, Table] = {name: table for name, table in _TABLES.items() if table.layer != "raw"}
+TABLES: Mapping[str, Table] = {name: _table(**table) for name, table in _DECLARED["tables"].items()}
+RAW: Mapping[str, Table] = {name: table for name, table in TABLES.items() if table.layer == "raw"}
+DERIVED: Mapping[str, Table] = {name: table for name, table in TABLES.items() if table.layer != "raw"}
 """In the order in which they are made; gold_master without its features, which `gold` adds."""
 LAYERS: Mapping[str, str] = {name: table.layer for name, table in DERIVED.items()}
 """The folder of the lake that each table lies in."""

@@ -71,14 +71,12 @@ class Bronze:
         hours = [
             (table.month == month, pd.Period(month, freq="M").days_in_month * 24) for month in self.window
         ]
+        most = table.contracted_power_kw * ibis.cases(*hours)
         odd = {
-            "odd.consumption_before_activation": table.month < table.active_from.strftime("%Y-%m"),
-            "odd.more_than_the_power_allows": table.monthly_elec_kwh
-            > table.contracted_power_kw * ibis.cases(*hours),
+            "odd.consumption_before_activation": flagged(table.month < table.active_from.strftime("%Y-%m")),
+            "odd.more_than_the_power_allows": flagged(table.monthly_elec_kwh > most),
         }
-        self.audit.measure(
-            "bronze_customer_month", table, **{name: flagged(odd_) for name, odd_ in odd.items()}
-        )
+        self.audit.measure("bronze_customer_month", table, **odd)
 
     def _labels(self) -> ir.Table:
         name = "churn_label"

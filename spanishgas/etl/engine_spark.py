@@ -41,7 +41,7 @@ SMALL = 10 * 2**20
 """Bytes of a table that every executor gets whole: else Spark sorts all hours to join the calendar."""
 WAY_OUT = "install Java 17 and the extra 'spark' (make dev, or pip install 'spanishgas[spark]'), or use --engine duckdb"
 SETTINGS: Mapping[str, dict[str, str]] = yaml.safe_load(
-    Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    Path(__file__).with_suffix(".yaml").read_text("utf-8")
 )
 
 
@@ -170,8 +170,11 @@ def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
 
 
 def _rewritten(source: Source, engine: SparkEngine) -> ir.Table:
+    opened = hours.open_hours(source, engine.reader)
+    # as text, for Spark reads nanoseconds as numbers
+    opened = opened.cast({name: "string" for name in opened.columns if name.startswith("written")})
     with engine.reader.streaming(), hours.reading(source.file(HOURS)):
-        engine.reader.write(hours.open_hours(source, engine.reader), engine.scratch)
+        engine.reader.write(opened, engine.scratch)
     return engine.view("hours", engine.session.read.parquet(str(engine.scratch)))
 
 

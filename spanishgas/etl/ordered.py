@@ -26,8 +26,6 @@ LARGEST = 2.0**53
 """Units in an hour up to which 1,024 of them (a slot has at most 744) fit a 64-bit integer."""
 AT_ONCE = 8
 """Customers whose arithmetic happens in the processor's cache."""
-
-
 LEAST = 100
 """Hours in a run, on average, that make this way the faster one."""
 

@@ -131,10 +131,8 @@ class Quality:
 
     def profile(self, table: str, statistics: Statistics) -> None:
         """Note per column the share of nulls, and the smallest and largest number or date."""
-        rows, names = (
-            statistics["rows"],
-            [n.removeprefix("count.") for n in statistics if n.startswith("count.")],
-        )
+        rows = statistics["rows"]
+        names = [n.removeprefix("count.") for n in statistics if n.startswith("count.")]
         values = {f"null_rate.{n}": (rows - statistics[f"count.{n}"]) / rows for n in names if rows}
         values |= {f"{end}.{n}": statistics.get(f"{end}.{n}") for n in names for end in ("min", "max")}
         known = {name: value for name, value in values.items() if value is not None}
@@ -155,10 +153,8 @@ class Audit:
 
     def sums(self, data: ir.Table, **sums: ir.Value) -> dict[str, Any]:
         """All `sums` (reductions over `data`) by one query; 0 for a sum of nothing."""
-        return {
-            name: value or 0
-            for name, value in self.engine.fetch(data.aggregate(**sums)).to_pylist()[0].items()
-        }
+        row = self.engine.fetch(data.aggregate(**sums)).to_pylist()[0]
+        return {name: value or 0 for name, value in row.items()}
 
     def measure(self, table: str, data: ir.Table, **sums: ir.Value) -> None:
         """Compute all `sums` in one query and note them."""

@@ -89,11 +89,9 @@ def _usable(name: str, typed: ir.Table, audit: Audit) -> ir.Table:
 
 def _given(text: ir.StringColumn, field: Field) -> ir.StringColumn:
     """The text; null where it is blank, unless the text itself is the value."""
-    return (
-        text
-        if field.kind is Kind.TEXT and not field.required
-        else ibis.ifelse(text.strip() == "", None, text)
-    )
+    if field.kind is Kind.TEXT and not field.required:
+        return text
+    return ibis.ifelse(text.strip() == "", None, text)
 
 
 def _parse(text: ir.StringColumn, field: Field) -> ir.Value:

@@ -103,9 +103,8 @@ def levels(row: ir.Table, tiers: Tiers, as_of: date) -> list[list[str]]:
                 f"the feature {name} stands on {below[0]}, which must stand above it in tiers.yaml"
             )
         step[name] = max([no_earlier[name], *(step[other] + 1 for other in above)])
-        for other in used.intersection(
-            names[place:]
-        ):  # it reads the column of silver, which this feature replaces
+        # it reads the column of silver, which this feature replaces
+        for other in used.intersection(names[place:]):
             no_earlier[other] = max(no_earlier[other], step[name])
     return [[name for name in names if step[name] == number] for number in sorted(set(step.values()))]
 

@@ -11,7 +11,7 @@ from spanishgas.lake.digests import content, file_digest, files_of, is_hidden, r
 from spanishgas.lake.lake import Lake, open_store
 from spanishgas.lake.s3 import S3Store
 from spanishgas.lake.store import SCHEME, ListedFile, LocalStore, Place, Replaced, local_path, location
-from spanishgas.lake.tables import Erasure, Manifest, Snapshot, Store
+from spanishgas.lake.tables import Erasure, Snapshot, Store
 from spanishgas.raw_files import RAW_FILES
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Lake",
     "ListedFile",
     "LocalStore",
-    "Manifest",
     "Place",
     "Replaced",
     "S3Store",

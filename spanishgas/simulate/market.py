@@ -84,15 +84,13 @@ def draw_prices(people: pd.DataFrame, draws: Draws, raised: tuple[slice, float] 
     )
     level *= np.interp(score, PRICES.scores, PRICES.by_score)
     slope = _quantile(PRICES.slope_quantiles, g.random(n), log=False)
-    month = np.arange(HORIZON)
+    month, (least, most) = np.arange(HORIZON), PRICES.jump_log
     path = slope[:, None] * (month - 11) / 11 + PRICES.noise * drawn_months(
         g.standard_normal, later.standard_normal
     )
     for stream, start, stop in ((g, 1, EARLY), (later, EARLY, HORIZON)):
         share = PRICES.jump_share * (stop - start) / (EARLY - 1)
-        jump = np.where(
-            stream.random(n) < share, stream.uniform(PRICES.jump_log[0], PRICES.jump_log[1], n), 0.0
-        )
+        jump = np.where(stream.random(n) < share, stream.uniform(least, most, n), 0.0)
         path += jump[:, None] * (month >= stream.integers(start, stop, n)[:, None])
     tier1 = level[:, None] * np.exp(path)
     if raised is not None:
@@ -101,10 +99,8 @@ def draw_prices(people: pd.DataFrame, draws: Draws, raised: tuple[slice, float] 
     row = np.ones(shape, dtype=bool)
     for stream, start, stop in ((g, 0, EARLY), (later, EARLY, HORIZON)):
         gap = (stream.random(n) < PRICES.gap_share * (stop - start) / EARLY)[:, None]
-        first, length = (
-            stream.integers(start, stop, n)[:, None],
-            np.minimum(stream.geometric(0.45, n), 5)[:, None],
-        )
+        first = stream.integers(start, stop, n)[:, None]
+        length = np.minimum(stream.geometric(0.45, n), 5)[:, None]
         row &= ~(gap & (month >= first) & (month < first + length))
     tiny = g.random(n) < PRICES.tiny_rate
     tier1[tiny, 0] = 0.0005
