@@ -188,9 +188,8 @@ def _address(part: Path, source: Source, engine: SparkEngine) -> str:
 def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
     """The columns under our names; ids are text, and times are as they are written, to the microsecond."""
     theirs = {ours: f"`{name.replace('`', '``')}`" for ours, name in columns.items()}
-    nanoseconds = dict(frame.dtypes)[columns["timestamp"]] == "bigint"
     how = {"customer_id": "{}::string", "timestamp": "{}::timestamp_ntz"}
-    if nanoseconds:
+    if dict(frame.dtypes)[columns["timestamp"]] == "bigint":  # nanoseconds
         how["timestamp"] = "timestamp_micros({} div 1000)::timestamp_ntz"
     return frame.selectExpr(
         *(f"{how.get(ours, '{}').format(name)} AS {ours}" for ours, name in theirs.items())

@@ -127,8 +127,7 @@ def _runs(batch: pa.RecordBatch, calendar: _Calendar, unit: float) -> Iterator[p
             name: _reading(values.to_numpy()[rows].reshape(b - a, -1), slots, unit)
             for name, values in zip(("elec", "gas"), readings, strict=True)
         }
-        customers = ids.dictionary.take(pa.array(code[begin[a:b]]))
-        yield _table(customers, slots, sums)
+        yield _table(ids.dictionary.take(pa.array(code[begin[a:b]])), slots, sums)
 
 
 def _typed(ids: pa.Array, time: pa.Array, readings: list[pa.Array]) -> bool:

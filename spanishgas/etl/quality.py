@@ -13,7 +13,6 @@ from typing import Any
 
 import ibis
 import ibis.expr.types as ir
-import jinja2
 import pyarrow as pa
 import yaml
 
@@ -199,6 +198,8 @@ def metrics(report: Report) -> dict[str, float]:
 
 def markdown(report: Report) -> str:
     """One page: the accounts of the raw tables, what each rule found, and the columns of every table."""
+    import jinja2
+
     loader = jinja2.PackageLoader("spanishgas.etl")
     environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
     environment.filters |= {"shown": _shown, "text": rendering.markdown}

@@ -60,9 +60,8 @@ def write_extract(
     total = customers + population.newcomers(customers, as_of)
     with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
-            for done, block in enumerate(
-                draw_blocks(customers, seed=seed, as_of=as_of, shift=shift), start=1
-            ):
+            blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift)
+            for done, block in enumerate(blocks, start=1):
                 files.add(block)
                 if progress is not None:
                     progress(min(done * BLOCK, total), total)
