@@ -26,6 +26,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION ?= false
 # A virtual environment that happens to be active is not the one meant.
 unexport VIRTUAL_ENV
+# Where it is set, each of a run's processes would compile what it imports again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # .env, if there is one, for `run` and `ui`; what the caller's environment says wins.
 DOTENV := if [ -f .env ]; then given=$$(export -p); set -a; . ./.env; set +a; eval "$$given"; fi;
@@ -109,15 +111,15 @@ clean: ## remove environments and caches; data and runs stay
 # Once every extra was asked for, .venv keeps them: a later `make test` must not take them away.
 .venv/.synced: pyproject.toml uv.lock $(UV)
 	@echo "Building .venv from uv.lock (the first time this downloads about 1 GB)"
-	@$(UV) sync --locked --python .uv/bin/python --no-python-downloads $$(test ! -f .venv/.all || echo --all-extras --all-groups)
+	@$(UV) sync --locked --compile-bytecode --python .uv/bin/python --no-python-downloads $$(test ! -f .venv/.all || echo --all-extras --all-groups)
 	@touch $@
 
 .venv/.dashboard: .venv/.synced
-	@$(UV) sync --locked --inexact --extra dashboard
+	@$(UV) sync --locked --compile-bytecode --inexact --extra dashboard
 	@touch $@
 
 .venv/.all: .venv/.synced
-	@$(UV) sync --locked --all-extras --all-groups
+	@$(UV) sync --locked --compile-bytecode --all-extras --all-groups
 	@touch $@
 
 $(UV):

@@ -25,7 +25,7 @@ from spanishgas.etl.build import build
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
-from spanishgas.training.estimators import pipeline
+from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import matrix
 from spanishgas.training.sides import labelled
 
@@ -68,7 +68,8 @@ def rung(gold: pd.DataFrame, name: str, model: ModelKind, seed: int) -> float:
     rows = labelled(gold)
     X, y = matrix(rows, features, kinds), rows["churn"].to_numpy(dtype="int64")
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, stratify=y, random_state=seed)
-    fitted = pipeline(model, parameters(model, y_train), features, kinds, seed).fit(X_train, y_train)
+    training = Training(X_train, y_train, features, kinds, model, folds=5, seed=seed)
+    fitted = training.unfitted(parameters(model, y_train)).fit(X_train, y_train)
     return float(average_precision_score(y_test, fitted.predict_proba(X_test)[:, 1]))
 
 

@@ -28,7 +28,7 @@ from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.simulate import write_extract
 from spanishgas.training.calibration import choose_threshold
-from spanishgas.training.estimators import pipeline
+from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import matrix
 from spanishgas.training.sides import labelled
 
@@ -52,8 +52,9 @@ def fitter(gold: pd.DataFrame) -> Callable[[np.ndarray, np.ndarray, int], np.nda
     X, y = matrix(gold, features, kinds), gold["churn"].to_numpy(dtype="int64")
 
     def fit(train: np.ndarray, held: np.ndarray, seed: int) -> np.ndarray:
-        model = pipeline(ModelKind.XGBOOST, space.fixed | space.start, features, kinds, seed)
-        fitted = model.fit(X.iloc[train], y[train])
+        rows, labels = X.iloc[train], y[train]
+        training = Training(rows, labels, features, kinds, ModelKind.XGBOOST, folds=5, seed=seed)
+        fitted = training.unfitted({**space.fixed, **space.start, "class_weight": "none"}).fit(rows, labels)
         return np.asarray(np.clip(fitted.predict_proba(X.iloc[held])[:, 1], CLIP, 1 - CLIP))
 
     return fit

@@ -10,6 +10,8 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
+from spanishgas.evaluation.charts import ladder_chart
+from spanishgas.evaluation.selection import Rung, choose, ladder_table
 from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.history import How, Move, MoveState
 from spanishgas.lifecycle.registry import Alias
@@ -24,6 +26,7 @@ def filled(root: Path) -> None:
     etl()
     for number, name in enumerate(("E4", "E5")):
         experiment(name, 0.70 + number / 10)
+    ladder()
     champion()
     drift(root, 0.1, "2024-12-31")
     drift(root, 0.6, "2025-03-31")
@@ -47,6 +50,15 @@ def experiment(name: str, score: float) -> None:
         run.log(metrics={f"cv.average_precision{end}": value for end, value in ends.items()})
         with runs.stage("trial", "a trial"):
             pass
+
+
+def ladder() -> None:
+    """A ladder of both rungs, as the selection rule compared them."""
+    rungs = [Rung(name, "xgboost", name, 50, (0.7, 0.8, score)) for name, score in (("E4", 0.7), ("E5", 0.9))]
+    compared = choose(rungs)
+    with runs.stage("ladder", "ladder E4 to E5") as run:
+        run.tables({"ladder_table.json": ladder_table(compared)})
+        run.figure(ladder_chart(compared), "ladder.png")
 
 
 def champion() -> None:

@@ -95,7 +95,7 @@ def running(trials: int = 8) -> Iterator[Stack]:
         with aws_stand_in.running(_verbs(folder)), _tracking(folder, database) as (uri, user):
             values = {
                 "tracking_uri": uri,
-                "tracking_secret": _secret("pipeline", user),
+                "tracking_secret": _secret("pipeline", {**user, "sealing_key": secrets.token_hex(32)}),
                 "transform_prefix": "scored/transform",
                 "transform_role": aws_stand_in.ROLE,
                 "transform_instance": "ml.m5.xlarge",

@@ -1,7 +1,7 @@
 """`python -m spanishgas.aws.job VERB ...`: one verb as a SageMaker processing job.
 
-The tracking server's user is read from Secrets Manager (SPANISHGAS_TRACKING_SECRET), so that no definition holds a
-password. The last line that the verb says, or its error, becomes the job's ExitMessage, which the state machine reads.
+The tracking server's user, and the sealing key if there is one, are read from Secrets Manager
+(SPANISHGAS_TRACKING_SECRET), so that no definition holds a secret. The last line that the verb says, or its error, becomes the job's ExitMessage, which the state machine reads.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(words: Sequence[str], message: Path = MESSAGE, verb: Sequence[str] = VE
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*verb, *words],
-        env={**os.environ, **tracking_user(), LEASH: "stdin"},
+        env={**os.environ, **secrets(), LEASH: "stdin"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -51,15 +51,20 @@ def main(words: Sequence[str], message: Path = MESSAGE, verb: Sequence[str] = VE
     return code
 
 
-def tracking_user() -> Mapping[str, str]:
-    """MLflow's settings for the user of the secret that SPANISHGAS_TRACKING_SECRET names; none where it is not set."""
-    secret = os.environ.get("SPANISHGAS_TRACKING_SECRET")
-    if not secret:
+def secrets() -> Mapping[str, str]:
+    """What the secret named by SPANISHGAS_TRACKING_SECRET holds, as environment variables; none where it is not set.
+
+    KeyError if it lacks the username or the password; the sealing key may be missing.
+    """
+    name = os.environ.get("SPANISHGAS_TRACKING_SECRET")
+    if not name:
         return {}
     import boto3
 
-    user = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"])
-    return {"MLFLOW_TRACKING_USERNAME": user["username"], "MLFLOW_TRACKING_PASSWORD": user["password"]}
+    secret = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId=name)["SecretString"])
+    user = {"MLFLOW_TRACKING_USERNAME": secret["username"], "MLFLOW_TRACKING_PASSWORD": secret["password"]}
+    key = secret.get("sealing_key")
+    return user | {"SPANISHGAS_SEALING_KEY": key} if key else user
 
 
 def _last_words(source: IO[str], log: IO[str]) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv
 
 from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy
-from spanishgas.dashboard.tables import ScoredCustomers, ask, ask_arrow
+from spanishgas.dashboard.tables import ScoredCustomers, ask
 from spanishgas.errors import UsageError
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.lake import Lake, Snapshot
@@ -28,16 +31,17 @@ ORDERS: Mapping[str, str] = {
     "monthly margin": "avg_monthly_margin DESC NULLS LAST",
     "customer": "customer_id",
 }
-_JOINED = """
+_CAMPAIGN = """
+WITH campaign AS (
+    SELECT customer_id, s.churn_probability, s.risk_tier, s.expected_monthly_loss, g.avg_monthly_margin, g.segment,
+        g.sales_channel, g.renewal_bucket, r.action, r.timing_window, r.offer_budget, r.expected_margin_impact,
+        array_to_string(r.reason_codes, '; ') AS reasons, s.in_training
     FROM scores AS s
     JOIN recommendations AS r USING (customer_id)
     JOIN gold_master AS g USING (customer_id)
+)
 """
-_COLUMNS = """
-    customer_id, s.churn_probability, s.risk_tier, s.expected_monthly_loss, g.avg_monthly_margin, g.segment,
-    g.sales_channel, g.renewal_bucket, r.action, r.timing_window, r.offer_budget, r.expected_margin_impact,
-    array_to_string(r.reason_codes, '; ') AS reasons, s.in_training
-"""
+"""A row per scored customer: what the campaign's questions begin with."""
 
 
 @dataclass(frozen=True)
@@ -53,152 +57,110 @@ class Filters:
     """EUR a month."""
 
     @property
-    def where(self) -> str:
-        """The condition in SQL."""
-        lists = [f.name for f in fields(self) if f.name != "least_loss" and getattr(self, f.name)]
-        terms = [f"list_contains(${name}, {_OF[name]}.{name})" for name in lists]
-        return " AND ".join(["s.expected_monthly_loss >= $least_loss", *terms])
-
-    @property
     def values(self) -> dict[str, object]:
-        """What the names in `where` stand for."""
-        given = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if v != ()}
-
-
-_OF = {"risk_tier": "s", "segment": "g", "sales_channel": "g", "action": "r", "timing_window": "r"}
-
-
-@dataclass(frozen=True)
-class Totals:
-    """A date's customers in four numbers, and who scored them."""
-
-    customers: int
-    at_risk: int
-    """Above the lowest risk tier."""
-    flagged: int
-    """Above the champion's threshold."""
-    expected_monthly_loss: float
-    """EUR."""
-    model_version: str | None
-    """Who scored them."""
+        """The filters that are set, by name."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items() if v != ()}
 
     @property
-    def share(self) -> float:
-        """Share of the customers who are at risk."""
-        return self.at_risk / self.customers if self.customers else 0.0
+    def where(self) -> str:
+        """The condition in SQL, in which $name stands for the value of that name."""
+        lists = [f"list_contains(${name}, {name})" for name in self.values if name != "least_loss"]
+        return " AND ".join(["expected_monthly_loss >= $least_loss", *lists])
 
 
-def totals(scores: Snapshot) -> Totals:
-    """The four numbers of one date."""
+def totals(scores: Snapshot) -> Any:
+    """One date's customers, at_risk (above the lowest tier) and their share, flagged (above the champion's threshold).
+
+    Beside them expected_monthly_loss (EUR) and model_version, who scored them.
+    """
     row = ask(
         {"scores": scores},
         """
-        SELECT count(*), count(*) FILTER (risk_tier <> $lowest), count(*) FILTER (churn_flag = 1),
-            coalesce(sum(expected_monthly_loss), 0), any_value(model_version)
+        SELECT count(*) AS customers, count(*) FILTER (risk_tier <> $lowest) AS at_risk,
+            coalesce(at_risk / customers, 0) AS share, count(*) FILTER (churn_flag = 1) AS flagged,
+            coalesce(sum(expected_monthly_loss), 0) AS expected_monthly_loss, any_value(model_version) AS model_version
         FROM scores
         """,
         {"lowest": RISK_TIERS[0]},
     )
-    return Totals(*next(row.itertuples(index=False)))
+    return next(row.df().itertuples(index=False))
 
 
 def trend(lake: Lake) -> pd.DataFrame:
-    """A row per scored date, oldest first: as_of, model_version, customers, at_risk_share, expected_monthly_loss."""
-    days = [(day, totals(scores)) for day in lake.dates("scores") if (scores := lake.find("scores", day))]
-    rows = [(day, t.model_version, t.customers, t.share, t.expected_monthly_loss) for day, t in days]
-    names = ["as_of", "model_version", "customers", "at_risk_share", "expected_monthly_loss"]
-    return pd.DataFrame(rows, columns=names)
+    """The totals of each scored date, oldest first, with its as_of."""
+    days = [(day, lake.find("scores", day)) for day in lake.dates("scores")]
+    return pd.DataFrame([{"as_of": day, **totals(scores)._asdict()} for day, scores in days if scores])
 
 
 def tiers(scores: Snapshot) -> pd.DataFrame:
-    """A row per risk tier, lowest first: risk_tier, customers, expected_monthly_loss; tiers without customers too."""
+    """A row per risk tier, lowest first: risk_tier, customers; tiers without customers too."""
     counts = ask(
-        {"scores": scores},
-        "SELECT risk_tier, count(*) AS customers, sum(expected_monthly_loss) AS expected_monthly_loss "
-        "FROM scores GROUP BY risk_tier",
-    )
+        {"scores": scores}, "SELECT risk_tier, count(*) AS customers FROM scores GROUP BY risk_tier"
+    ).df()
     return counts.set_index("risk_tier").reindex(list(RISK_TIERS), fill_value=0).reset_index()
 
 
-@dataclass(frozen=True)
-class Cut:
-    """What filters leave of the customers, in EUR and heads."""
-
-    customers: int
-    expected_monthly_loss: float
-    offers: int
-    offer_budget: float
-    expected_margin_impact: float
-
-
-def cut(scored: ScoredCustomers, filters: Filters) -> Cut:
-    """The campaign's totals under `filters`."""
+def cut(scored: ScoredCustomers, filters: Filters) -> Any:
+    """The campaign's totals under `filters`: customers, offers, and in EUR the loss, the budget and the impact."""
     row = ask(
         scored.tables,
         f"""
-        SELECT count(*), coalesce(sum(s.expected_monthly_loss), 0), count(*) FILTER (r.action <> 'no_offer'),
-            coalesce(sum(r.offer_budget), 0), coalesce(sum(r.expected_margin_impact), 0)
-        {_JOINED} WHERE {filters.where}
+        {_CAMPAIGN}
+        SELECT count(*) AS customers, count(*) FILTER (action <> 'no_offer') AS offers,
+            coalesce(sum(expected_monthly_loss), 0) AS expected_monthly_loss,
+            coalesce(sum(offer_budget), 0) AS offer_budget,
+            coalesce(sum(expected_margin_impact), 0) AS expected_margin_impact
+        FROM campaign WHERE {filters.where}
         """,
         filters.values,
     )
-    return Cut(*next(row.itertuples(index=False)))
+    return next(row.df().itertuples(index=False))
 
 
 def customers(scored: ScoredCustomers, filters: Filters, order: str, limit: int = SHOWN) -> pd.DataFrame:
     """The first `limit` customers under `filters`, in the order called `order` (of ORDERS); equal ones by id."""
+    frame: pd.DataFrame = _rows(scored, filters, order, limit).to_pandas()
+    return frame
+
+
+def _rows(scored: ScoredCustomers, filters: Filters, order: str, limit: int | None = None) -> pa.Table:
     if order not in ORDERS:
         raise UsageError.unknown("order", order, ORDERS)
-    return ask(scored.tables, _campaign(filters, order, limit), filters.values)
-
-
-def _campaign(filters: Filters, order: str, limit: int | None) -> str:
     rows = f"LIMIT {limit}" if limit is not None else ""
-    return f"SELECT {_COLUMNS} {_JOINED} WHERE {filters.where} ORDER BY {ORDERS[order]}, customer_id {rows}"
+    sorted_by = f"ORDER BY {ORDERS[order]}, customer_id {rows}"
+    sql = f"{_CAMPAIGN} SELECT * FROM campaign WHERE {filters.where} {sorted_by}"
+    return ask(scored.tables, sql, filters.values).to_arrow_table()
 
 
 def as_csv(scored: ScoredCustomers, filters: Filters, order: str) -> bytes:
     """Every customer under `filters` as CSV in UTF-8; texts that a spreadsheet would take for a formula are quoted."""
-    from pyarrow import csv
-
     out = io.BytesIO()
-    csv.write_csv(spreadsheet(ask_arrow(scored.tables, _campaign(filters, order, None), filters.values)), out)
+    csv.write_csv(spreadsheet(_rows(scored, filters, order)), out)
     return out.getvalue()
 
 
 def as_excel(scored: ScoredCustomers, filters: Filters, order: str) -> bytes:
     """The same as a workbook, of at most EXCEL_ROWS customers; UsageError for more."""
-    from openpyxl import Workbook
-
-    table = spreadsheet(ask_arrow(scored.tables, _campaign(filters, order, EXCEL_ROWS + 1), filters.values))
+    table = spreadsheet(_rows(scored, filters, order, EXCEL_ROWS + 1))
     if table.num_rows > EXCEL_ROWS:
         raise UsageError(f"a workbook holds at most {EXCEL_ROWS:,} customers: filter further, or take CSV")
-    book = Workbook(write_only=True)
-    sheet = book.create_sheet("campaign")
-    sheet.freeze_panes = "B2"
-    sheet.append(table.column_names)
-    for row in table.to_pylist():
-        sheet.append(list(row.values()))
     out = io.BytesIO()
-    book.save(out)
+    table.to_pandas().to_excel(out, sheet_name="campaign", index=False, freeze_panes=(1, 1))
     return out.getvalue()
 
 
 def actions(scored: ScoredCustomers) -> pd.DataFrame:
     """A row per tier, segment and action: customers, offer_budget, expected_margin_impact (EUR); lowest first."""
-    sums = ask(
+    return ask(
         {"recommendations": scored.recommendations},
         """
         SELECT risk_tier, coalesce(segment, 'unknown') AS segment, action, count(*) AS customers,
             sum(offer_budget) AS offer_budget, sum(expected_margin_impact) AS expected_margin_impact
-        FROM recommendations GROUP BY ALL
+        FROM recommendations GROUP BY risk_tier, segment, action
+        ORDER BY list_position($tiers, risk_tier), segment, list_position($actions, action)
         """,
-    )
-    ranks = {"risk_tier": list(RISK_TIERS), "action": list(ACTIONS)}
-    return sums.sort_values(
-        ["risk_tier", "segment", "action"], key=lambda c: c.map(ranks[c.name].index) if c.name in ranks else c
-    ).reset_index(drop=True)
+        {"tiers": list(RISK_TIERS), "actions": list(ACTIONS)},
+    ).df()
 
 
 def at_risk(scored: ScoredCustomers) -> pd.DataFrame:
@@ -208,13 +170,13 @@ def at_risk(scored: ScoredCustomers) -> pd.DataFrame:
     """
     return ask(
         scored.tables,
-        """
-        SELECT s.churn_probability AS probability, g.avg_monthly_margin AS margin, s.risk_tier AS tier, r.action
-        FROM scores AS s JOIN gold_master AS g USING (customer_id) JOIN recommendations AS r USING (customer_id)
-        WHERE s.risk_tier <> $lowest ORDER BY customer_id
+        f"""
+        {_CAMPAIGN}
+        SELECT churn_probability AS probability, avg_monthly_margin AS margin, risk_tier AS tier, action
+        FROM campaign WHERE risk_tier <> $lowest ORDER BY customer_id
         """,
         {"lowest": RISK_TIERS[0]},
-    )
+    ).df()
 
 
 def allocation(customers: pd.DataFrame, policy: Policy, budget: float | None) -> pd.DataFrame:
@@ -223,12 +185,11 @@ def allocation(customers: pd.DataFrame, policy: Policy, budget: float | None) ->
     The same rule as in `spanishgas score`, before a share of the customers is held back as control.
     """
     p, m = (customers[name].to_numpy(dtype="float64") for name in ("probability", "margin"))
-    values = option_values(p, m, policy.offers)
-    options = {NO_OFFER: 0.0, **{name: offer.cost_eur for name, offer in policy.offers.menu.items()}}
-    costs = np.array(list(options.values()))
+    values, menu = option_values(p, m, policy.offers), policy.offers.menu
+    costs = np.array([0.0, *(offer.cost_eur for offer in menu.values())])
     option = within_budget(values, costs, budget)
     chosen = np.bincount(option, minlength=len(costs))
     worth = np.bincount(option, values[option, np.arange(len(option))], minlength=len(costs))
     return pd.DataFrame(
-        {"offer": list(options), "customers": chosen, "cost": costs * chosen, "expected_value": worth}
+        {"offer": [NO_OFFER, *menu], "customers": chosen, "cost": costs * chosen, "expected_value": worth}
     )

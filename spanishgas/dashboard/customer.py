@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -33,14 +32,11 @@ def search(scored: ScoredCustomers, text: str) -> list[str]:
         """,
         {"text": text.strip(), "exact": text},
     )
-    return [str(i) for i in answer["customer_id"]]
+    return [customer_id for (customer_id,) in answer.fetchall()]
 
 
 def facts(scored: ScoredCustomers, customer_id: str) -> dict[str, Any]:
-    """Everything scored, recommended and known of a customer, by column; LakeError where there is no such customer.
-
-    `reason_codes` is a list of texts. Of gold: segment, sales_channel, tenure and renewal buckets, margin.
-    """
+    """What was scored and recommended for a customer, and what gold says of it; LakeError where there is none."""
     rows = ask(
         scored.tables,
         """
@@ -53,24 +49,24 @@ def facts(scored: ScoredCustomers, customer_id: str) -> dict[str, Any]:
         WHERE customer_id = $id
         """,
         {"id": customer_id},
-    )
-    if rows.empty:
+    ).to_arrow_table()
+    if rows.num_rows == 0:
         raise LakeError(f"no customer '{customer_id}' was scored as of {scored.scores.manifest.as_of}")
-    row = {str(name): value for name, value in rows.iloc[0].items()}
-    row["reason_codes"] = [str(reason) for reason in row["reason_codes"]]
-    return row
+    return dict(rows.to_pylist()[0])
 
 
 def contributions(scored: ScoredCustomers, customer_id: str, model: ChurnModel) -> pd.DataFrame:
     """What the features add to the customer's log odds, the weightiest STRONGEST of them: feature, value, adds."""
-    rows = ask({"gold": scored.gold}, "SELECT * FROM gold WHERE customer_id = $id", {"id": customer_id})
-    added = importance.contributions(model, rows).iloc[0]
-    words = load_tiers()
-    facts = [
-        (words.words(name), "not known" if pd.isna(held := rows[name].iloc[0]) else str(held), added[name])
-        for name in model.features
-    ]
-    every = pd.DataFrame(facts, columns=["feature", "value", "adds"])
+    rows = ask({"gold": scored.gold}, "SELECT * FROM gold WHERE customer_id = $id", {"id": customer_id}).df()
+    added, tiers = importance.contributions(model, rows).iloc[0], load_tiers()
+    values = rows.iloc[0][list(added.index)]
+    every = pd.DataFrame(
+        {
+            "feature": [tiers.words(name) for name in added.index],
+            "value": values.map(str).where(values.notna(), "not known"),
+            "adds": added,
+        }
+    )
     return every.sort_values("adds", key=abs, ascending=False, ignore_index=True).head(STRONGEST)
 
 
@@ -84,7 +80,7 @@ def months(lake: Lake, scored: ScoredCustomers, customer_id: str) -> pd.DataFram
         FROM months WHERE customer_id = $id ORDER BY month
         """,
         {"id": customer_id},
-    )
+    ).df()
 
 
 def contacts(lake: Lake, scored: ScoredCustomers, customer_id: str) -> pd.DataFrame:
@@ -97,28 +93,22 @@ def contacts(lake: Lake, scored: ScoredCustomers, customer_id: str) -> pd.DataFr
         FROM customers WHERE customer_id = $id AND interaction_date IS NOT NULL
         """,
         {"id": customer_id},
-    )
+    ).df()
 
 
 def lineage(scored: ScoredCustomers) -> pd.DataFrame:
     """What was made from what: table, as_of, digest, made by (the MLflow run), code (the commit)."""
-    rows = [
-        (m.table, m.as_of, m.rows, m.digest[:16], m.run_id or "none", _commit(m.code))
-        for m in (snapshot.manifest for snapshot in scored.tables.values())
-    ]
+    rows = []
+    for m in (snapshot.manifest for snapshot in scored.tables.values()):
+        dirty = " with changes" if m.code.get("dirty") == "true" else ""
+        commit = m.code.get("commit", "unknown")[:10]
+        rows.append((m.table, m.as_of, m.rows, m.digest[:16], m.run_id or "none", commit + dirty))
     return pd.DataFrame(rows, columns=["table", "as of", "rows", "digest", "run", "code"])
-
-
-def _commit(code: Mapping[str, str]) -> str:
-    dirty = " with changes" if code.get("dirty") == "true" else ""
-    return code.get("commit", "unknown")[:10] + dirty
 
 
 def _source(lake: Lake, scored: ScoredCustomers, table: str) -> Snapshot:
     """The silver table that the gold table was built from."""
-    digest = scored.gold.manifest.built_from.get(table)
-    if digest is None:
-        raise LakeError(
-            f"the gold table of {scored.gold.manifest.as_of} does not say which {table} it was built from"
-        )
-    return lake.by_digest(digest, table)
+    gold = scored.gold.manifest
+    if table not in gold.built_from:
+        raise LakeError(f"the gold table of {gold.as_of} does not say which {table} it was built from")
+    return lake.by_digest(gold.built_from[table], table)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -27,8 +28,15 @@ def page(title: str, show: Callable[[], None], *, customers: bool = False) -> No
     st.title(title)
     if customers and not guard.admitted():
         return
-    try:
+    with told():
         show()
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Say what is missing as a note and what fails as an error, and go on after it."""
+    try:
+        yield
     except NothingYet as empty:
         st.info(str(empty))
     except SpanishGasError as fault:
@@ -71,6 +79,14 @@ def in_words(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
 def metric(place: Any, label: str, value: str, note: str, **more: Any) -> None:
     """A figure with a note below it, which is no change of it."""
     place.metric(label, value, note, delta_color="off", delta_arrow="off", **more)
+
+
+def table(rows: pd.DataFrame, empty: str, **options: Any) -> None:
+    """A table for people, or the words of `empty` where it has no rows."""
+    if rows.empty:
+        st.caption(empty)
+    else:
+        st.dataframe(rows, hide_index=True, **options)
 
 
 def bars(rows: object, **channels: Any) -> alt.Chart:

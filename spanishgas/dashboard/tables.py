@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 import duckdb
-import pandas as pd
 
 from spanishgas.errors import LakeError, SpanishGasError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.settings import settings
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 SCORE = "spanishgas score"
 """What fills scores and recommendations."""
@@ -67,21 +63,12 @@ def scored(lake: Lake, as_of: date | None = None) -> ScoredCustomers:
     )
 
 
-def ask(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object] | None = None) -> pd.DataFrame:
-    """The answer to one question over `tables`; `values` are what $name stands for in it."""
-    frame: pd.DataFrame = _run(tables, sql, values or {}).df()
-    return frame
-
-
-def ask_arrow(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object]) -> pa.Table:
-    """The same as an Arrow table, for long answers."""
-    return _run(tables, sql, values).to_arrow_table()
-
-
-def _run(tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object]) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect()
-    if threads := settings().threads:
-        connection.execute(f"SET threads = {threads}")
+def ask(
+    tables: Mapping[str, Snapshot], sql: str, values: Mapping[str, object] = MappingProxyType({})
+) -> duckdb.DuckDBPyConnection:
+    """One question over `tables`, to be fetched as a frame or an Arrow table; `values` are what $name stands for."""
+    threads = settings().threads
+    connection = duckdb.connect(config={"threads": threads} if threads else {})
     try:
         for name, snapshot in tables.items():
             parts = [str(snapshot.folder / part) for part in snapshot.manifest.parts]

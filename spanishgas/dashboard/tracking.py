@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -83,7 +83,7 @@ def quarantine(lake: Lake) -> pd.DataFrame:
     return ask(
         {"quarantine": lake.current("quarantine")},
         'SELECT source_table, rule, "column", count(*) AS rows FROM quarantine GROUP BY ALL ORDER BY ALL',
-    )
+    ).df()
 
 
 def champion() -> Version:
@@ -93,24 +93,10 @@ def champion() -> Version:
     return version
 
 
-def intervals(metrics: Mapping[str, float]) -> pd.DataFrame:
-    """A row per metric: metric, value, low and high (95 %, missing where there is no interval)."""
-    ends = (".low", ".high")
-    rows = [
-        (name.removeprefix("holdout."), value, *(metrics.get(f"{name}{end}") for end in ends))
-        for name, value in metrics.items()
-        if not name.endswith(ends)
-    ]
-    return pd.DataFrame(rows, columns=["metric", "value", "low", "high"])
-
-
-def table(run_id: str, path: str) -> pd.DataFrame | None:
-    """A table that a run holds as JSON (columns and data), or None where it holds none of that name."""
-    try:
-        held = runs.artifact(run_id, path)
-    except TrackingError:
-        return None
-    return pd.DataFrame(held["data"], columns=held["columns"])
+def table(run_id: str, path: str) -> pd.DataFrame:
+    """A table that a run holds as JSON (columns and data); TrackingError where it holds none of that name."""
+    split = runs.artifact(run_id, path)
+    return pd.DataFrame(split["data"], columns=split["columns"])
 
 
 @lru_cache(maxsize=16)
@@ -124,38 +110,14 @@ def artefact(run_id: str, path: str) -> bytes:
             raise TrackingError(f"run {run_id} has no artefact {path}") from fault
 
 
+@lru_cache(maxsize=4)
 def model(version: str) -> ChurnModel:
     """The model of a registered version; TrackingError where it cannot be loaded."""
-    return _model(mlflow.get_tracking_uri(), version)
-
-
-@lru_cache(maxsize=4)
-def _model(uri: str, version: str) -> ChurnModel:
+    uri = mlflow.get_tracking_uri()
     with runs.translated_errors():
         schema.look(uri)
         runs.connect()
         return registry.resolve(version).model
-
-
-def ladder() -> pd.DataFrame:
-    """The newest run of each experiment and model on the newest table: score, low and high (95 %), features, run."""
-    ended = finished("experiment", "spanishgas ladder")
-    newest: dict[tuple[str, str], Run] = {}
-    for run in ended:
-        if run.data.tags.get("gold") == ended[0].data.tags.get("gold"):
-            newest.setdefault((run.data.tags["experiment"], run.data.tags["model"]), run)
-    names = {"score": "", "low": ".low", "high": ".high"}
-    rows = [
-        {
-            "experiment": name,
-            "model": model,
-            **{n: run.data.metrics.get(f"cv.average_precision{end}") for n, end in names.items()},
-            "features": int(run.data.params["features"]),
-            "run": run.info.run_id,
-        }
-        for (name, model), run in sorted(newest.items())
-    ]
-    return pd.DataFrame(rows)
 
 
 def moves() -> pd.DataFrame:

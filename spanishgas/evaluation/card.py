@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date
 from functools import cache
 
@@ -65,15 +65,16 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
     subject, study, sides = evaluation.subject, evaluation.study, evaluation.holdout
     judged = [s for s in study.slices if s.p_ranking is not None]
     rows = pd.concat([sides.trained, sides.rows], ignore_index=True)
+    declared = [w for w in evaluation.policy.waivers if not w.features or {*w.features} & {*subject.features}]
+    constant = [name for name in subject.features if sides.trained[name].nunique() <= 1]
     return (
         _environment()
         .get_template("card.md.jinja")
         .render(
-            **{field.name: getattr(subject, field.name) for field in fields(subject)},
-            policy=evaluation.policy,
-            openings=evaluation.openings,
+            **vars(subject),
+            **vars(evaluation),
             verdict=verdict,
-            sides=[_side("training", sides.trained), _side("holdout", sides.rows)],
+            sides={"training": sides.trained, "holdout": sides.rows},
             metrics_table=as_markdown(metrics_table(evaluation.metrics)),
             judged=len(judged),
             unjudged=len(study.slices) - len(judged),
@@ -82,39 +83,23 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
             slices_table=as_markdown(slices.table(judged)),
             rates_table=as_markdown(slices.rates(judged, evaluation.policy.protected)),
             leakage_table=as_markdown(leakage.table(study.findings)),
-            waivers=[
-                w
-                for w in evaluation.policy.waivers
-                if not w.features or set(w.features) & set(subject.features)
-            ],
-            beside=evaluation.beside,
+            waivers=declared,
             not_beside=[name for name in BESIDE if name not in evaluation.beside],
-            beside_table=as_markdown(_beside(evaluation.beside)),
             tiers_table=as_markdown(study.importance.tiers),
             importance_table=as_markdown(study.importance.features.head(SHOWN_FEATURES)),
             texts=_texts(rows),
-            intent=_intent(rows),
-            redundant=_redundant(sides.trained, subject.features),
+            constant=constant,
+            alike=_alike(sides.trained, [name for name in subject.features if name not in constant]),
         )
     )
 
 
 def short(evaluation: Evaluation, gate: str, checks: str, where: str) -> str:
     """The version's description: what it is, what it reached, what was found, the verdict, and where the card is."""
-    subject, study = evaluation.subject, evaluation.study
-    worse = [rendering.markdown(f"{s.dimension} {s.value}") for s in study.slices if s.worse]
-    leaks = [f"{f.name} ({'declared' if f.declared else 'NOT declared'})" for f in study.findings if f.found]
-    return "\n\n".join(
-        [
-            f"**{subject.experiment.id} {subject.model}** on {len(subject.features)} features, trained as of "
-            f"{subject.as_of}: {subject.experiment.question} Gate: **{gate}**.",
-            "It ranks who carries the churn label; the source has no date of leaving, so it cannot say by when.",
-            as_markdown(metrics_table(evaluation.metrics)),
-            f"Leakage findings: {', '.join(leaks) or 'none'}. Slices worse than chance would allow: "
-            f"{', '.join(worse) or 'none'}. The whole card: `{where}`.",
-            checks,
-        ]
-    )
+    template = _environment().get_template("short.md.jinja")
+    table = as_markdown(metrics_table(evaluation.metrics))
+    rendered = template.render(**vars(evaluation), gate=gate, checks=checks, where=where, metrics_table=table)
+    return rendered.removesuffix("\n")
 
 
 def html(card: str, title: str, pictures: Sequence[bytes] = ()) -> str:
@@ -127,69 +112,34 @@ def html(card: str, title: str, pictures: Sequence[bytes] = ()) -> str:
 
 
 def metrics_table(metrics: Mapping[str, float]) -> pd.DataFrame:
-    """Holdout metrics with their intervals."""
-    return pd.DataFrame(
-        [
-            {
-                "holdout metric": name,
-                "value": f"{metrics[f'holdout.{name}']:,.4f}",
-                "95 % interval": " to ".join(
-                    f"{metrics[f'holdout.{name}.{end}']:,.4f}" for end in ("low", "high")
-                ),
-            }
-            for name in METRICS
-        ]
-    )
+    """Holdout metrics with their intervals, as far as the labels defined them."""
+    rows = []
+    for name in METRICS:
+        ends = [metrics[key] for end in ("", ".low", ".high") if (key := f"holdout.{name}{end}") in metrics]
+        value, *interval = (f"{end:,.4f}" for end in ends) if ends else ("undefined",)
+        rows.append({"holdout metric": name, "value": value, "95 % interval": " to ".join(interval)})
+    return pd.DataFrame(rows)
 
 
-def _side(name: str, rows: pd.DataFrame) -> dict[str, object]:
-    return {"name": name, "rows": len(rows), "churners": int(rows["churn"].sum())}
+def _texts(rows: pd.DataFrame) -> dict[str, int | float]:
+    """How the texts of contacts read, by what their customers did, and how many complaints read negative."""
+    stayed, left = (rows.loc[rows["churn"] == churn, "sentiment_label"].dropna() for churn in (0, 1))
+    complaints = rows.loc[rows["customer_intent"] == "Complaint / Escalation", "sentiment_label"]
+    return {
+        "stayers": len(stayed),
+        "negative": int((stayed == "negative").sum()),
+        "churners": len(left),
+        "positive": int((left == "positive").sum()),
+        "complaints": len(complaints),
+        "moody": float((complaints == "negative").mean()),
+    }
 
 
-def _beside(figures: Mapping[str, tuple[float, float, float]]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {
-                "experiment": name,
-                "cross-validated average precision": value,
-                "95 % interval": f"{low:.4f} to {high:.4f}",
-            }
-            for name, (value, low, high) in figures.items()
-        ]
-    )
-
-
-def _texts(rows: pd.DataFrame) -> str:
-    told = rows[rows["sentiment_label"].notna()]
-    counts = pd.crosstab(told["churn"].astype(int), told["sentiment_label"])
-    counts = counts.reindex(index=[0, 1], columns=["negative", "positive"], fill_value=0)
-    of = told["churn"].astype(int).value_counts().reindex([0, 1], fill_value=0)
-    return (
-        f"Of {of[0]:,} stayers with a text {counts.loc[0, 'negative']:,} read negative; of {of[1]:,} churners "
-        f"{counts.loc[1, 'positive']:,} read positive. In the source it was 4 of 5,321 and 1 of 1,099: no natural "
-        "signal is that clean."
-    )
-
-
-def _intent(rows: pd.DataFrame) -> str:
-    complaints = rows[rows["customer_intent"] == "Complaint / Escalation"]
-    if complaints.empty:
-        return "No contact was read as a complaint."
-    share = 100 * float((complaints["sentiment_label"] == "negative").mean())
-    return f"Complaints are found by words of mood: {share:.0f} % of {len(complaints):,} complaints read negative."
-
-
-def _redundant(rows: pd.DataFrame, features: Sequence[str]) -> str:
-    """Columns of one value, and numbers that another column repeats up to a factor."""
-    constant = [name for name in features if rows[name].nunique() <= 1]
-    numbers = rows[[f for f in features if f not in constant]].select_dtypes("number").astype("float64")
+def _alike(rows: pd.DataFrame, features: Sequence[str]) -> list[str]:
+    """Pairs of numeric columns of which one repeats the other up to a factor."""
+    numbers = rows[list(features)].select_dtypes("number").astype("float64")
     alike = np.triu(numbers.corr().abs().to_numpy() > 1 - 1e-9, k=1)
-    pairs = [
-        f"{numbers.columns[i]} and {numbers.columns[j]}" for i, j in zip(*np.nonzero(alike), strict=True)
-    ]
-    said = [f"of one value: {', '.join(constant)}"] if constant else []
-    said += [f"the same up to a factor: {', '.join(pairs)}"] if pairs else []
-    return f"In these {len(rows):,} training rows, {'; '.join(said) or 'none was found'}."
+    return [f"{numbers.columns[i]} and {numbers.columns[j]}" for i, j in zip(*np.nonzero(alike), strict=True)]
 
 
 @cache

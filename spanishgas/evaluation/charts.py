@@ -1,28 +1,38 @@
-"""Pictures for where people would rather look than read. Each function gives a matplotlib figure and writes nothing."""
+"""Pictures for where people would rather look than read; Optuna's own of a study among them. Nothing is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from types import ModuleType
+from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+import optuna
+import optuna.visualization
+import optuna.visualization.matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve
+from optuna.importance import get_param_importances
+from optuna.trial import TrialState
+from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_curve
 
-from spanishgas.evaluation.metrics import LIFTS, confusion, ranking
+from spanishgas.evaluation.metrics import LIFTS, ranking
 from spanishgas.evaluation.selection import Compared
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 INK, ACCENT, PALE = "#33475b", "#c8553d", "#b9c6d2"
+FEWEST = 3
+"""Completed trials from which importances mean anything."""
+SHOWN = 4
+"""Parameters in a slice picture, most important first; the page has them all."""
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -69,7 +79,10 @@ def curves_chart(
     right.plot([probability[g].mean() for g in groups], [y[g].mean() for g in groups], "o-", color=INK)
     right.set(xlabel="mean probability", ylabel="churn rate", title="Calibration (tenths of the customers)")
     _gains(below, y, probability)
-    _flags(last, confusion(y, (probability >= threshold).astype("int64")))
+    flags = confusion_matrix(y, probability >= threshold, labels=[0, 1])
+    shown = ConfusionMatrixDisplay(flags, display_labels=["stayers", "churners"])
+    shown.plot(cmap="Blues", values_format=",", ax=last, colorbar=False)
+    last.set(xlabel="flagged as", ylabel="", title="At the threshold")
     figure.suptitle(title)
     return figure
 
@@ -93,16 +106,6 @@ def _gains(axes: Axes, y: NDArray[np.int64], probability: NDArray[np.float64]) -
     )
 
 
-def _flags(axes: Axes, counts: Mapping[str, int]) -> None:
-    hit, missed, alarm, left = counts.values()
-    axes.imshow([[hit, missed], [alarm, left]], cmap="Blues", norm="log" if min(counts.values()) else None)
-    for (row, column), count in np.ndenumerate(np.array([[hit, missed], [alarm, left]])):
-        axes.text(column, row, f"{count:,}", ha="center", va="center", bbox={"fc": "white", "ec": "none"})
-    axes.set_xticks([0, 1], ["flagged", "not flagged"])
-    axes.set_yticks([0, 1], ["churners", "stayers"])
-    axes.set_title("At the threshold")
-
-
 def importance_chart(importance: pd.DataFrame, title: str, most: int = 20) -> Figure:
     """Mean attribution of each feature beside what shuffling it costs, with its interval; strongest first."""
     rows = importance.head(most)[::-1]
@@ -119,3 +122,51 @@ def importance_chart(importance: pd.DataFrame, title: str, most: int = 20) -> Fi
         axes.tick_params(labelsize=8)
     figure.suptitle(title)
     return figure
+
+
+def search_page(study: optuna.Study, title: str) -> str:
+    """Optuna's plots of a study as one HTML page that needs no network: plotly.js stands in it, once."""
+    drawn, name = _drawn(optuna.visualization, study).values(), escape(title)
+    parts = [figure.to_html(full_html=False, include_plotlyjs=not n) for n, figure in enumerate(drawn)]
+    head = f'<!doctype html>\n<meta charset="utf-8"><title>{name}</title>\n<h1>{name}</h1>\n'
+    return head + "\n".join(parts)
+
+
+def search_pictures(study: optuna.Study) -> dict[str, Figure]:
+    """The same as matplotlib figures, by name."""
+    shown = list(importances(study))[:SHOWN] or sorted(study.best_trial.params)[:SHOWN]
+    with plt.rc_context():  # Optuna changes the style of whatever is drawn after it
+        drawn = _drawn(optuna.visualization.matplotlib, study, params=shown)
+    figures: dict[str, Figure] = {name: np.ravel(axes)[0].figure for name, axes in drawn.items()}
+    for figure in figures.values():
+        plt.close(figure)  # pyplot would keep it for ever
+    return figures
+
+
+def _drawn(plots: ModuleType, study: optuna.Study, **shown: list[str]) -> dict[str, Any]:
+    """The plots of one of Optuna's two modules, by name; importances where there are any."""
+    with _of_few_trials():
+        drawn = {"history": plots.plot_optimization_history(study)}
+        if importances(study):
+            drawn["importances"] = plots.plot_param_importances(study)
+        drawn["slices"] = plots.plot_slice(study, **shown)
+        drawn["parallel_coordinates"] = plots.plot_parallel_coordinate(study, **shown)
+    return drawn
+
+
+def importances(study: optuna.Study) -> dict[str, float]:
+    """How much each parameter matters (PED-ANOVA, Watanabe et al. 2023), greatest first; empty for too few trials."""
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(ended) < FEWEST or len({trial.value for trial in ended}) < FEWEST:
+        return {}
+    with _of_few_trials():
+        return get_param_importances(study)
+
+
+@contextmanager
+def _of_few_trials() -> Iterator[None]:
+    """Optuna warns that its plots are experimental, and that few trials say little: the page's readers see both."""
+    with warnings.catch_warnings():
+        for category in (UserWarning, optuna.exceptions.ExperimentalWarning):
+            warnings.simplefilter("ignore", category)
+        yield

@@ -20,14 +20,15 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from spanishgas.config.policy import Waiver
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions
-from spanishgas.training.estimators import pipeline
+from spanishgas.training.fitting import Training
+from spanishgas.training.folds import folds
 from spanishgas.training.matrix import is_text, matrix
 
 AGES = ("tenure_months", "last_interaction_days_ago", "months_since_last_change")
@@ -134,8 +135,9 @@ def skill(column: pd.Series, y: Labels, *, text: bool, seed: int) -> float:
     """(average precision - churn rate) / (1 - churn rate) of a small tree on one column, out of fold."""
     values = pd.factorize(column)[0].astype("float64") if text else column.to_numpy(dtype="float64")
     tree = DecisionTreeClassifier(max_leaf_nodes=16, min_samples_leaf=10, random_state=seed % 2**32)
-    parts = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
-    score = cross_val_predict(tree, values[:, None], y, cv=parts, method="predict_proba")[:, 1]
+    score = cross_val_predict(tree, values[:, None], y, cv=folds(y, FOLDS, seed), method="predict_proba")[
+        :, 1
+    ]
     rate = float(y.mean())
     return (float(average_precision_score(y, score)) - rate) / (1 - rate)
 
@@ -197,9 +199,10 @@ def adversarial(sides: Sides) -> LeakageFinding:
     """ROC-AUC of small boosted trees that tell held-out customers from training ones, out of fold; chance gives 0.5."""
     seed, sizes = sides.seed, (len(sides.trained), len(sides.held_out))
     X, side = matrix(sides.both, sides.features, sides.kinds), np.repeat([0, 1], sizes)
-    model = pipeline(ModelKind.XGBOOST, SMALL_TREES, sides.features, sides.kinds, seed)
-    parts = StratifiedKFold(FOLDS, shuffle=True, random_state=seed % 2**32)
-    score = cross_val_predict(model, X, side, cv=parts, method="predict_proba")[:, 1]
+    model = Training(X, side, sides.features, sides.kinds, ModelKind.XGBOOST, FOLDS, seed).unfitted(
+        SMALL_TREES
+    )
+    score = cross_val_predict(model, X, side, cv=folds(side, FOLDS, seed), method="predict_proba")[:, 1]
     error = sqrt((len(side) + 1) / (12 * sizes[0] * sizes[1]))  # Mann & Whitney 1947, no difference
     return LeakageFinding(
         name="adversarial",

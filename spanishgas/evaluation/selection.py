@@ -47,11 +47,6 @@ class Compared:
     standard_error: float
     chosen: bool
 
-    @property
-    def within(self) -> bool:
-        """Whether the rung is within one paired standard error of the best."""
-        return self.behind <= self.standard_error
-
 
 def choose(rungs: Sequence[Rung]) -> list[Compared]:
     """Every rung compared with the best, in the order given; exactly one is chosen.
@@ -85,20 +80,16 @@ class RungStep:
     @property
     def words(self) -> str:
         """Whether the step pays, as a sentence."""
-        gain = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
-        names = f"{self.below.experiment} to {self.rung.experiment} with {self.rung.model}"
-        return f"{names} {self.verdict}: {gain}."
-
-    @property
-    def verdict(self) -> str:
-        """The same in a few words."""
         if self.low > 0:
-            return "pays"
-        if self.high < 0:
-            return "costs"
-        if self.rung.features == self.below.features and self.low == self.high:
-            return "changes nothing, the model reads the same features"
-        return "cannot be told from noise on these folds"
+            verdict = "pays"
+        elif self.high < 0:
+            verdict = "costs"
+        elif self.rung.features == self.below.features and self.low == self.high:
+            verdict = "changes nothing, the model reads the same features"
+        else:
+            verdict = "cannot be told from noise on these folds"
+        gain = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f})"
+        return f"{self.below.experiment} to {self.rung.experiment} with {self.rung.model} {verdict}: {gain}."
 
 
 def steps(rungs: Sequence[Rung]) -> list[RungStep]:
@@ -144,30 +135,22 @@ def sentence(compared: Sequence[Compared]) -> str:
 def ladder_table(compared: Sequence[Compared]) -> pd.DataFrame:
     """The ladder as a table, one row per rung."""
     gains = {step.rung.run_id: step for step in steps([c.rung for c in compared])}
-    return pd.DataFrame(
-        [
+    rows = []
+    for c in compared:
+        step = gains.get(c.rung.run_id)
+        rows.append(
             {
                 "experiment": c.rung.experiment,
                 "model": c.rung.model,
                 "features": c.rung.features,
                 "average precision": c.rung.score,
-                "95 % interval": _span(*c.rung.interval),
+                "95 % interval": "{:.4f} to {:.4f}".format(*c.rung.interval),
                 "behind the best": c.behind,
                 "paired s.e.": c.standard_error,
-                **_gain(gains.get(c.rung.run_id)),
+                "over": step.below.experiment if step else "",
+                "gain": f"{step.gain:+.4f}" if step else "",
+                "95 % interval of the gain": f"{step.low:.4f} to {step.high:.4f}" if step else "",
                 "chosen": "chosen" if c.chosen else "",
             }
-            for c in compared
-        ]
-    )
-
-
-def _gain(step: RungStep | None) -> dict[str, str]:
-    if step is None:
-        return {"over": "", "gain": "", "95 % interval of the gain": ""}
-    gain = {"over": step.below.experiment, "gain": f"{step.gain:+.4f}"}
-    return gain | {"95 % interval of the gain": _span(step.low, step.high)}
-
-
-def _span(low: float, high: float) -> str:
-    return f"{low:.4f} to {high:.4f}"
+        )
+    return pd.DataFrame(rows)

@@ -67,16 +67,6 @@ class Slice(BaseModel):
     miscalibrated: bool = False
 
     @property
-    def recall(self) -> float | None:
-        """Share of the churners who are flagged."""
-        return self.caught / self.churners if self.churners else None
-
-    @property
-    def recall_interval(self) -> tuple[float, float] | None:
-        """95 % interval of the recall, Wilson's."""
-        return wilson(self.caught, self.churners, Z) if self.churners else None
-
-    @property
     def worse(self) -> bool:
         """Whether the slice is worse than chance would allow."""
         return self.ranks_worse or self.miscalibrated
@@ -141,9 +131,10 @@ def _measure(
         return one
     points, intervals = figures(lambda w: {"value": average_precisions(w * labels, w, scores)}, labels, rng)
     p_ranking, expected = _as_bad(points["value"], here, y, probability, rng)
+    law = poisson_binom(scores)
+    as_far = 2 * min(law.cdf(churners), law.sf(churners - 1))
     judged = {"average_precision": points["value"], "interval": intervals["value"], "expected": expected}
-    tests = {"p_ranking": p_ranking, "p_calibration": _off_by(churners, scores)}
-    return one.model_copy(update=judged | tests)
+    return one.model_copy(update=judged | {"p_ranking": p_ranking, "p_calibration": float(min(1.0, as_far))})
 
 
 def _as_bad(
@@ -162,12 +153,6 @@ def _as_bad(
         as_bad += int((drawn[-1] <= value).sum())
     draws = np.concatenate(drawn)
     return (as_bad + 1) / (len(draws) + 1), float(draws.mean())
-
-
-def _off_by(churners: int, probability: Array) -> float:
-    """Two-sided probability of a count of churners this far from the sum of the probabilities."""
-    law = poisson_binom(probability)
-    return float(min(1.0, 2 * min(law.cdf(churners), law.sf(churners - 1))))
 
 
 def _flagged(slices: Sequence[Slice]) -> list[Slice]:
@@ -194,7 +179,7 @@ def table(slices: Sequence[Slice]) -> pd.DataFrame:
                 "churners": s.churners,
                 "average precision": _between(s.average_precision, s.interval),
                 "by chance": "" if s.expected is None else f"{s.expected:.3f}",
-                "recall": _between(s.recall, s.recall_interval),
+                "recall": _rate(s.caught, s.churners),
                 "mean probability": f"{s.mean_probability:.3f}",
                 "churn rate": f"{s.churners / s.rows:.3f}",
                 "verdict": s.words,

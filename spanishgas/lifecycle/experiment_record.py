@@ -15,7 +15,7 @@ import pandas as pd
 from spanishgas.config.experiment import Experiment
 from spanishgas.config.policy import Holdout, Threshold
 from spanishgas.contracts.checking import check_pandas
-from spanishgas.evaluation import charts, search_charts
+from spanishgas.evaluation import charts
 from spanishgas.evaluation.metrics import (
     Labels,
     confusion,
@@ -173,8 +173,8 @@ def _plots(run: StageRun, title: str, shared: StudyOptions) -> None:
     storage = optuna.storages.RDBStorage(shared.storage)
     try:
         study = optuna.load_study(study_name=shared.name, storage=storage)
-        run.text(search_charts.page(study, f"{title}: the search"), "search/search.html")
-        for name, figure in search_charts.pictures(study).items():
+        run.text(charts.search_page(study, f"{title}: the search"), "search/search.html")
+        for name, figure in charts.search_pictures(study).items():
             run.figure(figure, f"search/{name}.png", PICTURE_DPI)
     finally:
         storage.engine.dispose()

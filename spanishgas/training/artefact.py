@@ -28,9 +28,8 @@ TRUSTED = (
 def load(folder: Path, named: str, sha256: str = "") -> ChurnModel:
     """The model in `folder`; UsageError under the name `named` where there is none, or one that is not trusted.
 
-    DataError where the file has not the digest `sha256`, if one is given, or is damaged, as an upload that was cut off
-    leaves it. MLflow reads the list of trusted types
-    from the artefact itself, which an attacker would have written.
+    DataError where the file has not the digest `sha256`, if one is given, or is damaged. MLflow reads the list of
+    trusted types from the artefact itself, which an attacker would have written.
     """
     file = folder / FILE
     if not file.exists():
@@ -40,8 +39,16 @@ def load(folder: Path, named: str, sha256: str = "") -> ChurnModel:
             f"{FILE} of {named} is not the file that was judged (SHA-256 {digest[:12]} instead of {sha256[:12]}). It "
             "was not loaded: put that file back, or score again to send it anew"
         )
+    import skops.io
+
     try:
-        model = _trusted(file, named)
+        unknown = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
+        if unknown:
+            raise UsageError(
+                f"{named} holds types that are not trusted: {sorted(unknown)}. "
+                "It was not loaded; register a version made by `spanishgas evaluate`."
+            )
+        model = skops.io.load(file, trusted=list(TRUSTED))
     except zipfile.BadZipFile as fault:
         raise DataError(
             f"{FILE} of {named} is damaged ({fault}), as an upload that was cut off leaves it. It was not loaded; use "
@@ -50,15 +57,3 @@ def load(folder: Path, named: str, sha256: str = "") -> ChurnModel:
     if not isinstance(model, ChurnModel):
         raise UsageError(f"{named} holds a {type(model).__name__}, no churn model of this project")
     return model
-
-
-def _trusted(file: Path, named: str) -> object:
-    import skops.io
-
-    unknown = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
-    if unknown:
-        raise UsageError(
-            f"{named} holds types that are not trusted: {sorted(unknown)}. "
-            "It was not loaded; register a version made by `spanishgas evaluate`."
-        )
-    return skops.io.load(file, trusted=list(TRUSTED))

@@ -74,7 +74,7 @@ class Opinion:
 
 def second_opinion(training: Training, margins: Array) -> Opinion:
     """Ask extremely randomised trees on the folds that gave `margins`, the first repeat's of `refit`."""
-    _, other = refit(_second(training), _settings(training))
+    _, other = refit(*_second(training))
     blends = [margins + weight * other for weight in WEIGHTS]
     parts = fresh_folds(training.y, training.folds, training.seed)
     scores = np.array(
@@ -98,14 +98,12 @@ def _chosen(scores: Array) -> int:
 
 def blended(training: Training, params: Mapping[str, Value], weight: float) -> Any:
     """The unfitted estimator: the tuned one alone where the second counts for nothing."""
-    first = training.unfitted(params)
-    return Blend(first, _second(training).unfitted(_settings(training)), weight) if weight else first
+    first, (trees, settings) = training.unfitted(params), _second(training)
+    return Blend(first, trees.unfitted(settings), weight) if weight else first
 
 
-def _settings(training: Training) -> dict[str, Value]:
+def _second(training: Training) -> tuple[Training, dict[str, Value]]:
+    """The same rows for extremely randomised trees, and their parameters."""
     drawn = len(training.y) >= 2 * MOST_ROWS  # the training side of a fold is half of that or more
-    return {**SECOND, "bootstrap": True, "max_samples": MOST_ROWS} if drawn else dict(SECOND)
-
-
-def _second(training: Training) -> Training:
-    return replace(training, model=ModelKind.FOREST, repeats=1)
+    size: dict[str, Value] = {"bootstrap": True, "max_samples": MOST_ROWS} if drawn else {}
+    return replace(training, model=ModelKind.FOREST, repeats=1), {**SECOND, **size}

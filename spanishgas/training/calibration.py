@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
+from sklearn.model_selection import cross_val_predict
 
 from spanishgas.config.policy import Judgement, Retention, Threshold, ThresholdRule
 from spanishgas.config.reading import Value
@@ -46,20 +48,13 @@ class Curve(StrEnum):
 
 def cross_calibrated(margins: Array, y: Labels, count: int, seed: int, curve: Curve = Curve.SIGMOID) -> Array:
     """Probabilities from out-of-fold `margins`, each calibrated by a curve that did not see its row."""
-    probabilities = np.empty(len(y))
-    for fold in folds(y, count, seed):
-        probabilities[fold.valid] = _calibrate(curve, margins[fold.train], y[fold.train], margins[fold.valid])
-    return probabilities
-
-
-def _calibrate(curve: Curve, margins: Array, y: Labels, fresh: Array) -> Array:
+    parts = folds(y, count, seed)
     if curve is Curve.ISOTONIC:
-        steps: Array = IsotonicRegression(out_of_bounds="clip").fit(margins, y).predict(fresh)
+        steps: Array = cross_val_predict(IsotonicRegression(out_of_bounds="clip"), margins, y, cv=parts)
         return steps
-    logistic: Array = (
-        LogisticRegression(C=np.inf).fit(margins[:, None], y).predict_proba(fresh[:, None])[:, 1]
-    )
-    return logistic
+    logistic = LogisticRegression(C=np.inf)
+    both: Array = cross_val_predict(logistic, margins[:, None], y, cv=parts, method="predict_proba")
+    return both[:, 1]
 
 
 @dataclass(frozen=True)
@@ -169,27 +164,23 @@ def sensitivity(probability: Array, y: Labels, retention: Retention) -> pd.DataF
     1,000 customers. Shares stop at 1.
     """
     rows = []
-    for name in Retention.model_fields:
-        for factor in FACTORS:
-            value = float(getattr(retention, name)) * factor
-            if name in ("acceptance", "uplift"):
-                value = min(1.0, value)
-            rows.append(
-                {"assumption": name, "value": value}
-                | _outcome(probability, y, retention.model_copy(update={name: value}))
-            )
+    for name, factor in product(Retention.model_fields, FACTORS):
+        value = float(getattr(retention, name)) * factor
+        if name in ("acceptance", "uplift"):
+            value = min(1.0, value)
+        assumed = retention.model_copy(update={name: value})
+        threshold = break_even(assumed)
+        flag = probability >= threshold
+        kept = y[flag].sum() * assumed.acceptance * assumed.uplift * assumed.kept_customer_eur
+        rows.append(
+            {
+                "assumption": name,
+                "value": value,
+                "threshold": threshold,
+                "flagged": int(flag.sum()),
+                "precision": float(y[flag].mean()) if flag.any() else 0.0,
+                "recall": float(y[flag].sum() / y.sum()),
+                "EUR per 1,000": float(1000 * (kept - flag.sum() * assumed.contact_cost_eur) / len(y)),
+            }
+        )
     return pd.DataFrame(rows)
-
-
-def _outcome(probability: Array, y: Labels, retention: Retention) -> dict[str, float]:
-    threshold = break_even(retention)
-    flag = probability >= threshold
-    kept = y[flag].sum() * retention.acceptance * retention.uplift * retention.kept_customer_eur
-    earned = kept - flag.sum() * retention.contact_cost_eur
-    return {
-        "threshold": threshold,
-        "flagged": int(flag.sum()),
-        "precision": float(y[flag].mean()) if flag.any() else 0.0,
-        "recall": float(y[flag].sum() / y.sum()),
-        "EUR per 1,000": float(1000 * earned / len(y)),
-    }

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 from xgboost import DMatrix, XGBClassifier
 
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.settings import settings
-from spanishgas.training.matrix import is_text, preprocessor
+from spanishgas.training.matrix import is_text
 
 NATIVE = "native"
 ELASTIC_TOLERANCE = 1e-2
@@ -128,19 +127,3 @@ def column_types(features: Sequence[str], kinds: Mapping[str, str]) -> list[str]
     """XGBoost's type of each column that the preprocessor gives with native categories: numbers first."""
     texts = sum(is_text(kinds[f]) for f in features)
     return ["float"] * (len(features) - texts) + ["c"] * texts
-
-
-def pipeline(
-    model: ModelKind,
-    params: Mapping[str, Value],
-    features: Sequence[str],
-    kinds: Mapping[str, str],
-    seed: int,
-    balance: float = 1.0,
-) -> Pipeline:
-    """Preprocessing and estimator as one unfitted object."""
-    prepare = preprocessor(features, kinds, linear=model.linear, native=is_native(params))
-    types = column_types(features, kinds)
-    return Pipeline(
-        [("prepare", prepare), ("model", estimator(model, params, seed, balance=balance, types=types))]
-    )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
 from xgboost import Booster
@@ -25,7 +26,7 @@ from xgboost.callback import TrainingCallback
 from spanishgas.config.reading import Value
 from spanishgas.config.search import EarlyStopping, ModelKind
 from spanishgas.settings import settings
-from spanishgas.training.estimators import column_types, estimator, is_native, pipeline
+from spanishgas.training.estimators import column_types, estimator, is_native
 from spanishgas.training.folds import Fold, fresh_folds, inner_split
 from spanishgas.training.matrix import preprocessor
 
@@ -52,9 +53,18 @@ class Training:
         """Rows of class 0 per row of class 1."""
         return float((self.y == 0).sum() / (self.y == 1).sum())
 
+    def preprocessor(self, params: Mapping[str, Value]) -> ColumnTransformer:
+        """What makes numbers of the matrix as `params` want them, not yet fitted."""
+        return preprocessor(self.features, self.kinds, linear=self.model.linear, native=is_native(params))
+
+    def estimator(self, params: Mapping[str, Value], threads: int | None = None) -> Any:
+        """The estimator with `params`, not yet fitted, which takes `threads`; those of the settings if None."""
+        types = column_types(self.features, self.kinds)
+        return estimator(self.model, params, self.seed, balance=self.balance, types=types, threads=threads)
+
     def unfitted(self, params: Mapping[str, Value]) -> Pipeline:
-        """Preprocessing and estimator with `params`, not yet fitted."""
-        return pipeline(self.model, params, self.features, self.kinds, self.seed, self.balance)
+        """Preprocessing and estimator with `params` as one object, not yet fitted."""
+        return Pipeline([("prepare", self.preprocessor(params)), ("model", self.estimator(params))])
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,6 @@ class Encoded:
     y: NDArray[np.int64]
     X_valid: Array
     y_valid: NDArray[np.int64]
-
-    def average_precision(self, margins: Array) -> float:
-        """Average precision on the fold's validation rows."""
-        return float(average_precision_score(self.y_valid, margins))
 
 
 @dataclass(frozen=True)
@@ -88,20 +94,16 @@ class Folds:
 
     def encoded(self, number: int, params: Mapping[str, Value]) -> Encoded:
         """Fold `number` as `params` want it."""
-        native = is_native(params)
-        if (number, native) in self._encoded:
-            return self._encoded[number, native]
-        fold = self._encode(self.parts[number], native)
-        if self.kept:
-            self._encoded[number, native] = fold
-        return fold
-
-    def _encode(self, fold: Fold, native: bool) -> Encoded:
-        what = self.training
-        prepare = preprocessor(what.features, what.kinds, linear=what.model.linear, native=native)
+        key = number, is_native(params)
+        if key in self._encoded:
+            return self._encoded[key]
+        what, fold, prepare = self.training, self.parts[number], self.training.preprocessor(params)
         X = prepare.fit_transform(what.X.iloc[fold.train])
         X_valid = prepare.transform(what.X.iloc[fold.valid])
-        return Encoded(X, what.y[fold.train], X_valid, what.y[fold.valid])
+        encoded = Encoded(X, what.y[fold.train], X_valid, what.y[fold.valid])
+        if self.kept:
+            self._encoded[key] = encoded
+        return encoded
 
 
 class FoldFit(NamedTuple):
@@ -130,11 +132,8 @@ def fold_by_fold(
     def fit(number: int) -> FoldFit:
         fold = parts.encoded(number, params)
         margins, trees = fit_predict(parts.training, params, fold, stopping, threads)
-        return FoldFit(fold.average_precision(margins), margins, trees)
+        return FoldFit(float(average_precision_score(fold.y_valid, margins)), margins, trees)
 
-    if width == 1:
-        yield from map(fit, range(len(parts)))
-        return
     with ThreadPoolExecutor(width) as pool:
         for first in range(0, len(parts), width):
             yield from pool.map(fit, range(first, min(first + width, len(parts))))
@@ -151,18 +150,13 @@ def fit_predict(
     inner = inner_split(fold.y, stopping.share, training.seed, stopping.fewest) if stopping else None
     if stopping is None or inner is None:
         most = {TREES: stopping.unmeasured} if stopping else {}
-        fitted = _estimator(training, {**params, **most}, threads).fit(fold.X, fold.y)
+        fitted = training.estimator({**params, **most}, threads).fit(fold.X, fold.y)
         return fitted.decision_function(fold.X_valid), most.get(TREES)
     aside = AveragePrecisionStopping(fold.X[inner.valid], fold.y[inner.valid], stopping.rounds)
-    growing = _estimator(training, {**params, TREES: stopping.most_trees}, threads)
+    growing = training.estimator({**params, TREES: stopping.most_trees}, threads)
     fitted = growing.set_params(callbacks=[aside])
     fitted.fit(fold.X[inner.train], fold.y[inner.train])
     return fitted.decision_function(fold.X_valid), aside.trees
-
-
-def _estimator(training: Training, params: Mapping[str, Value], threads: int | None) -> Any:
-    types, balance = column_types(training.features, training.kinds), training.balance
-    return estimator(training.model, params, training.seed, balance=balance, types=types, threads=threads)
 
 
 def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float], Array]:

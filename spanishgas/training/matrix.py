@@ -58,43 +58,30 @@ def preprocessor(
     texts = [f for f in features if is_text(kinds[f])]
     contact = [f for f in texts if f in CONTACT_LABELS]
     other = [f for f in texts if f not in CONTACT_LABELS]
-    days = [f for f in features if f == DAYS_AGO]
-    numbers = [f for f in features if f not in texts and f not in days]
+    ages = [f for f in features if f == DAYS_AGO]
+    rest = [f for f in features if f not in texts and f not in ages]
+    days, numbers = _constant(NO_CONTACT_DAYS), "passthrough"
+    if linear:
+        median = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+        days, numbers = (make_pipeline(fill, StandardScaler()) for fill in (days, median))
     steps = [
-        (
-            "days",
-            _numbers(
-                SimpleImputer(strategy="constant", fill_value=NO_CONTACT_DAYS, keep_empty_features=True),
-                linear,
-            ),
-            days,
-        ),
-        ("numbers", _numbers(_median() if linear else None, linear), numbers),
+        ("days", days, ages),
+        ("numbers", numbers, rest),
         ("contact", _categories(NO_CONTACT, native), contact),
         ("category", _categories("missing", native), other),
     ]
     return ColumnTransformer([s for s in steps if s[2]], sparse_threshold=0.0)
 
 
-def _median() -> SimpleImputer:
-    return SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
-
-
-def _numbers(fill: SimpleImputer | None, linear: bool) -> Pipeline | SimpleImputer | str:
-    if linear:
-        return make_pipeline(fill, StandardScaler())
-    return fill if fill is not None else "passthrough"
+def _constant(fill: float | str) -> SimpleImputer:
+    return SimpleImputer(strategy="constant", fill_value=fill, keep_empty_features=True)
 
 
 def _categories(fill: str, native: bool) -> Pipeline:
-    encoder = (
-        OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
-        if native
-        else OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    )
-    return make_pipeline(
-        SimpleImputer(strategy="constant", fill_value=fill, keep_empty_features=True), encoder
-    )
+    if native:
+        codes = OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=np.nan)
+        return make_pipeline(_constant(fill), codes)
+    return make_pipeline(_constant(fill), OneHotEncoder(handle_unknown="ignore", sparse_output=False))
 
 
 def encoded_sources(fitted: ColumnTransformer) -> list[str]:

@@ -6,7 +6,6 @@ What the holdout measured is byte for byte what is registered and served.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,12 +80,6 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             },
             index=frame.index,
         )
-
-    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Average precision (the project's headline metric, not accuracy)."""
-        from sklearn.metrics import average_precision_score
-
-        return float(average_precision_score(y, self.predict_proba(X)[:, 1], sample_weight=sample_weight))
 
 
 def risk_tier(probability: NDArray[np.float64], lower_edges: Mapping[str, float]) -> NDArray[np.object_]:

@@ -9,30 +9,29 @@ A trial that after two folds or more lies below the median of the others on the 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from multiprocessing.pool import ThreadPool
 
 import numpy as np
+import optuna
 from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
 
 from spanishgas.config.reading import Value
 from spanishgas.config.search import Dimension, Space
 from spanishgas.errors import UsageError
 from spanishgas.settings import settings
+from spanishgas.training import study as studies
 from spanishgas.training.fitting import TREES, Folds, Training, fold_by_fold, refit
 from spanishgas.training.folds import folds
 
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
-
 Array = NDArray[np.float64]
-SCORES, SECONDS, OWNER, GROWN = "scores", "seconds", "owner", "trees"
+OUTCOME = "outcome"
+"""The attribute of a study's trial that holds what is ours of it."""
 
 
 @dataclass(frozen=True)
@@ -105,72 +104,42 @@ def search(
     """
     if trials < 1:
         raise UsageError(f"trials must be at least 1, but got {trials}: give --trials 8 or so")
-    from spanishgas.training import study as studies
-
     starts = [space.start, *shared.starts, *space.also]
     study = studies.open_study(shared.storage, shared.name, training.seed, starts)
+    threads = max(1, settings().cores // shared.workers)
+    parts = Folds(training, folds(training.y, training.folds, training.seed), threads=threads)
     heard: set[int] = set()
 
     def listen() -> None:
         for trial in studies.ended(study):
             if trial.number not in heard:
                 heard.add(trial.number)
-                on_trial(_trial(trial, space))
+                on_trial(_trial(trial))
 
+    def objective(trial: optuna.Trial) -> float:
+        return _score(parts, space, trial, shared.owner)
+
+    work = partial(studies.work, study, objective, trials, patience=shared.patience)
     listen()
     if shared.workers == 1:
-        _work(training, space, trials, shared, study, listen)
+        work(after_each=listen)
     else:
-        alone = partial(_work, training, space, trials, shared, study)
-        _work_together(alone, shared.workers, listen)
+        _work_together(work, shared.workers, listen)
     listen()
-    done = sorted((_trial(t, space) for t in studies.ended(study)), key=lambda t: t.number)[:trials]
+    done = sorted((_trial(t) for t in studies.ended(study)), key=lambda t: t.number)[:trials]
     best = max((t for t in done if not t.pruned), key=lambda t: (t.score, -t.number))
     scores, margins = refit(training, best.params)
     return SearchResult(best, done, scores, margins)
 
 
-def _trial(frozen: FrozenTrial, space: Space) -> Trial:
-    from optuna.trial import TrialState
-
-    kept = frozen.user_attrs
-    return Trial(
-        number=kept["rank"],
-        key=frozen.number,
-        params=space.fixed | frozen.params | kept[GROWN],
-        scores=kept[SCORES],
-        seconds=kept[SECONDS],
-        pruned=frozen.state is TrialState.PRUNED,
-        owner=kept[OWNER],
-    )
+def _trial(frozen: FrozenTrial) -> Trial:
+    number, pruned = frozen.user_attrs[studies.RANK], frozen.state is TrialState.PRUNED
+    return Trial(number, frozen.number, pruned=pruned, **frozen.user_attrs[OUTCOME])
 
 
-def _work(
-    training: Training,
-    space: Space,
-    trials: int,
-    shared: StudyOptions,
-    study: optuna.Study,
-    after_each: Callable[[], None] = lambda: None,
-) -> None:
-    from spanishgas.training import study as studies
-
-    if studies.complete(study, trials, shared.patience):
-        return
-    threads = max(1, settings().cores // shared.workers)
-    parts = Folds(training, folds(training.y, training.folds, training.seed), threads=threads)
-
-    def objective(trial: optuna.Trial) -> float:
-        return _score(parts, space, _draw(trial, space), trial, shared.owner)
-
-    studies.work(study, objective, trials, patience=shared.patience, after_each=after_each)
-
-
-def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna.Trial, owner: str) -> float:
-    import optuna
-
+def _score(parts: Folds, space: Space, trial: optuna.Trial, owner: str) -> float:
     began, scores, trees, pruned = time.perf_counter(), list[float](), list[int](), False
-    params = {**space.fixed, **drawn}
+    params = {**space.fixed, **_draw(trial, space)}
     with closing(fold_by_fold(parts, params, space.early_stopping)) as fitted:
         for step, outcome in enumerate(fitted):
             scores.append(outcome.score)
@@ -178,10 +147,9 @@ def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna
             trial.report(float(np.mean(scores)), step)
             if pruned := len(scores) < len(parts) and trial.should_prune():
                 break
-    learned = {TREES: int(np.median(trees))} if trees else {}
-    kept = {SCORES: scores, SECONDS: time.perf_counter() - began, OWNER: owner, GROWN: learned}
-    for name, value in kept.items():
-        trial.set_user_attr(name, value)
+    params |= {TREES: int(np.median(trees))} if trees else {}
+    seconds = time.perf_counter() - began
+    trial.set_user_attr(OUTCOME, {"params": params, "scores": scores, "seconds": seconds, "owner": owner})
     if pruned:
         raise optuna.TrialPruned
     return float(np.mean(scores))
@@ -189,24 +157,14 @@ def _score(parts: Folds, space: Space, drawn: Mapping[str, Value], trial: optuna
 
 def _work_together(work: Callable[[], None], workers: int, listen: Callable[[], None]) -> None:
     """Do `work` in so many threads, which end with this process; the first failure ends the search."""
-    from spanishgas.training import study as studies
-
-    faults: list[BaseException] = []
-
-    def one() -> None:
-        try:
-            work()
-        except BaseException as fault:
-            faults.append(fault)
-
-    crew = [threading.Thread(target=one, daemon=True) for _ in range(workers)]
-    for worker in crew:
-        worker.start()
-    while not faults and any(worker.is_alive() for worker in crew):
-        listen()
-        time.sleep(studies.POLL_SECONDS)
-    if faults:
-        raise faults[0]
+    with ThreadPool(workers) as crew:
+        running = [crew.apply_async(work) for _ in range(workers)]
+        while running:
+            time.sleep(studies.POLL_SECONDS)
+            listen()
+            for ended in [worker for worker in running if worker.ready()]:
+                ended.get()
+                running.remove(ended)
 
 
 def _draw(trial: optuna.Trial, space: Space) -> dict[str, Value]:
@@ -221,8 +179,7 @@ def _suggest(trial: optuna.Trial, name: str, dim: Dimension) -> Value:
     if dim.choices is not None:
         chosen: Value = trial.suggest_categorical(name, dim.choices)  # type: ignore[assignment]
         return chosen
-    assert dim.low is not None
-    assert dim.high is not None
+    low, high = dim.ends
     if dim.step is not None:
-        return trial.suggest_int(name, int(dim.low), int(dim.high), step=dim.step, log=dim.log)
-    return trial.suggest_float(name, dim.low, dim.high, log=dim.log)
+        return trial.suggest_int(name, int(low), int(high), step=dim.step, log=dim.log)
+    return trial.suggest_float(name, float(low), float(high), log=dim.log)

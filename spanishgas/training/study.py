@@ -15,6 +15,7 @@ import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -43,21 +44,15 @@ class Surplus(Exception):
     """The trial is one more than was asked for: the total was taken between a look and a claim."""
 
 
-class SeededByRank(optuna.samplers.BaseSampler):
-    """TPE whose draw depends on seed, rank, parameter and earlier trials alone; the first ranks take given values."""
+class SeededByRank(optuna.samplers.RandomSampler):
+    """TPE whose draw depends on seed, rank, parameter and earlier trials alone; the first ranks take given values.
+
+    Like random draws, each parameter is drawn by itself, which suits parameters that hang on others.
+    """
 
     def __init__(self, seed: int, starts: Sequence[Mapping[str, Value]]) -> None:
+        super().__init__()
         self.seed, self.starts = seed, starts
-
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """None: each parameter is drawn by itself, which suits parameters that hang on others."""
-        return {}
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """Nothing."""
-        return {}
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -104,36 +99,29 @@ def open_study(url: str | None, name: str, seed: int, starts: Sequence[Mapping[s
         pruner=BelowMedian(),
     )
     if storage:
-        weakref.finalize(
-            study, storage.engine.dispose
-        )  # a server counts connections: none outlives its study
+        # A server counts connections: none outlives its study.
+        weakref.finalize(study, storage.engine.dispose)
     return study
 
 
 def _storage(url: str) -> optuna.storages.RDBStorage:
-    for attempt in range(OPENINGS):
+    connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    for left in reversed(range(OPENINGS)):
         try:
-            return _connect(url)
-        except (ArgumentError, ImportError) as fault:
-            raise _cannot_open(url, fault) from fault
-        except (SQLAlchemyError, StorageInternalError) as fault:
-            if attempt == OPENINGS - 1:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                return optuna.storages.RDBStorage(
+                    url,
+                    engine_kwargs=connect,
+                    heartbeat_interval=HEARTBEAT_SECONDS,
+                    grace_period=GRACE_SECONDS,
+                    heartbeat_stale_trial_callback=_queue_again,
+                )
+        except (ImportError, SQLAlchemyError, StorageInternalError) as fault:
+            if left == 0 or isinstance(fault, (ArgumentError, ImportError)):
                 raise _cannot_open(url, fault) from fault
             time.sleep(POLL_SECONDS)  # two processes that make the tables at once: one of them fails, once
     raise AssertionError("unreachable")
-
-
-def _connect(url: str) -> optuna.storages.RDBStorage:
-    connect = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        return optuna.storages.RDBStorage(
-            url,
-            engine_kwargs=connect,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=_queue_again,
-        )
 
 
 def _cannot_open(url: str, fault: Exception) -> UsageError:
@@ -171,7 +159,6 @@ def work(
     after_each: Callable[[], None] = lambda: None,
 ) -> None:
     """Try until the study is complete, beside whoever else does. `after_each` is called when a trial has ended."""
-    nameless = _UnclaimedTrials()
 
     def claimed(trial: optuna.Trial) -> float:
         trial.set_user_attr(WORKER, provenance.process())
@@ -184,8 +171,9 @@ def work(
         return objective(trial)
 
     while not complete(study, total, patience):
-        _reclaim(study)
-        if nameless.wait(study) or not _is_free(study, total):
+        others_decide = reclaim(study)
+        states = [t.state for t in study.get_trials(deepcopy=False) if t.state is not TrialState.FAIL]
+        if others_decide or (len(states) >= total and TrialState.WAITING not in states):
             time.sleep(POLL_SECONDS)
             continue
         with _unless_taken_over():
@@ -205,24 +193,31 @@ def _unless_taken_over() -> Iterator[None]:
             raise
 
 
-def _is_free(study: Study, total: int) -> bool:
-    states = [t.state for t in study.get_trials(deepcopy=False)]
-    return TrialState.WAITING in states or sum(s is not TrialState.FAIL for s in states) < total
+def reclaim(study: Study) -> bool:
+    """Fail and queue again the trials whose process is gone; whether others must wait for one that nobody claims.
 
-
-def _reclaim(study: Study) -> None:
-    """Fail and queue again the trials whose process on this machine is gone; heartbeats tell for other machines."""
+    A process on this machine is looked for; heartbeats tell for other machines. A running trial that no process has
+    put its name to is so for milliseconds, or for ever if its process was killed just then.
+    """
+    unclaimed = False
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if provenance.is_gone(trial.user_attrs.get(WORKER, "")) and _fail(study, trial):
+        if worker := trial.user_attrs.get(WORKER):
+            gone = provenance.is_gone(worker)
+        else:
+            unclaimed = True
+            began = trial.datetime_start or datetime.now()
+            gone = (datetime.now() - began).total_seconds() > NAMELESS_SECONDS
+        if gone and _fail(study, trial):
             _queue_again(study, trial)
+    return unclaimed
 
 
 def _fail(study: Study, trial: FrozenTrial) -> bool:
-    try:
+    failed = False
+    with _unless_taken_over():
         study.tell(trial.number, state=TrialState.FAIL)
-    except (UpdateFinishedTrialError, ValueError):  # Optuna: "Cannot tell a ... trial", another was first
-        return False
-    return True
+        failed = True
+    return failed
 
 
 def _queue_again(study: Study, trial: FrozenTrial) -> None:
@@ -236,20 +231,3 @@ def _queue_again(study: Study, trial: FrozenTrial) -> None:
             user_attrs={RANK: trial.user_attrs[RANK]},
         )
     )
-
-
-class _UnclaimedTrials:
-    """Running trials that no process has put its name to: for milliseconds, or for ever if it was killed just then."""
-
-    def __init__(self) -> None:
-        self.seen: dict[int, float] = {}
-
-    def wait(self, study: Study) -> bool:
-        """Whether to wait for one; one that stays nameless is failed."""
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        unclaimed = [t for t in running if WORKER not in t.user_attrs]
-        for trial in unclaimed:
-            since = self.seen.setdefault(trial.number, time.monotonic())
-            if time.monotonic() - since > NAMELESS_SECONDS and _fail(study, trial):
-                _queue_again(study, trial)
-        return bool(unclaimed)

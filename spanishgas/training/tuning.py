@@ -82,8 +82,8 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.feature_names_in_ = np.array([str(c) for c in table.columns], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self._learn_columns(table)
-        names, kinds = list(self.roles_), {n: _kind(r) for n, r in self.roles_.items()}
-        training = Training(self._prepared(table), labels, names, kinds, kind, self.folds, self.seed)
+        columns = list(self.roles_)
+        training = Training(self._prepared(table), labels, columns, self.roles_, kind, self.folds, self.seed)
         result = search(training, load_search().of(kind), self.trials)
         self.best_params_ = dict(result.best.params)
         opinion = Opinion(0.0, result.fold_scores, result.margins)
@@ -105,7 +105,9 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Calibrated probabilities, a column per label in the order of `classes_`."""
         if not hasattr(self, "calibrated_"):
             raise NotFittedError("this TunedClassifier is not fitted yet: call fit(X, y) first")
-        table = self._aligned(_table(X))
+        table = _table(X)
+        if missing := [c for c in self.feature_names_in_ if c not in table.columns]:
+            raise DataError(f"the table lacks the columns {missing} that the model was fitted on: add them")
         if len(table) == 0:
             return np.empty((0, 2))
         positive = self.calibrated_.predict_proba(self._prepared(table))[:, 1]
@@ -126,12 +128,6 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if role == CATEGORY:
                 counts = _texts(table[name]).value_counts()
                 self.kept_[name] = sorted(counts[counts >= 2].index[:MOST]) or sorted(counts.index[:1])
-
-    def _aligned(self, table: pd.DataFrame) -> pd.DataFrame:
-        missing = [c for c in self.feature_names_in_ if c not in table.columns]
-        if missing:
-            raise DataError(f"the table lacks the columns {missing} that the model was fitted on: add them")
-        return table[list(self.feature_names_in_)]
 
     def _prepared(self, table: pd.DataFrame) -> pd.DataFrame:
         columns: dict[str, Any] = {}
@@ -216,24 +212,13 @@ def _classes(y: Any, rows: int, count: int) -> NDArray[Any]:
 
 
 def _role(column: pd.Series) -> str:
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return "date"
-    if pd.api.types.is_timedelta64_dtype(column.dtype):
-        return "duration"
     if pd.api.types.is_complex_dtype(column.dtype):
         raise DataError(f"column {column.name!r} holds complex numbers: give their parts as columns")
     if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
         return NUMERIC
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return CATEGORY
-    present = column.dropna()
-    if isinstance(column.dtype, pd.PeriodDtype):
-        return "period"
-    return ROLES.get(pd.api.types.infer_dtype(present), CATEGORY) if len(present) else CATEGORY
-
-
-def _kind(role: str) -> str:
-    return "category" if role == CATEGORY else "numeric"
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return "date"
+    return ROLES.get(pd.api.types.infer_dtype(column.dropna()), CATEGORY)
 
 
 def _texts(column: pd.Series) -> pd.Series:

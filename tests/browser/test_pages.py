@@ -20,7 +20,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.cli.chain import QUIET
 from spanishgas.config.search import ModelKind
-from spanishgas.dashboard import customer, tables
+from spanishgas.dashboard import customer, tables, tracking
 from spanishgas.evaluation.importance import contributions
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
@@ -92,6 +92,7 @@ def see(address: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
 
     yield opened
     settings.cache_clear()
+    tracking.model.cache_clear()
 
 
 def metrics(app: AppTest) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import boto3
 import pytest
 
 from spanishgas.aws import job
+from spanishgas.lifecycle import seal
 
 VERB = (sys.executable, "-c")
 
@@ -59,6 +61,21 @@ def test_the_user_comes_from_the_secret(aws: str, monkeypatch: pytest.MonkeyPatc
     job.main([code], tmp_path / "message", VERB)
     assert (tmp_path / "message").read_text() == "pipeline 4"
     assert "MLFLOW_TRACKING_PASSWORD" not in os.environ
+
+
+def test_the_sealing_key_comes_from_the_same_secret(
+    aws: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    content = json.dumps({"username": "pipeline", "password": "p4ss", "sealing_key": "ab" * 32})
+    secret = boto3.client("secretsmanager").create_secret(Name="sealed", SecretString=content)["ARN"]
+    monkeypatch.setenv("SPANISHGAS_TRACKING_SECRET", secret)
+    job.main(
+        ["from spanishgas.lifecycle import seal; print(seal.signed({}, 'm')['signature'][:8])"],
+        tmp_path / "message",
+        VERB,
+    )
+    signature = hmac.new(bytes.fromhex("ab" * 32), f"m {seal.digest({})}".encode(), "sha256").hexdigest()
+    assert (tmp_path / "message").read_text() == signature[:8]
 
 
 def test_a_job_that_is_told_to_stop_stops_its_verb_as_by_ctrl_c(tmp_path: Path) -> None:

@@ -54,29 +54,15 @@ def test_a_stage_that_never_finished_names_its_command() -> None:
 def test_the_champions_verdict_and_metrics_are_those_of_its_run() -> None:
     version = tracking.champion()
     assert Verdict.model_validate(version.verdict).passed
-    assert tracking.intervals(version.metrics).set_index("metric")["value"].to_dict() == {
-        "average_precision": 0.75
-    }
+    assert version.metrics == {"holdout.average_precision": 0.75}
 
 
-def test_intervals_stand_beside_their_metric() -> None:
-    metrics = {
-        "holdout.recall": 0.7,
-        "holdout.recall.low": 0.6,
-        "holdout.recall.high": 0.8,
-        "holdout.rows": 9.0,
-    }
-    table = tracking.intervals(metrics).set_index("metric")
-    assert list(table.loc["recall"]) == [0.7, 0.6, 0.8]
-    assert pd.isna(table.loc["rows", "low"])
-
-
-def test_a_table_of_a_run_is_read_and_one_that_is_not_there_is_none() -> None:
+def test_a_table_of_a_run_is_read_and_one_that_is_not_there_is_named() -> None:
     run = tracking.champion().run_id or ""
     slices = tracking.table(run, "slices.json")
-    assert slices is not None
     assert list(slices["value"]) == ["SME"]
-    assert tracking.table(run, "other.json") is None
+    with pytest.raises(TrackingError, match=r"no artefact other\.json"):
+        tracking.table(run, "other.json")
 
 
 def test_an_artefact_that_is_missing_is_named() -> None:
@@ -84,12 +70,13 @@ def test_an_artefact_that_is_missing_is_named() -> None:
         tracking.artefact(tracking.champion().run_id or "", "none.png")
 
 
-def test_the_ladder_compares_rungs_on_the_newest_table_with_their_intervals() -> None:
-    rungs = tracking.ladder()
+def test_the_ladder_is_the_newest_that_was_compared_with_its_choice_and_intervals() -> None:
+    run = tracking.finished("ladder", "spanishgas ladder")[0].info
+    rungs = tracking.table(run.run_id, "ladder_table.json")
     assert list(rungs["experiment"]) == ["E4", "E5"]
     assert list(rungs["features"]) == [50, 50]
-    assert (rungs["low"] < rungs["score"]).all()
-    assert (rungs["score"] < rungs["high"]).all()
+    assert list(rungs["chosen"]) == ["", "chosen"]
+    assert rungs["95 % interval"].str.match(r"\d\.\d{4} to \d\.\d{4}").all()
 
 
 def test_the_history_names_who_moved_the_champion_and_why() -> None:

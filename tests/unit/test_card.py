@@ -109,6 +109,13 @@ def test_every_metric_stands_in_the_card_with_its_interval(text: str) -> None:
     assert all(f"| {name} |" in text for name in METRICS)
 
 
+def test_a_metric_that_the_labels_do_not_define_is_said_to_be_undefined() -> None:
+    table = card.metrics_table({"holdout.recall": 0.7, "holdout.recall.low": 0.6, "holdout.recall.high": 0.8})
+    shown = table.set_index("holdout metric")
+    assert list(shown.loc["recall"]) == ["0.7000", "0.6000 to 0.8000"]
+    assert list(shown.loc["ece"]) == ["undefined", ""]
+
+
 def test_a_worse_slice_is_named_and_the_unjudged_are_counted_not_listed(text: str) -> None:
     assert "1 of 2 slices are worse than chance would allow: channel Office (ranks worse)" in text
     assert "1 more have too few churners" in text

@@ -9,7 +9,7 @@ import pytest
 from optuna.study import Study
 from optuna.trial import Trial
 
-from spanishgas.evaluation import search_charts
+from spanishgas.evaluation import charts
 
 
 def study(trials: int, *, pruned: int = 0, same: bool = False) -> Study:
@@ -33,23 +33,23 @@ def study(trials: int, *, pruned: int = 0, same: bool = False) -> Study:
 @pytest.mark.parametrize(("trials", "pruned"), [(1, 0), (2, 1), (3, 0), (8, 3)])
 def test_a_study_of_any_size_has_its_page_and_pictures(trials: int, pruned: int) -> None:
     some = study(trials, pruned=pruned)
-    assert {"history", "slices", "parallel_coordinates"} <= set(search_charts.pictures(some))
-    assert search_charts.page(some, "t").count("plotly-graph-div") >= 3
+    assert {"history", "slices", "parallel_coordinates"} <= set(charts.search_pictures(some))
+    assert charts.search_page(some, "t").count("plotly-graph-div") >= 3
 
 
 def test_trials_that_are_all_equal_have_no_importances() -> None:
-    assert search_charts.importances(study(6, same=True)) == {}
-    assert "importances" not in search_charts.pictures(study(6, same=True))
+    assert charts.importances(study(6, same=True)) == {}
+    assert "importances" not in charts.search_pictures(study(6, same=True))
 
 
 def test_the_parameter_that_matters_is_named_first() -> None:
     some = study(30)
-    assert next(iter(search_charts.importances(some))) == "learning_rate"
-    assert "importances" in search_charts.pictures(some)
+    assert next(iter(charts.importances(some))) == "learning_rate"
+    assert "importances" in charts.search_pictures(some)
 
 
 def test_the_page_holds_plotly_once_and_loads_nothing_from_elsewhere() -> None:
-    page = search_charts.page(study(8), "E5 xgboost")
+    page = charts.search_page(study(8), "E5 xgboost")
     assert page.count("plotly.js v") == 1
     assert re.findall(r"<(?:script|link|img)[^>]*(?:src|href)=", page) == []
     assert "<h1>E5 xgboost</h1>" in page
@@ -59,6 +59,6 @@ def test_pictures_leave_no_figure_open_and_no_style_behind() -> None:
     import matplotlib.pyplot as plt
 
     before = dict(plt.rcParams)
-    search_charts.pictures(study(4))
+    charts.search_pictures(study(4))
     assert plt.get_fignums() == []
     assert dict(plt.rcParams) == before

@@ -112,7 +112,7 @@ def test_a_slice_with_wrong_probabilities_is_flagged_with_their_direction(factor
 def test_a_slice_of_few_churners_is_shown_but_not_judged() -> None:
     y, p = np.repeat([0, 1], [96, 4]), np.linspace(0, 1, 100)
     (one,) = slices.measure(y, p, np.ones(100, dtype="int64"), {"all": pd.Series(["x"] * 100)}, 0)
-    assert (one.rows, one.churners, one.recall, one.average_precision) == (100, 4, 1.0, None)
+    assert (one.rows, one.churners, one.caught, one.average_precision) == (100, 4, 4, None)
     assert one.words == "too few to judge"
     assert not one.worse
 
@@ -123,7 +123,7 @@ def test_point_and_recall_are_of_the_slices_own_customers() -> None:
     one = measure(y, p, {"part": by})["part 1"]
     here = (by == "1").to_numpy()
     assert one.average_precision == pytest.approx(average_precision_score(y[here], p[here]))
-    assert one.recall == pytest.approx((p[here & (y == 1)] >= 0.3).mean())
+    assert one.caught / one.churners == pytest.approx((p[here & (y == 1)] >= 0.3).mean())
     assert one.interval is not None
     assert one.interval[0] < one.average_precision < one.interval[1]
     assert (one.rows, one.churners) == (here.sum(), y[here].sum())

@@ -137,7 +137,7 @@ def number_of_nobody() -> int:
 def test_a_dead_processs_trial_is_queued_again_with_its_rank(url: str) -> None:
     host = provenance.process().rpartition(":")[0]
     study = trial_of(url, worker=f"{host}:{number_of_nobody()}", rank=4)
-    studies._reclaim(study)
+    studies.reclaim(study)
     failed, queued = study.get_trials()
     assert (failed.state, queued.state) == (TrialState.FAIL, TrialState.WAITING)
     assert queued.user_attrs == {studies.RANK: 4}
@@ -146,20 +146,20 @@ def test_a_dead_processs_trial_is_queued_again_with_its_rank(url: str) -> None:
 @pytest.mark.parametrize("worker", [provenance.process(), "elsewhere:1"], ids=["here", "elsewhere"])
 def test_a_trial_of_a_living_process_or_another_machine_is_left_alone(url: str, worker: str) -> None:
     study = trial_of(url, worker=worker, rank=0)
-    studies._reclaim(study)
+    studies.reclaim(study)
     assert [t.state for t in study.get_trials()] == [TrialState.RUNNING]
 
 
 def test_a_trial_that_was_killed_before_it_had_a_name_is_failed_after_a_while(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study, nameless = trial_of(url), studies._UnclaimedTrials()
-    assert nameless.wait(study)
+    study = trial_of(url)
+    assert studies.reclaim(study)
     assert [t.state for t in study.get_trials()] == [TrialState.RUNNING]
     monkeypatch.setattr(studies, "NAMELESS_SECONDS", -1)
-    nameless.wait(study)
+    studies.reclaim(study)
     assert [t.state for t in study.get_trials()] == [TrialState.FAIL]
-    assert not nameless.wait(study)
+    assert not studies.reclaim(study)
 
 
 def quadratic(trial: optuna.Trial) -> float:

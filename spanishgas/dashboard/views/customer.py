@@ -11,7 +11,6 @@ import streamlit as st
 from spanishgas.dashboard import customer, frame, tables, tracking
 from spanishgas.dashboard.tables import ScoredCustomers
 from spanishgas.errors import TrackingError
-from spanishgas.lake import Lake
 from spanishgas.rendering import markdown
 
 
@@ -28,19 +27,19 @@ def show() -> None:
         day = frame.day(scored.scores.manifest.as_of)
         st.warning(f"No customer scored as of {day} has an id that begins with '{markdown(text)}'.")
         return
-    who = (
-        near[0]
-        if near[0] in (text, text.strip())
-        else st.selectbox(f"Ids that begin so (at most {customer.NEAR})", near)
-    )
-    facts = customer.facts(scored, str(who))
+    who = near[0]
+    if who not in (text, text.strip()):
+        who = str(st.selectbox(f"Ids that begin so (at most {customer.NEAR})", near))
+    facts = customer.facts(scored, who)
     st.header(markdown(who))
     risk(facts)
     moves(scored, facts)
     st.subheader("Usage and margin by month")
-    by_month(customer.months(lake, scored, str(who)))
+    by_month(customer.months(lake, scored, who))
     st.subheader("Contacts")
-    contacts(lake, scored, str(who))
+    date = st.column_config.DateColumn(format="DD MMM YYYY")
+    contacts = customer.contacts(lake, scored, who)
+    frame.table(contacts, "No contact on record.", column_config={"date": date})
     st.subheader("Where this comes from")
     st.dataframe(customer.lineage(scored), hide_index=True)
 
@@ -71,12 +70,11 @@ def moves(scored: ScoredCustomers, facts: dict[str, Any]) -> None:
         )
         return
     added = customer.contributions(scored, str(facts["customer_id"]), model)
-    colours = alt.Scale(domain=[True, False], range=["#c0392b", "#2471a3"])
     chart = frame.bars(
         added.assign(raises=added["adds"] > 0),
         x=alt.X("adds:Q", title="lowers the risk <  log odds  > raises it"),
         y=alt.Y("feature:N", sort=None, title=None, axis=alt.Axis(labelLimit=280)),
-        color=alt.Color("raises:N", legend=None, scale=colours),
+        color=alt.Color("raises:N", legend=None),
         tooltip=["feature:N", "value:N", alt.Tooltip("adds:Q", format="+.2f")],
     )
     st.altair_chart(chart)
@@ -108,34 +106,9 @@ def by_month(months: pd.DataFrame) -> None:
         st.caption("No month of this customer is in the table.")
         return
     left, right = st.columns(2)
-    usage = {"electricity_kwh": "electricity, kWh", "gas_m3": "gas, m3"}
-    margin = {"electricity_margin": "electricity", "gas_margin": "gas"}
-    left.altair_chart(bars(months, usage, "used"))
-    right.altair_chart(bars(months, margin, "margin, EUR"))
-
-
-def bars(months: pd.DataFrame, columns: dict[str, str], title: str) -> alt.Chart:
-    """A bar per month and column."""
-    long = months.rename(columns=columns).melt("month", list(columns.values()), "what", title)
-    return frame.bars(
-        long,
-        x=alt.X("month:O", title=None),
-        xOffset="what:N",
-        y=alt.Y(f"{title}:Q"),
-        color=alt.Color("what:N", title=None, legend=alt.Legend(orient="top")),
-        tooltip=["month:O", "what:N", alt.Tooltip(f"{title}:Q", format=",.2f")],
-    )
-
-
-def contacts(lake: Lake, scored: ScoredCustomers, who: str) -> None:
-    """The customer's contacts, or that there was none."""
-    rows = customer.contacts(lake, scored, who)
-    if rows.empty:
-        st.caption("No contact on record.")
-        return
-    st.dataframe(
-        rows, column_config={"date": st.column_config.DateColumn(format="DD MMM YYYY")}, hide_index=True
-    )
+    usage, margin = ["electricity_kwh", "gas_m3"], ["electricity_margin", "gas_margin"]
+    left.bar_chart(months, x="month", y=usage, x_label="", y_label="used", stack=False)
+    right.bar_chart(months, x="month", y=margin, x_label="", y_label="margin, EUR", stack=False)
 
 
 frame.page("Customer", show, customers=True)

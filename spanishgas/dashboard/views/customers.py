@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import streamlit as st
 
@@ -56,11 +56,17 @@ def show() -> None:
         f"{len(rows):,} of {sums.customers:,} customers; the files hold all of them. Mark a row to see the customer."
     )
     name = f"campaign-{scored.scores.manifest.as_of}"
-    csv, excel = st.columns(2)
-    download(csv, "CSV", f"{name}.csv", "text/csv", lambda: campaign.as_csv(scored, filters, order))
+    csv, excel = st.columns(2)  # a file is made when its button is pressed
+    csv.download_button(
+        "Download CSV", lambda: campaign.as_csv(scored, filters, order), f"{name}.csv", on_click="ignore"
+    )
     if sums.customers <= campaign.EXCEL_ROWS:
-        kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-        download(excel, "Excel", f"{name}.xlsx", kind, lambda: campaign.as_excel(scored, filters, order))
+        excel.download_button(
+            "Download Excel",
+            lambda: campaign.as_excel(scored, filters, order),
+            f"{name}.xlsx",
+            on_click="ignore",
+        )
     else:
         excel.caption(f"Excel takes up to {campaign.EXCEL_ROWS:,} customers: filter further, or take CSV.")
 
@@ -81,13 +87,6 @@ def chosen() -> Filters:
 def several(place: st.delta_generator.DeltaGenerator, label: str, values: tuple[str, ...]) -> tuple[str, ...]:
     """Any number of `values`."""
     return tuple(place.multiselect(label, values, format_func=frame.words, placeholder="all"))
-
-
-def download(
-    place: st.delta_generator.DeltaGenerator, label: str, name: str, kind: str, make: Callable[[], bytes]
-) -> None:
-    """A button whose file is made when it is pressed."""
-    place.download_button(f"Download {label}", make, file_name=name, mime=kind, on_click="ignore")
 
 
 frame.page("Customers", show, customers=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 
-import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -26,7 +25,9 @@ def show() -> None:
     with tracking.looked_at():
         windows = tracking.drifts()
         st.subheader("Over time")
-        st.altair_chart(trend(windows))
+        st.scatter_chart(
+            windows, x="as_of", y="share", color="alarm", x_label="", y_label="share of inputs that moved"
+        )
         titles = {
             row.run_id: f"{row.as_of:%d %b %Y}, version {row.version}" for row in windows[::-1].itertuples()
         }
@@ -43,10 +44,10 @@ def show() -> None:
             )
         st.subheader("What moved")
         effects = tracking.effects(run).head(20)
-        st.altair_chart(bars(effects.assign(column=[feature(name) for name in effects["column"]])))
-        st.caption(
-            "The dashed line is from where an input counts as moved; the alarm is judged by the figure above."
-        )
+        named = effects.assign(column=[feature(name) for name in effects["column"]])
+        st.bar_chart(named, x="column", y="effect", horizontal=True, sort="-effect", x_label="effect size")
+        least = load_policy().drift.min_effect
+        st.caption(f"An input counts as moved from {least:g}; the alarm is judged by the figure above.")
         name = st.radio("Report on", ["none", *REPORTS], horizontal=True)
         if name in REPORTS:
             st.iframe(apart(tracking.artefact(run, REPORTS[str(name)]).decode()), height=900)
@@ -67,40 +68,6 @@ def apart(report: str) -> str:
     """
     style = "position: fixed; inset: 0; width: 100%; height: 100%; border: 0"
     return f'<iframe sandbox="allow-scripts" style="{style}" srcdoc="{html.escape(report)}"></iframe>'
-
-
-def trend(windows: object) -> alt.Chart:
-    """Share of inputs that moved, by as-of date; alarms stand out."""
-    chart: alt.Chart = (
-        alt.Chart(windows)
-        .mark_circle(size=80)
-        .encode(
-            x=alt.X("as_of:T", title=None, axis=alt.Axis(format="%d %b %Y")),
-            y=alt.Y("share:Q", title="share of inputs that moved", axis=alt.Axis(format="%")),
-            color=alt.Color("alarm:N", title="alarm"),
-            tooltip=[
-                alt.Tooltip("as_of:T", format="%d %b %Y"),
-                "version",
-                alt.Tooltip("share:Q", format=".0%"),
-                alt.Tooltip("prediction:Q", format=".2f"),
-            ],
-        )
-    )
-    return chart
-
-
-def bars(effects: object) -> alt.LayerChart:
-    """Effect size per column beside the limit of policy.yaml."""
-    base = frame.bars(
-        effects,
-        x=alt.X("effect:Q", title="effect size"),
-        y=alt.Y("column:N", sort="-x", title=None, axis=alt.Axis(labelLimit=280)),
-    )
-    limit = alt.Chart(alt.Data(values=[{"limit": load_policy().drift.min_effect}])).mark_rule(
-        strokeDash=[4, 4]
-    )
-    chart: alt.LayerChart = base + limit.encode(x="limit:Q")
-    return chart
 
 
 frame.page("Drift", show)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import altair as alt
 import streamlit as st
 
 from spanishgas.dashboard import frame, tracking
-from spanishgas.dashboard.tables import NothingYet
-from spanishgas.errors import TrackingError
+from spanishgas.evaluation import card
 from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import markdown
 
@@ -15,21 +13,13 @@ from spanishgas.rendering import markdown
 def show() -> None:
     """Champion, ladder and history; each says for itself what is missing."""
     with tracking.looked_at():
-        try:
+        with frame.told():
             champion(tracking.champion())
-        except NothingYet as empty:
-            st.info(str(empty))
         st.subheader("The ladder")
-        try:
+        with frame.told():
             ladder()
-        except NothingYet as empty:
-            st.info(str(empty))
         st.subheader("Who was champion when")
-        moves = tracking.moves()
-        if moves.empty:
-            st.caption("No champion was ever named.")
-        else:
-            st.dataframe(moves, hide_index=True)
+        frame.table(tracking.moves(), "No champion was ever named.")
 
 
 def champion(version: Version) -> None:
@@ -41,31 +31,20 @@ def champion(version: Version) -> None:
     st.markdown(verdict.table())
     left, right = st.columns(2)
     left.markdown("**On held-out customers, with 95 % intervals**")
-    left.dataframe(tracking.intervals(version.metrics), hide_index=True)
-    run = version.run_id
-    try:
-        right.image(
-            tracking.artefact(run, "holdout.png"), caption="Precision-recall and calibration, holdout"
-        )
-    except TrackingError as fault:
-        right.caption(markdown(fault))
-    slices = tracking.table(run, "slices.json")
-    if slices is not None:
-        st.markdown("**Where it is weaker**")
-        st.dataframe(slices, hide_index=True)
+    left.dataframe(card.metrics_table(version.metrics), hide_index=True)
+    with right, frame.told():
+        curves = tracking.artefact(version.run_id, "holdout.png")
+        st.image(curves, caption="Precision-recall and calibration, holdout")
+    st.markdown("**Where it is weaker**")
+    with frame.told():
+        st.dataframe(tracking.table(version.run_id, "slices.json"), hide_index=True)
 
 
 def ladder() -> None:
-    """Average precision of each rung with its interval."""
-    rungs = tracking.ladder()
-    base = alt.Chart(rungs).encode(
-        x=alt.X("experiment:N", title=None), xOffset="model:N", color=alt.Color("model:N", title=None)
-    )
-    span = base.mark_rule().encode(
-        y=alt.Y("low:Q", title="average precision, 95 % interval", scale=alt.Scale(zero=False)), y2="high:Q"
-    )
-    st.altair_chart(span + base.mark_point(filled=True).encode(y="score:Q", tooltip=list(rungs.columns)))
-    st.dataframe(rungs, hide_index=True)
+    """The rungs that the newest ladder compared, and its choice."""
+    run = tracking.finished("ladder", "spanishgas ladder")[0].info
+    st.image(tracking.artefact(run.run_id, "ladder.png"), caption=markdown(run.run_name))
+    st.dataframe(tracking.table(run.run_id, "ladder_table.json"), hide_index=True)
 
 
 frame.page("Model", show)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import altair as alt
 import streamlit as st
 
-from spanishgas.config.policy import RISK_TIERS
 from spanishgas.dashboard import campaign, frame, tables
-
-SHADES = ["#9ecae1", "#fdd0a2", "#fd8d3c", "#a63603"]  # of the risk tiers, lowest first
 
 
 def show() -> None:
@@ -29,49 +25,12 @@ def show() -> None:
     )
     left, right = st.columns(2)
     left.subheader("Customers by risk tier")
-    left.altair_chart(tier_chart(campaign.tiers(scores)))
+    left.bar_chart(campaign.tiers(scores), x="risk_tier", y="customers", x_label="", sort=False)
     right.subheader("Over time")
     if len(history) < 2:
         right.caption("The trend begins with the second scored date.")
-    right.altair_chart(trend_chart(history))
-
-
-def tier_chart(counts: object) -> alt.Chart:
-    """Customers per tier, lowest first."""
-    order = list(RISK_TIERS)
-    tooltip = [
-        alt.Tooltip("customers:Q", format=","),
-        alt.Tooltip("expected_monthly_loss:Q", format=",.0f", title="EUR a month"),
-    ]
-    return frame.bars(
-        counts,
-        x=alt.X("risk_tier:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("customers:Q", title="customers"),
-        color=alt.Color("risk_tier:N", scale=alt.Scale(domain=order, range=SHADES), legend=None),
-        tooltip=tooltip,
-    )
-
-
-def trend_chart(history: object) -> alt.Chart:
-    """Expected monthly loss by scored date, and who scored."""
-    chart: alt.Chart = (
-        alt.Chart(history)
-        .mark_line(point=True)
-        .encode(
-            x=alt.X("as_of:T", title=None, axis=alt.Axis(format="%d %b %Y")),
-            y=alt.Y(
-                "expected_monthly_loss:Q", title="expected monthly loss, EUR", axis=alt.Axis(format=",.0f")
-            ),
-            tooltip=[
-                alt.Tooltip("as_of:T", format="%d %b %Y"),
-                alt.Tooltip("expected_monthly_loss:Q", format=",.0f", title="EUR a month"),
-                alt.Tooltip("at_risk_share:Q", format=".1%", title="at risk"),
-                alt.Tooltip("customers:Q", format=","),
-                "model_version:N",
-            ],
-        )
-    )
-    return chart
+    loss = "expected monthly loss, EUR"
+    right.line_chart(history, x="as_of", y="expected_monthly_loss", x_label="", y_label=loss)
 
 
 frame.page("Overview", show)

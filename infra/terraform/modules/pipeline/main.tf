@@ -195,6 +195,7 @@ resource "aws_ecs_task_definition" "reconcile" {
     secrets = [
       { name = "MLFLOW_TRACKING_USERNAME", valueFrom = "${var.pipeline_secret_arn}:username::" },
       { name = "MLFLOW_TRACKING_PASSWORD", valueFrom = "${var.pipeline_secret_arn}:password::" },
+      { name = "SPANISHGAS_SEALING_KEY", valueFrom = "${var.pipeline_secret_arn}:sealing_key::" },
     ]
     logConfiguration = {
       logDriver = "awslogs"
