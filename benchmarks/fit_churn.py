@@ -7,10 +7,8 @@ effects present; the log odds are linear in the coefficients, so a few Gauss-New
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -25,36 +23,36 @@ from spanishgas.simulate.streams import BASE, window
 
 Floats = NDArray[np.float64]
 CUSTOMERS, SEED = 60_000, 2_024
-SHAPES = Coefficients(
-    intercept=-3.0,
-    renewal=(0.7, 1.9, 1.9, 2.3, 2.2, 1.3, 0.7, 0.0, -0.8, -1.5, -1.0),
-    tenure=(0.0,) * 6 + (-7.0,),
-    channel=(0.0,) * 6,
-    segment=(0.0,) * 3,
-    competition=(0.0,) * 3,
-    dual=0.0,
-    heavy_gas=-2.35,
-    pull=1.15,
-    size=(-0.1, -0.1, -0.1, 0.1, 0.48, 0.48, -1.15, -1.15),
-    trend=(1.378, -0.689, -1.378, 1.034, -0.345, 0.345, 1.378),
-    change=(0.84, 0.42, 0.0, -0.42, -0.84, -0.84),
-)
+SHAPES: Coefficients = {
+    "intercept": -3.0,
+    "renewal": (0.7, 1.9, 1.9, 2.3, 2.2, 1.3, 0.7, 0.0, -0.8, -1.5, -1.0),
+    "tenure": (0.0,) * 6 + (-7.0,),
+    "channel": (0.0,) * 6,
+    "segment": (0.0,) * 3,
+    "competition": (0.0,) * 3,
+    "dual": 0.0,
+    "heavy_gas": -2.35,
+    "pull": 1.15,
+    "size": (-0.1, -0.1, -0.1, 0.1, 0.48, 0.48, -1.15, -1.15),
+    "trend": (1.378, -0.689, -1.378, 1.034, -0.345, 0.345, 1.378),
+    "change": (0.84, 0.42, 0.0, -0.42, -0.84, -0.84),
+}
 """Where the fit begins; market effects stay near it, contract effects are free."""
 LOOSE, FIRM, FIXED = 3.0, 0.35, 1e-4
-FREEDOM = Coefficients(
-    intercept=LOOSE,
-    renewal=(FIRM,) * 11,
-    tenure=(FIXED,) + (LOOSE,) * 5 + (FIXED,),
-    channel=(FIXED,) + (LOOSE,) * 4 + (FIRM,),
-    segment=(FIXED, LOOSE, LOOSE),
-    competition=(LOOSE, LOOSE, FIXED),
-    dual=LOOSE,
-    heavy_gas=FIRM,
-    pull=FIXED,
-    size=(FIRM,) * 8,
-    trend=(FIXED,) * 7,
-    change=(0.15,) * 6,
-)
+FREEDOM: Coefficients = {
+    "intercept": LOOSE,
+    "renewal": (FIRM,) * 11,
+    "tenure": (FIXED,) + (LOOSE,) * 5 + (FIXED,),
+    "channel": (FIXED,) + (LOOSE,) * 4 + (FIRM,),
+    "segment": (FIXED, LOOSE, LOOSE),
+    "competition": (LOOSE, LOOSE, FIXED),
+    "dual": LOOSE,
+    "heavy_gas": FIRM,
+    "pull": FIXED,
+    "size": (FIRM,) * 8,
+    "trend": (FIXED,) * 7,
+    "change": (0.15,) * 6,
+}
 """Standard deviation of each coefficient around its start."""
 
 
@@ -148,16 +146,16 @@ def drawn(customers: int, seed: int) -> pd.DataFrame:
 
 def flat(c: Coefficients) -> Floats:
     """Coefficients as one vector."""
-    return np.hstack([np.atleast_1d(value) for value in dataclasses.astuple(c)])
+    return np.hstack([np.atleast_1d(value) for value in c.values()])
 
 
 def named(vector: Floats) -> Coefficients:
     """One vector as coefficients, rounded to three decimals."""
-    out: dict[str, Any] = {}
     values = iter(np.round(vector, 3).tolist())
-    for field, old in zip(dataclasses.fields(SHAPES), dataclasses.astuple(SHAPES), strict=True):
-        out[field.name] = tuple(next(values) for _ in old) if isinstance(old, tuple) else next(values)
-    return replace(SHAPES, **out)
+    return {
+        name: tuple(next(values) for _ in old) if isinstance(old, tuple) else next(values)
+        for name, old in SHAPES.items()
+    }
 
 
 def _among(seen: pd.DataFrame, where: str) -> NDArray[np.bool_]:

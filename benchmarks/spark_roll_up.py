@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from spanishgas.etl import hours, rollup
 from spanishgas.etl.engine import duckdb
-from spanishgas.etl.engines import hours_of
+from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.source import Source, open_source
 from spanishgas.raw_files import HOURS
 from spanishgas.simulate import write_extract
@@ -28,7 +28,7 @@ ROUNDS = 3
 def on_duckdb(source: Source) -> pd.DataFrame:
     """Customer-months by DuckDB."""
     with duckdb() as engine:
-        rolled = rollup.roll_up(hours.open_hours(source, engine), AS_OF, engine, rollup.DuckSums(engine))
+        rolled = rollup.roll_up(hours.open_hours(source, engine), AS_OF, engine)
         return _sorted(engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas())
 
 

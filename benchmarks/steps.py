@@ -94,7 +94,7 @@ def roll_up(folder: Path, _: int) -> Work:
     """Ours: from opening the file to the customer-months."""
     from spanishgas.etl import rollup
     from spanishgas.etl.engine import duckdb
-    from spanishgas.etl.engines import hours_of
+    from spanishgas.etl.rollup import hours_of
     from spanishgas.etl.source import open_source
 
     def work() -> float:

@@ -35,10 +35,9 @@ def contract(table: str, tiers: Tiers | None = None) -> Table:
     """
     if table == "gold_master":
         return tables.gold(tiers or read_tiers())
-    known: Mapping[str, Table] = {**tables.RAW, **tables.DERIVED}
-    if table not in known:
-        raise UsageError.unknown("table", table, known)
-    return known[table]
+    if table not in tables.TABLES:
+        raise UsageError.unknown("table", table, tables.TABLES)
+    return tables.TABLES[table]
 
 
 def check(

@@ -49,6 +49,9 @@ class Field:
     values: tuple[str, ...] | None = None
     max_null: float = 1.0
     """Largest share of rows without a value: far above any sound extract, below what a broken join leaves."""
+    lenient: bool = False
+    """Whether a value that cannot be read is null and counted, and its row kept."""
+    meaning: str = ""
 
     @property
     def bounds(self) -> tuple[float | None, float | None]:
@@ -74,13 +77,6 @@ class Table:
     """Whether a column that is not declared breaks the contract."""
     layer: str = "raw"
     """Folder of the lake that holds it."""
-
-
-ID = Field(Kind.TEXT, required=True)
-TEXT = Field(Kind.TEXT)
-NUMBER = Field(Kind.NUMBER)
-AMOUNT = Field(Kind.NUMBER, low=0)
-"""A number that cannot be negative."""
-FLAG = Field(Kind.FLAG)
-DAY = Field(Kind.DAY)
-MONTH = Field(Kind.MONTH, required=True)
+    meaning: str = ""
+    sources: tuple[str, ...] = ()
+    """What the ETL builds it from."""

@@ -15,7 +15,6 @@ import pandas as pd
 import pyarrow as pa
 
 from spanishgas.contracts import contract
-from spanishgas.contracts.tables import ATTRIBUTES, CONTRACTS, COSTS, PRICES
 from spanishgas.etl import calendar
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.quality import ROW, Audit, flagged
@@ -32,13 +31,7 @@ _Use = Callable[[ir.Table], ir.BooleanValue]
 class Bronze:
     """The raw tables on their way to bronze, for one as_of."""
 
-    def __init__(
-        self,
-        raw: Mapping[str, ir.Table],
-        known: ir.Table,
-        as_of: date,
-        audit: Audit,
-    ) -> None:
+    def __init__(self, raw: Mapping[str, ir.Table], known: ir.Table, as_of: date, audit: Audit) -> None:
         self.as_of = ibis.date(as_of.year, as_of.month, as_of.day)
         self.window = calendar.window(as_of)
         self.day = as_of
@@ -78,14 +71,12 @@ class Bronze:
         hours = [
             (table.month == month, pd.Period(month, freq="M").days_in_month * 24) for month in self.window
         ]
+        most = table.contracted_power_kw * ibis.cases(*hours)
         odd = {
-            "odd.consumption_before_activation": table.month < table.active_from.strftime("%Y-%m"),
-            "odd.more_than_the_power_allows": table.monthly_elec_kwh
-            > table.contracted_power_kw * ibis.cases(*hours),
+            "odd.consumption_before_activation": flagged(table.month < table.active_from.strftime("%Y-%m")),
+            "odd.more_than_the_power_allows": flagged(table.monthly_elec_kwh > most),
         }
-        self.audit.measure(
-            "bronze_customer_month", table, **{name: flagged(odd_) for name, odd_ in odd.items()}
-        )
+        self.audit.measure("bronze_customer_month", table, **odd)
 
     def _labels(self) -> ir.Table:
         name = "churn_label"
@@ -97,29 +88,28 @@ class Bronze:
     def _attributes(self) -> ir.Table:
         name = "customer_attributes"
         table = self._collapse(name, self.raw[name])
-        return self._settled(name, self._one(name, table, ["customer_id"], list(ATTRIBUTES)))
+        return self._settled(name, self._one(name, table, ["customer_id"]))
 
     def _contracts(self) -> ir.Table:
         name = "customer_contracts"
         table = self._of_known(name, self.raw[name])
-        table = self._collapse(
-            name, table, "starts_after_as_of", lambda t: self._has_begun(t.contract_start_date)
-        )
-        table = self._one(name, table, ["customer_id"], list(CONTRACTS), latest=["contract_start_date"])
+        table = self._collapse(name, table, "starts_after_as_of", self._has_begun)
+        table = self._one(name, table, ["customer_id"], latest=["contract_start_date"])
         later = {column: table[column] > self.as_of for column in PAST_DATES}
         counts = {f"repaired.after_as_of.{c}": flagged(bad) for c, bad in later.items()}
         self.audit.measure(name, table, **counts)
         table = table.mutate(**{c: ibis.ifelse(bad, None, table[c]) for c, bad in later.items()})
         return self._settled(name, table)
 
-    def _has_begun(self, start: ir.DateValue) -> ir.BooleanValue:
+    def _has_begun(self, contracts: ir.Table) -> ir.BooleanValue:
+        start = contracts.contract_start_date
         return (start <= self.as_of) | start.isnull()
 
     def _interactions(self) -> ir.Table:
         name = "customer_interactions"
         table = self._of_known(name, self.raw[name])
         table = self._collapse(name, table, "after_as_of", lambda t: t.date <= self.as_of)
-        ranked = self._ranked(name, table, ["customer_id"], ["channel"], ["date", "interaction_summary"])
+        ranked = self._ranked(name, table, ["customer_id"], ["date", "interaction_summary"])
         self.audit.measure(name, ranked, **{"unused.older_interactions": flagged(ranked.place != 0)})
         table = self._settled(name, ranked.filter(ranked.place == 0))
         return table.select(
@@ -134,7 +124,7 @@ class Bronze:
         table = self._of_known(name, self.raw[name])
         table = table.mutate(month=table.pricing_date.strftime("%Y-%m"))
         table = self._collapse(name, table, "outside_window", lambda t: t.month.isin(self.window))
-        table = self._one(name, table, ["customer_id", "month"], ["pricing_date", *PRICES])
+        table = self._one(name, table, ["customer_id", "month"])
         unused = table.anti_join(months, ["customer_id", "month"])
         self.audit.measure(name, unused, **{"unused.month_without_hours": unused.count()})
         return self._settled(name, table.semi_join(months, ["customer_id", "month"])).drop("pricing_date")
@@ -142,7 +132,7 @@ class Bronze:
     def _costs(self) -> ir.Table:
         name = "costs_by_province_month"
         table = self._collapse(name, self.raw[name], "outside_window", lambda t: t.month.isin(self.window))
-        return self._settled(name, self._one(name, table, ["province", "month"], list(COSTS)))
+        return self._settled(name, self._one(name, table, ["province", "month"]))
 
     def _count_hours(self, hours: RollUp) -> None:
         counts = hours.counts.mutate(
@@ -196,11 +186,12 @@ class Bronze:
         }
 
     def _examples(self, hours: ir.Table) -> pa.Table:
-        """The first of these hours in the order of their values, in the columns of the file."""
+        """The first of these hours in the order of their values, in the columns of the file, as DuckDB writes them."""
         first = hours.order_by(["customer_id", "written", *READINGS]).limit(EXAMPLES)
         names = {"customer_id": "customer_id", "timestamp": "written"}
         names |= {column: f"written_{name}" for name, column in READINGS.items()}
-        return self.engine.fetch(first.select(**names))
+        examples = self.engine.reader.import_table("examples", self.engine.fetch(first.select(**names)))
+        return self.engine.reader.fetch(examples.cast(dict.fromkeys(examples.columns, "string")))
 
     def _of_known(self, name: str, table: ir.Table) -> ir.Table:
         self.audit.quarantine(name, "orphan", table.anti_join(self.known, "customer_id"))
@@ -220,31 +211,17 @@ class Bronze:
         self.quality.add(name, **{f"unused.{rule}": counts["unused"]})
         return once.filter(used)
 
-    def _ranked(
-        self,
-        name: str,
-        table: ir.Table,
-        keys: Sequence[str],
-        columns: Sequence[str],
-        latest: Sequence[str],
-    ) -> ir.Table:
-        """Rows of a key by `latest`, last first, then by the other `columns` (nulls last in both): `place` 0 stands."""
+    def _ranked(self, name: str, table: ir.Table, keys: Sequence[str], latest: Sequence[str]) -> ir.Table:
+        """Rows of a key by `latest`, last first, then by the other columns (nulls last in both): `place` 0 stands."""
         order = [ibis.desc(column, nulls_first=False) for column in latest]
-        # A column must not be named twice: Ibis keeps one of the two, in the direction of the second.
-        order += [ibis.asc(column, nulls_first=False) for column in columns if column not in latest]
+        others = [column for column in table.columns if column not in (*keys, *latest, ROW)]
+        order += [ibis.asc(column, nulls_first=False) for column in others]
         place = ibis.row_number().over(ibis.window(group_by=list(keys), order_by=order))
         return self.engine.materialize(f"ranked_{name}", table.mutate(place=place))
 
-    def _one(
-        self,
-        name: str,
-        table: ir.Table,
-        keys: Sequence[str],
-        columns: Sequence[str],
-        latest: Sequence[str] = (),
-    ) -> ir.Table:
+    def _one(self, name: str, table: ir.Table, keys: Sequence[str], latest: Sequence[str] = ()) -> ir.Table:
         """The row of each key that stands; its other rows go to quarantine."""
-        ranked = self._ranked(name, table, keys, columns, latest)
+        ranked = self._ranked(name, table, keys, latest)
         return self.audit.use(name, "conflicting_copy", ranked, ranked.place == 0).drop("place")
 
     def _settled(self, name: str, table: ir.Table) -> ir.Table:

@@ -11,38 +11,27 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import ibis.expr.types as ir
 
-from spanishgas import provenance
-from spanishgas.contracts.checking import Statistics
-from spanishgas.etl import gold, raw, silver
+from spanishgas import contracts, provenance
+from spanishgas.contracts.tables import DERIVED
+from spanishgas.etl import raw, silver
 from spanishgas.etl.bronze import Bronze
-from spanishgas.etl.engine import Engine
-from spanishgas.etl.engines import connect, hours_of
+from spanishgas.etl.engines import Engine, connect
 from spanishgas.etl.quality import Audit, Quality, Report
+from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.sentiment import SentimentModel, load_model
 from spanishgas.etl.source import Source, open_source
-from spanishgas.features import Tiers, load_tiers
-from spanishgas.lake import RAW_FILES, Lake, Snapshot
+from spanishgas.features import Tiers, add_features, in_context, levels, load_tiers, month_features
+from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.settings import settings
 from spanishgas.stages import Stage
 
-_CUSTOMERS = ("raw/churn_label", "raw/customer_attributes")
-SOURCES: Mapping[str, tuple[str, ...]] = {
-    "quarantine": tuple(f"raw/{name}" for name in RAW_FILES),
-    "bronze_customer": (*_CUSTOMERS, "raw/customer_contracts", "raw/customer_interactions"),
-    "bronze_customer_month": (
-        *(*_CUSTOMERS, "raw/consumption_hourly_2024"),
-        *("raw/price_history", "raw/costs_by_province_month"),
-    ),
-    "silver_customer": ("bronze_customer",),
-    "silver_customer_month": ("bronze_customer", "bronze_customer_month"),
-    "gold_master": ("silver_customer", "silver_customer_month"),
-}
+SOURCES: Mapping[str, tuple[str, ...]] = {name: t.sources for name, t in DERIVED.items() if t.sources}
 """What each table is built from, in the order in which they are published."""
 QUALITY = "_quality.json"
 """Note beside gold: the data-quality report of the build."""
@@ -89,7 +78,9 @@ def build(
         snapshots = reused or this.publish(this.compute())
     seconds = time.monotonic() - started
     report = quality.report
-    progress(f"etl: {_summary(report)} {'unchanged, reused' if reused else 'built'} in {seconds:.1f} s")
+    customers, months = (report[name]["rows"] for name in ("gold_master", "silver_customer_month"))
+    what = "unchanged, reused" if reused else "built"
+    progress(f"etl: {customers:,} customers, {months:,} customer-months {what} in {seconds:.1f} s")
     return EtlReport(snapshots, reused is not None, report, seconds)
 
 
@@ -113,50 +104,47 @@ def etl_inputs(source: Source, as_of: date, engine: str) -> EtlInputs:
     return EtlInputs(source, as_of, engine, settings().max_quarantined, load_tiers().rules(), load_model())
 
 
+@dataclass(frozen=True)
 class _Build:
     """One build: its inputs, and the three things done with them."""
 
-    def __init__(
-        self,
-        inputs: EtlInputs,
-        lake: Lake,
-        engine: Engine,
-        run_id: str | None,
-        progress: Callable[[str], None],
-        quality: Quality,
-    ) -> None:
-        self.inputs, self.lake, self.engine = inputs, lake, engine
-        self.run_id, self.progress, self.quality = run_id, progress, quality
-        self.source, self.as_of, self.digests = inputs.source, inputs.as_of, inputs.source.digests
-        self.key = ETL.key(inputs)
-        self.found: dict[str, Statistics] = {}
+    inputs: EtlInputs
+    lake: Lake
+    engine: Engine
+    run_id: str | None
+    progress: Callable[[str], None]
+    quality: Quality
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the inputs and of the code."""
+        return ETL.key(self.inputs)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Digests of the raw files."""
+        return self.inputs.source.digests
 
     def reused(self) -> dict[str, Snapshot] | None:
         """The current tables, if they and their report come whole from this fingerprint and from each other."""
-        made = {table: self.lake.made(table, self.as_of, self.key) for table in SOURCES}
+        made = {table: self.lake.made(table, self.inputs.as_of, self.key) for table in SOURCES}
         whole = {table: snapshot for table, snapshot in made.items() if snapshot}
-        if len(whole) < len(SOURCES):
-            return None
         digests = self.digests | {table: snapshot.manifest.digest for table, snapshot in whole.items()}
-        if any(digests.get(name) != d for s in whole.values() for name, d in s.manifest.built_from.items()):
-            return None
+        others = [digests.get(name) != d for s in whole.values() for name, d in s.manifest.built_from.items()]
         report = self._read_quality()
-        if report is None:
+        if len(whole) < len(SOURCES) or any(others) or report is None:
             return None
         self.quality.report.update(report)
         return whole
 
+    @ETL.working()
     def compute(self) -> dict[str, ir.Table]:
         """The tables, held and checked."""
-        with ETL.working():
-            return self._compute()
-
-    def _compute(self) -> dict[str, ir.Table]:
-        audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.as_of
-        small, known = raw.read(self.source, Audit(engine.reader, self.quality))
+        audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.inputs.as_of
+        small, known = raw.read(self.inputs.source, Audit(engine.reader, self.quality))
         small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}
         bronze = Bronze(small, engine.import_table("known", known), as_of, audit)
-        hours = hours_of(self.source, as_of, engine)
+        hours = hours_of(self.inputs.source, as_of, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)
@@ -164,14 +152,11 @@ class _Build:
         tables["silver_customer"] = self._checked("silver_customer", customers)
         months = silver.customer_month(months, customers, audit)
         tables["silver_customer_month"] = self._checked("silver_customer_month", months)
-        master = gold.master(customers, months, self.inputs.tiers, as_of, engine)
+        master = gold(customers, months, self.inputs.tiers, as_of, engine)
         tables["gold_master"] = self._checked("gold_master", master)
         apart = engine.import_table("set_apart", self.quality.quarantined(self.run_id))
         apart = engine.materialize("quarantine", apart, by=apart.columns)
         tables["quarantine"] = self._checked("quarantine", apart)
-        for table, statistics in self.found.items():
-            self.quality.add(table, rows=statistics["rows"])
-            self.quality.profile(table, statistics)
         return tables
 
     def publish(self, tables: Mapping[str, ir.Table]) -> dict[str, Snapshot]:
@@ -180,7 +165,7 @@ class _Build:
         for table, sources in SOURCES.items():
             snapshots[table] = self.lake.publish(
                 table,
-                self.as_of,
+                self.inputs.as_of,
                 partial(self.engine.write, tables[table]),
                 built_from={source: digests[source] for source in sources if source in digests},
                 fingerprint=self.key,
@@ -189,22 +174,34 @@ class _Build:
             )
             digests[table] = snapshots[table].manifest.digest
         note = sealed({"fingerprint": self.key, "quality": self.quality.report})
-        self.lake.write_note("gold_master", self.as_of, QUALITY, note)
+        self.lake.write_note("gold_master", self.inputs.as_of, QUALITY, note)
         return snapshots
 
     def _checked(self, name: str, table: ir.Table) -> ir.Table:
         self.progress(f"etl: {name} computed")
-        audit = Audit(self.engine, self.quality)
-        self.found[name] = audit.check(name, table, tiers=self.inputs.tiers)
+        checked = Audit(self.engine, self.quality).check(name, table, tiers=self.inputs.tiers)
+        self.quality.add(name, rows=checked["rows"])
+        self.quality.profile(name, checked)
         return table
 
     def _read_quality(self) -> Report | None:
         try:
-            held = unsealed(self.lake.read_note("gold_master", self.as_of, QUALITY) or "{}")
+            held = unsealed(self.lake.read_note("gold_master", self.inputs.as_of, QUALITY) or "{}")
         except ValueError:
             return None
         return held["quality"] if held.get("fingerprint") == self.key else None
 
 
-def _summary(quality: Report) -> str:
-    return f"{quality['gold_master']['rows']:,} customers, {quality['silver_customer_month']['rows']:,} customer-months"
+def gold(customers: ir.Table, months: ir.Table, tiers: Tiers, as_of: date, engine: Engine) -> ir.Table:
+    """gold_master from the silver tables, its columns in the contract's order."""
+    months = engine.materialize("months_in_context", in_context(months), by=["customer_id", "month"])
+    margins = {
+        "avg_monthly_margin": months.total_margin.mean(),
+        "total_margin_2024": months.total_margin.sum(),
+    }
+    row = customers.left_join(month_features(months, **margins), "customer_id").drop("customer_id_right")
+    row = engine.materialize("row", row.mutate(is_urban=row.is_urban.fill_null(0)))
+    for number, names in enumerate(levels(row, tiers, as_of)):
+        row = engine.materialize(f"row_{number}", add_features(row, tiers, names, as_of))
+    row = row.select(*contracts.contract("gold_master", tiers).fields)
+    return engine.materialize("gold_master", row, by=["customer_id"])

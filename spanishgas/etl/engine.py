@@ -1,12 +1,11 @@
-"""What the stages ask of the engine that runs their Ibis expressions, and DuckDB as one; engine_spark.py has Spark."""
+"""DuckDB as the engine of the stages' Ibis expressions; engine_spark.py has Spark, with the same methods."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Protocol
 
 import ibis
 import ibis.expr.operations as ops
@@ -31,42 +30,8 @@ def held(name: str, schema: ibis.Schema) -> ir.Table:
     return ibis.table(schema, name=name)
 
 
-class Engine(Protocol):
-    """What the stages ask of an engine."""
-
-    name: str
-
-    @property
-    def reader(self) -> DuckEngine:
-        """The DuckDB of this process, which reads the six small raw files: text parses alike on both engines."""
-        ...
-
-    def import_table(self, name: str, table: ir.Table | pa.Table) -> ir.Table:
-        """A table of the reader or of memory, for use in this engine's expressions."""
-        ...
-
-    def materialize(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
-        """Compute `table` once and keep it under `name`, the rows of each group by `by[0]` in the order of `by`.
-
-        Sums of floats over such a group are then the same on every run.
-        """
-        ...
-
-    def fetch(self, table: ir.Table) -> pa.Table:
-        """The rows of `table` in memory, typed as its schema says."""
-        ...
-
-    def write(self, table: ir.Table, folder: Path) -> None:
-        """Write a materialized table as Parquet parts into `folder`, in the order in which it is kept."""
-        ...
-
-    def streaming(self) -> AbstractContextManager[None]:
-        """The time of passes over the hours, whose sums are of integers: in any order, at full speed."""
-        ...
-
-
 class DuckEngine:
-    """DuckDB on a connection of its own."""
+    """DuckDB on a connection of its own. What each method promises holds for `SparkEngine` too."""
 
     name = "duckdb"
 
@@ -75,18 +40,21 @@ class DuckEngine:
 
     @property
     def reader(self) -> DuckEngine:
-        """Itself."""
+        """The DuckDB of this process, which reads the six small raw files on either engine: itself."""
         return self
 
     def import_table(self, name: str, table: ir.Table | pa.Table) -> ir.Table:
-        """Rows in memory under `name`; a table of its own as it is."""
+        """A table of the reader or of memory, for use in this engine's expressions under `name`."""
         if isinstance(table, ir.Table):
             return table
         self.con.con.register(name, table)
         return held(name, ibis.Schema.from_pyarrow(table.schema))
 
     def materialize(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
-        """Compute `table` once and keep it under `name`, sorted by `by`: a single thread reads it in that order."""
+        """Compute `table` once and keep it under `name`, the rows of each group by `by[0]` in the order of `by`.
+
+        Sums of floats over such a group are then the same on every run: a single thread reads them in that order.
+        """
         schema = table.schema()
         insert = _sql(table.order_by(list(by)).op() if by else table.op())
         self.con.raw_sql(f'{_empty(name, schema)}; INSERT INTO "{name}" {insert}')
@@ -98,12 +66,12 @@ class DuckEngine:
         return PyArrowData.convert_table(rows, table.schema())
 
     def write(self, table: ir.Table, folder: Path) -> None:
-        """Write a materialized table as one Parquet file into `folder`."""
+        """Write a materialized table into `folder` as Parquet, in the order in which it is kept."""
         self.con.to_parquet(table, folder / "part-00000.parquet", compression="zstd")
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
-        """All threads, no order."""
+        """The time of passes over the hours, whose sums are of integers: all threads, in any order."""
         self.con.raw_sql(f"SET threads = {settings().cores}")
         self.con.raw_sql("SET preserve_insertion_order = false")
         try:
@@ -119,6 +87,7 @@ def duckdb() -> Iterator[DuckEngine]:
     with temporary_folder() as spill:
         con = ibis.duckdb.connect(threads=1, memory_limit=MEMORY, temp_directory=str(spill))
         try:
+            con.raw_sql("CREATE TEMP MACRO rint(number) AS number")  # its cast to whole numbers rounds so
             yield DuckEngine(con)
         finally:
             con.disconnect()

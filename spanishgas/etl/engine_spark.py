@@ -1,16 +1,15 @@
-"""Spark behind the same expressions, and its own words for the hours: how they are opened and summed.
+"""Spark behind the same expressions, and how it opens the hours.
 
-The session is the one that spark-submit or the caller gave, else one on this machine. Sums are the same integers as on
-DuckDB, in words that Spark does fast.
+The session is the one that spark-submit or the caller gave, else one on this machine.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,11 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+import yaml
 from ibis.formats.pyarrow import PyArrowData
 
 from spanishgas.errors import SpanishGasError
-from spanishgas.etl import hours, rollup
+from spanishgas.etl import hours
 from spanishgas.etl.engine import DuckEngine, duckdb, held
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.parquet import is_text
@@ -37,33 +37,12 @@ if TYPE_CHECKING:
 
 ROWS_PER_PART = 1_000_000
 """Rows of one Parquet part; the driver holds one part at a time."""
-HALF = 2**30
-"""Units are summed as two halves in 64-bit integers, which Spark does several times as fast as decimals."""
+SMALL = 10 * 2**20
+"""Bytes of a table that every executor gets whole: else Spark sorts all hours to join the calendar."""
 WAY_OUT = "install Java 17 and the extra 'spark' (make dev, or pip install 'spanishgas[spark]'), or use --engine duckdb"
-LOCAL: Mapping[str, str] = {
-    "spark.driver.memory": "2g",
-    "spark.driver.host": "127.0.0.1",
-    "spark.driver.bindAddress": "127.0.0.1",
-    "spark.log.level": "ERROR",
-    "spark.sql.shuffle.partitions": "8",
-    "spark.ui.enabled": "false",
-    "spark.ui.showConsoleProgress": "false",
-}
-"""Settings of a session on this machine; a cluster keeps its own."""
-QUERIES: Mapping[str, str] = {
-    "spark.sql.ansi.enabled": "true",
-    "spark.sql.caseSensitive": "true",
-    "spark.sql.constraintPropagation.enabled": "false",
-    "spark.sql.execution.arrow.pyspark.enabled": "true",
-    "spark.sql.execution.arrow.pyspark.fallback.enabled": "false",
-    "spark.sql.legacy.parquet.nanosAsLong": "true",
-    "spark.sql.session.timeZone": "UTC",
-    "spark.sql.timestampType": "TIMESTAMP_NTZ",
-}
-"""What the expressions rely on: an overflow is an error, and a time is read as it is written.
-
-With constraints Spark 4.0 fails to checkpoint some unions (key not found).
-"""
+SETTINGS: Mapping[str, dict[str, str]] = yaml.safe_load(
+    Path(__file__).with_suffix(".yaml").read_text("utf-8")
+)
 
 
 class SparkEngine:
@@ -74,21 +53,13 @@ class SparkEngine:
     def __init__(self, session: SparkSession, reader: DuckEngine, scratch: Path) -> None:
         self.session = session.newSession()
         self.reader, self.scratch = reader, scratch
-        self.con = ibis.pyspark.connect(self.session, **QUERIES)
+        self.con = ibis.pyspark.connect(self.session, **SETTINGS["queries"])
         self._order: dict[str, Sequence[str]] = {}
 
     @property
     def local(self) -> bool:
         """Whether the executors run on the driver's machine."""
         return str(self.session.sparkContext.master).startswith("local")
-
-    def sql(self, query: str) -> DataFrame:
-        """A Spark SQL query over materialized tables."""
-        return self.session.sql(query)
-
-    def keep(self, name: str, frame: DataFrame) -> ir.Table:
-        """Compute `frame` once, under `name`; its plan is cut, so later ones do not grow with it."""
-        return self.view(name, frame.localCheckpoint())
 
     def view(self, name: str, frame: DataFrame) -> ir.Table:
         """`frame` under `name`, not computed yet."""
@@ -97,18 +68,22 @@ class SparkEngine:
 
     def import_table(self, name: str, table: ir.Table | pa.Table) -> ir.Table:
         """Bring a table of the driver to Spark."""
+        from pyspark.sql import functions as F
+
         rows = self.reader.fetch(table) if isinstance(table, ir.Table) else table
-        return self.view(name, self.session.createDataFrame(rows))
+        frame = self.session.createDataFrame(rows)
+        return self.view(name, F.broadcast(frame) if rows.nbytes < SMALL else frame)
 
     def fetch(self, table: ir.Table) -> pa.Table:
         """The rows of `table` on the driver, typed as its schema says."""
-        return PyArrowData.convert_table(self.sql(self.con.compile(table)).toArrow(), table.schema())
+        return PyArrowData.convert_table(self._frame(table).toArrow(), table.schema())
 
     def materialize(self, name: str, table: ir.Table, by: Sequence[str] = ()) -> ir.Table:
         """Compute `table` once and keep it under `name`, all rows of a `by[0]` side by side in the order of `by`."""
-        frame = self.sql(self.con.compile(table))
+        frame = self._frame(table)
         self._order[name] = by
-        return self.keep(name, _sorted(frame.repartition(by[0]), by) if by else frame)
+        frame = _sorted(frame.repartition(by[0]), by) if by else frame
+        return self.view(name, frame.localCheckpoint())  # its plan is cut, so later ones do not grow with it
 
     def write(self, table: ir.Table, folder: Path) -> None:
         """Write a materialized table as Parquet parts into `folder`, on the driver and a part at a time."""
@@ -126,6 +101,9 @@ class SparkEngine:
     def streaming(self) -> AbstractContextManager[None]:
         """As ever."""
         return nullcontext()
+
+    def _frame(self, table: ir.Table) -> DataFrame:
+        return self.session.sql(self.con.compile(table))
 
 
 def _sorted(frame: DataFrame, by: Sequence[str]) -> DataFrame:
@@ -161,7 +139,7 @@ def start() -> SparkSession:
     elif (
         "PYSPARK_GATEWAY_PORT" not in os.environ
     ):  # which spark-submit sets, with a master and memory of its own
-        builder = builder.master(f"local[{settings().threads or '*'}]").config(map=dict(LOCAL))
+        builder = builder.master(f"local[{settings().threads or '*'}]").config(map=SETTINGS["local"])
     try:
         session: SparkSession = builder.getOrCreate()
     except PySparkRuntimeError as fault:
@@ -185,50 +163,36 @@ def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
             return _rewritten(source, engine)
         alike.setdefault(str(schema.remove_metadata()), []).append(_address(part, source, engine))
     # Parts whose columns differ in type are read apart: Spark casts none of them by itself.
-    frames = [_named(engine.session.read.parquet(*paths), columns) for paths in alike.values()]
-    whole = frames[0]
-    for frame in frames[1:]:
+    whole, *others = [_named(engine.session.read.parquet(*paths), columns) for paths in alike.values()]
+    for frame in others:
         whole = whole.unionByName(frame)
-    return engine.view("hours", whole)
+    return hours.typed(engine.view("hours", whole), {name: name for name in columns})
 
 
 def _rewritten(source: Source, engine: SparkEngine) -> ir.Table:
+    opened = hours.open_hours(source, engine.reader)
+    # as text, for Spark reads nanoseconds as numbers
+    opened = opened.cast({name: "string" for name in opened.columns if name.startswith("written")})
     with engine.reader.streaming(), hours.reading(source.file(HOURS)):
-        engine.reader.write(hours.open_hours(source, engine.reader), engine.scratch)
+        engine.reader.write(opened, engine.scratch)
     return engine.view("hours", engine.session.read.parquet(str(engine.scratch)))
 
 
 def _address(part: Path, source: Source, engine: SparkEngine) -> str:
-    """Where the executors find a part: those of other machines not in the driver's downloads."""
+    """Where the executors find a part, not as a pattern: those of other machines not in the driver's downloads."""
     if engine.local or not source.place.startswith(SCHEME):
-        return str(part)
+        return re.sub(r"[\[\]{}*?]", r"\\\g<0>", str(part))
     return f"{source.place.rstrip('/')}/{part.relative_to(source.folder)}"
 
 
 def _named(frame: DataFrame, columns: Mapping[str, str]) -> DataFrame:
+    """The columns under our names; ids are text, and times are as they are written, to the microsecond."""
     theirs = {ours: f"`{name.replace('`', '``')}`" for ours, name in columns.items()}
-    types = dict(frame.dtypes)
-    nanoseconds = types[columns["timestamp"]] == "bigint"
-    time = f"timestamp_micros({theirs['timestamp']} div 1000)" if nanoseconds else theirs["timestamp"]
-    readings = [f"{theirs[column]}::double AS {name}" for name, column in READINGS.items()]
-    times = [f"{time}::timestamp_ntz AS hour", f"{time}::timestamp_ntz::string AS written"]
-    for name, column in READINGS.items():
-        readings.append(f"{written(theirs[column], types[columns[column]])} AS written_{name}")
-    return frame.selectExpr(f"{theirs['customer_id']}::string AS customer_id", *times, *readings)
-
-
-def written(column: str, kind: str) -> str:
-    """SQL of a column's values as text; of floating point as DuckDB and Python write it: 0.0002, not 2.0E-4."""
-    text = f"{column}::string"
-    if kind not in ("double", "float"):
-        return text
-    plain = f"regexp_replace(regexp_replace({text}::decimal(38, 20)::string, '0+$', ''), '[.]$', '.0')"
-    power = f"regexp_replace(regexp_replace({text}, '[.]0E', 'E'), 'E-([0-9])$', 'E-0$1')"
-    return (
-        f"CASE WHEN isnan({column}) THEN 'nan' "
-        f"WHEN abs({column}) = double('inf') THEN replace({text}, 'Infinity', 'inf') "
-        f"WHEN {text} NOT LIKE '%E%' THEN {text} WHEN abs({column}) >= 1e-4D AND abs({column}) < 1e16D THEN {plain} "
-        f"ELSE replace(replace({power}, 'E-', 'e-'), 'E', 'e+') END"
+    how = {"customer_id": "{}::string", "timestamp": "{}::timestamp_ntz"}
+    if dict(frame.dtypes)[columns["timestamp"]] == "bigint":  # nanoseconds
+        how["timestamp"] = "timestamp_micros({} div 1000)::timestamp_ntz"
+    return frame.selectExpr(
+        *(f"{how.get(ours, '{}').format(name)} AS {ours}" for ours, name in theirs.items())
     )
 
 
@@ -244,48 +208,3 @@ def reading(file: Path) -> Iterator[None]:
         if "FAILED_READ_FILE" not in str(fault) and "parquet" not in str(fault):
             raise
         raise hours.unreadable(file, fault) from fault
-
-
-@dataclass(frozen=True)
-class SparkSums:
-    """`rollup.SlotSums` on Spark."""
-
-    engine: SparkEngine
-
-    def first(self, hours: ir.Table, clock: ir.Table) -> tuple[ir.Table, ir.Table, list[ir.Table]]:
-        """The first pass over the hours, and a second one if readings have to be set apart."""
-        first = self._summed("slots_first", hours, clock, "count(*)")
-        unread = first.filter(first.n_rows > ibis.least(first.read_elec, first.read_gas))
-        if not self.engine.fetch(unread.limit(1)).num_rows:
-            return hours, first, []
-        apart = self.engine.materialize("bad_readings", rollup.bad_readings(hours))
-        usable = hours.filter(rollup.fault(hours).isnull())
-        return usable, self._summed("slots_first", usable, clock, "count(*)"), [apart]
-
-    def again(self, hours: ir.Table, clock: ir.Table) -> ir.Table:
-        """The sums of hours that have `copies`."""
-        return self._summed("slots_second", hours, clock, "sum(copies)")
-
-    def _summed(self, name: str, hours: ir.Table, clock: ir.Table, copies: str) -> ir.Table:
-        self.engine.sql(self.engine.con.compile(hours)).createOrReplaceTempView("hours_to_sum")
-        return self.engine.keep(name, self.engine.sql(_sums("hours_to_sum", clock.get_name(), copies)))
-
-
-def _sums(hours: str, clock: str, copies: str) -> str:
-    """`rollup`'s sums per customer and slot. The calendar goes to every executor: else Spark sorts all hours for it."""
-    given = {name: f"coalesce({name}, 0D)" for name in READINGS}
-    units = [
-        f"try_cast(rint(({x} + abs({x})) * {rollup.UNIT / 2:.0f}D) AS bigint) AS u_{name}"
-        for name, x in given.items()
-    ]
-    sums = [
-        f"""CAST(sum(shiftright(u_{name}, 30)) AS decimal(20, 0)) * {HALF} + sum(u_{name} & {HALF - 1}) AS {name},
-            count(u_{name}) AS read_{name}, count({name}) AS given_{name}, count_if({name} < 0) AS negative_{name}"""
-        for name in READINGS
-    ]
-    totals = ", ".join(f"CAST({name} AS decimal(38, 0)) AS {name}" for name in READINGS)
-    return f"""
-        SELECT * EXCEPT ({", ".join(READINGS)}), {totals} FROM (
-        SELECT customer_id, slot, count(*) AS n_rows, {copies} AS copies, sum(code) AS code, {", ".join(sums)}
-        FROM (SELECT /*+ BROADCAST({clock}) */ *, {", ".join(units)} FROM {hours} LEFT JOIN {clock} USING (hour))
-        GROUP BY customer_id, slot)"""

@@ -1,4 +1,4 @@
-"""The two engines by name: how each is opened, and how it opens and rolls up the hours.
+"""The two engines by name.
 
 duckdb   in this process, on one thread: the same bytes on every run
 spark    a Spark session, this machine's or the cluster's
@@ -6,40 +6,19 @@ spark    a Spark session, this machine's or the cluster's
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from datetime import date
 
 from spanishgas.errors import UsageError
-from spanishgas.etl import hours
-from spanishgas.etl.engine import DuckEngine, Engine, duckdb
-from spanishgas.etl.rollup import DuckSums, RollUp, roll_up
-from spanishgas.etl.source import Source
-from spanishgas.raw_files import HOURS
+from spanishgas.etl.engine import DuckEngine, duckdb
+from spanishgas.etl.engine_spark import SparkEngine, spark
 
-ENGINES = ("duckdb", "spark")
+Engine = DuckEngine | SparkEngine
+ENGINES: Mapping[str, Callable[[], AbstractContextManager[Engine]]] = {"duckdb": duckdb, "spark": spark}
 
 
 def connect(name: str) -> AbstractContextManager[Engine]:
     """Open the named engine; what it spills to disk is gone afterwards. `UsageError` for another name."""
     if name not in ENGINES:
         raise UsageError.unknown("engine", name, ENGINES)
-    if name == "duckdb":
-        return duckdb()
-    from spanishgas.etl import engine_spark
-
-    return engine_spark.spark()
-
-
-def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
-    """The hours of an extract, opened and rolled up by the engine."""
-    file = source.file(HOURS)
-    if isinstance(engine, DuckEngine):
-        opened = hours.open_hours(source, engine)
-        with hours.reading(file):
-            return roll_up(opened, as_of, engine, DuckSums(engine, source))
-    from spanishgas.etl import engine_spark
-
-    assert isinstance(engine, engine_spark.SparkEngine)
-    with engine_spark.reading(file):
-        opened = engine_spark.open_hours(source, engine)
-        return roll_up(opened, as_of, engine, engine_spark.SparkSums(engine))
+    return ENGINES[name]()

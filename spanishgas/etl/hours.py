@@ -26,7 +26,7 @@ READINGS = {"elec": "consumption_elec_kwh", "gas": "consumption_gas_m3"}
 
 
 def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
-    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), the three as `written`, nothing read yet.
+    """customer_id, hour (naive timestamp), elec and gas (kWh, m3), the three also as `written`, nothing read yet.
 
     A time that does not parse or names a zone is null, a reading that does not is NaN.
 
@@ -41,12 +41,17 @@ def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
         paths = [str(part) for part in parts_of(source)]
         opened = engine.con.read_parquet(paths, table_name="hours", union_by_name=True)
         hours = held("hours", opened.schema())
+    return typed(hours, columns)
+
+
+def typed(hours: ir.Table, columns: Mapping[str, str]) -> ir.Table:
+    """The columns of opened hours as `open_hours` has them; `columns` says what each is called."""
     return hours.select(
         customer_id=hours[columns["customer_id"]].cast("string"),
         hour=_time(hours[columns["timestamp"]]),
-        written=hours[columns["timestamp"]].cast("string"),
+        written=hours[columns["timestamp"]],
         **{name: _number(hours[columns[reading]]) for name, reading in READINGS.items()},
-        **{f"written_{name}": hours[columns[reading]].cast("string") for name, reading in READINGS.items()},
+        **{f"written_{name}": hours[columns[reading]] for name, reading in READINGS.items()},
     )
 
 

@@ -9,41 +9,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
 
 from spanishgas.contracts.tables import INTENTS
 
 NEGATORS = frozenset({"no", "not", "never", "without"})
 REACH = 3
 """Words before a keyword in which a negator counts."""
-KEYWORDS: Mapping[str, str] = {
-    "Cancellation / Switch": "cancel(led|lation|ling)? terminate termination switch(ing)? leave "
-    "account_(close|closure) closing_account",
-    "Complaint / Escalation": "complain(t|ing)? frustrat(ed|ion) escalat(ed|ion) not_satisfied unsatisfied upset "
-    "dissatisf(ied|action) unhappy discontent disappointed",
-    "Billing / Payment": "bill(ing)? charge[sd]? payment overdue past_due",
-    "Contract Renewal": "renew(als?|ing|ed)? expire expiry expiration",
-    "Pricing Offers": "price[sd]? pricing rates? increase hike discounts? savings? competitive(ness)? competition "
-    "better_(deal|rate|offer) alternatives? looking_around",
-    "Plan / Product Inquiry": "plans? options?",
-    "Account / Service Inquiry": "account_(details|questions|update|setup|issues) services? inquir(y|ed|ies) info "
-    "clarified no_issues_found all_good",
-    "General / Operational Contact": "general follow-up routine inbound_call resolved standard_interaction "
-    "customer_contacted",
-}
-"""Regular expressions by intent, parted by spaces; an underscore stands for the space between two words."""
+KEYWORDS: Mapping[str, list[str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
 
 _CLAUSE = re.compile(r"[.,;:!?()\n]|\s[-\u2013\u2014]\s|\bbut\b", re.IGNORECASE)
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")
 
 
-def _compile(keyword: str) -> re.Pattern[str]:
-    return re.compile(rf"\b(?:{keyword.replace('_', chr(92) + 's+')})\b", re.IGNORECASE)
-
-
 _RULES = {
-    intent: [_compile(keyword) for keyword in KEYWORDS[intent].split()]
-    for intent in INTENTS
-    if intent in KEYWORDS
+    intent: [re.compile(rf"\b(?:{word})\b".replace("_", r"\s+"), re.IGNORECASE) for word in KEYWORDS[intent]]
+    for intent in INTENTS[:-1]
 }
 
 

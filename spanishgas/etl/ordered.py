@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -27,8 +26,6 @@ LARGEST = 2.0**53
 """Units in an hour up to which 1,024 of them (a slot has at most 744) fit a 64-bit integer."""
 AT_ONCE = 8
 """Customers whose arithmetic happens in the processor's cache."""
-
-
 LEAST = 100
 """Hours in a run, on average, that make this way the faster one."""
 
@@ -72,20 +69,10 @@ class _Calendar:
         return _Slots(names, order, starts, by_hour, size, np.add.reduceat(code[order], starts))
 
 
-@dataclass(frozen=True)
-class Sums:
-    """Sums of all hours, by run of a customer's hours and slot."""
-
-    table: pa.Table
-    """customer_id, slot, n_rows, code, units of each reading (elec, gas), and how many were below 0."""
-    broken: pa.Table
-    """customer_id: those with more than one run, which may share slots."""
-
-
 def sums(
     parts: Sequence[Path], columns: Mapping[str, str], frame: pd.DataFrame, unit: float, threads: int
-) -> Sums | None:
-    """Sums per run of a customer's hours and slot.
+) -> pa.Table | None:
+    """Sums per run of a customer's hours and slot: customer_id, slot, n_rows, code, elec and gas in units, negative_*.
 
     `columns` names customer_id, timestamp and the two readings in the Parquet files `parts`; `frame` is the calendar.
     Returns None if runs are short, if some row is null, off the hour, or out of the window or the range of a reading,
@@ -96,19 +83,11 @@ def sums(
     try:
         groups = [group for part in parts for group in _groups(part)]
         with ThreadPoolExecutor(threads) as pool:
-            groups_summed = list(pool.map(partial(_read, names=names, calendar=calendar, unit=unit), groups))
+            summed = list(pool.map(partial(_read, names=names, calendar=calendar, unit=unit), groups))
     except (_NotInOrder, pa.ArrowException, OSError):
         return None
-    blocks = [block for blocks in groups_summed for block in blocks]
-    if not blocks:
-        return None
-    runs = pc.value_counts(pa.chunked_array([ids for ids, _ in blocks]))
-    broken = runs.field("values").filter(pc.greater(runs.field("counts"), 1))
-    return Sums(pa.concat_tables([table for _, table in blocks]), pa.table({"customer_id": broken}))
-
-
-_Block = tuple[pa.Array, pa.Table]
-"""The customer of each run, and the runs' sums."""
+    tables = [table for tables in summed for table in tables]
+    return pa.concat_tables(tables) if tables else None
 
 
 def _groups(part: Path) -> Iterator[tuple[Path, pq.FileMetaData, int]]:
@@ -118,16 +97,16 @@ def _groups(part: Path) -> Iterator[tuple[Path, pq.FileMetaData, int]]:
 
 def _read(
     group: tuple[Path, pq.FileMetaData, int], names: list[str], calendar: _Calendar, unit: float
-) -> list[_Block]:
+) -> list[pa.Table]:
     part, footer, number = group
     with pq.ParquetFile(part, metadata=footer, read_dictionary=names[:1]) as file:
         batches = file.iter_batches(ROWS, row_groups=[number], columns=names, use_threads=False)
         return [
-            block for batch in batches if len(batch) for block in _runs(batch.select(names), calendar, unit)
+            table for batch in batches if len(batch) for table in _runs(batch.select(names), calendar, unit)
         ]
 
 
-def _runs(batch: pa.RecordBatch, calendar: _Calendar, unit: float) -> Iterator[_Block]:
+def _runs(batch: pa.RecordBatch, calendar: _Calendar, unit: float) -> Iterator[pa.Table]:
     """The batch's sums, neighbouring customers with the same stretch of hours together."""
     ids, time, *readings = batch.columns
     if any(column.null_count for column in batch.columns) or not _typed(ids, time, readings):
@@ -148,8 +127,7 @@ def _runs(batch: pa.RecordBatch, calendar: _Calendar, unit: float) -> Iterator[_
             name: _reading(values.to_numpy()[rows].reshape(b - a, -1), slots, unit)
             for name, values in zip(("elec", "gas"), readings, strict=True)
         }
-        customers = ids.dictionary.take(pa.array(code[begin[a:b]]))
-        yield customers, _table(customers, slots, sums)
+        yield _table(ids.dictionary.take(pa.array(code[begin[a:b]])), slots, sums)
 
 
 def _typed(ids: pa.Array, time: pa.Array, readings: list[pa.Array]) -> bool:

@@ -6,7 +6,6 @@ raw price (0 is missing) -> previous of the customer -> next -> median of (is_in
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 import ibis
@@ -25,28 +24,6 @@ NEEDED_BY: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class _Price:
-    """A price column and the names of what is computed beside it."""
-
-    name: str
-
-    @property
-    def level(self) -> str:
-        return f"level_{self.name}"
-
-    def fill(self, months: ir.Table, value: ir.Value, level: int) -> dict[str, ir.Value]:
-        """The column with `value` where it is needed and missing, and the level that filled it."""
-        gap = months[self.name].isnull() & (months[NEEDED_BY[self.name]] > 0) & value.notnull()
-        return {
-            self.name: ibis.ifelse(gap, value, months[self.name]),
-            self.level: ibis.ifelse(gap, level, months[self.level]),
-        }
-
-
-PRICES = tuple(_Price(name) for name in NEEDED_BY)
-
-
 def impute(months: ir.Table, audit: Audit) -> ir.Table:
     """`months` (with is_industrial and uses_gas) with its six prices filled; what each level filled is counted."""
     keep = audit.engine.materialize
@@ -62,16 +39,16 @@ def impute(months: ir.Table, audit: Audit) -> ir.Table:
 def _own_prices(months: ir.Table) -> ir.Table:
     """For each price the customer's nearest one before and after: last() of values is not alike on the two engines."""
     months = months.mutate(
-        **{price.name: months[price.name].nullif(0) for price in PRICES},
-        **{price.level: ibis.literal(0, "int64") for price in PRICES},
+        **{name: months[name].nullif(0) for name in NEEDED_BY},
+        **{f"level_{name}": ibis.literal(0, "int64") for name in NEEDED_BY},
     )
     before = ibis.window(group_by="customer_id", order_by="month", preceding=None, following=0)
     after = ibis.window(group_by="customer_id", order_by="month", preceding=0, following=None)
     nearest: dict[str, ir.Value] = {}
-    for p in PRICES:
-        price = ibis.struct({"month": months.month, "price": months[p.name]})
-        known = ibis.ifelse(months[p.name].notnull(), price, None)
-        nearest |= {f"before_{p.name}": known.max().over(before), f"after_{p.name}": known.min().over(after)}
+    for name in NEEDED_BY:
+        dated = ibis.struct({"month": months.month, "price": months[name]})
+        dated = ibis.ifelse(months[name].notnull(), dated, None)
+        nearest |= {f"before_{name}": dated.max().over(before), f"after_{name}": dated.min().over(after)}
     months = months.mutate(**nearest)
     return months.mutate(**{name: months[name]["price"] for name in nearest})
 
@@ -80,30 +57,38 @@ def _own_prices(months: ir.Table) -> ir.Table:
 def _neighbours(months: ir.Table) -> ir.Table:
     """Fill by the customer's price before, else by the one after."""
     for level, direction in enumerate(("before", "after"), 1):
-        fills = [price.fill(months, months[f"{direction}_{price.name}"], level) for price in PRICES]
-        months = months.mutate(**{name: value for fill in fills for name, value in fill.items()})
+        months = _filled(months, direction, level)
     return months.select(~ibis.selectors.startswith(("before_", "after_")))
 
 
 @lru_cache(maxsize=8)
 def _medians(months: ir.Table, by: tuple[str, ...], level: int) -> ir.Table:
     """Fill by the median over the rows of the same group where the price is needed; a null is no group."""
-    needed = {p.name: ibis.ifelse(months[NEEDED_BY[p.name]] > 0, months[p.name], None) for p in PRICES}
+    needed = {name: ibis.ifelse(months[use] > 0, months[name], None) for name, use in NEEDED_BY.items()}
     medians = months.group_by(by).agg(**{f"median_{name}": price.median() for name, price in needed.items()})
     joined = months.left_join(medians, by).drop(*(f"{name}_right" for name in by))
-    fills = [price.fill(joined, joined[f"median_{price.name}"], level) for price in PRICES]
-    filled = joined.mutate(**{name: value for fill in fills for name, value in fill.items()})
-    return filled.select(~ibis.selectors.startswith("median_"))
+    return _filled(joined, "median", level).select(~ibis.selectors.startswith("median_"))
+
+
+def _filled(months: ir.Table, source: str, level: int) -> ir.Table:
+    """Each price that is needed and missing filled from the column named by `source` before it, and by which level."""
+    changes: dict[str, ir.Value] = {}
+    for name, use in NEEDED_BY.items():
+        value = months[f"{source}_{name}"]
+        gap = months[name].isnull() & (months[use] > 0) & value.notnull()
+        changes[name] = ibis.ifelse(gap, value, months[name])
+        changes[f"level_{name}"] = ibis.ifelse(gap, level, months[f"level_{name}"])
+    return months.mutate(**changes)
 
 
 def _count(months: ir.Table, audit: Audit) -> None:
     counts = {
-        f"imputed.{price.name}.{name}": flagged(months[price.level] == level)
-        for price in PRICES
+        f"imputed.{price}.{name}": flagged(months[f"level_{price}"] == level)
+        for price in NEEDED_BY
         for level, name in enumerate(LEVELS, 1)
     }
     totals = {
-        f"imputed.{n}": sum((counts[f"imputed.{p.name}.{n}"] for p in PRICES), start=ibis.literal(0))
+        f"imputed.{n}": sum((counts[f"imputed.{price}.{n}"] for price in NEEDED_BY), start=ibis.literal(0))
         for n in LEVELS
     }
     audit.measure("silver_customer_month", months, **totals, **counts)

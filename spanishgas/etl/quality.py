@@ -6,20 +6,21 @@ For each raw table, exactly: rows_in = kept + quarantined + collapsed. `quaranti
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
+import yaml
 
-from spanishgas import contracts
+from spanishgas import contracts, rendering
 from spanishgas.contracts import contract
 from spanishgas.contracts.checking import FEW, Statistics
 from spanishgas.errors import ContractError
-from spanishgas.etl.engine import Engine
+from spanishgas.etl.engines import Engine
 from spanishgas.raw_files import RAW_FILES
 from spanishgas.settings import settings
 
@@ -28,35 +29,15 @@ ROW = "row_number"
 """Column of a raw table on its way to bronze: the row's place in what was read, to find its text again."""
 FAULT = "fault"
 """Beside it, the first rule that the row breaks."""
-_RULES = {
-    "missing": "without a value in column '{column}'",
-    "unreadable": "in column '{column}' are not {kind}",
-    "out_of_range": "in column '{column}' are not {limits}",
-    "repeated_header": "that repeat the header",
-    "total": "that sum others, and are of no customer",
-    "orphan": "of customers that stand in neither labels nor attributes",
-    "conflicting_label": "with labels that contradict each other",
-    "conflicting_copy": "that differ from the row of the same key that stands",
-}
+_WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 _WAY_OUT = (
     "Mend the file in the raw folder; or, if so many rows may be left out, set SPANISHGAS_MAX_QUARANTINED higher. "
     "Nothing was published."
 )
-REPAIRS: Mapping[str, float] = {
-    "collapsed": 0.5,
-    "repaired.copies_of_an_hour": 0.1,
-    "repaired.between_hours": 0.1,
-    "repaired.negative": 0.1,
-    "repaired.missing": 0.5,
-    "repaired.after_as_of": 0.5,
-}
-"""Limits by the beginning of a rule's name: beyond this share of the rows a repair hides another kind of file."""
 _REPAIRED = (
     "So many are not dirt: give one reading per full hour, one row per fact, and numbers of the unit named."
 )
-_COLUMNS = pa.schema(
-    [(name, pa.string()) for name in ("source_table", "rule", "column", "customer_id", "row", "run_id")]
-)
+_COLUMNS = pa.schema([(name, pa.string()) for name in contract("quarantine").fields])
 
 
 class Quality:
@@ -126,7 +107,7 @@ class Quality:
         repairs = [
             f"{count} of {rows_in} rows ({int(count) / rows_in:.1%}) fall under '{rule}': more than {share:.0%}"
             for rule, count in self.report[table].items()
-            for start, share in REPAIRS.items()
+            for start, share in _WORDS["repairs"].items()
             if rule.startswith(start) and rows_in >= FEW and int(count) > share * rows_in
         ]
         if repairs:
@@ -136,22 +117,21 @@ class Quality:
         """What is wrong with the rows of a rule, with the first of their values in sort order."""
         name, _, column = rule.partition(".")
         if not column:
-            return _RULES[name]
+            return str(_WORDS["rules"][name])
         field = contract(table).fields[column]
         values = [
             json.loads(row["row"] or "{}").get(column)
             for row in self._rows
-            if _is_of(row, table, name, column)
+            if (row["source_table"], row["rule"], row["column"]) == (table, name, column)
         ]
         shown = f", for example '{min(map(str, values))}'" if values and name != "missing" else ""
-        return f"{_RULES[name].format(column=column, kind=field.kind.words, limits=field.limits)}{shown}"
+        words = _WORDS["rules"][name].format(column=column, kind=field.kind.words, limits=field.limits)
+        return f"{words}{shown}"
 
     def profile(self, table: str, statistics: Statistics) -> None:
         """Note per column the share of nulls, and the smallest and largest number or date."""
-        rows, names = (
-            statistics["rows"],
-            [n.removeprefix("count.") for n in statistics if n.startswith("count.")],
-        )
+        rows = statistics["rows"]
+        names = [n.removeprefix("count.") for n in statistics if n.startswith("count.")]
         values = {f"null_rate.{n}": (rows - statistics[f"count.{n}"]) / rows for n in names if rows}
         values |= {f"{end}.{n}": statistics.get(f"{end}.{n}") for n in names for end in ("min", "max")}
         known = {name: value for name, value in values.items() if value is not None}
@@ -172,10 +152,8 @@ class Audit:
 
     def sums(self, data: ir.Table, **sums: ir.Value) -> dict[str, Any]:
         """All `sums` (reductions over `data`) by one query; 0 for a sum of nothing."""
-        return {
-            name: value or 0
-            for name, value in self.engine.fetch(data.aggregate(**sums)).to_pylist()[0].items()
-        }
+        row = self.engine.fetch(data.aggregate(**sums)).to_pylist()[0]
+        return {name: value or 0 for name, value in row.items()}
 
     def measure(self, table: str, data: ir.Table, **sums: ir.Value) -> None:
         """Compute all `sums` in one query and note them."""
@@ -196,10 +174,6 @@ class Audit:
         return contracts.check(table, data, fetch=self.engine.fetch, **how)
 
 
-def _is_of(row: dict[str, str | None], table: str, rule: str, column: str) -> bool:
-    return (row["source_table"], row["rule"], row["column"]) == (table, rule, column)
-
-
 def flagged(condition: ir.BooleanValue) -> ir.Value:
     """Number of rows that meet a condition, as a reduction."""
     return ibis.ifelse(condition, 1, 0).sum()
@@ -210,3 +184,31 @@ def _plain(value: object) -> int | float | str:
         return value
     number = float(str(value))
     return int(number) if number.is_integer() else number
+
+
+def metrics(report: Report) -> dict[str, float]:
+    """Every count and share of nulls as `quality.<table>.<name>`; ranges and texts stay in the artefacts."""
+    return {
+        f"quality.{table}.{name}": float(value)
+        for table, values in report.items()
+        for name, value in values.items()
+        if not isinstance(value, str) and not name.startswith(("min.", "max."))
+    }
+
+
+def markdown(report: Report) -> str:
+    """One page: the accounts of the raw tables, what each rule found, and the columns of every table."""
+    import jinja2
+
+    loader = jinja2.PackageLoader("spanishgas.etl")
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, keep_trailing_newline=True)
+    environment.filters |= {"shown": _shown, "text": rendering.markdown}
+    return environment.get_template("quality.md.jinja").render(report=report)
+
+
+def _shown(value: float | str | None) -> str:
+    if isinstance(value, str):
+        return rendering.markdown(value)
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.6g}"

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 
 from spanishgas import contracts
 from spanishgas.contracts.fields import Field, Kind
-from spanishgas.contracts.tables import DATED
 from spanishgas.errors import ContractError
 from spanishgas.etl.quality import FAULT, ROW, Audit, flagged
 from spanishgas.etl.source import MEND, Source
@@ -72,7 +71,7 @@ def _parsed(name: str, table: ir.Table, header: str | None) -> ir.Table:
         **{column: _parse(given[column], field) for column, field in fields.items()},
         **{f"given_{column}": given[column].notnull() for column in fields},
     )
-    rules = [rule for column in fields for rule in _rules(table, column, fields[column], name)]
+    rules = [rule for column in fields for rule in _rules(table, column, fields[column])]
     return table.mutate(**{FAULT: ibis.cases(*_nobody(table, header), *rules)})
 
 
@@ -90,11 +89,9 @@ def _usable(name: str, typed: ir.Table, audit: Audit) -> ir.Table:
 
 def _given(text: ir.StringColumn, field: Field) -> ir.StringColumn:
     """The text; null where it is blank, unless the text itself is the value."""
-    return (
-        text
-        if field.kind is Kind.TEXT and not field.required
-        else ibis.ifelse(text.strip() == "", None, text)
-    )
+    if field.kind is Kind.TEXT and not field.required:
+        return text
+    return ibis.ifelse(text.strip() == "", None, text)
 
 
 def _parse(text: ir.StringColumn, field: Field) -> ir.Value:
@@ -128,10 +125,10 @@ def _nobody(table: ir.Table, header: str | None) -> Iterator[tuple[ir.BooleanVal
         yield table.customer_id.re_search(TOTALS), NOBODY[1]
 
 
-def _rules(table: ir.Table, column: str, field: Field, name: str) -> Iterator[tuple[ir.BooleanValue, str]]:
+def _rules(table: ir.Table, column: str, field: Field) -> Iterator[tuple[ir.BooleanValue, str]]:
     """The ways in which a value of the column makes its row unusable."""
     value, (low, high) = table[column], field.bounds
-    if column not in DATED.get(name, ()):
+    if not field.lenient:
         yield table[f"given_{column}"] & value.isnull(), f"unreadable.{column}"
     if field.required:
         yield value.isnull(), f"missing.{column}"
@@ -142,7 +139,7 @@ def _rules(table: ir.Table, column: str, field: Field, name: str) -> Iterator[tu
 
 def _count_dates(name: str, named: str, typed: ir.Table, audit: Audit) -> None:
     """Note unreadable dates that are null from here on; `ContractError` where most of a column is so."""
-    columns = DATED.get(name, ())
+    columns = [column for column, field in contracts.contract(name).fields.items() if field.lenient]
     if not columns:
         return
     quality, unread = audit.quality, {c: typed[f"given_{c}"] & typed[c].isnull() for c in columns}

@@ -5,7 +5,7 @@
 - Readings become whole units of 1e-12, so sums are of integers: the result is the same to the last bit for any order
   of rows and any number of threads.
 - A reading that is no such number (infinite, NaN, more than a city's load) is left out and counted. On clean hours
-  nothing is asked for this: the pass stops at such a reading, and only then begins anew without them.
+  nothing is asked for this: the pass counts such readings, and only where there are some begins anew without them.
 - The same pass sums a 40-bit code per hour. A slot whose number of rows and sum of codes are the calendar's holds
   each of its hours once (but for one chance in 2^40). Only customers with another slot are read a second time, so that
   an hour that stands twice counts once, with the larger reading of each commodity.
@@ -16,23 +16,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Protocol
 
-import duckdb
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import pyarrow as pa
 
 from spanishgas.contracts.tables import LARGEST_READING, PERIODS
-from spanishgas.etl import calendar, ordered
-from spanishgas.etl.engine import DuckEngine, Engine
-from spanishgas.etl.hours import READINGS, is_parquet, parts_of
+from spanishgas.etl import calendar, engine_spark, ordered
+from spanishgas.etl.engine import DuckEngine
+from spanishgas.etl.engines import Engine
+from spanishgas.etl.hours import READINGS, is_parquet, open_hours, parts_of, reading
 from spanishgas.etl.source import Source
 from spanishgas.raw_files import HOURS
 from spanishgas.settings import settings
 
 UNIT = 1e12
+HALF = 30
 KWH_PER_M3 = 11.0
 SET_APART = ("unreadable_time", "between_hours", *(f"bad_{name}" for name in READINGS))
 """Hours of a customer that cannot be used, or not as they stand, by what is wrong with them."""
@@ -50,108 +50,75 @@ class RollUp:
     """The hours as they were opened, to find examples in."""
 
 
-_Pass = tuple[ir.Table, ir.Table, list[ir.Table]]
-"""The hours that can be summed, their sums by slot, and what had to be set apart for that."""
+def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
+    """The hours of an extract, opened and rolled up by the engine."""
+    file = source.file(HOURS)
+    if isinstance(engine, DuckEngine):
+        opened = open_hours(source, engine)
+        with reading(file):
+            return roll_up(opened, as_of, engine, source)
+    with engine_spark.reading(file):
+        return roll_up(engine_spark.open_hours(source, engine), as_of, engine)
 
 
-class SlotSums(Protocol):
-    """How an engine sums the hours: each in its own words, for no other step is about speed."""
+def roll_up(hours: ir.Table, as_of: date, engine: Engine, source: Source | None = None) -> RollUp:
+    """Roll the hours of the window before `as_of` up; those that cannot be used are left out and counted.
 
-    def first(self, hours: ir.Table, clock: ir.Table) -> _Pass:
-        """The first pass over the hours."""
-
-    def again(self, hours: ir.Table, clock: ir.Table) -> ir.Table:
-        """The sums of hours that have `copies`."""
-
-
-def roll_up(hours: ir.Table, as_of: date, engine: Engine, sums: SlotSums) -> RollUp:
-    """Roll the hours of the window before `as_of` up; those that cannot be used are left out and counted."""
+    With the `source` that they were opened from, Parquet files in order are summed the faster way of `ordered`.
+    """
     frame = calendar.hours(as_of)
     clock = engine.import_table("calendar", pa.Table.from_pandas(frame, preserve_index=False))
     with engine.streaming():
-        return _rolled_up(hours, frame, clock, engine, sums)
+        usable, first, apart = _first_pass(hours, frame, clock, engine, source)
+        odd = _suspects(first, clock)
+        if _any(first.filter(first.slot.isnull()), engine):
+            off = engine.materialize("off_the_hour", _off_the_hour(usable, frame))
+            between = _between_hours(usable.semi_join(off, "customer_id"), frame)
+            lost = usable.filter(usable.hour.isnull())
+            lost = lost.group_by("customer_id").agg(unreadable_time=lost.count())
+            apart.append(engine.materialize("untimed", lost))
+            apart.append(engine.materialize("between_hours", between))
+            odd = odd.union(off, distinct=True)
+        suspects = engine.materialize("suspects", odd)
+        slots = first
+        if _any(suspects, engine):
+            second = engine.materialize("slots_second", _sums(_each_hour_once(usable, suspects), clock))
+            slots = engine.materialize("slots", first.anti_join(suspects, "customer_id").union(second))
+        return RollUp(slots.filter(slots.slot.notnull()), _counts(first, slots, *apart), hours)
 
 
-def _rolled_up(
-    hours: ir.Table, frame: pd.DataFrame, clock: ir.Table, engine: Engine, sums: SlotSums
-) -> RollUp:
-    usable, first, apart = sums.first(hours, clock)
-    odd = _suspects(first, clock)
-    if _any(first.filter(first.slot.isnull()), engine):
-        apart.append(engine.materialize("untimed", _untimed(usable)))
-        off = engine.materialize("off_the_hour", _off_the_hour(usable, frame))
-        between = _between_hours(usable.semi_join(off, "customer_id"), frame)
-        apart.append(engine.materialize("between_hours", between))
-        odd = odd.union(off, distinct=True)
-    suspects = engine.materialize("suspects", odd)
-    slots = first
-    if _any(suspects, engine):
-        second = sums.again(_each_hour_once(usable, suspects), clock)
-        slots = engine.materialize("slots", first.anti_join(suspects, "customer_id").union(second))
-    return RollUp(slots.filter(slots.slot.notnull()), _counts(first, slots, *apart), hours)
+def _first_pass(
+    hours: ir.Table, frame: pd.DataFrame, clock: ir.Table, engine: Engine, source: Source | None
+) -> tuple[ir.Table, ir.Table, list[ir.Table]]:
+    """The hours that can be summed, their sums by slot, and what had to be set apart for that."""
+    in_order = _in_order(source, frame, engine) if source and is_parquet(source) else None
+    first = engine.materialize("slots_first", _sums(hours, clock) if in_order is None else in_order)
+    if in_order is not None or not _any(first.filter(first.unfit > 0), engine):
+        return hours, first, []
+    usable = hours.filter(fault(hours).isnull())
+    apart = engine.materialize("bad_readings", bad_readings(hours))
+    return usable, engine.materialize("slots_first", _sums(usable, clock)), [apart]
 
 
 def _any(table: ir.Table, engine: Engine) -> bool:
     return bool(engine.fetch(table.limit(1)).num_rows)
 
 
-@dataclass(frozen=True)
-class DuckSums:
-    """On DuckDB: with the `source` that the hours were opened from, Parquet files in order the faster way of `ordered`.
-
-    A pass stops at a reading that is no number of units, and only then begins anew without such readings.
-    """
-
-    engine: DuckEngine
-    source: Source | None = None
-
-    def first(self, hours: ir.Table, clock: ir.Table) -> _Pass:
-        """The first pass over the hours."""
-        if (sums := self._in_order(clock)) is not None:
-            return hours, self.engine.materialize("slots_first", sums), []
-        try:
-            return hours, self._summed("slots_first", hours, clock), []
-        except (duckdb.ConversionException, duckdb.OutOfRangeException):
-            usable = hours.filter(fault(hours).isnull())
-            apart = self.engine.materialize("bad_readings", bad_readings(hours))
-            return usable, self._summed("slots_first", usable, clock), [apart]
-
-    def again(self, hours: ir.Table, clock: ir.Table) -> ir.Table:
-        """The sums of hours that have `copies`."""
-        return self._summed("slots_second", hours, clock)
-
-    def _summed(self, name: str, hours: ir.Table, clock: ir.Table) -> ir.Table:
-        return self.engine.materialize(name, _sums(hours.join(clock, "hour", how="left")))
-
-    def _in_order(self, clock: ir.Table) -> ir.Table | None:
-        source = self.source
-        if source is None or not is_parquet(source):
-            return None
-        frame = self.engine.fetch(clock).to_pandas()
-        summed = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
-        if summed is None:
-            return None
-        runs = self.engine.import_table("runs", summed.table)
-        broken = self.engine.import_table("broken_runs", summed.broken)
-        sums = _typed(runs.anti_join(broken, "customer_id"))
-        if len(summed.broken):
-            pieces = _typed(runs.semi_join(broken, "customer_id"))
-            added = {
-                name: pieces[name].sum() for name in pieces.columns if name not in ("customer_id", "slot")
-            }
-            sums = sums.union(pieces.group_by("customer_id", "slot").agg(**added).cast(sums.schema()))
-        return sums.mutate(copies=sums.n_rows, **{f"given_{name}": sums.n_rows for name in READINGS})
-
-
-def _typed(runs: ir.Table) -> ir.Table:
-    """Sums as `_sums` has them: units in 128 bits, as those of several runs may need."""
-    return runs.cast(
-        {
-            "slot": "int64",
-            "n_rows": "int64",
-            **{f"negative_{name}": "int64" for name in READINGS},
-            **dict.fromkeys(READINGS, "decimal(38, 0)"),
-        }
+def _in_order(source: Source, frame: pd.DataFrame, engine: Engine) -> ir.Table | None:
+    """The sums of hours that stand in order, as `_sums` has them; None of others."""
+    summed = ordered.sums(parts_of(source), source.columns(HOURS), frame, UNIT, settings().cores)
+    if summed is None:
+        return None
+    runs = engine.import_table("runs", summed).cast({"slot": "int64"})
+    rows = runs.n_rows.sum()
+    return runs.group_by("customer_id", "slot").agg(
+        n_rows=rows,
+        copies=rows,
+        code=runs.code.sum(),
+        **{name: runs[name].sum().cast("decimal(38, 0)") for name in READINGS},
+        unfit=ibis.literal(0, "int64"),
+        **{f"given_{name}": rows for name in READINGS},
+        **{f"negative_{name}": runs[f"negative_{name}"].sum() for name in READINGS},
     )
 
 
@@ -167,11 +134,6 @@ def bad_readings(hours: ir.Table) -> ir.Table:
     judged = judged.filter(judged.fault.notnull())
     kinds = {f"bad_{name}": (judged.fault == name).cast("int64").sum() for name in READINGS}
     return judged.group_by("customer_id").agg(**kinds)
-
-
-def _untimed(hours: ir.Table) -> ir.Table:
-    lost = hours.filter(hours.hour.isnull())
-    return lost.group_by("customer_id").agg(unreadable_time=lost.count())
 
 
 def customer_months(slots: ir.Table, as_of: date) -> ir.Table:
@@ -202,19 +164,37 @@ def _units(reading: ir.FloatingColumn) -> ir.FloatingValue:
     return twice * (UNIT / 2)
 
 
-def _sums(hours: ir.Table) -> ir.Table:
-    """Per customer and slot (null: outside the window, or no time that can be read) all that is asked of the hours."""
-    units = {name: _units(hours[name]).cast("int64") for name in READINGS}
+@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]
+def rint(number: float) -> float:  # type: ignore[empty-body]
+    """The nearest whole number, of two the even one; DuckDB has a macro of this name."""
+
+
+def _sums(hours: ir.Table, clock: ir.Table) -> ir.Table:
+    """Per customer and slot (null: outside the window, or no time that can be read) all that is asked of the hours.
+
+    `unfit` counts readings that are no number of units. The units are summed as two halves in 64-bit integers: Spark
+    sums decimals several times as slowly.
+    """
+    units = {name: rint(_units(hours[name])).try_cast("int64") for name in READINGS}
+    hours = hours.mutate(**{f"u_{name}": unit for name, unit in units.items()})
+    hours = hours.join(clock, "hour", how="left")
+    # counted, not asked for: on Spark Ibis takes NaN for null
+    unfit = [hours[name].count() - hours[f"u_{name}"].count() for name in READINGS]
     return hours.group_by("customer_id", "slot").agg(
         n_rows=hours.count(),
         copies=hours.copies.sum() if "copies" in hours.columns else hours.count(),
-        code=hours.code.cast(
-            "float64"
-        ).sum(),  # exact for every number of rows that the calendar has in a slot
-        **{name: unit.sum().fill_null(0).cast("decimal(38, 0)") for name, unit in units.items()},
+        # exact for every number of rows that the calendar has in a slot
+        code=hours.code.cast("float64").sum(),
+        **{name: _total(hours[f"u_{name}"]) for name in READINGS},
+        unfit=unfit[0] + unfit[1],
         **{f"given_{name}": hours[name].count() for name in READINGS},
         **{f"negative_{name}": (hours[name] < 0).cast("int32").sum().fill_null(0) for name in READINGS},
     )
+
+
+def _total(units: ir.IntegerColumn) -> ir.Value:
+    high, low = (units >> HALF).sum().fill_null(0), (units & (1 << HALF) - 1).sum().fill_null(0)
+    return (high.cast("decimal(38, 0)") * (1 << HALF) + low).cast("decimal(38, 0)")
 
 
 def _suspects(sums: ir.Table, clock: ir.Table) -> ir.Table:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from spanishgas.contracts.tables import SENTIMENTS
 from spanishgas.errors import UsageError
@@ -20,17 +21,6 @@ STEEPNESS = 6.0
 BATCH = 64
 TOKENS = 256
 """Longer texts are cut; summaries have about sixty tokens."""
-
-
-class SentimentModel(Protocol):
-    """Texts in, one row of P(positive), P(negative), P(neutral) per text out (the order of SENTIMENTS)."""
-
-    identity: str
-    """What the probabilities depend on beside the text: part of the build's fingerprint."""
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities of shape (len(texts), 3); each row sums to 1."""
-        ...
 
 
 def load_model(folder: Path | None = None) -> SentimentModel:
@@ -52,6 +42,7 @@ class Lexicon:
     """VADER (Hutto and Gilbert 2014): word scores and grammar rules; needs no download."""
 
     identity = "vader"
+    """What the probabilities depend on beside the text: part of the build's fingerprint."""
 
     def __init__(self) -> None:
         from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
@@ -59,7 +50,7 @@ class Lexicon:
         self._analyzer = SentimentIntensityAnalyzer()
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Probabilities from the compound scores."""
+        """A row of P(positive), P(negative), P(neutral) per text, in the order of SENTIMENTS; each sums to 1."""
         scores = [self._analyzer.polarity_scores(text)["compound"] for text in texts]
         return probabilities(np.array(scores, dtype="float64"))
 
@@ -73,7 +64,7 @@ def probabilities(compound: np.ndarray) -> np.ndarray:
     ['positive', 'neutral', 'neutral', 'negative']
     """
     logits = [STEEPNESS * (compound - POSITIVE_FROM), STEEPNESS * (NEGATIVE_FROM - compound), 0 * compound]
-    return _softmax(np.stack(logits, axis=1))
+    return np.asarray(softmax(np.stack(logits, axis=1), axis=1))
 
 
 class OnnxClassifier:
@@ -95,7 +86,7 @@ class OnnxClassifier:
         self.identity = file_digest(folder)
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Softmax of the model's logits, in batches."""
+        """Probabilities as of `Lexicon`: the softmax of the model's logits."""
         batches = [self._score(texts[i : i + BATCH]) for i in range(0, len(texts), BATCH)]
         return np.concatenate(batches) if batches else np.empty((0, len(SENTIMENTS)))
 
@@ -109,7 +100,7 @@ class OnnxClassifier:
         logits = self._session.run(
             None, {k: np.array(v, "int64") for k, v in feed.items() if k in self._inputs}
         )[0]
-        return _softmax(np.asarray(logits, dtype="float64")[:, self._columns])
+        return np.asarray(softmax(np.asarray(logits, dtype="float64")[:, self._columns], axis=1))
 
 
 def _open(model: Path, tokenizer: Path) -> tuple[Any, Any]:
@@ -148,7 +139,4 @@ def _label_columns(config: Path) -> list[int]:
         raise UsageError(f"{config} must name {', '.join(SENTIMENTS)} in its id2label ({fault})") from fault
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: np.ndarray = odds / odds.sum(axis=1, keepdims=True)
-    return shares
+SentimentModel = Lexicon | OnnxClassifier

@@ -8,9 +8,9 @@ import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from spanishgas import contracts
+from spanishgas.contracts import contract
 from spanishgas.contracts.tables import CHANNELS, COSTS, PERIODS, PRICES, SENTIMENTS
-from spanishgas.etl.engine import Engine
+from spanishgas.etl.engines import Engine
 from spanishgas.etl.intent import intent
 from spanishgas.etl.prices import impute
 from spanishgas.etl.quality import Audit, flagged
@@ -35,14 +35,16 @@ def customer(bronze: ir.Table, model: SentimentModel, audit: Audit) -> ir.Table:
     )
     read = audit.engine.import_table("texts", _read_texts(bronze, model, audit.engine))
     table = table.left_join(read, "interaction_summary").drop("interaction_summary_right")
-    return audit.engine.materialize("silver_customer", _ordered("silver_customer", table), by=["customer_id"])
+    return audit.engine.materialize(
+        "silver_customer", table.select(*contract("silver_customer").fields), by=["customer_id"]
+    )
 
 
 def customer_month(bronze: ir.Table, customers: ir.Table, audit: Audit) -> ir.Table:
     """silver_customer_month from bronze_customer_month; prices hold their filled values, raw_* two as they came."""
     months = impute(_with_use(bronze, customers), audit)
     _count_missing(months, audit)
-    table = _ordered("silver_customer_month", profit_and_loss(months))
+    table = profit_and_loss(months).select(*contract("silver_customer_month").fields)
     return audit.engine.materialize("silver_customer_month", table, by=["customer_id", "month"])
 
 
@@ -143,7 +145,3 @@ def _read_texts(bronze: ir.Table, model: SentimentModel, engine: Engine) -> pa.T
         "sentiment_label": pa.array([label(row) for row in scores], pa.string()),
     }
     return pa.table(columns)
-
-
-def _ordered(name: str, table: ir.Table) -> ir.Table:
-    return table.select(*contracts.contract(name).fields)

@@ -194,9 +194,8 @@ def _wanted(store: S3Store, mapping: Path | None) -> tuple[list[ListedFile], dic
     own = [listed for listed in listing if listed.name == MAPPING]
     renamed = _mapping(mapping, store.fetch("", own))
     parts = [o for o in listing if not is_hidden(o.name.partition("/")[2])]
-    return [
-        o for o in parts if o.name == MAPPING or table_of(o.name, named_files(renamed)) is not None
-    ], renamed
+    named = named_files(renamed)
+    return [o for o in parts if o.name == MAPPING or table_of(o.name, named) is not None], renamed
 
 
 def locate(raw: Path | str, table: str) -> str:

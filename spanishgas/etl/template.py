@@ -1,4 +1,4 @@
-"""Write the seven raw files empty, with a README of their columns read off the contracts and template.yaml."""
+"""Write the seven raw files empty, with a README of their columns read off the contracts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Field, Kind
@@ -32,12 +31,11 @@ def write_template(folder: Path) -> None:
 
 
 def _readme() -> Iterator[str]:
-    words = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
     yield "# The seven raw files\n\nColumns may stand in any order, and others beside them."
     for table, name in RAW_FILES.items():
-        yield f"\n## {name}\n{words['tables'][table]}\n\n| column | meaning | value |\n|---|---|---|"
+        yield f"\n## {name}\n{contract(table).meaning}\n\n| column | meaning | value |\n|---|---|---|"
         for column, field in contract(table).fields.items():
-            yield f"| {column} | {words['columns'][column]} | {_value(field)} |"
+            yield f"| {column} | {field.meaning} | {_value(field)} |"
 
 
 def _value(field: Field) -> str:

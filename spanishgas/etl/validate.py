@@ -10,9 +10,9 @@ from spanishgas.errors import ContractError
 from spanishgas.etl import raw
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import DuckEngine, duckdb
-from spanishgas.etl.engines import hours_of
 from spanishgas.etl.hours import open_hours
 from spanishgas.etl.quality import Audit, Quality
+from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.source import Source
 from spanishgas.raw_files import HOURS, RAW_FILES
 
@@ -34,7 +34,10 @@ def validate(source: Source, as_of: date) -> Validation:
         faults = list(_unreadable(source, engine))
         if not faults:
             try:
-                _check_rows(source, as_of, engine, quality)
+                audit = Audit(engine, quality)
+                bronze = Bronze(*raw.read(source, audit), as_of, audit)
+                customers = bronze.customer()
+                bronze.customer_month(hours_of(source, as_of, engine), customers)
             except ContractError as fault:
                 faults.append(str(fault))
     return Validation("\n".join(_lines(source, quality)), faults)
@@ -46,13 +49,6 @@ def _unreadable(source: Source, engine: DuckEngine) -> Iterator[str]:
             open_hours(source, engine) if table == HOURS else source.text(table)
         except ContractError as fault:
             yield str(fault)
-
-
-def _check_rows(source: Source, as_of: date, engine: DuckEngine, quality: Quality) -> None:
-    audit = Audit(engine, quality)
-    bronze = Bronze(*raw.read(source, audit), as_of, audit)
-    customers = bronze.customer()
-    bronze.customer_month(hours_of(source, as_of, engine), customers)
 
 
 def _lines(source: Source, quality: Quality) -> Iterator[str]:

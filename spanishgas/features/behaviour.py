@@ -8,16 +8,9 @@ import ibis
 import ibis.expr.types as ir
 
 from spanishgas.features.formulas import days_between, months_between
-from spanishgas.features.registry import as_in_silver, flags, over_customer
+from spanishgas.features.registry import over_customer
 
 CANCELLATION, COMPLAINT, PRICING = "Cancellation / Switch", "Complaint / Escalation", "Pricing Offers"
-as_in_silver("customer_intent")
-flags(
-    {
-        "is_cancellation_intent": ("customer_intent", CANCELLATION),
-        "is_complaint_intent": ("customer_intent", COMPLAINT),
-    }
-)
 
 
 @over_customer

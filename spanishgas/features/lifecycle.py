@@ -8,16 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from spanishgas.features.formulas import bucket, months_between
-from spanishgas.features.registry import as_in_silver, flags, over_customer
-
-as_in_silver("segment", "sales_channel", "is_high_competition_province", "is_second_residence")
-flags(
-    {
-        "is_expired_contract": ("renewal_bucket", "expired"),
-        "is_comparison_channel": ("sales_channel", "Comparison Website"),
-        "is_own_website_channel": ("sales_channel", "Own Website"),
-    }
-)
+from spanishgas.features.registry import over_customer
 
 
 @over_customer

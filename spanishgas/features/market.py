@@ -5,21 +5,10 @@ from __future__ import annotations
 import ibis
 import ibis.expr.types as ir
 
-from spanishgas.features.registry import over_months, reductions
+from spanishgas.features.registry import over_months
 
 PRICE_STEP_EUR_KWH = 0.001
 """A smaller move of the tier-1 price is no price update."""
-
-reductions(
-    {
-        "avg_monthly_elec_kwh": ("mean", "monthly_elec_kwh"),
-        "total_elec_kwh_2024": ("sum", "monthly_elec_kwh"),
-        "avg_monthly_gas_m3": ("mean", "monthly_gas_m3"),
-        "total_gas_m3_2024": ("sum", "monthly_gas_m3"),
-        "province_avg_elec_cost_2024": ("mean", "elec_var_cost_eur_kwh"),
-        "province_avg_gas_cost_2024": ("mean", "gas_var_cost_eur_m3"),
-    }
-)
 
 
 @over_months

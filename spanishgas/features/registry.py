@@ -1,8 +1,7 @@
 """Features register themselves here; gold asks for all of them in the order of the data dictionary.
 
-A feature is one function whose name is the column's, under one of two decorators (or, where it is plain, a line of a
-table: `as_in_silver`, `flags` for one value of a column of the row, `over_pairs` of two of its columns, `reductions` of
-a column of the months):
+A feature is one function whose name is the column's, under one of two decorators (or, where it is plain, a line of
+plain.yaml):
 
 - `over_customer`: (row, as_of) -> value. `row` has the columns of silver_customer, every feature over months, and
   the features that stand above it in tiers.yaml.
@@ -13,79 +12,43 @@ a column of the months):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import date
 from functools import partial
-from operator import eq
+from operator import and_, eq
 from pathlib import Path
 
 import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
+import yaml
 
 from spanishgas.config.tiers import Entry, Tiers, read_tiers
 from spanishgas.errors import UsageError
+from spanishgas.features.formulas import cross
 
 CustomerFunction = Callable[[ir.Table, date], ir.Value]
 MonthsFunction = Callable[[ir.Table], ir.Value]
-
-
-@dataclass(frozen=True)
-class Registry:
-    """The functions of all features by name."""
-
-    customer: dict[str, CustomerFunction]
-    months: dict[str, MonthsFunction]
-
-    @property
-    def names(self) -> set[str]:
-        """Every feature that has a function."""
-        return {*self.customer, *self.months}
-
-
-REGISTRY = Registry({}, {})
+CUSTOMER: dict[str, CustomerFunction] = {}
+MONTHS: dict[str, MonthsFunction] = {}
+"""The functions of all features by name."""
 
 
 def over_customer(function: CustomerFunction) -> CustomerFunction:
     """Register a feature over the customer's row."""
-    REGISTRY.customer[_fresh(function.__name__)] = function
+    CUSTOMER[_fresh(function.__name__)] = function
     return function
 
 
 def over_months(function: MonthsFunction) -> MonthsFunction:
     """Register a feature over the customer's months."""
-    REGISTRY.months[_fresh(function.__name__)] = function
+    MONTHS[_fresh(function.__name__)] = function
     return function
-
-
-def over_pairs(join: Callable[[ir.Value, ir.Value], ir.Value], pairs: Mapping[str, tuple[str, str]]) -> None:
-    """Register features that `join` two columns of the customer's row, named by feature."""
-    for name, columns in pairs.items():
-        _plain(name, join, *columns)
-
-
-def flags(features: Mapping[str, tuple[str, str]]) -> None:
-    """Register flags that are set where a column of the customer's row has a value: both by feature."""
-    for name, (column, value) in features.items():
-        _plain(name, partial(eq, value), column)
-
-
-def as_in_silver(*names: str) -> None:
-    """Register columns of silver that are features as they are."""
-    for name in names:
-        _plain(name, lambda column: column, name)
 
 
 def _plain(name: str, function: Callable[..., ir.Value], *columns: str) -> None:
     """Register a function of some columns of the customer's row."""
-    REGISTRY.customer[_fresh(name)] = lambda row, as_of: function(*(row[column] for column in columns))
-
-
-def reductions(features: Mapping[str, tuple[str, str]]) -> None:
-    """Register features that are a plain reduction of one column over the months: its name and the column's."""
-    for name, (reduction, column) in features.items():
-        REGISTRY.months[_fresh(name)] = partial(_reduced, reduction, column)
+    CUSTOMER[_fresh(name)] = lambda row, as_of: function(*(row[column] for column in columns))
 
 
 def _reduced(reduction: str, column: str, months: ir.Table) -> ir.Value:
@@ -95,12 +58,12 @@ def _reduced(reduction: str, column: str, months: ir.Table) -> ir.Value:
 def load_tiers(path: Path | None = None) -> Tiers:
     """The data dictionary, held against the functions: `UsageError` names a row or a function that stands alone."""
     tiers = read_tiers(path)
-    rows = set(tiers.features())
-    if alone := sorted(rows - REGISTRY.names):
+    rows, functions = set(tiers.features()), {*CUSTOMER, *MONTHS}
+    if alone := sorted(rows - functions):
         raise UsageError(
             f"tiers.yaml lists {', '.join(alone)}, but spanishgas/features has no function of that name"
         )
-    if alone := sorted(REGISTRY.names - rows):
+    if alone := sorted(functions - rows):
         raise UsageError(
             f"spanishgas/features computes {', '.join(alone)}, but tiers.yaml has no row of that name"
         )
@@ -120,7 +83,7 @@ def in_context(months: ir.Table) -> ir.Table:
 
 def month_features(months: ir.Table, **beside: ir.Value) -> ir.Table:
     """One row per customer with all features over months, from `months` in context, and reductions `beside` them."""
-    reductions = {name: function(months) for name, function in REGISTRY.months.items()}
+    reductions = {name: function(months) for name, function in MONTHS.items()}
     return months.group_by("customer_id").agg(**beside, **reductions)
 
 
@@ -140,9 +103,8 @@ def levels(row: ir.Table, tiers: Tiers, as_of: date) -> list[list[str]]:
                 f"the feature {name} stands on {below[0]}, which must stand above it in tiers.yaml"
             )
         step[name] = max([no_earlier[name], *(step[other] + 1 for other in above)])
-        for other in used.intersection(
-            names[place:]
-        ):  # it reads the column of silver, which this feature replaces
+        # it reads the column of silver, which this feature replaces
+        for other in used.intersection(names[place:]):
             no_earlier[other] = max(no_earlier[other], step[name])
     return [[name for name in names if step[name] == number] for number in sorted(set(step.values()))]
 
@@ -153,7 +115,7 @@ def add_features(row: ir.Table, tiers: Tiers, names: Iterable[str], as_of: date)
 
 
 def _value(row: ir.Table, name: str, as_of: date) -> ir.Value:
-    function = REGISTRY.customer.get(name)
+    function = CUSTOMER.get(name)
     return function(row, as_of) if function else row[name]
 
 
@@ -174,6 +136,23 @@ def _typed(value: ir.Value, entry: Entry) -> ir.Value:
 
 
 def _fresh(name: str) -> str:
-    if name in REGISTRY.names:
+    if name in {*CUSTOMER, *MONTHS}:
         raise ValueError(f"two functions define the feature {name}")
     return name
+
+
+def _register_plain(file: Path) -> None:
+    declared = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for name in declared["as_in_silver"]:
+        _plain(name, lambda column: column, name)
+    for name, (column, value) in declared["flags"].items():
+        _plain(name, partial(eq, value), column)
+    for name, columns in declared["both"].items():
+        _plain(name, and_, *columns)
+    for name, columns in declared["crosses"].items():
+        _plain(name, cross, *columns)
+    for name, (reduction, column) in declared["reductions"].items():
+        MONTHS[_fresh(name)] = partial(_reduced, reduction, column)
+
+
+_register_plain(Path(__file__).with_name("plain.yaml"))

@@ -8,17 +8,7 @@ import ibis
 import ibis.expr.types as ir
 
 from spanishgas.features.formulas import change, first_of, last_of
-from spanishgas.features.registry import over_customer, over_months, reductions
-
-reductions(
-    {
-        "std_monthly_elec_kwh": ("std", "monthly_elec_kwh"),
-        "std_monthly_gas_m3": ("std", "monthly_gas_m3"),
-        "std_margin": ("std", "total_margin"),
-        "min_monthly_margin": ("min", "total_margin"),
-        "elec_price_volatility_12m": ("std", "raw_price_tier1_eur_kwh"),
-    }
-)
+from spanishgas.features.registry import over_customer, over_months
 
 
 @over_months

@@ -10,8 +10,8 @@ from spanishgas.contracts.tables import LAYERS
 from spanishgas.lake.digests import content, file_digest, files_of, is_hidden, rows_digest
 from spanishgas.lake.lake import Lake, open_store
 from spanishgas.lake.s3 import S3Store
-from spanishgas.lake.store import SCHEME, ListedFile, LocalStore, Place, Replaced, Store, local_path, location
-from spanishgas.lake.tables import Erasure, Manifest, Snapshot
+from spanishgas.lake.store import SCHEME, ListedFile, LocalStore, Place, Replaced, local_path, location
+from spanishgas.lake.tables import Erasure, Snapshot, Store
 from spanishgas.raw_files import RAW_FILES
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Lake",
     "ListedFile",
     "LocalStore",
-    "Manifest",
     "Place",
     "Replaced",
     "S3Store",

@@ -58,8 +58,7 @@ def file_digest(path: Path) -> str:
     digest = hashlib.sha256()
     for file in files_of(path) if path.is_dir() else [path]:
         with file.open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
+            hashlib.file_digest(stream, lambda: digest)
     return digest.hexdigest()
 
 
@@ -95,7 +94,7 @@ def intact(file: Path) -> bool:
 
 def sealed(body: Mapping[str, object]) -> str:
     """The JSON text of `body` and of a digest of it, which `unsealed` checks."""
-    return json.dumps({**body, "check": _check(body)}, indent=1)
+    return json.dumps({**body, "check": json_digest(body)[:16]}, indent=1)
 
 
 def unsealed(text: str) -> dict[str, Any]:
@@ -106,13 +105,9 @@ def unsealed(text: str) -> dict[str, Any]:
     body: Any = json.loads(text)
     if not isinstance(body, dict):
         raise ValueError("it is no JSON object")
-    if body.pop("check", None) not in (None, _check(body)):
+    if body.pop("check", None) not in (None, json_digest(body)[:16]):
         raise ValueError("it was changed since it was written")
     return body
-
-
-def _check(body: Mapping[str, object]) -> str:
-    return json_digest(body)[:16]
 
 
 def json_digest(data: object) -> str:

@@ -18,13 +18,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import date
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 
 from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake.digests import content, named_by_content
 from spanishgas.lake.s3 import S3Store
-from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, Store, local_path
+from spanishgas.lake.store import SCHEME, LocalStore, Place, Replaced, local_path
 from spanishgas.lake.tables import (
     MANIFEST,
     POINTER,
@@ -32,6 +33,7 @@ from spanishgas.lake.tables import (
     Manifest,
     Pointer,
     Snapshot,
+    Store,
     ancestry,
     damage,
     day_of,
@@ -294,19 +296,16 @@ class Lake:
 
         Never the current ones, never those with a digest in `protected`, and none that either were built from.
         """
-        held = self._dated()
+        dated = self._dated()
         safe = ancestry(
-            [s for s, *_ in held], {s.manifest.digest for s, current, _ in held if current} | {*protected}
+            [s for s, *_ in dated], {s.manifest.digest for s, current, _ in dated if current} | {*protected}
         )
-        seen: dict[tuple[str, date], int] = {}
-        removable = []
-        for snapshot, current, made in held:
-            place = (snapshot.manifest.table, snapshot.manifest.as_of)
-            seen[place] = seen.get(place, 0) + 1
-            old = made < older_than and seen[place] > keep
-            if old and not current and snapshot.manifest.digest not in safe:
-                removable.append(snapshot)
-        return removable
+        return [
+            snapshot
+            for _, of_home in groupby(dated, key=lambda row: row[0].key.rpartition("/")[0])
+            for snapshot, current, made in list(of_home)[keep:]
+            if made < older_than and not current and snapshot.manifest.digest not in safe
+        ]
 
     def remove(self, snapshot: Snapshot) -> bool:
         """Remove a snapshot, unless it has become current in the meantime; gives whether it is gone.

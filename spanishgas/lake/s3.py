@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -21,18 +20,12 @@ from typing import Any
 
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake.digests import file_digest, intact
-from spanishgas.lake.store import SCHEME, ListedFile, Replaced, Text, put_in_place, staged
+from spanishgas.lake.store import SCHEME, ListedFile, Replaced, Text, make_folder, put_in_place, staged
 from spanishgas.settings import settings
 
-_DENIED = (
-    "access is denied: the credentials need s3:ListBucket and s3:GetObject, a lake also s3:PutObject and "
-    "s3:DeleteObject"
-)
-_WAYS_OUT = {
-    "NoSuchBucket": "there is no such bucket: check the name and the account",
-    "AccessDenied": _DENIED,
-    "403": _DENIED,
-}
+_DENIED = "the credentials need s3:ListBucket and s3:GetObject, a lake also s3:PutObject and s3:DeleteObject"
+_WAYS_OUT = dict.fromkeys(("AccessDenied", "403"), f"access is denied: {_DENIED}")
+_WAYS_OUT["NoSuchBucket"] = "there is no such bucket: check the name and the account"
 _LOST = ("PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey")
 
 
@@ -67,7 +60,7 @@ class S3Store:
         return f"{self.root}/{key}"
 
     def listing(self, folder: str = "") -> list[ListedFile]:
-        """What lies there at the time."""
+        """Every object below `folder`."""
         start = f"{self.prefix}{folder}/" if folder else self.prefix
         with self._told("read"):
             pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=start)
@@ -141,20 +134,14 @@ class S3Store:
         listing = json.dumps(sorted((o.name, o.version, o.size) for o in objects))
         links_folder = self.downloads / hashlib.sha256(listing.encode()).hexdigest()[:32]
         copies = {listed.name: self._object(listed) for listed in objects}
-        if links_folder.exists():
-            if all(
-                (links_folder / name).exists() and copy.samefile(links_folder / name)
-                for name, copy in copies.items()
-            ):
-                return links_folder
-            shutil.rmtree(links_folder)
         with self.staging(folder) as staging:
-            links = staging / "links"
-            links.mkdir()
             for name, copy in copies.items():
-                (links / name).parent.mkdir(parents=True, exist_ok=True)
-                os.link(copy, links / name)
-            _keep(links, links_folder)
+                link = links_folder / name
+                if not (link.exists() and copy.samefile(link)):
+                    os.link(copy, staging / "link")
+                    make_folder(link.parent)
+                    os.replace(staging / "link", link)
+        make_folder(links_folder)
         return links_folder
 
     @contextmanager
@@ -208,11 +195,3 @@ def _words(fault: BaseException) -> str:
     if isinstance(fault, ClientError):
         return _WAYS_OUT.get(fault.response["Error"]["Code"], str(fault))
     return f"{str(fault).splitlines()[0]}. Check AWS_ENDPOINT_URL and AWS_REGION."
-
-
-def _keep(staging: Path, copy: Path) -> None:
-    try:
-        staging.rename(copy)
-    except OSError:
-        if not copy.exists():  # else another process was first, with the same files
-            raise

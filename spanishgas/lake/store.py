@@ -12,10 +12,10 @@ import re
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from spanishgas.errors import LakeError, UsageError
@@ -74,73 +74,32 @@ class Text(NamedTuple):
     version: str
 
 
-class Store(Protocol):
-    """A place for files."""
-
-    grace: float
-    """Seconds after which a part that no manifest names was left by a run that was killed."""
-
-    @property
-    def root(self) -> Place:
-        """The folder or s3:// prefix itself."""
-
-    @property
-    def downloads(self) -> Path:
-        """Local folder for copies of what lies elsewhere."""
-
-    def uri(self, key: str) -> str:
-        """The `location` of `key`."""
-
-    def listing(self, folder: str = "") -> list[ListedFile]:
-        """Every file below `folder` that is not hidden, in the order of their keys; none where it is missing."""
-
-    def read(self, key: str) -> Text | None:
-        """A small file, or None where it is missing."""
-
-    def version(self, key: str) -> str | None:
-        """A file's version, or None where it is missing."""
-
-    def swap(self, key: str, text: str, expected: str | None) -> str:
-        """Put `text` in place of version `expected` (None: of nothing); gives its version.
-
-        Raises `Replaced` and changes nothing if another version with another text stands there.
-        """
-
-    def put(self, source: Path, key: str) -> None:
-        """Put a file under `key`, whatever stands there; no reader sees half of it. `source` may be gone afterwards."""
-
-    def remove(self, key: str) -> None:
-        """Remove a file, if it is there."""
-
-    def fetch(self, folder: str, objects: Sequence[ListedFile]) -> Path:
-        """A local folder that holds these files, all of them or none, under their names."""
-
-    def staging(self, folder: str) -> AbstractContextManager[Path]:
-        """A local folder for files that are to be put into `folder`; gone afterwards."""
-
-    def lock(self, name: str) -> AbstractContextManager[None]:
-        """Take turns with others that ask for the same name, where the place can hold a lock."""
-
-
 class LocalStore:
-    """A folder on a file system with locks, which the kernel frees when their holder dies."""
+    """A folder on a file system with locks, which the kernel frees when their holder dies.
+
+    What each operation promises here holds for `S3Store` too.
+    """
 
     grace = 0.0
+    """Seconds after which a part that no manifest names was left by a run that was killed."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     @property
     def downloads(self) -> Path:
-        """In the lake: customer rows stay in one place."""
+        """Folder for copies of what lies elsewhere, in the lake: customer rows stay in one place."""
         return self.root / "downloads"
 
     def uri(self, key: str) -> str:
-        """The absolute path of `key`."""
+        """The `location` of `key`."""
         return location(self.root / key)
 
     def listing(self, folder: str = "") -> list[ListedFile]:
-        """What lies there at the time; a file that goes meanwhile is left out."""
+        """Every file below `folder` that is not hidden, in the order of their keys; none where it is missing.
+
+        A file that goes meanwhile is left out.
+        """
         home, entries = self.root / folder, []
         for at, inner, files in os.walk(home, onerror=_unless_missing, followlinks=True):
             inner[:] = [name for name in inner if not name.startswith(".")]
@@ -152,19 +111,23 @@ class LocalStore:
         return sorted(entries, key=lambda listed: listed.key)
 
     def read(self, key: str) -> Text | None:
-        """Text and version of one and the same file, also when it is being replaced."""
+        """A small file, of one version also when it is being replaced; None where it is missing."""
         with suppress(FileNotFoundError), (self.root / key).open(encoding="utf-8", errors="replace") as file:
             return Text(file.read(), _version(os.fstat(file.fileno())))
         return None
 
     def version(self, key: str) -> str | None:
-        """Also of a file that may not be read."""
+        """A file's version, also if it may not be read; None where it is missing."""
         with suppress(FileNotFoundError):
             return _version((self.root / key).stat())
         return None
 
     def swap(self, key: str, text: str, expected: str | None) -> str:
-        """One rename; whoever swaps holds the lock of the folder, so nothing comes between look and rename."""
+        """Put `text` in place of version `expected` (None: of nothing); gives its version.
+
+        Raises `Replaced` and changes nothing if another version with another text stands there. Whoever swaps holds the
+        lock of the folder, so nothing comes between look and rename.
+        """
         now, file = self.version(key), self.root / key
         if now not in (None, expected):
             if (lies := self.read(key)) and lies.text == text:
@@ -176,11 +139,11 @@ class LocalStore:
         return _version(file.stat())
 
     def put(self, source: Path, key: str) -> None:
-        """One rename: `source` is on the same file system if it comes from `staging`."""
+        """Put a file from `staging` under `key`, whatever stands there, by a rename: no reader sees half of it."""
         put_in_place(source, self.root / key)
 
     def remove(self, key: str) -> None:
-        """The file, and its folder if that is empty then."""
+        """Remove a file, if it is there, and its folder if that is empty then."""
         file = self.root / key
         with suppress(FileNotFoundError):
             file.unlink()
@@ -189,19 +152,19 @@ class LocalStore:
             file.parent.rmdir()
 
     def fetch(self, folder: str, objects: Sequence[ListedFile]) -> Path:
-        """The folder itself."""
+        """A local folder that holds these files, all of them or none, under their names: the folder itself."""
         return self.root / folder
 
     @contextmanager
     def staging(self, folder: str) -> Iterator[Path]:
-        """A hidden folder in `folder`, after removing what killed runs left hidden there."""
+        """A hidden folder for files that are to be put into `folder`; what killed runs left hidden there is gone."""
         sweep(self.root / folder)
         with staged(self.root / folder) as staging:
             yield staging
 
     @contextmanager
     def lock(self, name: str) -> Iterator[None]:
-        """Hold an advisory lock on a file that is never removed."""
+        """Take turns with others that ask for the same name, by a lock on a file that is never removed."""
         lock = self.root / ".locks" / name.replace("/", "-")
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("a") as file:

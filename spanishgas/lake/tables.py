@@ -14,12 +14,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import LakeError
 from spanishgas.lake.digests import intact, sealed, unsealed
-from spanishgas.lake.store import Store
+from spanishgas.lake.s3 import S3Store
+from spanishgas.lake.store import LocalStore
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow.dataset as ds
 
+Store = LocalStore | S3Store
+"""Where files lie; a suite of tests holds both to what `LocalStore` says of each operation."""
 POINTER, MANIFEST = "_current.json", "_manifest.json"
 Body = TypeVar("Body", bound=BaseModel)
 T = TypeVar("T")

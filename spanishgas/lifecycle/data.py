@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from spanishgas.errors import UsageError
-from spanishgas.etl import report as quality_report
 from spanishgas.etl.build import EtlReport, build
-from spanishgas.etl.quality import Quality
+from spanishgas.etl.quality import Quality, markdown, metrics
 from spanishgas.lake import SCHEME, Lake, Place, S3Store, location, open_store
 from spanishgas.lifecycle import runs
 from spanishgas.lifetime import temporary_folder
@@ -81,9 +80,9 @@ def etl(
                 progress=lambda _: None,
             )
         finally:
-            run.log(metrics=quality_report.metrics(quality.report))
+            run.log(metrics=metrics(quality.report))
             run.document(quality.report, "quality.json")
-            run.text(quality_report.markdown(quality.report), "quality.md")
+            run.text(markdown(quality.report), "quality.md")
         snapshots = report.snapshots.items()
         run.log(tags={name: snapshot.uri for name, snapshot in snapshots} | {"reused": report.reused})
         rows = [f"| {name} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for name, s in snapshots]

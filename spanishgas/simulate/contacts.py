@@ -1,30 +1,36 @@
-"""Who got in touch, about what and in which mood: drawn given the outcome, as in the published data.
+"""Who got in touch, about what, in which mood, and what an agent wrote down about it.
 
-The source's texts were written in knowledge of the outcome (4 of 5,321 stayers sound negative, 1 of 1,099
-churners positive). That is reproduced as published, and the exact posterior of churn given a contact follows
-by Bayes' rule.
+Topic and mood are drawn given the outcome, as in the published data: the source's texts were written in knowledge of it
+(4 of 5,321 stayers sound negative, 1 of 1,099 churners positive), and the exact posterior of churn given a contact
+follows by Bayes' rule. The words are terse notes and short narratives in English. They depend on topic and mood and on
+facts of the record (days to renewal, tenure, price, competition, way of contact), not on the outcome beyond those: the
+text says no more about churn than its intent and sentiment do.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from spanishgas.contracts.tables import INTENTS
+from spanishgas.simulate.figures import figures
 from spanishgas.simulate.population import Floats
 
 SENTIMENTS = ("negative", "neutral", "positive")
+COMPLAINT = "Complaint / Escalation"
 NONE = -1
 """Code of a customer without contact."""
 
-CONTACT_RATE = np.array([[4_370 / 14_788, 951 / 3_309], [911 / 1_709, 188 / 293]])
-"""Share with a contact by outcome (stayer, churner) and fuel (single, dual)."""
-_ALL = np.array(
-    [[10, 18, 11], [544, 49, 2], [0, 35, 71], [113, 2_316, 2_707], [7, 136, 87], [1, 51, 44], [4, 135, 79]]
-)
-_CHURNERS = np.array([[10, 13, 0], [544, 38, 0], [0, 5, 0], [110, 310, 1], [7, 39, 0], [0, 10, 0], [4, 8, 0]])
+CONTACTS = figures("contacts")
+_STAYERS = CONTACTS.everybody - CONTACTS.churners
 TOPIC_SHARE: Floats = np.stack(
-    [((_ALL - _CHURNERS) / (_ALL - _CHURNERS).sum()).ravel(), (_CHURNERS / _CHURNERS.sum()).ravel()]
+    [(contacts / contacts.sum()).ravel() for contacts in (_STAYERS, CONTACTS.churners)]
 )
 """Share of each (intent, sentiment), row-major, among contacts of stayers and of churners; published counts.
 
@@ -37,7 +43,7 @@ def draw_topics(
 ) -> NDArray[np.int64]:
     """Code of (intent, sentiment) for every customer, NONE without a contact."""
     outcome = churn.astype(int)
-    contact = g.random(len(churn)) < CONTACT_RATE[outcome, dual.astype(int)]
+    contact = g.random(len(churn)) < CONTACTS.rate[outcome, dual.astype(int)]
     cumulative = np.cumsum(TOPIC_SHARE, axis=1)
     last = [np.flatnonzero(share)[-1] for share in TOPIC_SHARE]
     u = g.random(len(churn))
@@ -47,7 +53,7 @@ def draw_topics(
 
 def posterior(before: Floats, topic: NDArray[np.int64], dual: NDArray[np.bool_]) -> Floats:
     """Probability of churn given contract, market and contact, from the probability `before` the contact."""
-    rate = CONTACT_RATE[:, dual.astype(int)]
+    rate = CONTACTS.rate[:, dual.astype(int)]
     seen = topic != NONE
     likelihood = np.where(seen, rate * TOPIC_SHARE[:, np.maximum(topic, 0)], 1 - rate)
     joint = before * likelihood[1]
@@ -58,3 +64,83 @@ def posterior(before: Floats, topic: NDArray[np.int64], dual: NDArray[np.bool_])
 def topic_name(code: int) -> tuple[str, str]:
     """Intent and sentiment of a code."""
     return INTENTS[code // len(SENTIMENTS)], SENTIMENTS[code % len(SENTIMENTS)]
+
+
+@cache
+def phrases() -> dict[str, Any]:
+    """The phrase book."""
+    book: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf-8"))
+    return book
+
+
+@dataclass(frozen=True)
+class ContactText:
+    """What the agent sees on the screen."""
+
+    days_to_renewal: int
+    tenure_months: float
+    price_rose: bool
+    high_competition: bool
+    contact: str
+
+
+def write_text(g: np.random.Generator, intent: str, sentiment: str, record: ContactText) -> str:
+    """One text; takes the same number of draws from `g` whatever the record says."""
+    style, opening, closing, fact, vague = g.random(5)
+    if style < phrases()["terse"]["share"][sentiment]:
+        openings, closings = parts("terse", intent, sentiment)
+        return f"{_pick(openings, opening, 2)}; {_pick(closings, closing, 2)}."
+    openings, closings = parts("narrative", intent, sentiment)
+    return narrative(
+        _pick(openings, opening),
+        _pick(facts(intent, record), fact),
+        _pick(closings, closing),
+        record,
+        vague < 0.3,
+    )
+
+
+def parts(style: str, intent: str, sentiment: str) -> tuple[list[str], list[str]]:
+    """Openings and closings of a style for an intent and a sentiment."""
+    book = phrases()[style]
+    if intent == COMPLAINT:
+        return book["complaints"]["openings"], book["complaints"][sentiment]
+    return book["openings"][intent], book["closings"][sentiment]
+
+
+def facts(intent: str, record: ContactText) -> list[str]:
+    """Sentences about the record that may stand with the intent."""
+    book = phrases()["narrative"]
+    out = list(book["facts"]["tenure"])
+    if record.high_competition:
+        out += book["facts"]["competition"]
+    if intent in book["prices_with"]:
+        out += book["facts"]["price_up" if record.price_rose else "price_flat"]
+    return out
+
+
+def narrative(opening: str, fact: str, closing: str, record: ContactText, vague: bool) -> str:
+    """Three sentences with the record's figures in them."""
+    due = (
+        "in several months" if vague and record.days_to_renewal > 60 else f"in {record.days_to_renewal} days"
+    )
+    text = f"{opening} {fact} {closing}"
+    return text.format(
+        contact=phrases()["contacts"][record.contact], due=due, tenure=_tenure(record.tenure_months)
+    )
+
+
+def _pick(choices: list[str], u: float, habit: int = 1) -> str:
+    """One of `choices`; a `habit` of 2 prefers the first ones, as agents do: three of fifty published notes are one."""
+    return choices[int(u**habit * len(choices))]
+
+
+def _tenure(months: float) -> str:
+    if months < 6:
+        return "a brief time"
+    if months < 12:
+        return "some months"
+    halves = round(months / 6) / 2
+    if halves == 1:
+        return "one year"
+    return f"{halves:g} years" if halves < 6 else "many years"

@@ -25,7 +25,7 @@ from spanishgas.simulate.files import Block, RawFiles
 from spanishgas.simulate.market import draw_energy, draw_prices, province_costs
 from spanishgas.simulate.population import Floats
 from spanishgas.simulate.shifts import Shift
-from spanishgas.simulate.streams import BASE, BLOCK, LAST, Stream, last_month, rng, window
+from spanishgas.simulate.streams import BASE, BLOCK, LAST, Draws, Stream, last_month, rng, window
 
 ORPHAN_SHARE = 21 / 20_099
 """Customers that only the price file has, without an id: 252 rows of 20,099 customers."""
@@ -60,9 +60,8 @@ def write_extract(
     total = customers + population.newcomers(customers, as_of)
     with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
-            for done, block in enumerate(
-                draw_blocks(customers, seed=seed, as_of=as_of, shift=shift), start=1
-            ):
+            blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift)
+            for done, block in enumerate(blocks, start=1):
                 files.add(block)
                 if progress is not None:
                     progress(min(done * BLOCK, total), total)
@@ -76,7 +75,12 @@ def write_extract(
             labels.to_csv(staging / RAW_FILES["churn_label"], index=False)
         if truth is not None:
             _replace_truth(truth, outcomes)
-        _publish(staging, out)
+        try:
+            staging.rename(out)
+        except OSError as error:
+            raise UsageError(
+                f"{out} appeared while the extract was drawn: name a folder that does not exist"
+            ) from error
 
 
 def draw_blocks(customers: int, *, seed: int, as_of: date, shift: str = "none") -> Iterator[Block]:
@@ -84,44 +88,36 @@ def draw_blocks(customers: int, *, seed: int, as_of: date, shift: str = "none") 
     change = Shift.of(shift)
     for cohort, size in enumerate((customers, population.newcomers(customers, as_of))):
         for number in range(-(-size // BLOCK)):
-            yield _draw_block(cohort, number, size, customers, seed, as_of, change)
+            yield _draw_block(Draws(seed, cohort, number), size, customers, as_of, change)
 
 
-def _draw_block(
-    cohort: int, number: int, size: int, customers: int, seed: int, as_of: date, shift: Shift
-) -> Block:
-    people = population.draw_people(seed, cohort, number, customers)
-    energy = draw_energy(people, seed, cohort, number)
-    prices = draw_prices(people, seed, cohort, number)
-    keep = np.arange(BLOCK) + number * BLOCK < size
+def _draw_block(draws: Draws, size: int, customers: int, as_of: date, shift: Shift) -> Block:
+    people = population.draw_people(draws, customers)
+    energy, prices = draw_energy(people, draws), draw_prices(people, draws)
+    keep = np.arange(BLOCK) + draws.block * BLOCK < size
     # Those whom the extract of a year's end calls churners leave on their next renewal.
     for year in range(BASE.year, as_of.year):
         then = BASE.replace(year=year)
         at = population.aged(people, then)
-        leaves = _outcome(
-            churn.probability(churn.facts(at, energy, prices, then)), seed, cohort, number, then
-        )
-        known = population.days(at["first"], then) <= 0
-        keep &= ~(leaves & known & (population.days(at["renewal"], as_of) <= 0))
+        leaves = _outcome(churn.probability(churn.facts(at, energy, prices, then)), draws, then)
+        joined = population.days(at["first"], then) <= 0
+        keep &= ~(leaves & joined & (population.days(at["renewal"], as_of) <= 0))
     end = last_month(as_of) + 1
-    prices = draw_prices(people, seed, cohort, number, raised=(slice(end - 3, end), shift.raised()))
-    people = shift.moved(people, rng(seed, Stream.SHIFT, cohort, number).random(BLOCK))
+    prices = draw_prices(people, draws, raised=(slice(end - 3, end), shift.raised()))
+    people = shift.moved(people, draws.rng(Stream.SHIFT).random(BLOCK))
     # The outcome of a later extract is drawn anew from what that extract shows, so its truth is exact as well.
     people = population.aged(people, as_of)
     seen = churn.facts(people, energy, prices, as_of)
     before = churn.probability(seen, shift.coefficients())
-    outcome = _outcome(before, seed, cohort, number, as_of)
+    outcome = _outcome(before, draws, as_of)
     dual = seen["dual"].to_numpy()
-    topic = contacts.draw_topics(rng(seed, Stream.CONTACT, cohort, number, as_of.toordinal()), outcome, dual)
+    topic = contacts.draw_topics(draws.rng(Stream.CONTACT, as_of.toordinal()), outcome, dual)
     after = contacts.posterior(before, topic, dual)
-    return Block(cohort, number, people, energy, prices, seen, outcome, topic, before, after, keep)
+    return Block(draws, people, energy, prices, seen, outcome, topic, before, after, keep)
 
 
-def _outcome(probability: Floats, seed: int, cohort: int, number: int, as_of: date) -> NDArray[np.bool_]:
-    out: NDArray[np.bool_] = (
-        rng(seed, Stream.OUTCOME, cohort, number, as_of.toordinal()).random(BLOCK) < probability
-    )
-    return out
+def _outcome(probability: Floats, draws: Draws, as_of: date) -> NDArray[np.bool_]:
+    return np.asarray(draws.rng(Stream.OUTCOME, as_of.toordinal()).random(BLOCK) < probability)
 
 
 def _replace_truth(folder: Path, outcomes: pd.DataFrame) -> None:
@@ -129,15 +125,6 @@ def _replace_truth(folder: Path, outcomes: pd.DataFrame) -> None:
         part = staging / TRUTH_FILE
         pq.write_table(pa.Table.from_pandas(outcomes, preserve_index=False), part, compression="zstd")
         put_in_place(part, folder / TRUTH_FILE)
-
-
-def _publish(staging: Path, out: Path) -> None:
-    try:
-        staging.rename(out)
-    except OSError as error:
-        raise UsageError(
-            f"{out} appeared while the extract was drawn: name a folder that does not exist"
-        ) from error
 
 
 def _check(out: Path, customers: int, seed: int, as_of: date, shift: str, truth: Path | None) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -18,11 +17,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from spanishgas.lake import RAW_FILES
-from spanishgas.simulate import contacts, population, texts
+from spanishgas.simulate import contacts, population
 from spanishgas.simulate.hours import draw_hours, timestamps
 from spanishgas.simulate.market import Energy, Prices, draw_prices
 from spanishgas.simulate.population import CHANNELS, PROVINCES, Floats
-from spanishgas.simulate.streams import BLOCK, Stream, last_month, month_start, months, rng, window
+from spanishgas.simulate.streams import BLOCK, Draws, Stream, last_month, month_start, months, window
 
 _ORPHAN_BLOCK = 1_000_000
 _CONTACT_SHARES = {"telefono": 0.55, "correo_electronico": 0.2, "oficina": 0.15, "chat": 0.1}
@@ -41,8 +40,7 @@ _HOURS = pa.schema(
 class Block:
     """One block of customers as an extract shows them; `keep` marks those who are customers at its as-of."""
 
-    cohort: int
-    number: int
+    draws: Draws
     people: pd.DataFrame
     energy: Energy
     prices: Prices
@@ -55,65 +53,54 @@ class Block:
 
 
 class RawFiles:
-    """The open raw files of one extract; hours are drawn in a second thread while the ones before are written."""
+    """The open raw files of one extract."""
 
     def __init__(self, folder: Path, seed: int, as_of: date) -> None:
         self.folder, self.seed, self.as_of, self.span = folder, seed, as_of, window(as_of)
         self.outcomes: list[pd.DataFrame] = []
         self._clock = pa.array(timestamps(self.span))
         self._started: set[str] = set()
-        self._contacts = 0
 
     def __enter__(self) -> Self:
-        self._json: TextIO = (self.folder / RAW_FILES["customer_interactions"]).open(
+        self._json = (self.folder / RAW_FILES["customer_interactions"]).open(
             "w", encoding="utf-8", newline="\n"
         )
-        self._json.write("[")
         self._hours = pq.ParquetWriter(
             self.folder / RAW_FILES["consumption_hourly_2024"], _HOURS, compression="zstd", store_schema=False
         )
-        self._worker = ThreadPoolExecutor(max_workers=1)
-        self._next: Future[pa.Table] | None = None
         return self
 
     def __exit__(self, *failure: object) -> None:
-        try:
-            if failure[0] is None:
-                self._write_hours()
-                self._json.write("\n]\n")
-        finally:
-            self._worker.shutdown(cancel_futures=True)
-            self._json.close()
-            self._hours.close()
+        self._json.write("\n]\n" if "customer_interactions" in self._started else "[\n]\n")
+        self._json.close()
+        self._hours.close()
 
     def add(self, block: Block) -> None:
         """Write one block to every file."""
         if not block.keep.any():
             return
-        self._write_hours()
-        self._next = self._worker.submit(self._draw_hours, block)
+        self._hours.write_table(self._hour_rows(block), row_group_size=BLOCK * len(self._clock))
         self._csv("customer_attributes", attributes(block))
         self._csv("customer_contracts", contracts(block))
         self._csv(
             "price_history", price_rows(block.people["customer_id"], block.prices, block.keep, self.span)
         )
-        for record in interactions(block, self.seed, self.as_of):
-            self._json.write((",\n" if self._contacts else "\n") + json.dumps(record))
-            self._contacts += 1
+        for record in interactions(block, self.as_of):
+            self._json.write(
+                (",\n" if "customer_interactions" in self._started else "[\n") + json.dumps(record)
+            )
+            self._started.add("customer_interactions")
         self.outcomes.append(truth_rows(block))
 
     def add_orphans(self, count: int) -> None:
         """Append the price rows of `count` customers without an id."""
         nobody = pd.Series([None] * BLOCK, dtype=object)
         for number in range(-(-count // BLOCK)):
-            people = population.draw_people(self.seed, 0, _ORPHAN_BLOCK + number, 0)
-            prices = draw_prices(people, self.seed, 0, _ORPHAN_BLOCK + number)
+            draws = Draws(self.seed, 0, _ORPHAN_BLOCK + number)
+            prices = draw_prices(population.draw_people(draws, 0), draws)
             keep = np.arange(BLOCK) + number * BLOCK < count
             whole = dataclasses.replace(prices, row=np.ones_like(prices.row))
-            self._csv(
-                "price_history",
-                price_rows(nobody, whole, keep, self.span),
-            )
+            self._csv("price_history", price_rows(nobody, whole, keep, self.span))
 
     def _csv(self, table: str, rows: pd.DataFrame) -> None:
         rows.to_csv(
@@ -126,15 +113,8 @@ class RawFiles:
         )
         self._started.add(table)
 
-    def _write_hours(self) -> None:
-        if self._next is not None:
-            self._hours.write_table(self._next.result(), row_group_size=BLOCK * len(self._clock))
-            self._next = None
-
-    def _draw_hours(self, block: Block) -> pa.Table:
-        elec, gas = draw_hours(
-            block.people, block.energy, block.keep, self.seed, block.cohort, block.number, self.span
-        )
+    def _hour_rows(self, block: Block) -> pa.Table:
+        elec, gas = draw_hours(block.people, block.energy, block.keep, block.draws, self.span)
         ids = block.people.loc[block.keep, "customer_id"]
         codes = np.repeat(np.arange(len(ids), dtype=np.int32), len(self._clock))
         clock = pa.concat_arrays([self._clock] * len(ids))
@@ -178,40 +158,30 @@ def price_rows(ids: pd.Series[Any], prices: Prices, keep: NDArray[np.bool_], spa
     """Rows of the price file, one per customer and month that has one."""
     present = prices.row[:, span] & keep[:, None]
     dates = np.array([f"{month}-01" for month in months(span)])
-    columns = {
-        "variable_price_tier1_eur_kwh": prices.tier1,
-        "variable_price_tier2_eur_kwh": prices.tier2,
-        "variable_price_tier3_eur_kwh": prices.tier3,
-        "elec_fixed_fee_eur_month": prices.fee,
-        "elec_fixed_cost_eur_month": prices.fee_cost,
-        "gas_variable_price_eur_m3": prices.gas,
-        "gas_fixed_revenue_eur_year": prices.gas_fixed,
-        "gas_fixed_cost_eur_year": prices.gas_fixed_cost,
-    }
     customer, month = np.nonzero(present)
     return pd.DataFrame(
         {"customer_id": ids.to_numpy()[customer], "pricing_date": dates[month]}
-        | {name: value[:, span][present] for name, value in columns.items()}
+        | {name: value[:, span][present] for name, value in prices.columns.items()}
     )
 
 
-def interactions(block: Block, seed: int, as_of: date) -> Iterator[dict[str, str]]:
+def interactions(block: Block, as_of: date) -> Iterator[dict[str, str]]:
     """The block's contacts, dated in the quarter that ends one month before `as_of`."""
-    g = rng(seed, Stream.CONTACT, block.cohort, block.number, as_of.toordinal(), 1)
+    g = block.draws.rng(Stream.CONTACT, as_of.toordinal(), 1)
     first, after = month_start(last_month(as_of) - 3), month_start(last_month(as_of))
     ways, shares = list(_CONTACT_SHARES), np.cumsum(list(_CONTACT_SHARES.values()))
     for i in np.flatnonzero(block.topic != contacts.NONE):
         day = date.fromordinal(int(g.integers(first.toordinal(), after.toordinal())))
         way = ways[min(int(np.searchsorted(shares, g.random(), "right")), len(ways) - 1)]
         seen, elapsed = block.seen.iloc[i], (as_of - day).days
-        record = texts.ContactText(
+        record = contacts.ContactText(
             days_to_renewal=int(seen["renewal_days"]) + elapsed,
             tenure_months=max(float(seen["tenure"]) - elapsed / 30, 0.0),
             price_rose=bool(seen["trend"] > 0),
             high_competition=bool(seen["high_competition"]),
             contact=way,
         )
-        text = texts.write(g, *contacts.topic_name(int(block.topic[i])), record)
+        text = contacts.write_text(g, *contacts.topic_name(int(block.topic[i])), record)
         if block.keep[i]:
             customer = str(block.people["customer_id"].iloc[i])
             yield {

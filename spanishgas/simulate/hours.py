@@ -13,26 +13,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from spanishgas.simulate.figures import figures
 from spanishgas.simulate.market import Energy
 from spanishgas.simulate.population import Floats
-from spanishgas.simulate.streams import BLOCK, Stream, month_start, rng
+from spanishgas.simulate.streams import BLOCK, Draws, Stream, month_start
 
 _SHAPES = pd.read_csv(Path(__file__).with_name("shapes.csv"), dtype=np.float32)
 SHAPES = _SHAPES[["home", "shop", "plant"]].to_numpy().T.copy()
 """Electricity by hour of the day: Residential, SME, Corporate."""
 BOILER = _SHAPES["boiler"].to_numpy()
 """Gas by hour of the day."""
-WEEKEND = np.array([1.12, 0.45, 0.75], dtype=np.float32)
-ELEC_NEGATIVE_RATE = 457_644 / 176_549_616
-ELEC_NEGATIVE_SIZE = 0.577
-"""Mean size of a negative reading as a share of the customer's mean hour: they sum to 0.15 % of all electricity."""
-GAS_NEGATIVE_RATE = 19_551 / (3_632 * 8_784)
-GAS_NEGATIVE_MEDIAN, GAS_NEGATIVE_SPREAD, GAS_NEGATIVE_LIMIT = 0.0061, 1.33, 0.23
-"""Negative gas readings (m3): log-normal, cut at the published minimum."""
-_TINY = 1e-9
-"""Least size (kWh) of a negative reading, for customers who use nothing."""
-BOTH_NEGATIVE_SHARE = 20 / (19_551 * ELEC_NEGATIVE_RATE)
-"""Hours negative in both, against what two independent rates would give."""
+HOURS = figures("hours")
+WEEKEND = HOURS.weekend.astype(np.float32)
 
 
 def timestamps(span: slice) -> NDArray[np.datetime64]:
@@ -42,22 +34,16 @@ def timestamps(span: slice) -> NDArray[np.datetime64]:
 
 
 def draw_hours(
-    people: pd.DataFrame,
-    energy: Energy,
-    keep: NDArray[np.bool_],
-    seed: int,
-    cohort: int,
-    block: int,
-    span: slice,
+    people: pd.DataFrame, energy: Energy, keep: NDArray[np.bool_], draws: Draws, span: slice
 ) -> tuple[Floats, Floats]:
     """Readings of the customers `keep` of a block, customer x hour: electricity (kWh) and gas (m3).
 
-    A month's readings depend on seed, block and month alone, not on `keep` or `span`.
+    A month's readings depend on the block's draws and the month alone, not on `keep` or `span`.
     """
     elec, gas = [], []
     segment = people["segment"].to_numpy()
     for month in range(span.start, span.stop):
-        g = rng(seed, Stream.HOURS, cohort, block, month)
+        g = draws.rng(Stream.HOURS, month)
         first, after = month_start(month), month_start(month + 1)
         size = (after - first).days * 24
         hour = np.arange(size) % 24
@@ -65,23 +51,27 @@ def draw_hours(
         daily = SHAPES[:, hour] * np.where(weekend, WEEKEND[:, None], np.float32(1))
         shake = g.random((BLOCK, size), dtype=np.float32) + np.float32(0.4)
         weight = daily[segment] * shake
-        rows, columns = _places(g, ELEC_NEGATIVE_RATE, BLOCK, size)
+        rows, columns = _places(g, HOURS.elec_negative_rate, BLOCK, size)
         weight[rows, columns] = 0
         readings = _spread(weight, energy.elec[:, month])
         mean = energy.elec[rows, month] / size
-        readings[rows, columns] = -np.maximum(g.exponential(ELEC_NEGATIVE_SIZE, len(rows)) * mean, _TINY)
+        readings[rows, columns] = -np.maximum(
+            g.exponential(HOURS.elec_negative_size, len(rows)) * mean, HOURS.least
+        )
         elec.append(readings[keep])
         dipped = readings < 0
         with_gas = np.flatnonzero(people["gas"])
         burned = np.zeros((BLOCK, size))
         weight = BOILER[hour] * (g.random((len(with_gas), size), dtype=np.float32) + np.float32(0.4))
-        rows, columns = _places(g, GAS_NEGATIVE_RATE, len(with_gas), size)
-        stands = ~dipped[with_gas[rows], columns] | (g.random(len(rows)) < BOTH_NEGATIVE_SHARE)
+        rows, columns = _places(g, HOURS.gas_negative_rate, len(with_gas), size)
+        stands = ~dipped[with_gas[rows], columns] | (g.random(len(rows)) < HOURS.both_negative_share)
         rows, columns = rows[stands], columns[stands]
         weight[rows, columns] = 0
         readings = _spread(weight, energy.gas[with_gas, month])
-        dip = np.exp(np.log(GAS_NEGATIVE_MEDIAN) + GAS_NEGATIVE_SPREAD * g.standard_normal(len(rows)))
-        readings[rows, columns] = -np.minimum(dip, GAS_NEGATIVE_LIMIT)
+        dip = np.exp(
+            np.log(HOURS.gas_negative_median) + HOURS.gas_negative_spread * g.standard_normal(len(rows))
+        )
+        readings[rows, columns] = -np.minimum(dip, HOURS.gas_negative_limit)
         burned[with_gas] = readings
         gas.append(burned[keep])
     return np.concatenate(elec, axis=1), np.concatenate(gas, axis=1)

@@ -10,7 +10,7 @@ concept   other reasons to churn: competition bites (1 + strength) times, loyalt
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -58,13 +58,13 @@ class Shift:
 
     def coefficients(self, base: Coefficients = PUBLISHED) -> Coefficients:
         """The reasons to churn."""
-        strength = self.scale("concept")
-        return replace(
-            base,
-            competition=tuple((1 + strength) * c for c in base.competition),
-            tenure=tuple(c if c < -5 else max(1 - strength, 0.0) * c for c in base.tenure),
-            trend=tuple((1 - 2 * strength) * c for c in base.trend),
-        )
+        strength, tenure = self.scale("concept"), base["tenure"]
+        return {
+            **base,
+            "competition": (1 + strength) * base["competition"],
+            "tenure": np.where(tenure < -5, tenure, max(1 - strength, 0.0) * tenure),
+            "trend": (1 - 2 * strength) * base["trend"],
+        }
 
 
 def _part(words: str) -> tuple[str, float]:

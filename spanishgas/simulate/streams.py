@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import date, timedelta
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,18 @@ class Stream(IntEnum):
     CONTACT = 6
     SHIFT = 7
     ORDER = 8
+
+
+class Draws(NamedTuple):
+    """The streams of a block: of which utility (`seed`), cohort and place in it."""
+
+    seed: int
+    cohort: int
+    block: int
+
+    def rng(self, stream: Stream, *key: int) -> np.random.Generator:
+        """The generator of one stream of the block."""
+        return rng(self.seed, stream, self.cohort, self.block, *key)
 
 
 def rng(seed: int, stream: Stream, *key: int) -> np.random.Generator:

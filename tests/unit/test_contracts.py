@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from spanishgas import contracts
-from spanishgas.config.policy import ACTIONS, RISK_TIERS
+from spanishgas.config.policy import ACTIONS, RISK_TIERS, TIMINGS
 from spanishgas.config.tiers import read_tiers
-from spanishgas.contracts.tables import DERIVED, RAW
+from spanishgas.contracts.tables import CHANNELS, DERIVED, LARGEST_READING, RAW
 from spanishgas.errors import ContractError, UsageError
 from spanishgas.lake import LAYERS, RAW_FILES
 
@@ -146,3 +146,28 @@ def test_a_feature_stands_in_one_tier_only(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match="more than one tier: x"):
         read_tiers(tmp_path / "t.yaml")
+
+
+def test_values_that_the_policy_names_are_those_that_the_tables_may_hold() -> None:
+    treatments, recommended = (contracts.contract(name).fields for name in ("treatments", "recommendations"))
+    assert recommended["action"].values == ACTIONS
+    assert treatments["offer"].values == ACTIONS[1:]
+    assert recommended["timing_window"].values == treatments["timing_window"].values == TIMINGS
+    assert (
+        recommended["risk_tier"].values
+        == contracts.contract("scores").fields["risk_tier"].values
+        == RISK_TIERS
+    )
+
+
+def test_channels_and_readings_are_declared_as_the_tables_hold_them() -> None:
+    channels = contracts.contract("silver_customer").fields["sales_channel"].values
+    assert channels == tuple(dict.fromkeys(CHANNELS.values()))
+    readings = contracts.contract("consumption_hourly_2024").fields
+    highest = {readings[name].high for name in ("consumption_elec_kwh", "consumption_gas_m3")}
+    assert highest == {LARGEST_READING} == {2**63 / 1e12}
+
+
+def test_every_column_of_a_raw_file_has_a_meaning_and_every_table_has_one() -> None:
+    assert all(table.meaning for table in (*RAW.values(), *DERIVED.values()))
+    assert all(field.meaning for table in RAW.values() for field in table.fields.values())

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 from spanishgas import rendering
 from spanishgas.config.policy import load_policy
-from spanishgas.etl import report
+from spanishgas.etl import quality
 from spanishgas.evaluation import card
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import compare, history
@@ -157,7 +157,7 @@ def campaign_page(name: str) -> str:
 
 def quality_report(name: str) -> str:
     values = {"rows_in": 1, "kept": 1, "null_rate.province": 0.0, "min.province": name, "max.province": name}
-    return rendered(report.markdown({"customer": values | {f"odd.{name}": 3}}))
+    return rendered(quality.markdown({"customer": values | {f"odd.{name}": 3}}))
 
 
 PAGES: Mapping[str, Callable[[str], str]] = {

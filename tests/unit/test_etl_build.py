@@ -16,7 +16,7 @@ import pytest
 
 from spanishgas import contracts
 from spanishgas.errors import ContractError
-from spanishgas.etl import gold
+from spanishgas.etl import build as building
 from spanishgas.etl.build import EtlReport, build
 from spanishgas.lake import Lake, file_digest
 from tests.raw_builder import (
@@ -224,9 +224,11 @@ def test_a_table_that_breaks_its_contract_at_the_end_publishes_nothing(
     raw, lake = write_raw(tmp_path / "raw"), Lake(tmp_path / "lake")
     first = build(raw, lake, AS_OF)
     before = files(tmp_path / "lake")
-    real = gold.add_features
+    real = building.add_features
     monkeypatch.setattr(
-        gold, "add_features", lambda row, *rest: real(row, *rest).mutate(is_urban=ibis.literal(7, "int64"))
+        building,
+        "add_features",
+        lambda row, *rest: real(row, *rest).mutate(is_urban=ibis.literal(7, "int64")),
     )
     (raw / "churn_label.csv").write_text("customer_id,churn\nC1,1\n")
     with pytest.raises(ContractError, match="3 rows above 1 in column 'is_urban', for example 7"):

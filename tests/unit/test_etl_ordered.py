@@ -44,9 +44,7 @@ def rolled(folder: Path, in_order: bool) -> Frames:
     """Slots and counts of the roll-up with and without the faster way."""
     with duckdb() as engine:
         source = open_source(folder)
-        found = rollup.roll_up(
-            open_hours(source, engine), AS_OF, engine, rollup.DuckSums(engine, source if in_order else None)
-        )
+        found = rollup.roll_up(open_hours(source, engine), AS_OF, engine, source if in_order else None)
         slots, counts = (engine.fetch(table).to_pandas() for table in (found.slots, found.counts))
     columns = sorted(slots.columns)
     return (

@@ -19,8 +19,7 @@ from spanishgas import contracts
 from spanishgas.contracts.tables import RAW
 from spanishgas.errors import ContractError
 from spanishgas.etl.build import build
-from spanishgas.etl.quality import Quality
-from spanishgas.etl.report import markdown, metrics
+from spanishgas.etl.quality import Quality, markdown, metrics
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import data
 from spanishgas.settings import settings as installed

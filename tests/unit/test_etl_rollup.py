@@ -40,9 +40,7 @@ def months(folder: Path, hours: pd.DataFrame, seen: list[str] | None = None) -> 
     folder.mkdir(parents=True, exist_ok=True)
     hours.to_parquet(folder / "consumption_hourly_2024.parquet", index=False, row_group_size=5000)
     with duckdb() as engine:
-        rolled = rollup.roll_up(
-            open_hours(open_source(folder), engine), AS_OF, engine, rollup.DuckSums(engine)
-        )
+        rolled = rollup.roll_up(open_hours(open_source(folder), engine), AS_OF, engine)
         if seen is not None:
             seen += engine.con.list_tables(database=("temp", "main"))
         frame: pd.DataFrame = engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas()
@@ -141,9 +139,7 @@ def test_a_reading_that_is_no_amount_leaves_its_hour_out_and_every_other_hour_as
     (tmp_path / "spoilt").mkdir()
     pq.write_table(spoilt, tmp_path / "spoilt" / "consumption_hourly_2024.parquet")
     with duckdb() as engine:
-        rolled = rollup.roll_up(
-            open_hours(open_source(tmp_path / "spoilt"), engine), AS_OF, engine, rollup.DuckSums(engine)
-        )
+        rolled = rollup.roll_up(open_hours(open_source(tmp_path / "spoilt"), engine), AS_OF, engine)
         counts = engine.fetch(rolled.counts).to_pandas()
         ours = engine.fetch(rollup.customer_months(rolled.slots, AS_OF)).to_pandas()
     ours = ours.sort_values(["customer_id", "month"], ignore_index=True)

@@ -42,9 +42,7 @@ def bytes_read(raw: Path, in_order: bool = False) -> int:
         sql("SET enable_external_file_cache = false")
         sql("CALL enable_logging('FileSystem', level = 'trace')")
         source = open_source(raw)
-        rolled = rollup.roll_up(
-            open_hours(source, duck), AS_OF, duck, rollup.DuckSums(duck, source if in_order else None)
-        )
+        rolled = rollup.roll_up(open_hours(source, duck), AS_OF, duck, source if in_order else None)
         duck.fetch(rolled.slots)
         found = sql(
             "SELECT coalesce(sum(bytes), 0) FROM duckdb_logs_parsed('FileSystem') "

@@ -15,7 +15,7 @@ import pytest
 from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
 from spanishgas.features import Tiers, behaviour, compound, levels, lifecycle, load_tiers, market
-from spanishgas.features.registry import REGISTRY, CustomerFunction, MonthsFunction
+from spanishgas.features.registry import CUSTOMER, MONTHS, CustomerFunction, MonthsFunction
 from spanishgas.settings import settings
 
 AS_OF = date(2024, 12, 31)
@@ -49,14 +49,14 @@ def test_the_tiers_have_at_least_their_published_features_and_every_feature_has_
     tiers = load_tiers()
     assert list(tiers.tiers) == list(TIER_SIZES)
     assert all(len(tiers.features([name])) >= size for name, size in TIER_SIZES.items())
-    assert set(tiers.features()) == REGISTRY.names
+    assert set(tiers.features()) == {*CUSTOMER, *MONTHS}
     assert all(tiers.words(name) and tiers.entry(name).definition for name in tiers.features())
 
 
 def silver_row() -> ir.Table:
     """A customer's row before any feature: silver's columns, and the features over months."""
     silver = {name: field.kind.dtype for name, field in contract("silver_customer").fields.items()}
-    return ibis.table({**silver, **dict.fromkeys(REGISTRY.months, "float64")}, name="row")
+    return ibis.table({**silver, **dict.fromkeys(MONTHS, "float64")}, name="row")
 
 
 def test_a_feature_is_added_after_those_that_it_stands_on_and_not_before_those_that_read_what_it_replaces() -> (
@@ -190,7 +190,7 @@ def test_interaction_timing_uses_the_same_thirty_day_months(count: int, three: i
 )
 def test_severity_ranks_cancellation_over_complaint_over_pricing(intent: str, score: int) -> None:
     assert value(behaviour.intent_severity_score, customer_intent=intent) == score
-    assert value(REGISTRY.customer["is_price_sensitive"], customer_intent=intent) is (score == 1)
+    assert value(CUSTOMER["is_price_sensitive"], customer_intent=intent) is (score == 1)
 
 
 def test_last_interaction_is_counted_in_days_and_changes_in_months() -> None:
@@ -212,14 +212,14 @@ def test_a_new_customer_close_to_renewal_is_high_risk() -> None:
 def test_crossed_strings_read_none_for_a_null_part_and_digits_for_flags() -> None:
     nothing = pa.scalar(None, pa.string())
     assert (
-        value(REGISTRY.customer["sentiment_x_renewal_bucket"], sentiment_label=nothing, renewal_bucket="0-3m")
+        value(CUSTOMER["sentiment_x_renewal_bucket"], sentiment_label=nothing, renewal_bucket="0-3m")
         == "none_x_0-3m"
     )
     assert (
-        value(REGISTRY.customer["has_interaction_x_renewal_bucket"], has_interaction=0, renewal_bucket="12m+")
+        value(CUSTOMER["has_interaction_x_renewal_bucket"], has_interaction=0, renewal_bucket="12m+")
         == "0_x_12m+"
     )
-    crossed = REGISTRY.customer["competition_x_intent"]
+    crossed = CUSTOMER["competition_x_intent"]
     both = {"is_high_competition_province": 1, "customer_intent": "Pricing Offers"}
     assert value(crossed, **both) == "1_x_Pricing Offers"
 
