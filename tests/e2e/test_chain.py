@@ -16,7 +16,7 @@ pytestmark = pytest.mark.e2e
 def test_main_carries_raw_files_to_a_champion_its_scores_and_a_drift_report(tmp_path: Path) -> None:
     experiments = two_rungs(lenient(cheap_search(tmp_path / "experiments")))
     project = Project(tmp_path, SPANISHGAS_EXPERIMENTS=str(experiments))
-    output = project.run("main", customers=1500, trials=1)
+    output = project.run("main", customers=800, trials=1)
     stages = project.stages()
     assert {
         name: stages[name] for name in ("simulate", "etl", "experiment", "trial", "ladder", "evaluate")
@@ -36,6 +36,7 @@ def test_main_carries_raw_files_to_a_champion_its_scores_and_a_drift_report(tmp_
     assert "Gate passed" in output
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_in_one_message_and_no_traceback(tmp_path: Path) -> None:
     output = Project(tmp_path).run("experiment", expect=2, id="E55")
     assert "unknown experiment 'E55'" in output

@@ -179,6 +179,7 @@ def test_a_schedule_trains_on_the_gold_that_is_there_with_what_it_asks_for(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["score", *slow_too("etl", "experiment", "evaluate", "promote", "drift")])
 def test_a_job_that_fails_twice_is_written_down_and_told(account: Account, jobs: Jobs, verb: str) -> None:
     jobs.said[verb] = JobFailed("error: the disk is full")
@@ -216,6 +217,7 @@ def test_drift_is_told_counted_and_no_failure(account: Account, jobs: Jobs) -> N
     assert {"Name": "Pipeline", "Value": account.bucket} in [d for m in metrics for d in m["Dimensions"]]
 
 
+@pytest.mark.slow
 def test_one_execution_promotes_at_a_time_and_the_next_goes_on_when_it_has_ended(
     account: Account, jobs: Jobs
 ) -> None:
@@ -247,6 +249,7 @@ def test_one_execution_promotes_at_a_time_and_the_next_goes_on_when_it_has_ended
     assert account.row("turn") == {}
 
 
+@pytest.mark.slow
 def test_the_turn_of_an_execution_that_failed_is_void(account: Account, jobs: Jobs) -> None:
     jobs.said["promote"] = JobFailed("killed")
     run(account, TRAIN, "dead")

@@ -38,6 +38,7 @@ def test_every_check_that_is_left_out_has_its_reason_beside_it() -> None:
     assert CHECKOV in (PROJECT / ".github" / "workflows" / "ci.yml").read_text()
 
 
+@pytest.mark.slow
 def test_checkov_finds_nothing_else_in_the_terraform_files() -> None:
     done = tool(CHECKOV, "checkov", "--directory", ROOT, "--config-file", CONFIG)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -91,6 +91,7 @@ def migrations(url: str) -> tuple[ScriptDirectory, Config]:
     return ScriptDirectory(folder), config
 
 
+@pytest.mark.slow
 def test_a_server_that_is_newer_than_its_database_waits_for_the_upgrade(
     server: ModuleType, postgres_url: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -91,6 +91,7 @@ def test_seven_uploads_start_one_execution_that_trains(lake: Upload, jobs: Jobs)
     assert lake.account.row(given["id"])["status"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_a_repeated_event_starts_nothing_and_a_refreshed_file_starts_a_run(lake: Upload) -> None:
     """In the replaced system a row was a file's name: a refreshed file of the same name was never taken."""
     events = [lake.put(name) for name in SEVEN]
@@ -102,6 +103,7 @@ def test_a_repeated_event_starts_nothing_and_a_refreshed_file_starts_a_run(lake:
     assert upload.handler(lake.put(SEVEN[0], "any")) == {}  # the content that ran first, back again
 
 
+@pytest.mark.slow
 def test_files_that_are_replaced_between_labels_taken_away_and_put_back_start_one_run(lake: Upload) -> None:
     upload.handler([lake.put(name) for name in SEVEN][-1])
     labels = next(name for name in SEVEN if name.startswith("churn_label"))

@@ -98,6 +98,7 @@ def reference(found: Drift) -> str:
     return next(t.value for t in held["reference"].tags if t.key == "digest")
 
 
+@pytest.mark.slow
 def test_the_reference_is_the_training_table_and_moves_with_the_alias_alone(world: World) -> None:
     """The replaced system took the first batch that it scored: here that one had drifted, and the later matches it."""
     training = publish_gold(world.lake, gold_frame(400, seed=1), BASE)

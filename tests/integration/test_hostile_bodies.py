@@ -199,6 +199,7 @@ def test_a_malformed_body_is_a_400_of_one_sentence_without_its_values(served: En
     lives(served)
 
 
+@pytest.mark.slow
 def test_a_body_that_decodes_to_more_than_it_may_is_refused(served: Endpoint) -> None:
     answers = {
         case: served.post(body, media, "*/*", timeout=100).status
@@ -312,6 +313,7 @@ def test_a_body_that_trickles_for_ever_ends_with_408(served: Endpoint) -> None:
         pytest.fail("no answer")
 
 
+@pytest.mark.slow
 def test_more_large_bodies_at_a_time_than_memory_is_for_are_told_to_come_again() -> None:
     async def main() -> list[int]:
         application = create_app(churn_model(MODEL), Serving(payload_mb=1, body_seconds=2))

@@ -386,6 +386,7 @@ def test_parts_of_a_killed_upload_go_when_its_writer_cannot_live_any_more(lake: 
 # Several at once
 
 
+@pytest.mark.slow
 def test_processes_that_publish_at_once_leave_whole_snapshots(lake: Lake) -> None:
     running = [writing("many", str(lake.root), offset) for offset in ("0", "0", "1")]
     assert [process.wait(120) for process in running] == [0, 0, 0]
@@ -506,6 +507,7 @@ def through(server: str, monkeypatch: pytest.MonkeyPatch, bucket: str) -> Lake:
     return lake
 
 
+@pytest.mark.slow
 def test_a_busy_store_is_asked_again(
     remote: Lake, bucket: str, s3_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,6 @@ class Chain:
     fitted: list[ChurnModel]
     scores: Snapshot
     recommendations: Snapshot
-    same: Drift
     shifted: Drift
 
 
@@ -138,7 +137,6 @@ def pass_through(root: Path, patch: pytest.MonkeyPatch) -> Chain:
     twice = evaluation.evaluate(None, lake=lake)
     promotion.promote("challenger", "first")
     score("champion", lake=lake)
-    same = drift(None, lake=lake)
     later = publish_gold(lake, later_gold(), LATER)
     scores, recommendations = score("champion", lake=lake), recommend(lake=lake)
     shifted = drift(None, lake=lake)
@@ -154,7 +152,6 @@ def pass_through(root: Path, patch: pytest.MonkeyPatch) -> Chain:
         fitted,
         scores,
         recommendations,
-        same,
         shifted,
     )
 
@@ -665,11 +662,14 @@ def test_a_drift_run_carries_share_and_prediction_as_metrics(chain: Chain) -> No
     assert 0 < metrics["drift.weighted"] <= 1
 
 
+@pytest.mark.slow
 def test_the_training_table_itself_has_not_drifted(chain: Chain) -> None:
-    assert (chain.same.share, dict(chain.same.drifted)) == (0.0, {})
-    assert (chain.same.alarm, chain.same.statistic) == (False, 0.0)
+    same = drift(DAY, lake=chain.lake)
+    assert (same.share, dict(same.drifted)) == (0.0, {})
+    assert (same.alarm, same.statistic) == (False, 0.0)
 
 
+@pytest.mark.slow
 def test_a_frame_compared_with_itself_moves_in_no_column(chain: Chain) -> None:
     frame, kinds = chain.gold.pandas(), chain.fitted[0].kinds
     assert set(effects(compare(frame, frame, kinds, 0.1)).values()) == {0.0}
@@ -712,6 +712,7 @@ def test_an_unchanged_drift_report_is_reused(chain: Chain) -> None:
     assert drift(None, lake=chain.lake).run_id == chain.shifted.run_id
 
 
+@pytest.mark.slow
 def test_a_lake_on_s3_is_scored_and_watched_as_a_folder_is(chain: Chain, bucket: str) -> None:
     remote = Lake(f"s3://{bucket}/lake")
     for listed in chain.lake.store.listing("gold"):
@@ -776,6 +777,7 @@ def test_no_customer_id_reaches_the_tracking_store(chain: Chain) -> None:
 # Retraining comes last: it registers a version
 
 
+@pytest.mark.slow
 def test_retraining_starts_from_the_champions_parameters_and_leaves_a_challenger_where_the_policy_says_so(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -821,6 +823,7 @@ def test_a_champion_that_was_moved_in_the_ui_is_scored_with_or_refused_by_who_wa
     assert [m.version for m in moves][-2:] == [foreign, before["champion"]]
 
 
+@pytest.mark.slow
 def test_a_rollback_scores_again_with_the_version_gone_back_to_if_asked(chain: Chain) -> None:
     before, after = registry.resolve("champion").number, registry.resolve("challenger").number
     promotion.promote(str(after), "a mistake", "to be regretted")

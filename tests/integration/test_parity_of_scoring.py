@@ -72,6 +72,7 @@ def answered(model: ChurnModel, body: bytes, media: Media) -> pd.DataFrame:
     return pa.parquet.read_table(pa.BufferReader(scored(model, rows, Media.PARQUET))).to_pandas()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
 @pytest.mark.parametrize("media", [Media.PARQUET, Media.CSV])
 def test_a_row_alone_gets_the_number_it_has_among_others(kind: str, media: Media) -> None:
@@ -94,6 +95,7 @@ def test_an_empty_part_is_answered_with_one(kind: str, media: Media) -> None:
     assert len(answered(model, payload.write(empty, media), media)) == 0
 
 
+@pytest.mark.slow
 def test_a_part_that_is_refused_ends_the_transform_with_the_servers_reason(tmp_path: Path) -> None:
     task = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path, odd_gold(20), rows=10)
     columns = [c for c in task.shards.columns if c != "std_margin"]

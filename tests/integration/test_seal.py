@@ -121,7 +121,7 @@ def test_whoever_loads_a_version_refuses_by_name_one_whose_model_was_swapped(
     world: World, loader: str
 ) -> None:
     world.swap("first", "second")
-    tracking._model.cache_clear()
+    tracking.model.cache_clear()
     name = settings().registered_model
     with pytest.raises(
         DataError, match=rf"version 1 of {name} is not what was judged: model\.skops .*rollback"
@@ -129,6 +129,7 @@ def test_whoever_loads_a_version_refuses_by_name_one_whose_model_was_swapped(
         LOADERS[loader](world)
 
 
+@pytest.mark.slow
 def test_scores_that_are_there_do_not_hide_a_swap(world: World) -> None:
     scored = score("champion", lake=world.lake)
     assert score("champion", lake=world.lake).uri == scored.uri

@@ -126,6 +126,7 @@ def survives_a_kill(world: World, tmp_path: Path, moment: random.Random) -> None
     assert build(world.raw, lake, AS_OF).reused
 
 
+@pytest.mark.slow
 def test_a_killed_etl_leaves_whole_tables_and_the_next_goes_on_to_the_same_bytes(
     world: World, tmp_path: Path
 ) -> None:

@@ -132,6 +132,7 @@ def test_the_archive_is_made_once_and_the_job_carries_version_and_lineage(
     assert len(keys("a/jobs/")) == 2 * 3 + 2 * 2
 
 
+@pytest.mark.slow
 def test_a_second_call_joins_the_job_of_one_that_died(double: SageMakerDouble, task: Task) -> None:
     double.plan = Plan.HOLD
     with pytest.raises(SystemExit):

@@ -66,6 +66,7 @@ def by_fold(training: Training, margins: np.ndarray) -> list[float]:
     return [average_precision_score(training.y[p.valid], margins[p.valid]) for p in parts]
 
 
+@pytest.mark.slow
 def test_it_is_dropped_where_it_only_adds_noise() -> None:
     for seed in range(3):
         training, margins = of_noise(seed)
@@ -171,6 +172,7 @@ def test_on_a_large_table_each_tree_grows_on_a_draw_of_its_rows(monkeypatch: pyt
     assert len(opinion.fold_scores) == 2
 
 
+@pytest.mark.slow
 def test_it_stands_beside_boosted_trees_alone() -> None:
     X, y = together(120)
     for model in ("logistic", "forest"):

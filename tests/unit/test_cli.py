@@ -201,6 +201,7 @@ def test_where_prints_the_raw_file_that_is_there(call: Call, tmp_path: Path) -> 
     assert ended.out == f"{tmp_path / 'lake/raw/2024-12-31/price_history.csv.gz'}\n"
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_be_reached_is_one_message(tmp_path: Path) -> None:
     uri = "http://127.0.0.1:9"
     ended = process(tmp_path, "score", MLFLOW_TRACKING_URI=uri, MLFLOW_HTTP_REQUEST_MAX_RETRIES="1")

@@ -249,6 +249,7 @@ def test_a_smaller_budget_is_kept_and_brings_less(found: ScoredCustomers) -> Non
     assert less["customers"].sum() == everything["customers"].sum()
 
 
+@pytest.mark.slow
 def test_a_lake_on_s3_answers_as_one_in_a_folder_does(lake: Lake, bucket: str) -> None:
     there = Lake(f"s3://{bucket}/lake")
     filled(there)

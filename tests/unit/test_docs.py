@@ -36,6 +36,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_warning_and_a_broken_link_would_stop_it(site: Path) -> None:
     built = build(site)
     assert built.returncode == 0, built.stdout + built.stderr

@@ -132,6 +132,7 @@ def test_time_alone_rings_no_alarm_where_any_ks_test_below_a_hundredth_would(usu
     assert "None of 5 inputs" in found.reasons[0]
 
 
+@pytest.mark.slow
 def test_the_alarm_rings_for_nothing_about_as_often_as_the_policy_says(usual: Ordinary) -> None:
     rung = [judged(usual, before, after).alarm for before, after in pairs(4, 300)]
     assert np.mean(rung) <= 0.05  # 0.02 on average; 0.05 or less in all but one of a thousand such samples

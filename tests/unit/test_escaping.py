@@ -221,6 +221,7 @@ def test_the_file_of_a_comparison_holds_no_formula(tmp_path: Path, monkeypatch: 
     assert pd.read_csv(tmp_path / "moved.csv")["customer_id"].tolist() == ["'=1+1"]
 
 
+@pytest.mark.slow
 def test_evidentlys_reports_hold_no_tag_of_a_category(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     frame = pd.DataFrame({"channel": rng.choice([MARKUP[0], MARKUP[2], "b"], 200), "kwh": rng.random(200)})

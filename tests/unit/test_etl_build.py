@@ -104,6 +104,7 @@ def test_any_order_of_rows_gives_the_same_bytes_in_every_table(made: Made, tmp_p
     assert parts(again) == parts(made.report)
 
 
+@pytest.mark.slow
 def test_rows_dated_after_as_of_change_no_byte_of_gold(tmp_path: Path) -> None:  # D2, D5
     as_of = date(2024, 9, 15)
     raw, later = dirty(), dirty()

@@ -87,6 +87,7 @@ def killed(url: str) -> str:
     return url
 
 
+@pytest.mark.slow
 def test_a_killed_search_continues_to_the_result_of_an_undisturbed_one(
     killed: str, undisturbed: object
 ) -> None:

@@ -792,6 +792,7 @@ def threads() -> Iterator[Callable[[int], None]]:
     settings.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", list(ModelKind))
 def test_folds_fitted_side_by_side_give_the_same_bits(
     model: ModelKind, threads: Callable[[int], None]
