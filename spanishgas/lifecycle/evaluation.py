@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 import numpy as np
 import pandas as pd
+from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
 from spanishgas.config.experiment import Experiment, load_experiment
@@ -34,6 +35,7 @@ from spanishgas.lifecycle.experiments import HOLDOUT, training_side
 from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.registry import Alias
+from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import KEY, Work, through
 from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
 from spanishgas.lifetime import temporary_folder
@@ -152,11 +154,22 @@ def _recalled(key: str, inputs: EvaluateInputs) -> Version | None:
     candidate, champion = CANDIDATE.key(inputs.candidate), inputs.champion
     if champion and champion.tags.get(CANDIDATE_KEY) == candidate:
         return champion
-    same = [v for v in registry.versions() if v.tags.get(KEY) == key]
-    if same and int(registry.aliases().get(Alias.CHALLENGER, "0")) < int(same[-1].number):
-        # Killed between registering and naming it.
-        registry.point(Alias.CHALLENGER, same[-1].number)
-    return same[-1] if same else None
+    for version in [v for v in registry.versions() if v.tags.get(KEY) == key][-1:]:
+        challenger = int(registry.aliases().get(Alias.CHALLENGER, "0"))
+        if challenger < int(version.number) or runs.status(version.run_id) in ("RUNNING", "KILLED"):
+            _announce(version, newest=challenger < int(version.number))
+            MlflowClient().set_terminated(version.run_id, "FINISHED")
+        return version
+    return None
+
+
+def _announce(version: Version, *, newest: bool = True) -> None:
+    """Name a version challenger where it is the newest, and tell on its run what it is: also for one cut short."""
+    if newest:
+        registry.point(Alias.CHALLENGER, version.number)
+    run = StageRun(version.run_id, runs.experiment_id())
+    run.log(tags={"version": version.number, VERDICT: version.tags[VERDICT]})
+    run.describe(version.entity.description or "")
 
 
 def _params(inputs: CandidateInputs) -> dict[str, object]:
@@ -310,7 +323,5 @@ def _register(
     }
     words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")
     version = registry.register(model_uri, tags, words)
-    registry.point(Alias.CHALLENGER, version.number)
-    run.log(tags={"version": version.number, VERDICT: tags[VERDICT]})
-    run.describe(words)
+    _announce(version)
     return version
