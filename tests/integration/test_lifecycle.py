@@ -712,6 +712,21 @@ def test_an_unchanged_drift_report_is_reused(chain: Chain) -> None:
     assert drift(None, lake=chain.lake).run_id == chain.shifted.run_id
 
 
+def test_labels_of_the_later_table_are_held_against_the_scores_that_were_made_of_it(chain: Chain) -> None:
+    scored = chain.scores.pandas()
+    leaves = np.random.default_rng(8).random(len(scored)) < scored[PROBABILITY]
+    file = chain.root / "labels.csv"
+    pd.DataFrame({"customer_id": scored["customer_id"], "churn": leaves.astype(int)}).to_csv(
+        file, index=False
+    )
+    found = outcomes(file, lake=chain.lake)
+    metrics = MlflowClient().get_run(found.run_id).data.metrics
+    assert (found.as_of, found.probation) == (LATER, [])
+    assert metrics["outcomes.unseen"] == (~scored["in_training"]).sum()
+    assert metrics["estimated.average_precision.low"] < metrics["outcomes.average_precision"]
+    assert metrics["uplift.controls"] == (chain.lake.current("treatments").pandas()["arm"] == "control").sum()
+
+
 @pytest.mark.slow
 def test_a_lake_on_s3_is_scored_and_watched_as_a_folder_is(chain: Chain, bucket: str) -> None:
     remote = Lake(f"s3://{bucket}/lake")
@@ -863,18 +878,3 @@ def test_a_million_customers_are_scored_part_by_part_and_each_is_there_once(
     scored = scores.pandas(["customer_id", PROBABILITY])
     assert set(scored["customer_id"]) == {f"C{i}" for i in range(100_000, 100_000 + million)}
     assert scored[PROBABILITY].between(0, 1).all()
-
-
-def test_labels_of_the_later_table_are_held_against_the_scores_that_were_made_of_it(chain: Chain) -> None:
-    scored = chain.scores.pandas()
-    leaves = np.random.default_rng(8).random(len(scored)) < scored[PROBABILITY]
-    file = chain.root / "labels.csv"
-    pd.DataFrame({"customer_id": scored["customer_id"], "churn": leaves.astype(int)}).to_csv(
-        file, index=False
-    )
-    found = outcomes(file, lake=chain.lake)
-    metrics = MlflowClient().get_run(found.run_id).data.metrics
-    assert (found.as_of, found.probation) == (LATER, [])
-    assert metrics["outcomes.unseen"] == (~scored["in_training"]).sum()
-    assert metrics["estimated.average_precision.low"] < metrics["outcomes.average_precision"]
-    assert metrics["uplift.controls"] == (chain.lake.current("treatments").pandas()["arm"] == "control").sum()
