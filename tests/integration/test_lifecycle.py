@@ -712,10 +712,12 @@ def test_an_unchanged_drift_report_is_reused(chain: Chain) -> None:
     assert drift(None, lake=chain.lake).run_id == chain.shifted.run_id
 
 
-def test_labels_of_the_later_table_are_held_against_the_scores_that_were_made_of_it(chain: Chain) -> None:
+def test_labels_of_the_later_table_are_held_against_the_scores_that_were_made_of_it(
+    chain: Chain, tmp_path: Path
+) -> None:
     scored = chain.scores.pandas()
     leaves = np.random.default_rng(8).random(len(scored)) < scored[PROBABILITY]
-    file = chain.root / "labels.csv"
+    file = tmp_path / "labels.csv"
     pd.DataFrame({"customer_id": scored["customer_id"], "churn": leaves.astype(int)}).to_csv(
         file, index=False
     )
