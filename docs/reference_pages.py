@@ -62,8 +62,8 @@ def command_line() -> Iterator[str]:
     """Each verb with its options."""
     group = typer.main.get_command(app)
     yield "# Command line\n"
-    yield "`python -m spanishgas VERB`, or `spanishgas VERB` inside the environment; those that are entry points in"
-    yield 'MLproject also `mlflow run . -e VERB -P option=value`. `auto` stands for "not given".\n'
+    yield "Run a verb with `python -m spanishgas VERB`, or `spanishgas VERB` inside the environment; verbs that are"
+    yield 'entry points in MLproject also with `mlflow run . -e VERB -P option=value`. `auto` stands for "not given".\n'
     for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
         yield f"## {name}\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"
@@ -82,7 +82,7 @@ def command_line() -> Iterator[str]:
 def settings() -> Iterator[str]:
     """Each environment variable."""
     yield "# Settings\n"
-    yield "Read from the environment or a `.env` file. The tracking server is MLflow's own `MLFLOW_TRACKING_URI`.\n"
+    yield "Read from the environment or a `.env` file. MLflow's own `MLFLOW_TRACKING_URI` sets the tracking server.\n"
     yield from table(
         ["variable", "default", "what"],
         (
@@ -109,7 +109,7 @@ def shown(default: object) -> str:
 def experiments() -> Iterator[str]:
     """Each key of the YAML files."""
     yield "# Files under experiments/\n"
-    yield "Read strictly: an unknown key is an error that names it and what would be right.\n"
+    yield "Read strictly: an unknown key is an error that names it and the nearest known key.\n"
     for file, model in FILES.items():
         yield f"## {file}\n"
         yield from keys(model, set())
@@ -155,7 +155,7 @@ def data_dictionary() -> Iterator[str]:
     """Each feature, by tier."""
     tiers: Tiers = load_tiers()
     yield "# Data dictionary\n"
-    yield "What `experiments/tiers.yaml` declares: every feature of gold, by tier.\n"
+    yield "Every feature of gold, by feature tier, as declared in `experiments/tiers.yaml`.\n"
     for tier in tiers.tiers:
         yield f"## {tier}\n"
         yield from table(
@@ -176,9 +176,9 @@ def python() -> Iterator[str]:
 
 def troubleshooting() -> Iterator[str]:
     """What the surroundings do to a verb, by what is said."""
-    yield "# What it says, and what to do\n"
-    yield "`spanishgas doctor` looks for these before a verb meets them; a verb that meets one says the same. Written"
-    yield "from `spanishgas/troubles.yaml`; words in *italics* stand for what a message names.\n"
+    yield "# Error messages, and what to do\n"
+    yield "`spanishgas doctor` looks for these in advance; a verb that meets one prints the same message. This page is"
+    yield "generated from `spanishgas/troubles.yaml`; words in *italics* stand for what a message names.\n"
     yield from table(
         ["message", "cause", "way out"],
         ([named(one.message), named(one.cause), named(one.way_out)] for one in troubles().values()),
