@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import AliasChoices, BaseModel
@@ -122,7 +124,7 @@ def keys(model: type[BaseModel], told: set[type[BaseModel]]) -> Iterator[str]:
         ["key", "type", "default", "what"],
         (
             [f"`{name}`", f"`{kind(field.annotation)}`",
-             "required" if field.default is PydanticUndefined else f"`{field.default!r}`"
+             "required" if field.default is PydanticUndefined else f"`{plain(field.default)!r}`"
              if not isinstance(field.default, BaseModel) else "", field.description or ""]
             for name, field in model.model_fields.items()
         ),
@@ -135,6 +137,11 @@ def keys(model: type[BaseModel], told: set[type[BaseModel]]) -> Iterator[str]:
                 yield from keys(inner, told)
 
 
+def plain(default: object) -> object:
+    """A default as YAML would hold it."""
+    return default.value if isinstance(default, Enum) else default
+
+
 def inner_models(annotation: Any) -> list[type[BaseModel]]:
     """The models that an annotation is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -144,11 +151,17 @@ def inner_models(annotation: Any) -> list[type[BaseModel]]:
 
 def kind(annotation: Any) -> str:
     """A type as one would say it."""
-    return (
-        annotation.__name__
-        if isinstance(annotation, type) and not getattr(annotation, "__args__", ())
-        else re.sub(r"(spanishgas\.config\.\w+|typing)\.", "", str(annotation))
-    )
+    outer, inner = get_origin(annotation), get_args(annotation)
+    if outer is Annotated:
+        return kind(inner[0])
+    if outer is Literal:
+        return " | ".join(str(value) for value in inner)
+    if annotation is type(None):
+        return "None"
+    if outer in (Union, UnionType):
+        return " | ".join(kind(part) for part in inner)
+    name = str(getattr(outer or annotation, "__name__", annotation))
+    return f"{name}[{', '.join(kind(part) for part in inner)}]" if inner else name
 
 
 def data_dictionary() -> Iterator[str]:
