@@ -5,8 +5,10 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import AliasChoices, BaseModel
@@ -62,8 +64,8 @@ def command_line() -> Iterator[str]:
     """Each verb with its options."""
     group = typer.main.get_command(app)
     yield "# Command line\n"
-    yield "`python -m spanishgas VERB`, or `spanishgas VERB` inside the environment; those that are entry points in"
-    yield 'MLproject also `mlflow run . -e VERB -P option=value`. `auto` stands for "not given".\n'
+    yield "Run a verb with `python -m spanishgas VERB`, or `spanishgas VERB` inside the environment; verbs that are"
+    yield 'entry points in MLproject also with `mlflow run . -e VERB -P option=value`. `auto` stands for "not given".\n'
     for name, command in sorted(group.commands.items()):  # type: ignore[attr-defined]
         yield f"## {name}\n"
         yield f"{inspect.cleandoc(command.help or '')}\n"
@@ -82,7 +84,7 @@ def command_line() -> Iterator[str]:
 def settings() -> Iterator[str]:
     """Each environment variable."""
     yield "# Settings\n"
-    yield "Read from the environment or a `.env` file. The tracking server is MLflow's own `MLFLOW_TRACKING_URI`.\n"
+    yield "Read from the environment or a `.env` file. MLflow's own `MLFLOW_TRACKING_URI` sets the tracking server.\n"
     yield from table(
         ["variable", "default", "what"],
         (
@@ -109,7 +111,7 @@ def shown(default: object) -> str:
 def experiments() -> Iterator[str]:
     """Each key of the YAML files."""
     yield "# Files under experiments/\n"
-    yield "Read strictly: an unknown key is an error that names it and what would be right.\n"
+    yield "Read strictly: an unknown key is an error that names it and the nearest known key.\n"
     for file, model in FILES.items():
         yield f"## {file}\n"
         yield from keys(model, set())
@@ -122,7 +124,7 @@ def keys(model: type[BaseModel], told: set[type[BaseModel]]) -> Iterator[str]:
         ["key", "type", "default", "what"],
         (
             [f"`{name}`", f"`{kind(field.annotation)}`",
-             "required" if field.default is PydanticUndefined else f"`{field.default!r}`"
+             "required" if field.default is PydanticUndefined else f"`{plain(field.default)!r}`"
              if not isinstance(field.default, BaseModel) else "", field.description or ""]
             for name, field in model.model_fields.items()
         ),
@@ -135,6 +137,11 @@ def keys(model: type[BaseModel], told: set[type[BaseModel]]) -> Iterator[str]:
                 yield from keys(inner, told)
 
 
+def plain(default: object) -> object:
+    """A default as YAML would hold it."""
+    return default.value if isinstance(default, Enum) else default
+
+
 def inner_models(annotation: Any) -> list[type[BaseModel]]:
     """The models that an annotation is made of."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -144,18 +151,24 @@ def inner_models(annotation: Any) -> list[type[BaseModel]]:
 
 def kind(annotation: Any) -> str:
     """A type as one would say it."""
-    return (
-        annotation.__name__
-        if isinstance(annotation, type) and not getattr(annotation, "__args__", ())
-        else re.sub(r"(spanishgas\.config\.\w+|typing)\.", "", str(annotation))
-    )
+    outer, inner = get_origin(annotation), get_args(annotation)
+    if outer is Annotated:
+        return kind(inner[0])
+    if outer is Literal:
+        return " | ".join(str(value) for value in inner)
+    if annotation is type(None):
+        return "None"
+    if outer in (Union, UnionType):
+        return " | ".join(kind(part) for part in inner)
+    name = str(getattr(outer or annotation, "__name__", annotation))
+    return f"{name}[{', '.join(kind(part) for part in inner)}]" if inner else name
 
 
 def data_dictionary() -> Iterator[str]:
     """Each feature, by tier."""
     tiers: Tiers = load_tiers()
     yield "# Data dictionary\n"
-    yield "What `experiments/tiers.yaml` declares: every feature of gold, by tier.\n"
+    yield "Every feature of gold, by feature tier, as declared in `experiments/tiers.yaml`.\n"
     for tier in tiers.tiers:
         yield f"## {tier}\n"
         yield from table(
@@ -176,9 +189,9 @@ def python() -> Iterator[str]:
 
 def troubleshooting() -> Iterator[str]:
     """What the surroundings do to a verb, by what is said."""
-    yield "# What it says, and what to do\n"
-    yield "`spanishgas doctor` looks for these before a verb meets them; a verb that meets one says the same. Written"
-    yield "from `spanishgas/troubles.yaml`; words in *italics* stand for what a message names.\n"
+    yield "# Error messages, and what to do\n"
+    yield "`spanishgas doctor` looks for these in advance; a verb that meets one prints the same message. This page is"
+    yield "generated from `spanishgas/troubles.yaml`; words in *italics* stand for what a message names.\n"
     yield from table(
         ["message", "cause", "way out"],
         ([named(one.message), named(one.cause), named(one.way_out)] for one in troubles().values()),

@@ -41,14 +41,14 @@ class Settings(FromEnvironment):
     sentiment_model: Path | None = None
     """Folder with model.onnx and tokenizer.json (extra `text`); without it the packaged lexicon model reads texts."""
     sealing_key: SecretStr = SecretStr("")
-    """Key that signs verdicts and is asked for by whoever loads a version: 64 or more hexadecimal digits, or a file of
+    """Key that signs verdicts and is needed by whatever loads a version: 64 or more hexadecimal digits, or a file of
     such lines, of which the first signs; without it verdicts are bound by the promoters' record alone."""
     max_quarantined: float = Field(0.05, ge=0, le=1)
     """Share of a raw table's rows that may go to quarantine; above it the build stops."""
     study_storage: str = "sqlite:///optuna.db"
-    """Database of the searches, by SQLAlchemy URL: killed ones continue from it, and workers share it."""
+    """SQLAlchemy URL of the searches' database: killed searches resume from it, and workers share it."""
     retrain_state_machine: str = ""
-    """ARN of the state machine that drift starts in mode train where a retrain is due; if empty, it trains itself."""
+    """ARN of the state machine that drift starts, in mode train, when a retrain is due; if empty, drift retrains."""
     threads: int | None = None
     """Threads for DuckDB and the estimators; all cores if unset."""
 

@@ -25,7 +25,7 @@ RECORDS = re.compile(r"approved|(champion|probation|move|turn)\..*|holdout_openi
 
 
 def create_registered(asked: Asked) -> None:
-    """One whose promoter the user is already; who asks for one that is there is told so."""
+    """Only a model whose promoter the user already is; if it exists, the answer says so."""
     message = asked.message
     _not_decided(message.tags)
     if registry().search_registered_models(f"name = '{_quotable(message.name)}'", max_results=1):
@@ -47,7 +47,7 @@ def _not_decided(tags: Any) -> None:
 
 
 def create_version(asked: Asked) -> None:
-    """From an own run or its logged model, with every tag but those that a promoter's decisions write."""
+    """Only from an own run or its logged model, with any tags except those that a promoter's decisions write."""
     message = asked.message
     asked.require(Role.TRAINER, message.name, "registering a version")
     _not_decided(message.tags)
@@ -74,7 +74,7 @@ def _within(source: str, root: str) -> bool:
 
 
 def describe_version(asked: Asked) -> None:
-    """The description of an own version, once."""
+    """Only the description of an own version, once."""
     message = asked.message
     asked.require(Role.TRAINER, message.name, "describing a version")
     version = registry().get_model_version(message.name, message.version)
@@ -85,7 +85,7 @@ def describe_version(asked: Asked) -> None:
 
 
 def set_version_tag(asked: Asked) -> None:
-    """`gate.override`, `rolled_back`, `champion.*` of a move, `probation*`."""
+    """Only `gate.override`, `rolled_back`, a move's `champion.*`, and `probation*`."""
     message = asked.message
     asked.require(Role.PROMOTER, message.name, "marking a version")
     if not PROMOTION.fullmatch(message.key):
@@ -93,7 +93,7 @@ def set_version_tag(asked: Asked) -> None:
 
 
 def delete_version_tag(asked: Asked) -> None:
-    """`gate.override`, which a rollback takes back."""
+    """Only `gate.override`, which a rollback removes."""
     message = asked.message
     asked.require(Role.PROMOTER, message.name, "marking a version")
     if message.key != OVERRIDE:
@@ -101,7 +101,7 @@ def delete_version_tag(asked: Asked) -> None:
 
 
 def set_alias(asked: Asked) -> None:
-    """A trainer `challenger`; a promoter `champion` and `previous` too."""
+    """A trainer only `challenger`; a promoter `champion` and `previous` too."""
     message = asked.message
     if message.alias not in ALIASES:
         raise RequestRefused(f"the aliases are {', '.join(ALIASES)}, not '{message.alias}'")
@@ -117,7 +117,7 @@ def delete_alias(asked: Asked) -> None:
 
 
 def set_registered_tag(asked: Asked) -> None:
-    """A trainer a claim `turn.*`, and `holdout_openings` by one more; a promoter the next `move.*` in own name."""
+    """A trainer a claim `turn.*`, and `holdout_openings` plus one; a promoter the next `move.*`, in own name."""
     key, value, name = asked.message.key, asked.message.value, asked.message.name
     asked.require(Role.TRAINER, name, f"the tag '{key}'")
     if TURN.fullmatch(key) and CLAIM.fullmatch(value):
@@ -163,7 +163,7 @@ def _record(text: str) -> dict[str, Any]:
 
 
 def delete_registered_tag(asked: Asked) -> None:
-    """A claim `turn.*`."""
+    """Only a claim `turn.*`."""
     asked.require(Role.TRAINER, asked.message.name, f"the tag '{asked.message.key}'")
     if not TURN.fullmatch(asked.message.key):
         raise RequestRefused(f"the tag '{asked.message.key}' of a registered model stays")

@@ -143,7 +143,7 @@ def create_run(asked: Asked) -> None:
 
 
 def log_batch(asked: Asked) -> None:
-    """Into an own run, or a search's trial; one that a version stands on takes new keys while it runs, no changes."""
+    """Only into an own run or a search's trial; one behind a version accepts new keys while it runs, but no changes."""
     message = asked.message
     _add(asked, message.run_id, [t.key for t in message.tags], [m.key for m in message.metrics])
     for model in {metric.model_id for metric in message.metrics} - {""}:
@@ -164,7 +164,7 @@ def log_param(asked: Asked) -> None:
 
 
 def set_run_tag(asked: Asked) -> None:
-    """As `log-batch`; a promoter sets `completed` on anybody's promotion that was cut short."""
+    """As `log-batch`; a promoter may also set `completed` on any promotion that was cut short."""
     message = asked.message
     run_id = message.run_id or message.run_uuid
     if not (asked.role is Role.PROMOTER and message.key == "completed" and _is_promotion(run_id)):
@@ -176,7 +176,7 @@ def _is_promotion(run_id: str) -> bool:
 
 
 def log_links(asked: Asked) -> None:
-    """Into an own run that no version stands on."""
+    """Only into an own run that is behind no version."""
     _unregistered_run(asked, asked.message.run_id)
     for model in getattr(asked.message, "models", []):
         # Inputs may be anybody's models; what a run says it made is its own.
@@ -185,7 +185,7 @@ def log_links(asked: Asked) -> None:
 
 
 def update_run(asked: Asked) -> None:
-    """An own run; a running one of anybody's to KILLED (its process is dead); a promoter also ends a promotion."""
+    """An own run; any running one, to KILLED (its process is dead); a promoter may also end a promotion."""
     from mlflow.entities import RunStatus
 
     message = asked.message
@@ -206,7 +206,7 @@ def update_run(asked: Asked) -> None:
 
 
 def put_artefact(asked: Asked) -> None:
-    """Into an own run, or its logged model, that is running and that no version stands on."""
+    """Only into an own running run, or its logged model, that is behind no version."""
     from mlflow.utils.uri import validate_path_is_safe
 
     path = validate_path_is_safe(asked.variables["artifact_path"])
@@ -231,7 +231,7 @@ def _open_model(asked: Asked, model_id: str) -> None:
 
 
 def create_model(asked: Asked) -> None:
-    """Of an own run that is running and that no version stands on."""
+    """Only of an own running run that is behind no version."""
     run = _running(asked, asked.message.source_run_id)
     if str(run.info.experiment_id) != asked.message.experiment_id:
         raise RequestRefused(
@@ -240,12 +240,12 @@ def create_model(asked: Asked) -> None:
 
 
 def write_model(asked: Asked) -> None:
-    """Of an own run that no version stands on."""
+    """Only of an own run that is behind no version."""
     _open_model(asked, asked.variables["model_id"])
 
 
 def set_model_tags(asked: Asked) -> None:
-    """Of an own run that no version stands on; afterwards the list of its versions, `mlflow.modelVersions`, alone."""
+    """Only of an own run that is behind no version; afterwards only its list of versions, `mlflow.modelVersions`."""
     if {tag.key for tag in asked.message.tags} == {VERSIONS}:
         _own_run(asked, str(tracking().get_logged_model(asked.variables["model_id"]).source_run_id))
     else:
@@ -256,7 +256,7 @@ def set_model_tags(asked: Asked) -> None:
 
 
 def create_experiment(asked: Asked) -> None:
-    """Where the server keeps its artefacts, nowhere else."""
+    """Only with artefacts where the server keeps them."""
     if asked.message.artifact_location:
         raise RequestRefused(
             "the server says where an experiment's artefacts lie: leave artifact_location out"
@@ -264,14 +264,14 @@ def create_experiment(asked: Asked) -> None:
 
 
 def set_experiment_tag(asked: Asked) -> None:
-    """The description, where there is none."""
+    """Only the description, if there is none yet."""
     message = asked.message
     if message.key != NOTE or tracking().get_experiment(message.experiment_id).tags.get(NOTE):
         raise RequestRefused(f"of an experiment only its description ({NOTE}) is written, and only once")
 
 
 def graphql(asked: Asked) -> None:
-    """Queries of MLflow's pages of runs and experiments."""
+    """Only the queries of MLflow's pages for runs and experiments."""
     from graphql import FieldNode, GraphQLError, OperationDefinitionNode, OperationType, parse
 
     try:

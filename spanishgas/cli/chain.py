@@ -22,7 +22,7 @@ def main(
     lake: options.Place = HERE,
     seed: options.Seed = 7,
 ) -> None:
-    """Run the whole chain: raw files in; ladder, champion, scores and a drift report out. Run again, it reuses."""
+    """Run the whole chain, from raw files to ladder, champion, scores and drift report; reuse what is unchanged."""
     from spanishgas import pipeline
 
     require_tracking()
@@ -69,7 +69,7 @@ def drift(
 
 
 def monitor(last: options.Last = 12, as_json: options.AsJson = False) -> None:
-    """Show what was watched, window by window: drift, alarms, average precision estimated and measured, retrains."""
+    """Show each monitored window: drift, alarm, estimated and measured average precision, retrain."""
     from spanishgas.monitoring import history
 
     require_tracking(writes=False)
@@ -83,7 +83,7 @@ def outcomes(
     as_of: options.AsOf = AUTO,
     lake: options.Place = HERE,
 ) -> None:
-    """Hold labels against the scores that they are about; without labels, estimate what they would show."""
+    """Compare labels with the scores that they belong to; without labels, estimate what they would show."""
     from spanishgas.monitoring import outcomes as measured
 
     require_tracking()
@@ -95,7 +95,7 @@ def outcomes(
 
 
 def doctor(lake: options.Place = HERE, relocate: options.Relocate = False) -> None:
-    """Look at environment, configuration, lake, disk, tracking and ports, and say what to mend."""
+    """Check environment, configuration, lake, disk, tracking and ports, and say what to fix."""
     from spanishgas import doctor as checks
 
     if relocate:
@@ -126,7 +126,7 @@ QUIET = {
 def dashboard(
     port: options.Port = 8501, address: options.Address = "127.0.0.1", lake: options.Place = HERE
 ) -> None:
-    """Serve the dashboard over the lake and the tracking server until interrupted."""
+    """Serve the dashboard, which reads the lake and the tracking server, until interrupted."""
     if importlib.util.find_spec("streamlit") is None:
         raise SpanishGasError(
             "the dashboard needs the extra `dashboard`: uv sync --extra dashboard, or make dashboard"

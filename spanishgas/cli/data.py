@@ -25,7 +25,7 @@ def simulate(
     labelled: options.Labelled = "true",
     shift: options.Shift = "none",
 ) -> None:
-    """Draw one extract of the synthetic utility in the source's schema; the true probabilities go apart from it."""
+    """Draw one extract of the synthetic utility in the source's schema; its true probabilities are kept separately."""
     from spanishgas.lifecycle import data
 
     if labelled.lower() not in ("true", "false"):
@@ -72,9 +72,9 @@ def validate(
     mapping: options.Mapped = AUTO,
     lake: options.Place = HERE,
 ) -> None:
-    """Say what etl would make of one raw extract, and what to mend; no server needed.
+    """Say what etl would make of one raw extract, and what to fix; needs no server.
 
-    Nothing is written, but copies of files on S3 where etl with this lake would have them.
+    Writes nothing, except copies of files on S3 where etl with this lake would put them.
     """
     from spanishgas.etl import validate as checks
     from spanishgas.etl.source import extract_date, open_source
@@ -88,7 +88,7 @@ def validate(
 
 
 def template(out: options.Template) -> None:
-    """Write the seven raw files empty, with a README that says what belongs into them."""
+    """Write the seven raw files, empty, with a README that says what belongs in them."""
     from spanishgas.etl.template import write_template
 
     write_template(Path(out))
@@ -96,7 +96,7 @@ def template(out: options.Template) -> None:
 
 
 def where(table: options.Table, as_of: options.AsOf = AUTO, lake: options.Place = HERE) -> None:
-    """Print where a table's current snapshot lies, as a path or s3:// URI, and nothing else."""
+    """Print the location of a table's current snapshot, as a path or s3:// URI, and nothing else."""
     if table in RAW_FILES:
         from spanishgas.etl.source import locate, newest_extract
 
@@ -130,7 +130,7 @@ def erase(
     mapping: options.Mapped = AUTO,
     lake: options.Place = HERE,
 ) -> None:
-    """Take a person out of raw files, truth and every snapshot, and say what must be built or trained again."""
+    """Remove a person from raw files, truth and every snapshot, and say what must be rebuilt or trained again."""
     from spanishgas.lifecycle import erasure, retention
 
     done = erasure.erase(customer_id, lake, reason=reason, raw=raw, mapping=mapping, dry=not yes)

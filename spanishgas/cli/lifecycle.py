@@ -20,9 +20,9 @@ def experiment(
     workers: options.Workers = 1,
     patience: options.Patience = 0,
 ) -> None:
-    """Search one experiment's hyperparameters in cross-validation; the holdout stays shut.
+    """Search one experiment's hyperparameters in cross-validation; the holdout stays closed.
 
-    Killed, or started again elsewhere on the same study storage, the same command goes on to the same total.
+    After a kill, or elsewhere on the same study storage, the same command continues to the same total.
     """
     from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment
 
@@ -41,7 +41,7 @@ def ladder(
 ) -> None:
     """Run every experiment with every model on the same folds and say which one is chosen.
 
-    What has run to its end on the same data with the same code and parameters is not run again.
+    An experiment that has finished on the same data with the same code and parameters is not run again.
     """
     from spanishgas.config.experiment import experiment_ids
     from spanishgas.config.search import ModelKind
@@ -70,7 +70,7 @@ def evaluate(of: options.RunId = AUTO, lake: options.Place = HERE) -> None:
 def promote(
     version: options.Challenger = "challenger", *, reason: options.Reason, override: options.Override = ""
 ) -> None:
-    """Make a version champion; refused without a passed gate."""
+    """Make a version champion; refused unless it passed the gate."""
     from spanishgas.lifecycle import promotion
 
     require_tracking()
@@ -78,7 +78,7 @@ def promote(
 
 
 def approve(version: options.Named = "challenger", *, reason: options.Reason) -> None:
-    """Approve of a version's verdict, where the policy asks for it before a promotion."""
+    """Approve a version's verdict, if the policy requires that before promotion."""
     from spanishgas.lifecycle import promotion
 
     require_tracking()
@@ -94,7 +94,7 @@ def rollback(reason: options.Reason, lake: options.Place = HERE, rescore: option
 
 
 def history(as_json: options.AsJson = False) -> None:
-    """Show every move of champion: when, by whom, why, and by which verdict; moves made elsewhere too."""
+    """Show every move of champion, including those made elsewhere: when, by whom, why, and by which verdict."""
     from spanishgas.lifecycle import history as moves
     from spanishgas.lifecycle import registry
 
@@ -104,7 +104,7 @@ def history(as_json: options.AsJson = False) -> None:
 
 
 def reconcile(lake: options.Place = HERE, watch: options.Watch = False, every: options.Every = 60) -> None:
-    """See whether champion has moved, write that down, and score and watch drift with it if its verdict passed."""
+    """Record a moved champion and, if its verdict passed, score with it and report drift."""
     from spanishgas import pipeline
 
     require_tracking()
@@ -115,7 +115,7 @@ def reconcile(lake: options.Place = HERE, watch: options.Watch = False, every: o
 
 
 def lineage(which: options.Origin, lake: options.Place = HERE, as_json: options.AsJson = False) -> None:
-    """Walk from a score back to the raw files, and fail where a link is missing or no longer has its digest."""
+    """Trace a score back to the raw files, and fail if a link is missing or no longer has its digest."""
     from spanishgas.lifecycle import lineage as links
 
     require_tracking(writes=False)

@@ -63,70 +63,92 @@ def listed(value: str) -> list[str]:
 Place = Annotated[Lake, Option("--lake", parser=Lake, help="Folder or s3:// prefix of extracts and tables.")]
 AsOf = Annotated[
     date | None,
-    Option("--as_of", "--as-of", parser=day("--as_of"), help="As-of date; auto: the extract's or newest."),
+    Option(
+        "--as_of", "--as-of", parser=day("--as_of"), help="As-of date; auto: the extract's, or the newest."
+    ),
 ]
 Seed = Annotated[int, Option(callback=at_least(0), help="Seed: the same seed gives the same result.")]
-AsJson = Annotated[bool, Option("--json", help="As JSON.")]
-Yes = Annotated[bool, Option("--yes", help="Do it; without it nothing is changed, only told.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, Option("--yes", help="Do it; without this, only show what would change.")]
 
 Customers = Annotated[int, Option(callback=at_least(200), help="Customers to draw if there is no extract.")]
-Drawn = Annotated[int, Option(callback=at_least(1), help="Customers of the base extract.")]
+Drawn = Annotated[int, Option(callback=at_least(1), help="Customers in the base extract.")]
 Out = Annotated[str | None, Option(parser=text, help="Folder or s3:// prefix; auto: <lake>/raw/<as_of>.")]
-Labelled = Annotated[str, Option(help="true: with churn_label.csv; false: to be scored.")]
+Labelled = Annotated[str, Option(help="true: with churn_label.csv; false: without it, to be scored.")]
 Shift = Annotated[
-    str, Option(help="none, prices, channels, province, concept; prices:0.5 is half, + joins several.")
+    str, Option(help="none, prices, channels, province or concept; prices:0.5 halves it, + joins several.")
 ]
-Raw = Annotated[str | None, Option(parser=text, help="Folder or s3:// prefix of an extract; auto: newest.")]
+Raw = Annotated[
+    str | None, Option(parser=text, help="Folder or s3:// prefix of an extract; auto: the newest.")
+]
 RawNamed = Annotated[str, Option("--raw", help="Folder or s3:// prefix of the seven files.")]
-RawBeside = Annotated[str | None, Option("--raw", parser=text, help="Raw folder or prefix outside the lake.")]
+RawBeside = Annotated[
+    str | None, Option("--raw", parser=text, help="One more raw folder or s3:// prefix, outside the lake.")
+]
 Engine = Annotated[str, Option(help="duckdb or spark.")]
 Mapped = Annotated[
-    Path | None, Option(parser=path, help="YAML of your own names; auto: the raw folder's mapping.yaml.")
+    Path | None,
+    Option(parser=path, help="YAML that maps your own names; auto: the raw folder's mapping.yaml."),
 ]
 Template = Annotated[str, Argument(help="Folder to write.")]
 Table = Annotated[str, Argument(help="A table of the lake, or one of the seven raw names.")]
-Keep = Annotated[int, Option(callback=at_least(1), help="Newest snapshots to keep of each table and date.")]
-Days = Annotated[int, Option(callback=at_least(0), help="Keep what is younger, in days.")]
-Customer = Annotated[str, Argument(help="Whose rows are to go.")]
-Purpose = Annotated[str, Option("--reason", help="Why; kept in manifests, so without the id.")]
+Keep = Annotated[
+    int, Option(callback=at_least(1), help="How many of the newest snapshots to keep, per table and date.")
+]
+Days = Annotated[int, Option(callback=at_least(0), help="Keep snapshots younger than this many days.")]
+Customer = Annotated[str, Argument(help="Id of the customer whose rows are removed.")]
+Purpose = Annotated[str, Option("--reason", help="Why; kept in manifests, so leave out the id.")]
 
-ExperimentId = Annotated[str, Option("--id", help="E0 ... E8, a file in experiments/.")]
+ExperimentId = Annotated[str, Option("--id", help="E0 to E8, or another file in experiments/.")]
 Model = Annotated[str, Option(help="xgboost, forest or logistic.")]
 Trials = Annotated[int, Option(callback=at_least(1), help="Sets of hyperparameters to try.")]
-StudyName = Annotated[str | None, Option(parser=text, help="Name of the search; auto: from id and model.")]
+StudyName = Annotated[
+    str | None, Option(parser=text, help="Name of the search; auto: made from id and model.")
+]
 Workers = Annotated[
-    int, Option(callback=at_least(1), help="Trials at once; the same command elsewhere shares the search.")
+    int,
+    Option(callback=at_least(1), help="Trials to run at once; the same command elsewhere shares the search."),
 ]
 Patience = Annotated[
-    int, Option(callback=at_least(0), help="Trials without a better one that end it early; 0: none do.")
+    int, Option(callback=at_least(0), help="End early after this many trials without improvement; 0: never.")
 ]
-Ids = Annotated[str, Option(help="Experiments, by comma.")]
-Models = Annotated[str, Option(help="Models, by comma.")]
-RunId = Annotated[str | None, Option("--run", parser=text, help="Experiment run; auto: the rule's pick.")]
+Ids = Annotated[str, Option(help="Experiments, separated by commas.")]
+Models = Annotated[str, Option(help="Models, separated by commas.")]
+RunId = Annotated[
+    str | None, Option("--run", parser=text, help="Experiment run; auto: the one that the rule chooses.")
+]
 
 Named = Annotated[str, Argument(help="Version number or alias.")]
 Challenger = Annotated[str, Option("--version", help="Version number or alias.")]
 Reason = Annotated[str, Option(help="Why; kept with the version.")]
-Override = Annotated[str, Option(help="Why it may pass without a passed verdict; shown with it ever after.")]
-Rescore = Annotated[bool, Option("--rescore", help="Score again with the version gone back to.")]
-Watch = Annotated[bool, Option("--watch", help="Go on until interrupted.")]
-Every = Annotated[int, Option(callback=at_least(1), help="Seconds between two looks.")]
+Override = Annotated[
+    str, Option(help="Why it may be promoted without a passed verdict; shown with it from then on.")
+]
+Rescore = Annotated[bool, Option("--rescore", help="Score again with the version that becomes champion.")]
+Watch = Annotated[bool, Option("--watch", help="Keep reconciling until interrupted.")]
+Every = Annotated[int, Option(callback=at_least(1), help="Seconds between two checks.")]
 Origin = Annotated[str, Argument(help="A score file, a customer's id, a version or alias, or gold.")]
-Spreadsheet = Annotated[Path | None, Option(parser=path, help="CSV file: every customer whose tier changes.")]
+Spreadsheet = Annotated[
+    Path | None, Option(parser=path, help="CSV file to write: every customer whose risk tier changes.")
+]
 
-Alias = Annotated[str, Option(help="Version or alias: it scores, or its training table is the reference.")]
-BackendName = Annotated[str, Option(help="local, or sagemaker (SPANISHGAS_TRANSFORM_ settings).")]
+Alias = Annotated[str, Option(help="Version or alias that scores, or whose training table is the reference.")]
+BackendName = Annotated[str, Option(help="local, or sagemaker (see the SPANISHGAS_TRANSFORM_ settings).")]
 Current = Annotated[
-    date | None, Option(parser=day("--current"), help="As-of date of scores; auto: the newest.")
+    date | None, Option(parser=day("--current"), help="As-of date of the scores; auto: the newest.")
 ]
-Last = Annotated[int, Option(callback=at_least(1), help="Windows to show, the newest.")]
+Last = Annotated[int, Option(callback=at_least(1), help="How many of the newest windows to show.")]
 LabelFile = Annotated[
-    Path | None, Argument(parser=path, help="CSV or Parquet: customer_id, churn, perhaps label_date.")
+    Path | None, Argument(parser=path, help="CSV or Parquet: customer_id, churn, optionally label_date.")
 ]
-Labels = Annotated[Path | None, Option(parser=path, help="The same file, by name.")]
-Relocate = Annotated[bool, Option("--relocate", help="First let a moved tracking store find its artefacts.")]
+Labels = Annotated[Path | None, Option(parser=path, help="The same file, given as an option.")]
+Relocate = Annotated[
+    bool, Option("--relocate", help="First make a moved tracking store find its artefacts again.")
+]
 Port = Annotated[int, Option(min=1, max=65535, help="Port to serve on.")]
-Address = Annotated[str, Option(help="Address to listen on; elsewhere than here customers need a login.")]
+Address = Annotated[
+    str, Option(help="Address to listen on; other than this machine's, showing customers takes a login.")
+]
 
 
 def require_tracking(*, writes: bool = True) -> None:

@@ -18,7 +18,7 @@ class Experiment(Strict):
     tiers: Names = Field(min_length=1)
     without: Names = []
     below: Text | None = None
-    """The experiment that this one is held against; its best parameters are tried early."""
+    """The experiment that this one is compared with; its best parameters are tried early."""
 
     def features(self, tiers: Tiers, *, linear: bool) -> list[str]:
         """The rung's features in the dictionary's order, crossed strings for linear models only; UsageError if none."""

@@ -95,9 +95,9 @@ class Promotion(Strict):
     """Who and what may move the champion."""
 
     automatic: bool = True
-    """Whether main and retrain promote what passed its gate; else they leave a challenger."""
+    """Whether main and retrain promote a version that passed its gate; otherwise they leave a challenger."""
     approvers: Names = []
-    """Users of whom one must approve a version first; nobody need where it is empty."""
+    """Users, one of whom must approve a version first; if empty, no approval is needed."""
 
 
 class Remedy(StrEnum):
@@ -108,15 +108,15 @@ class Remedy(StrEnum):
 
 
 class ProbationRules(Strict):
-    """How long a new champion is held against the one before it, by the labels of newer cohorts."""
+    """How long a new champion is compared with the one before it, on the labels of newer cohorts."""
 
     cohorts: int = Field(3, ge=1)
-    """Cohorts of labels after which it has passed; each gets its share of the chance of error."""
+    """Number of labelled cohorts after which it has passed; each gets an equal share of the error probability."""
     days: int | None = Field(None, ge=1)
-    """Between its training's as-of date and a cohort's, beyond which that cohort no longer counts."""
+    """Largest distance of a cohort's as-of date from its training's; a later cohort no longer counts."""
     action: Remedy = Field(Remedy.PROPOSE, strict=False)
     confidence: float = Field(0.95, gt=0.5, lt=1)
-    """With which one that is as good as the one before stays, over all cohorts."""
+    """Confidence that one as good as the one before keeps its place, over all cohorts."""
 
 
 class Offer(Strict):
@@ -163,7 +163,7 @@ class Offers(Strict):
 
 
 class Windows(Strict):
-    """How many of the last reports must have rung before anything is triggered."""
+    """How many of the last windows must have raised an alarm before anything is triggered."""
 
     k: int = Field(ge=1)
     of: int = Field(ge=1)
@@ -179,23 +179,23 @@ class AlarmLimits(Strict):
     """From when on a column counts as moved, and how often an alarm may ring for nothing."""
 
     false_alarm_rate: float = Field(gt=0, lt=1)
-    """Share of the reports without drift that may ring, over all features together."""
+    """Share of reports without drift that may raise an alarm, over all features together."""
     min_effect: float = Field(gt=0)
-    """From which effect size on Evidently's report and the share of inputs that moved count a column."""
+    """Effect size from which Evidently's report and the share of inputs that moved count a column."""
 
 
 class DriftLimits(AlarmLimits):
-    """Limits that drift is judged by, and what follows from alarms."""
+    """Limits by which drift is judged, and what follows from alarms."""
 
     ordinary: Path | None = Field(None, strict=False)
-    """Folder of ordinary change learned on one's own tables; the shipped one is of the simulated utility.
+    """Folder of baseline variation learned on your own tables; the shipped one is of the simulated utility.
 
     A relative one lies beside policy.yaml."""
     windows: Windows = Windows(k=2, of=3)
     retrain: bool = True
-    """Whether drift that is serious starts a retrain; else the command is named."""
+    """Whether serious drift starts a retrain; if not, the command is named."""
     cooldown_days: int = Field(90, ge=0)
-    """Between the as-of dates of two windows that a retrain is started for."""
+    """Least number of days between the as-of dates of two windows that start a retrain."""
 
     @field_validator("ordinary")
     @classmethod
@@ -229,7 +229,7 @@ class Judgement(Protocol):
     gate: GateLimits
     offers: Offers
     protected: Annotated[list[Dimension], AfterValidator(unique)] = []
-    """Divisions of the customers whose rates the model card sets side by side; attributes of people, or stand-ins."""
+    """Dimensions by which the model card compares rates between customers: attributes of people, or proxies."""
     waivers: list[Waiver] = []
 
     @model_validator(mode="after")

@@ -78,7 +78,7 @@ class Dimension(Strict):
     log: bool = False
     choices: list[Value] | None = Field(None, min_length=1)
     when: dict[str, Value] = {}
-    """Values of earlier dimensions that this one hangs on; it is not drawn otherwise."""
+    """Values of earlier dimensions on which this one depends; otherwise it is not drawn."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -140,7 +140,7 @@ class Space(Strict):
     early_stopping: EarlyStopping | None = None
     start: dict[str, Value]
     also: list[dict[str, Value]] = []
-    """Tried after `start` and what the neighbouring experiment chose."""
+    """Sets tried after `start` and after the best parameters of the experiment below."""
     space: dict[str, Dimension]
 
     @model_validator(mode="after")

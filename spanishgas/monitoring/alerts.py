@@ -63,7 +63,7 @@ class Alerting(FromEnvironment):
     sns_topic: str = ""
     """ARN of an SNS topic that gets every alert; none if empty."""
     webhook: SecretStr = SecretStr("")
-    """URL that gets every alert as Slack takes it; none if empty. Who has it may post, so it is a secret."""
+    """URL that gets every alert in Slack's format; none if empty. Anyone with the URL can post: keep it secret."""
     cloudwatch: str = ""
     """Namespace of CloudWatch's metrics of drift, scoring and data quality; none are sent if empty."""
 

@@ -30,7 +30,7 @@ class Serving(FromEnvironment):
     )
     """Folder of the model artefact; SageMaker unpacks its archive to the default."""
     model_sha256: str = ""
-    """SHA-256 that the model file must have; any if empty. A transform sets it to that of the file that was judged."""
+    """SHA-256 that the model file must have; if empty, any. A transform job sets it to the judged file's."""
     host: str = "127.0.0.1"
     """Address to listen on; the image listens on all."""
     port: int = Field(8080, ge=0, le=65535)
@@ -44,7 +44,7 @@ class Serving(FromEnvironment):
     decoded_mb: int = Field(DECODED // MEGABYTE, ge=1)
     """Most memory in MB that a body's table may take: text that repeats takes next to nothing in a Parquet file."""
     body_seconds: float = Field(10, gt=0)
-    """How long a body may take to arrive, beside a second for every 64 kB of it."""
+    """How long a body may take to arrive, plus one second for every 64 kB of it."""
 
     @model_validator(mode="after")
     def _in_flight(self) -> Self:
@@ -67,7 +67,7 @@ class Transform(FromEnvironment):
     media: Media = Media.PARQUET
     """Format of the parts: application/x-parquet, or text/csv."""
     part_rows: int = Field(50_000, ge=1, le=500_000)
-    """Rows of a part; fewer where they would not fit the payload."""
+    """Rows per part; fewer if they would exceed the payload."""
     payload_mb: int = Field(20, ge=1, le=MOST_MB_IN_FLIGHT)
     """Largest part in MB; concurrency times payload may not exceed 100, SageMaker's limit."""
     timeout_seconds: int = Field(600, ge=1, le=3600)
@@ -91,7 +91,7 @@ class Transform(FromEnvironment):
     stall_seconds: float = Field(3600, gt=0)
     """How long a job may go without a new part before it is stopped."""
     clean_up: CleanUp = CleanUp.PUBLISHED
-    """published: parts, answers and SageMaker model go once the scores are published; never: they stay."""
+    """published: parts, answers and SageMaker model are removed once the scores are published; never: they stay."""
     rows_per_second: float = Field(50_000, gt=0)
     """Throughput of a worker that the estimate assumes: measure yours."""
     price_per_hour: float | None = Field(None, gt=0)
