@@ -21,7 +21,6 @@ app = typer.Typer(
     help="Churn of an energy utility's customers: from raw meter readings to a champion, scores and drift.",
     epilog="Every verb is an MLproject entry point too: mlflow run . --env-manager local -e experiment -P id=E5",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import secrets
 import sys
+from dataclasses import asdict
 from importlib import resources
 
 from typer import echo
@@ -94,7 +96,9 @@ def outcomes(
     echo(f"outcomes of version {study.version} as of {study.as_of} in run {study.run_id}")
 
 
-def doctor(lake: options.Place = HERE, relocate: options.Relocate = False) -> None:
+def doctor(
+    lake: options.Place = HERE, relocate: options.Relocate = False, as_json: options.AsJson = False
+) -> None:
     """Check environment, configuration, lake, disk, tracking and ports, and say what to fix."""
     from spanishgas import doctor as checks
 
@@ -106,8 +110,8 @@ def doctor(lake: options.Place = HERE, relocate: options.Relocate = False) -> No
         echo(f"{local_store.relocate(mlflow.get_tracking_uri())} records of artefacts were changed")
     findings = checks.examine(lake)
     width = max(len(finding.what) for finding in findings)
-    for finding in findings:
-        echo(f"{finding.state:<5}  {finding.what:<{width}}  {finding.words}")
+    lines = [f"{finding.state:<5}  {finding.what:<{width}}  {finding.words}" for finding in findings]
+    echo(json.dumps([asdict(finding) for finding in findings], indent=1) if as_json else "\n".join(lines))
     faults = [finding.what for finding in findings if finding.state == "fault"]
     if faults:
         raise DataError(f"{len(faults)} to mend: {', '.join(faults)}")

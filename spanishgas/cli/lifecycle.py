@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from typer import echo
 
 from spanishgas.cli import options
@@ -38,6 +40,7 @@ def ladder(
     lake: options.Place = HERE,
     seed: options.Seed = 7,
     workers: options.Workers = 1,
+    as_json: options.AsJson = False,
 ) -> None:
     """Run every experiment with every model on the same folds and say which one is chosen.
 
@@ -54,17 +57,26 @@ def ladder(
     compared = run_ladder(
         ladder_inputs(*rungs, trials=trials, lake=lake, seed=seed, workers=workers, progress=bar)
     )
-    show(f"{as_markdown(ladder_table(compared))}\n\n{sentence(compared)}")
+    table, words = ladder_table(compared), sentence(compared)
+    if as_json:
+        echo(json.dumps({"rungs": json.loads(table.to_json(orient="records")), "chosen": words}, indent=1))
+    else:
+        show(f"{as_markdown(table)}\n\n{words}")
 
 
-def evaluate(of: options.RunId = AUTO, lake: options.Place = HERE) -> None:
+def evaluate(of: options.RunId = AUTO, lake: options.Place = HERE, as_json: options.AsJson = False) -> None:
     """Fit, calibrate and register the chosen experiment, open the holdout once, and write the gate's verdict."""
     from spanishgas.lifecycle import evaluation
 
     require_tracking()
     version = evaluation.evaluate(of, lake=lake)
-    show(version.verdict.table())
-    echo(version.outcome)
+    if as_json:
+        verdict = version.verdict
+        said = {"version": version.number, "passed": verdict.passed, **verdict.model_dump(mode="json")}
+        echo(json.dumps(said, indent=1))
+    else:
+        show(version.verdict.table())
+        echo(version.outcome)
 
 
 def promote(
@@ -130,13 +142,14 @@ def compare(
     after: options.Named,
     lake: options.Place = HERE,
     out: options.Spreadsheet = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Say whose risk tier changes between two versions on the newest gold table, and which features move them."""
     from spanishgas.lifecycle import compare as versions
 
     require_tracking(writes=False)
     comparison = versions.compare(before, after, lake)
-    show(versions.as_markdown(comparison))
+    echo(versions.as_json(comparison)) if as_json else show(versions.as_markdown(comparison))
     if out:
         versions.write_csv(comparison, out)
 

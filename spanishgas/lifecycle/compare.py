@@ -6,6 +6,7 @@ reproduce   from the recorded data digest, parameters and code to the same predi
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,6 +99,14 @@ def as_markdown(comparison: Comparison) -> str:
     if count > MOST:
         lines.append(f"\nand {count - MOST:,} more: --out FILE.csv lists them all")
     return "\n".join(lines)
+
+
+def as_json(comparison: Comparison) -> str:
+    """The comparison as JSON: every customer who moves, and every feature."""
+    tables = {"tiers": comparison.tiers.to_dict("index"), "features": comparison.features.to_dict()}
+    said = {"before": comparison.before, "after": comparison.after, "customers": comparison.customers}
+    moved = json.loads(comparison.moved.to_json(orient="records"))
+    return json.dumps(said | tables | {"moved": moved}, indent=1)
 
 
 def write_csv(comparison: Comparison, file: Path) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -24,6 +25,8 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.ladder import write_ladder
 from spanishgas import pipeline, provenance
+from spanishgas.cli import chain as cli_chain
+from spanishgas.cli import lifecycle
 from spanishgas.config.experiment import experiment_ids, load_experiment
 from spanishgas.config.policy import Promotion, load_policy
 from spanishgas.config.search import ModelKind, load_search
@@ -778,6 +781,32 @@ def test_a_comparison_says_whose_tier_changes_and_which_feature_moved_them(
     assert set(found.features.index[:2]) == {"months_to_renewal", "sentiment_label"}
     assert "months_to_renewal" in found.moved["moved_by"].iloc[0]
     assert f"{len(found.moved):,} change their tier" in versions.as_markdown(found)
+
+
+# What other programs read
+
+
+def printed(
+    capsys: pytest.CaptureFixture[str], verb: Callable[..., None], *words: object, **more: object
+) -> Any:
+    """What a verb prints as JSON."""
+    capsys.readouterr()
+    verb(*words, as_json=True, **more)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_every_table_that_a_verb_prints_can_be_had_as_json(
+    chain: Chain, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = {"trials": TRIALS, "lake": chain.lake, "seed": SEED}
+    rungs = printed(capsys, lifecycle.ladder, ",".join(IDS), "xgboost", **how)
+    assert [rung["experiment"] for rung in rungs["rungs"]] == IDS
+    verdict = printed(capsys, lifecycle.evaluate, None, chain.lake)
+    assert (verdict["version"], verdict["passed"]) == (chain.evaluated.number, True)
+    assert len(verdict["checks"]) == len(chain.evaluated.verdict.checks)
+    moved = printed(capsys, lifecycle.compare, "champion", "champion", chain.lake)
+    assert (moved["customers"], moved["moved"]) == (CUSTOMERS, [])
+    assert {row["state"] for row in printed(capsys, cli_chain.doctor, chain.lake)} <= {"ok", "note", "fault"}
 
 
 # Privacy
