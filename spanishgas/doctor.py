@@ -63,7 +63,7 @@ def examine(lake: Lake) -> list[DoctorFinding]:
         "lake": tables(lake),
         "disk": disk(existing(_local(lake))),
         "tracking": tracking(),
-        "champion": champion(),
+        "champion": champion(lake),
         "studies": studies(settings().study_storage),
         "clock": clock(_local(lake)),
         "ports": ports(PORTS),
@@ -199,11 +199,13 @@ def tracking() -> Iterator[DoctorFinding]:
             yield broken(words("no_artefacts", place=experiment.artifact_location, said=quoted(fault)))
 
 
-def champion() -> Iterator[DoctorFinding]:
+def champion(lake: Lake) -> Iterator[DoctorFinding]:
     """Whether there is a champion whose version, verdict and artefacts are all there."""
     uri, name = mlflow.get_tracking_uri(), settings().registered_model
     if not _can_be_asked(uri):
         return
+    from spanishgas.config.policy import load_policy
+
     record = history.read()
     if record.champion is None:
         lost = record.recorded and record.recorded not in registry.numbers()
@@ -226,6 +228,8 @@ def champion() -> Iterator[DoctorFinding]:
             return
     if not version.cleared:
         yield broken(words("no_clearance", version=version.number, fault=version.fault))
+    elif old := version.too_old(max(lake.dates("gold_master"), default=None), load_policy().max_age_days):
+        yield note(old)
 
 
 def clock(lake: Path) -> Iterator[DoctorFinding]:

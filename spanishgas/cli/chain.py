@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import resources
 
@@ -72,11 +73,17 @@ def drift(
 
 def monitor(last: options.Last = 12, as_json: options.AsJson = False) -> None:
     """Show each monitored window: drift, alarm, estimated and measured average precision, retrain."""
+    from spanishgas.config.policy import load_policy
+    from spanishgas.lifecycle import registry
     from spanishgas.monitoring import history
 
     require_tracking(writes=False)
-    windows = history.windows()[-last:]
+    windows, champion = history.windows()[-last:], registry.champion()
     echo(history.as_json(windows)) if as_json else show(history.as_markdown(windows))
+    if champion and windows and not as_json:
+        with suppress(SpanishGasError):  # a version whose record is gone: doctor says so
+            if old := champion.too_old(windows[-1].as_of, load_policy().max_age_days):
+                echo(old)
 
 
 def outcomes(

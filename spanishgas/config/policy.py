@@ -266,6 +266,8 @@ class Policy(Judgement):
     """Everything that is decided rather than learned."""
 
     promotion: Promotion = Promotion()
+    max_age_days: int | None = Field(None, ge=1)
+    """Days from a champion's training table to the newest data after which it is called too old; null: it never is."""
     probation: ProbationRules = ProbationRules()
     drift: DriftLimits
 

@@ -11,6 +11,7 @@ import json
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -152,6 +153,19 @@ class Version:
     def metrics(self) -> dict[str, float]:
         """`holdout.*` metrics that it was judged by."""
         return self._judged.metrics
+
+    def too_old(self, newest: date | None, limit: int | None) -> str:
+        """What to say of a version that learned more than `limit` days before the `newest` data; empty of others."""
+        if newest is None or limit is None:
+            return ""
+        trained = self.record.chosen.as_of
+        age = (newest - trained).days
+        if age <= limit:
+            return ""
+        return (
+            f"version {self.number} learned from data of {trained}, {age} days before the newest ({newest}); "
+            f"policy.yaml allows {limit} (max_age_days): spanishgas retrain"
+        )
 
     def training_table(self, lake: Lake) -> TrainingTable:
         """The table that it was made from; LakeError where that is gone."""

@@ -14,7 +14,8 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
 from spanishgas.cli import chain
-from spanishgas.config.policy import DriftLimits, Windows
+from spanishgas.config import policy
+from spanishgas.config.policy import DriftLimits, Windows, load_policy
 from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry, runs
@@ -312,6 +313,20 @@ def test_the_history_has_a_row_per_window_in_order_by_its_newest_report_with_out
     chain.monitor(last=1, as_json=True)
     [row] = json.loads(capsys.readouterr().out)
     assert (row["as_of"], row["alarm"], row["retrain"]) == ("2025-02-28", True, "done")
+
+
+def test_a_champion_older_than_the_policy_allows_is_named_below_the_history(
+    utility: Utility, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    utility.report(FEB, False)
+    chain.monitor(last=12, as_json=False)
+    assert "max_age_days" not in capsys.readouterr().out
+    strict = load_policy().model_copy(update={"max_age_days": 30})
+    monkeypatch.setattr(policy, "load_policy", lambda: strict)
+    chain.monitor(last=12, as_json=False)
+    assert (
+        "2024-12-31, 59 days before the newest (2025-02-28); policy.yaml allows 30" in capsys.readouterr().out
+    )
 
 
 def test_an_empty_history_names_the_command_that_fills_it(

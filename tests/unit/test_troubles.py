@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -28,6 +29,7 @@ from spanishgas.lifecycle.history import How, Move, MoveState
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.settings import settings
 from spanishgas.troubles import DoctorFinding, Trouble, recognised, troubles
+from tests.gold_frames import gold_frame, publish_gold
 from tests.versions import add_version
 
 OLD = "acf3f17fdcc7"
@@ -206,28 +208,39 @@ def test_a_mistyped_setting_is_noted_with_the_right_name(monkeypatch: pytest.Mon
 
 
 def test_a_champion_that_is_whole_has_no_fault(promoted: str) -> None:
-    assert faults(doctor.champion()) == []
+    assert faults(doctor.champion(Lake("lake"))) == []
 
 
 def test_a_deleted_version_is_told_by_doctor_and_verb(promoted: str) -> None:
     name = settings().registered_model
     MlflowClient().delete_model_version(name, promoted)
-    is_told(faults(doctor.champion()), "deleted_version", f"version {promoted} of {name}")
+    is_told(faults(doctor.champion(Lake("lake"))), "deleted_version", f"version {promoted} of {name}")
     gone = mlflow.MlflowException(f"Model Version (name={name}, version={promoted}) not found")
     is_told([str(cli._known(gone))], "deleted_version", f"version {promoted} of {name}")
 
 
 def test_an_artefact_that_is_gone_is_told_of_model_and_verdict(promoted: str, tracking: Path) -> None:
     (tracking / "model" / "model.skops").unlink()
-    is_told(faults(doctor.champion()), "missing_artefact", "model.skops", f"version {promoted}")
+    is_told(faults(doctor.champion(Lake("lake"))), "missing_artefact", "model.skops", f"version {promoted}")
     next(tracking.rglob("verdict.json")).unlink()
-    is_told(faults(doctor.champion()), "missing_artefact", "verdict.json")
+    is_told(faults(doctor.champion(Lake("lake"))), "missing_artefact", "verdict.json")
+
+
+def test_a_champion_older_than_the_policy_allows_is_noted(promoted: str, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    publish_gold(lake, gold_frame(5), date(2026, 2, 4))
+    assert [one.state for one in doctor.champion(lake)] == ["ok"], "400 days"
+    publish_gold(lake, gold_frame(5), date(2026, 2, 5))
+    assert list(doctor.champion(lake))[-1].words == (
+        f"version {promoted} learned from data of 2024-12-31, 401 days before the newest (2026-02-05); policy.yaml "
+        "allows 400 (max_age_days): spanishgas retrain"
+    )
 
 
 def test_a_verdict_that_was_changed_is_told(promoted: str, tracking: Path) -> None:
     verdict = next(tracking.rglob("verdict.json"))
     verdict.write_text(verdict.read_text().replace("0.75", "0.95"))
-    is_told(faults(doctor.champion()), "no_clearance", "another digest")
+    is_told(faults(doctor.champion(Lake("lake"))), "no_clearance", "another digest")
 
 
 def test_a_folder_of_artefacts_that_takes_none_is_told(
@@ -281,7 +294,7 @@ def test_a_verb_that_looks_leaves_an_old_store_as_it_is(
     if verb != "doctor":
         is_told([said], "old_schema", OLD)
     is_told(faults(doctor.tracking()), "old_schema", OLD)
-    assert list(doctor.champion()) == []
+    assert list(doctor.champion(Lake("lake"))) == []
     assert list(old.parent.glob("mlflow.db*")) == [old]
 
 

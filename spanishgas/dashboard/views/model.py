@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from spanishgas.config.policy import load_policy
 from spanishgas.dashboard import frame, tracking
 from spanishgas.evaluation import card
 from spanishgas.lifecycle.version import Version
@@ -25,6 +26,8 @@ def show() -> None:
 def champion(version: Version) -> None:
     """Verdict, metrics with intervals, curves and slices."""
     st.subheader(f"Champion: version {version.number}")
+    if old := version.too_old(max(frame.lake().dates("scores"), default=None), load_policy().max_age_days):
+        st.warning(markdown(old))
     verdict = version.verdict
     tell = st.success if verdict.passed else st.error
     tell(f"Gate {markdown(verdict.words)}")
