@@ -247,8 +247,8 @@ def _usable(record: MoveRecord) -> set[str]:
 def _approval(version: Version) -> str | None:
     """Who approved of the version's verdict; TrackingError where the policy asks for somebody and nobody did."""
     approvers = load_policy().promotion.approvers
-    given = [m.by for m in version.moves.approvals(version.number, version.digest)]
-    by = next((name for name in given[::-1] if name in approvers or not approvers), None)
+    approved_by = [m.by for m in version.moves.approvals(version.number, version.digest)]
+    by = next((name for name in approved_by[::-1] if name in approvers or not approvers), None)
     if approvers and by is None:
         raise TrackingError(
             f"version {version.number} is not promoted: the policy asks for the approval of one of "

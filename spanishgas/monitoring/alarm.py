@@ -77,16 +77,17 @@ def judge(
     month, lag = month_of(dates[0]), months_between(*dates)
     taken = ordinary.nearest(month, lag)
     of_features = list(shares.index.unique("feature"))
-    known = [f for f in of_features if f in ordinary.pairs.columns]
-    if not known:
+    recorded = [f for f in of_features if f in ordinary.pairs.columns]
+    if not recorded:
         raise DataError(
             f"no ordinary change is on record for any input ({', '.join(of_features[:NAMED])} ...): learn it from your "
             "own tables, and name its folder as drift.ordinary in policy.yaml"
         )
-    limit = threshold(ordinary, known, limits.false_alarm_rate)
-    moved = effects(shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=lag == 0)
+    limit = threshold(ordinary, recorded, limits.false_alarm_rate)
+    moved = effects(shares.loc[recorded], customers, ordinary.moments.loc[taken, :], ordinary, still=lag == 0)
     statistic = float(moved["effect"].iloc[0])
-    reasons = _moved(moved, limit) + _doubts((month, lag), taken, [f for f in of_features if f not in known])
+    unrecorded = [f for f in of_features if f not in recorded]
+    reasons = _moved(moved, limit) + _doubts((month, lag), taken, unrecorded)
     return AlarmJudgement(statistic > limit, statistic, limit, reasons, moved)
 
 
@@ -208,21 +209,22 @@ def new_values(reference: pd.Series[Any], current: pd.Series[Any]) -> pd.Series[
 
 def _numbers(reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
     before, after = (s.to_numpy(dtype="float64", na_value=np.nan) for s in (reference, current))
-    known = np.sort(before[~np.isnan(before)])
-    if not len(known):
+    ordered = np.sort(before[~np.isnan(before)])
+    if not len(ordered):
         return {"any": (0.0, float((~np.isnan(after)).mean()), "a value at all")}
-    was, now = (_near(marks, len(x)) for x in (before, after) for marks in [_rank(x[~np.isnan(x)], known)])
-    at = np.quantile(known, np.linspace(0, 1, MARKS + 1), method="inverted_cdf")
+    was, now = (_near(marks, len(x)) for x in (before, after) for marks in [_rank(x[~np.isnan(x)], ordered)])
+    at = np.quantile(ordered, np.linspace(0, 1, MARKS + 1), method="inverted_cdf")
     ends = {0: " or below", MARKS: " or above"}
     return {
         f"mark {k}": (was[k], now[k], f"a value near{ends.get(k, '')} {at[k]:.4g}") for k in range(MARKS + 1)
     }
 
 
-def _rank(values: Floats, known: Floats) -> Floats:
+def _rank(values: Floats, ordered: Floats) -> Floats:
     wide = ROUNDING * np.abs(values)
-    below, upto = np.searchsorted(known, values - wide), np.searchsorted(known, values + wide, side="right")
-    middle: Floats = (below + upto) / (2 * len(known))
+    below = np.searchsorted(ordered, values - wide)
+    upto = np.searchsorted(ordered, values + wide, side="right")
+    middle: Floats = (below + upto) / (2 * len(ordered))
     return middle
 
 

@@ -104,12 +104,12 @@ Sink = Callable[[Alert], None]
 """Delivers an alert, or raises Undelivered."""
 
 
-def sinks(given: Alerting) -> dict[str, Sink]:
+def sinks(alerting: Alerting) -> dict[str, Sink]:
     """Those that the settings name."""
-    by_name: dict[str, Sink] = {"file": partial(to_file, given.file)}
-    if given.sns_topic:
-        by_name["sns"] = partial(to_topic, given.sns_topic)
-    if url := given.webhook.get_secret_value():
+    by_name: dict[str, Sink] = {"file": partial(to_file, alerting.file)}
+    if alerting.sns_topic:
+        by_name["sns"] = partial(to_topic, alerting.sns_topic)
+    if url := alerting.webhook.get_secret_value():
         by_name["webhook"] = partial(to_webhook, url)
     return by_name
 
@@ -203,13 +203,13 @@ def send(run_id: str) -> None:
 def send_refusal(version: str, why: str) -> None:
     """Tell every sink, once, that nothing is scored with a champion, and why."""
     tags = {"version": version, "as_of": f"refused-{hashlib.sha256(why.encode()).hexdigest()[:12]}"}
-    known = [run.info.run_id for run in runs.find({"stage": REFUSAL, **tags})]
-    if not known:
+    run_ids = [run.info.run_id for run in runs.find({"stage": REFUSAL, **tags})]
+    if not run_ids:
         with runs.stage(REFUSAL, f"version {version} is refused", tags={"alarm": "yes", **tags}) as run:
             run.describe(why)
             run.log(tags={"why": why[:5000]})
-            known.append(run.run_id)
-    send(known[0])
+            run_ids.append(run.run_id)
+    send(run_ids[0])
 
 
 def alert_of(run: Run) -> Alert:

@@ -83,8 +83,8 @@ class Ordinary:
         folder.mkdir(parents=True, exist_ok=True)
         about = {name: str(getattr(self, name)) for name in ("customers", "groups", "floor", "source")}
         for name, table in ((MOMENTS, self.moments), (PAIRS, self.pairs)):
-            held = pa.Table.from_pandas(table.astype("float32").reset_index(), preserve_index=False)
-            pq.write_table(held.replace_schema_metadata(about), folder / name, compression="zstd")
+            arrow = pa.Table.from_pandas(table.astype("float32").reset_index(), preserve_index=False)
+            pq.write_table(arrow.replace_schema_metadata(about), folder / name, compression="zstd")
 
 
 def read(folder: Path) -> Ordinary:
