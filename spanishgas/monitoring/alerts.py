@@ -1,6 +1,6 @@
 """An alarm reaches people once per window, and nothing fails because nobody could be reached.
 
-    drift run with alarm=yes -> the registry's turn (one process) -> each sink -> mark on the run: sent, or why not
+    drift run with alarm=yes -> the promotion lock (one process) -> each sink -> mark on the run: sent, or why not
     refused champion --------^
 
 A window is a version and an as-of date, however often its report is made; or a champion that is refused, and why.
@@ -40,7 +40,7 @@ from urllib3.util import Retry
 from spanishgas.errors import ContractError, SpanishGasError, TrackingError
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.history import now
-from spanishgas.lifecycle.turns import turn
+from spanishgas.lifecycle.promotion_lock import promotion_lock
 from spanishgas.settings import FromEnvironment, settings
 
 log = logging.getLogger("spanishgas")
@@ -194,7 +194,7 @@ def send(run_id: str) -> None:
     try:
         for name, sink in sinks(Alerting()).items():
             for run in _due(name, run_id):
-                with turn(settings().registered_model):
+                with promotion_lock(settings().registered_model):
                     _deliver(name, sink, run_id, run)
     except (TrackingError, MlflowException) as fault:
         log.warning("alerts: the tracking server failed, so nobody was told (%s); run drift again", fault)
@@ -254,7 +254,7 @@ def _due(sink: str, run_id: str) -> list[Run]:
 
 
 def _deliver(name: str, sink: Sink, run_id: str, run: Run) -> None:
-    """Tell of a run in this process's turn, unless another one did while it was waited for."""
+    """Tell of a run under the lock, unless another one did while it was waited for."""
     if window_of(run) not in map(window_of, _due(name, run_id)):
         return
     try:
