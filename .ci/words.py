@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-EMPTY = {"found"}
+EMPTY = {"found", "given", "held", "known"}
 """Names of variables and arguments that say nothing of what they hold."""
 PACKAGE = Path(__file__).resolve().parents[1] / "spanishgas"
 NO_SUBJECT = re.compile(r"(Of|By|What .* by what)\b")

@@ -1,8 +1,8 @@
 """How often the alarm rings for nothing, and what it hears: ours, Evidently's default, and any KS test below 0.01.
 
 Without drift, twice: small utilities of 1,000 customers, one, three, six and nine months after each calendar month,
-judged by ordinary change that was learned from the other half of the customers (both halves in turn, 576 extracts); and
-small utilities of a seed that the shipped ordinary change has not seen, three months after December and after March.
+judged by baseline variation that was learned from the other half of the customers (both halves in turn, 576 extracts);
+and small utilities of a seed that the shipped baseline variation has not seen, three months after December and March.
 With drift: the shifts of the simulator at graded strengths, three months after December. And the same at 10,000
 customers, of which there is one each.
 
@@ -22,16 +22,16 @@ import pandas as pd
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import chisquare, ks_2samp, wasserstein_distance
 
-from benchmarks.ordinary import CUSTOMERS, STARTS
-from benchmarks.ordinary import SEED as LEARNED
+from benchmarks.baseline import CUSTOMERS, STARTS
+from benchmarks.baseline import SEED as LEARNED
 from benchmarks.pools import divided, month_end, pool
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.evaluation.inference import Z, wilson
 from spanishgas.features import load_tiers
-from spanishgas.monitoring import ordinary
+from spanishgas.monitoring import baseline
 from spanishgas.monitoring.alarm import judge, shares
-from spanishgas.monitoring.ordinary import Ordinary, learn
+from spanishgas.monitoring.baseline import Baseline, learn
 from spanishgas.training.matrix import is_text
 
 SEED, SMALL, LARGE, LAG = 12, 1_000, 10_000, 3
@@ -55,7 +55,7 @@ def kinds() -> dict[str, str]:
 KINDS, LIMITS = kinds(), load_policy().drift
 
 
-def ours(before: pd.DataFrame, after: pd.DataFrame, start: int, lag: int, usual: Ordinary) -> bool:
+def ours(before: pd.DataFrame, after: pd.DataFrame, start: int, lag: int, usual: Baseline) -> bool:
     """The project's alarm."""
     dates = (month_end(start), month_end(start + lag))
     return judge(shares(before, after, KINDS), (len(before), len(after)), dates, usual, LIMITS).alarm
@@ -142,7 +142,7 @@ class Count:
     def __init__(self) -> None:
         self.total, self.rung = 0, dict.fromkeys(("ours", *OTHERS), 0)
 
-    def add(self, start: int, lag: int, pair: Pair, usual: Ordinary) -> None:
+    def add(self, start: int, lag: int, pair: Pair, usual: Baseline) -> None:
         """One extract more."""
         self.total += 1
         self.rung["ours"] += ours(*pair, start, lag, usual)
@@ -188,7 +188,7 @@ def crossed(starts: Sequence[int], lags: Sequence[int]) -> dict[int, Count]:
     return counts
 
 
-def _learned(side: int, starts: Sequence[int], lags: Sequence[int]) -> Ordinary:
+def _learned(side: int, starts: Sequence[int], lags: Sequence[int]) -> Baseline:
     changes = {
         (month_end(start).month, lag): [shares(a, b, KINDS) for a, b in halves(start, lag, side)]
         for start, lag in product(starts, lags)
@@ -205,7 +205,7 @@ def fresh(start: int, size: int, shift: str = "none") -> Iterator[Pair]:
 
 def by_shipped(start: int, size: int, shift: str = "none") -> Count:
     """They, judged by the shipped record."""
-    count, usual = Count(), ordinary.read(ordinary.SHIPPED)
+    count, usual = Count(), baseline.read(baseline.SHIPPED)
     for pair in fresh(start, size, shift):
         count.add(start, LAG, pair, usual)
     return count

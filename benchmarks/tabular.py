@@ -95,14 +95,14 @@ def tables(quick: bool) -> Iterator[tuple[str, Table]]:
 def measure(
     X: pd.DataFrame, y: NDArray[np.int64], quick: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame, list[float]]:
-    """Average precision and seconds, a row per outer fold and a column per contender; the second opinion's weights."""
+    """Average precision and seconds, a row per outer fold and a column per contender; the blend weights."""
     scores, seconds, weights = [], [], []
     for fold in folds(y, 3 if quick else OUTER, SEED):
         X_in, X_out = X.iloc[fold.train].reset_index(drop=True), X.iloc[fold.valid]
         began = time.perf_counter()
         found = tune(X_in, y[fold.train], trials=2 if quick else TRIALS, seed=SEED)
         took = {OURS: time.perf_counter() - began}
-        weights.append(found.second_weight_)
+        weights.append(found.blend_weight_)
         score = {OURS: average_precision_score(y[fold.valid], found.predict_proba(X_out)[:, 1])}
         for name, fit in PEERS.items():
             began = time.perf_counter()
@@ -128,7 +128,7 @@ def run(quick: bool) -> None:
             print(
                 f"  {contender:21} average precision {scores[contender].mean():.4f}  "
                 f"{seconds[contender].mean():.1f} s a fold"
-                + (f", second opinion's weight by fold {weights}" if contender == OURS else "")
+                + (f", blend weight by fold {weights}" if contender == OURS else "")
             )
         best = scores[list(PEERS)].mean().idxmax()
         low, high = fold_interval((scores[OURS] - scores[best]).tolist())

@@ -81,7 +81,7 @@ def _answers(
 ) -> Iterator[tuple[str, bool]]:
     state = backend.sagemaker.find(backend.job)
     yield "the job is Completed", state is not None and state.status == "Completed"
-    yield "its name is the task's", backend.job.startswith(job_name(task, backend.given))
+    yield "its name is the task's", backend.job.startswith(job_name(task, backend.settings))
     yield "every part has an answer", len(answered) == len(list(task.shards)) == 3
     yield "the estimate was said before the start", "instance-hours" in said[0]
     yield "the place of the log was said", "/aws/sagemaker/TransformJobs" in said[1]

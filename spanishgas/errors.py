@@ -24,11 +24,11 @@ class UsageError(SpanishGasError):
     @classmethod
     def unknown(cls, what: str, value: str, allowed: Iterable[str]) -> UsageError:
         """`value` is not one of `allowed`; the nearest of them is suggested."""
-        known = sorted(allowed)
-        folded = {name.casefold(): name for name in known}
+        names = sorted(allowed)
+        folded = {name.casefold(): name for name in names}
         near = difflib.get_close_matches(value.casefold(), folded, n=1)
         hint = f" Did you mean '{folded[near[0]]}'?" if near else ""
-        return cls(f"unknown {what} '{value}': expected one of {', '.join(known)}.{hint}")
+        return cls(f"unknown {what} '{value}': expected one of {', '.join(names)}.{hint}")
 
 
 class DataError(SpanishGasError):

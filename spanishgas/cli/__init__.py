@@ -47,11 +47,11 @@ def run() -> None:
     try:
         app()
     except Exception as fault:
-        known = _known(fault)
-        if debug or known is None:
+        failure = _known(fault)
+        if debug or failure is None:
             raise
-        sys.stderr.write(f"error: {known}\n")
-        sys.exit(known.exit_code)
+        sys.stderr.write(f"error: {failure}\n")
+        sys.exit(failure.exit_code)
 
 
 def _mlflow_defaults() -> None:
@@ -71,8 +71,8 @@ def _known(fault: Exception) -> SpanishGasError | None:
         return fault
     from spanishgas.troubles import quoted, recognised, words
 
-    if known := recognised(fault):
-        return TrackingError(known)
+    if message := recognised(fault):
+        return TrackingError(message)
     if isinstance(fault, TrackingError):
         return fault
     if isinstance(fault, OSError | MemoryError) or type(fault).__module__.startswith(LIBRARIES):

@@ -187,7 +187,7 @@ class AlarmLimits(Strict):
 class DriftLimits(AlarmLimits):
     """Limits by which drift is judged, and what follows from alarms."""
 
-    ordinary: Path | None = Field(None, strict=False)
+    baseline: Path | None = Field(None, strict=False)
     """Folder of baseline variation learned on your own tables; the shipped one is of the simulated utility.
 
     A relative one lies beside policy.yaml."""
@@ -197,14 +197,14 @@ class DriftLimits(AlarmLimits):
     cooldown_days: int = Field(90, ge=0)
     """Least number of days between the as-of dates of two windows that start a retrain."""
 
-    @field_validator("ordinary")
+    @field_validator("baseline")
     @classmethod
-    def _is_a_folder(cls, ordinary: Path | None, info: ValidationInfo) -> Path | None:
-        if ordinary is not None:
-            ordinary = (info.context or Path()) / ordinary
-            if not ordinary.is_dir():
-                raise fault("", "must be a folder, named from the one of policy.yaml", str(ordinary))
-        return ordinary
+    def _is_a_folder(cls, baseline: Path | None, info: ValidationInfo) -> Path | None:
+        if baseline is not None:
+            baseline = (info.context or Path()) / baseline
+            if not baseline.is_dir():
+                raise fault("", "must be a folder, named from the one of policy.yaml", str(baseline))
+        return baseline
 
 
 class Waiver(Strict):

@@ -31,17 +31,19 @@ _Use = Callable[[ir.Table], ir.BooleanValue]
 class Bronze:
     """The raw tables on their way to bronze, for one as_of."""
 
-    def __init__(self, raw: Mapping[str, ir.Table], known: ir.Table, as_of: date, audit: Audit) -> None:
+    def __init__(
+        self, raw: Mapping[str, ir.Table], customer_ids: ir.Table, as_of: date, audit: Audit
+    ) -> None:
         self.as_of = ibis.date(as_of.year, as_of.month, as_of.day)
         self.window = calendar.window(as_of)
         self.day = as_of
         self.audit, self.engine, self.quality = audit, audit.engine, audit.quality
-        self.raw, self.known = raw, known
+        self.raw, self.customer_ids = raw, customer_ids
 
     def customer(self) -> ir.Table:
         """bronze_customer: every customer of labels or attributes, with the contract and contact that stand."""
         parts = (self._labels(), self._attributes(), self._contracts(), self._interactions())
-        table = self.known
+        table = self.customer_ids
         for part in parts:
             table = table.left_join(part, "customer_id").drop("customer_id_right")
         table = table.select(*contract("bronze_customer").fields)
@@ -50,7 +52,7 @@ class Bronze:
     def customer_month(self, hours: RollUp, customers: ir.Table) -> ir.Table:
         """bronze_customer_month: the months that have an hour, with their prices and the province's costs."""
         self._count_hours(hours)
-        months = customer_months(hours.slots.semi_join(self.known, "customer_id"), self.day)
+        months = customer_months(hours.slots.semi_join(self.customer_ids, "customer_id"), self.day)
         months = self.engine.materialize("months", months, by=["customer_id", "month"])
         table = months.left_join(self._prices(months), ["customer_id", "month"])
         table = table.drop("customer_id_right", "month_right")
@@ -64,10 +66,10 @@ class Bronze:
 
     def _count_odd(self, months: ir.Table, customers: ir.Table) -> None:
         """Customer-months that are kept as they are, but hardly can be true."""
-        known = customers.select(
+        attributes = customers.select(
             "customer_id", "contracted_power_kw", active_from="customer_first_activation_date"
         )
-        table = months.left_join(known, "customer_id")
+        table = months.left_join(attributes, "customer_id")
         hours = [
             (table.month == month, pd.Period(month, freq="M").days_in_month * 24) for month in self.window
         ]
@@ -137,7 +139,7 @@ class Bronze:
     def _count_hours(self, hours: RollUp) -> None:
         counts = hours.counts.mutate(
             has_id=_is_id(hours.counts.customer_id),
-            known=hours.counts.customer_id.isin(self.known.customer_id).fill_null(False),
+            known=hours.counts.customer_id.isin(self.customer_ids.customer_id).fill_null(False),
         )
         counts = self.engine.materialize("hour_counts", counts)
         mine, orphan = counts.has_id & counts.known, counts.has_id & ~counts.known
@@ -173,11 +175,11 @@ class Bronze:
     def _bad_hours(self, hours: ir.Table) -> dict[str, ir.Table]:
         """The hours that each rule sets apart, nothing read yet; the first rule that holds is the hour's."""
         has_id = _is_id(hours.customer_id)
-        mine = hours.filter(has_id).semi_join(self.known, "customer_id")
+        mine = hours.filter(has_id).semi_join(self.customer_ids, "customer_id")
         timed = mine.filter(fault(mine).isnull())
         return {
             "missing.customer_id": hours.filter(~has_id),
-            "orphan": hours.filter(has_id).anti_join(self.known, "customer_id"),
+            "orphan": hours.filter(has_id).anti_join(self.customer_ids, "customer_id"),
             **{
                 f"out_of_range.{column}": mine.filter(fault(mine) == name)
                 for name, column in READINGS.items()
@@ -194,8 +196,8 @@ class Bronze:
         return self.engine.reader.fetch(examples.cast(dict.fromkeys(examples.columns, "string")))
 
     def _of_known(self, name: str, table: ir.Table) -> ir.Table:
-        self.audit.quarantine(name, "orphan", table.anti_join(self.known, "customer_id"))
-        return table.semi_join(self.known, "customer_id")
+        self.audit.quarantine(name, "orphan", table.anti_join(self.customer_ids, "customer_id"))
+        return table.semi_join(self.customer_ids, "customer_id")
 
     def _collapse(self, name: str, table: ir.Table, rule: str = "", use: _Use | None = None) -> ir.Table:
         """Identical copies as one row, of the rows that meet `use`: others are of no use as of now, noted by `rule`."""

@@ -141,9 +141,9 @@ class _Build:
     def compute(self) -> dict[str, ir.Table]:
         """The tables, held and checked."""
         audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.inputs.as_of
-        small, known = raw.read(self.inputs.source, Audit(engine.reader, self.quality))
+        small, customer_ids = raw.read(self.inputs.source, Audit(engine.reader, self.quality))
         small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}
-        bronze = Bronze(small, engine.import_table("known", known), as_of, audit)
+        bronze = Bronze(small, engine.import_table("known", customer_ids), as_of, audit)
         hours = hours_of(self.inputs.source, as_of, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
@@ -186,10 +186,10 @@ class _Build:
 
     def _read_quality(self) -> Report | None:
         try:
-            held = unsealed(self.lake.read_note("gold_master", self.inputs.as_of, QUALITY) or "{}")
+            note = unsealed(self.lake.read_note("gold_master", self.inputs.as_of, QUALITY) or "{}")
         except ValueError:
             return None
-        return held["quality"] if held.get("fingerprint") == self.key else None
+        return note["quality"] if note.get("fingerprint") == self.key else None
 
 
 def gold(customers: ir.Table, months: ir.Table, tiers: Tiers, as_of: date, engine: Engine) -> ir.Table:

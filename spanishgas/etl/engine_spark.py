@@ -118,13 +118,13 @@ def spark() -> Iterator[SparkEngine]:
         raise SpanishGasError(f"engine 'spark' needs pyspark, which is not installed: {WAY_OUT}")
     from pyspark.sql import SparkSession
 
-    given = SparkSession.getActiveSession()
-    session = given or start()
+    active = SparkSession.getActiveSession()
+    session = active or start()
     try:
         with duckdb() as reader, temporary_folder() as scratch:
             yield SparkEngine(session, reader, scratch)
     finally:
-        if not given:
+        if not active:
             session.stop()
 
 

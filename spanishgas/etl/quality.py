@@ -134,8 +134,8 @@ class Quality:
         names = [n.removeprefix("count.") for n in statistics if n.startswith("count.")]
         values = {f"null_rate.{n}": (rows - statistics[f"count.{n}"]) / rows for n in names if rows}
         values |= {f"{end}.{n}": statistics.get(f"{end}.{n}") for n in names for end in ("min", "max")}
-        known = {name: value for name, value in values.items() if value is not None}
-        self.add(table, **{n: v.isoformat() if isinstance(v, date) else v for n, v in known.items()})
+        present = {name: value for name, value in values.items() if value is not None}
+        self.add(table, **{n: v.isoformat() if isinstance(v, date) else v for n, v in present.items()})
 
     def settle(self, table: str) -> None:
         """Note what a raw table kept, when all that is not usable was set apart and copies were collapsed."""

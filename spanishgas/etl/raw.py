@@ -44,8 +44,8 @@ def read(source: Source, audit: Audit) -> tuple[dict[str, ir.Table], ir.Table]:
     people = [tables[name] for name in ("churn_label", "customer_attributes")]
     ids = [t.filter(t[FAULT].isnull() | t[FAULT].notin(NOBODY)).select("customer_id") for t in people]
     named = ibis.union(*ids, distinct=True).filter(lambda t: t.customer_id.notnull())
-    known = audit.engine.materialize("known", named, by=["customer_id"])
-    return {name: _usable(name, table, audit) for name, table in tables.items()}, known
+    customer_ids = audit.engine.materialize("known", named, by=["customer_id"])
+    return {name: _usable(name, table, audit) for name, table in tables.items()}, customer_ids
 
 
 def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
@@ -65,11 +65,11 @@ def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
 def _parsed(name: str, table: ir.Table, header: str | None) -> ir.Table:
     """`_typed` of a table of texts; `header` is what the file calls customer_id."""
     fields = contracts.contract(name).fields
-    given = {column: _given(table[column], field) for column, field in fields.items()}
+    texts = {column: _given(table[column], field) for column, field in fields.items()}
     table = table.select(
         ROW,
-        **{column: _parse(given[column], field) for column, field in fields.items()},
-        **{f"given_{column}": given[column].notnull() for column in fields},
+        **{column: _parse(texts[column], field) for column, field in fields.items()},
+        **{f"given_{column}": texts[column].notnull() for column in fields},
     )
     rules = [rule for column in fields for rule in _rules(table, column, fields[column])]
     return table.mutate(**{FAULT: ibis.cases(*_nobody(table, header), *rules)})

@@ -205,14 +205,14 @@ def locate(raw: Path | str, table: str) -> str:
     store = S3Store(str(raw))
     wanted, renamed = _wanted(store, None)
     named = named_files(renamed)
-    held = {listed.name for listed in wanted if table_of(listed.name, named) == table}
-    lies = [n for n in names(table, named) if any(h == n or h.startswith(f"{n}/") for h in held)]
+    files = {listed.name for listed in wanted if table_of(listed.name, named) == table}
+    lies = [n for n in names(table, named) if any(h == n or h.startswith(f"{n}/") for h in files)]
     return store.uri([*lies, named.get(table, RAW_FILES[table])][0])
 
 
-def _mapping(given: Path | None, folder: Path) -> dict[str, Renamed]:
+def _mapping(file: Path | None, folder: Path) -> dict[str, Renamed]:
     own = folder / MAPPING
-    return read_mapping(given or own) if given or own.exists() else {}
+    return read_mapping(file or own) if file or own.exists() else {}
 
 
 def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Path | None:

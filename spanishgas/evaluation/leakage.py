@@ -109,11 +109,11 @@ def single_features(sides: Sides, waivers: Sequence[Waiver]) -> list[LeakageFind
     strength = pd.Series(
         {f: skill(X[f], y, text=is_text(sides.kinds[f]), seed=sides.seed) for f in sides.features}
     )
-    known = {w.check: [f for f in w.features if f in strength.index] for w in waivers}
-    others = strength.drop([f for named in known.values() for f in named])
+    waived = {w.check: [f for f in w.features if f in strength.index] for w in waivers}
+    others = strength.drop([f for named in waived.values() for f in named])
     findings = [_strongest("single_feature", others, declared=False)] if len(others) else []
     return findings + [
-        _strongest(name, strength[named], declared=True) for name, named in known.items() if named
+        _strongest(name, strength[named], declared=True) for name, named in waived.items() if named
     ]
 
 

@@ -84,8 +84,8 @@ def intact(file: Path) -> bool:
     """Whether the file holds the bytes that the last word of its name, a digest's beginning, tells."""
     stat = file.stat()
     place, state = (stat.st_dev, stat.st_ino), (stat.st_size, stat.st_ctime_ns)
-    *known, digest = _SEEN.get(place, ("",))
-    if known != [*state]:
+    *seen_state, digest = _SEEN.get(place, ("",))
+    if seen_state != [*state]:
         digest = file_digest(file)
         if time.time() > stat.st_ctime + SETTLED:
             _SEEN[place] = (*state, digest)

@@ -220,13 +220,13 @@ class Lake:
     def _make_current(self, home: str, staging: Path, fresh: Manifest, before: str | None) -> Snapshot:
         key = fresh.key
         lies = self.store.version(f"{key}/{MANIFEST}")
-        held = unless_damaged(lambda: self.snapshot(key))
+        existing = unless_damaged(lambda: self.snapshot(key))
         # What this run has just put there need not be fetched to be sure of it.
-        if held and ((held.manifest == fresh and not any(staging.iterdir())) or held.intact):
+        if existing and ((existing.manifest == fresh and not any(staging.iterdir())) or existing.intact):
             current = unless_damaged(lambda: self._pointed(home))
-            if current == fresh.snapshot and held.manifest.fingerprint == fresh.fingerprint:
-                return held
-            fresh = fresh.model_copy(update={"parts": held.manifest.parts})
+            if current == fresh.snapshot and existing.manifest.fingerprint == fresh.fingerprint:
+                return existing
+            fresh = fresh.model_copy(update={"parts": existing.manifest.parts})
         else:
             before = self._begun(home, before)
             for part in fresh.parts:
@@ -275,21 +275,21 @@ class Lake:
 
     def snapshots(self) -> list[tuple[Snapshot, bool]]:
         """Every snapshot, with whether it is current; newest first within its table and date."""
-        return [(held, current) for held, current, _ in self._dated()]
+        return [(snapshot, current) for snapshot, current, _ in self._dated()]
 
     def _dated(self) -> list[tuple[Snapshot, bool, float]]:
         dated = []
         for number, table in enumerate(LAYERS):
             for listed in self.store.listing(self._table(table)):
                 key, _, name = listed.key.rpartition("/")
-                if name != MANIFEST or not (held := self.snapshot(key)):
+                if name != MANIFEST or not (snapshot := self.snapshot(key)):
                     continue
-                home, _, snapshot = key.rpartition("/")
-                current = self._pointed(home) == snapshot
+                home, _, snapshot_id = key.rpartition("/")
+                current = self._pointed(home) == snapshot_id
                 # S3 knows whole seconds: of several snapshots of one, the current one is the newest.
-                order = (number, held.manifest.as_of, -listed.modified, not current, snapshot)
-                dated.append((order, held, current, listed.modified))
-        return [(held, current, made) for _, held, current, made in sorted(dated, key=lambda row: row[0])]
+                order = (number, snapshot.manifest.as_of, -listed.modified, not current, snapshot_id)
+                dated.append((order, snapshot, current, listed.modified))
+        return [row[1:] for row in sorted(dated, key=lambda row: row[0])]
 
     def prunable(self, keep: int, older_than: float, protected: Collection[str] = ()) -> list[Snapshot]:
         """Snapshots beyond the newest `keep` of a table and date whose manifest is older than `older_than` (epoch s).

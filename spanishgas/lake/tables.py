@@ -161,11 +161,11 @@ class Snapshot:
 def ancestry(snapshots: Collection[Snapshot], digests: Collection[str]) -> set[str]:
     """The digests, and those of everything that they were built from."""
     sources = {s.manifest.digest: {*s.manifest.built_from.values()} for s in snapshots}
-    known, new = set(digests), set(digests)
+    reached, new = set(digests), set(digests)
     while new:
-        new = {source for digest in new for source in sources.get(digest, ())} - known
-        known |= new
-    return known
+        new = {source for digest in new for source in sources.get(digest, ())} - reached
+        reached |= new
+    return reached
 
 
 def unless_damaged(read: Callable[[], T | None], otherwise: T | None = None) -> T | None:

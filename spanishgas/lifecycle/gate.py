@@ -292,11 +292,11 @@ def _check(
 ) -> Check:
     """Passes if the value is a number, and the end of the interval that decides lies within the limit, or is waived."""
     deciding = getattr(figure, decides)
-    known = all(v is not None and math.isfinite(v) for v in (figure.value, deciding))
-    within = known and (deciding >= limit if bound is Bound.AT_LEAST else deciding <= limit)
+    finite = all(v is not None and math.isfinite(v) for v in (figure.value, deciding))
+    within = finite and (deciding >= limit if bound is Bound.AT_LEAST else deciding <= limit)
     return Check(
         name=name,
-        value=figure.value if known else None,
+        value=figure.value if finite else None,
         limit=limit,
         interval=None if figure.low is None or figure.high is None else (figure.low, figure.high),
         passed=within or declared,

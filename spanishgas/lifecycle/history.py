@@ -181,8 +181,8 @@ class MoveRecord(BaseModel):
 
     def approvals(self, version: str, verdict: str | None) -> list[Move]:
         """Approvals of a version's very verdict, oldest first."""
-        given = [m for m in self.moves if m.how is How.APPROVED and m.state is MoveState.DONE]
-        return [m for m in given if (m.version, m.verdict) == (version, verdict)]
+        approvals = [m for m in self.moves if m.how is How.APPROVED and m.state is MoveState.DONE]
+        return [m for m in approvals if (m.version, m.verdict) == (version, verdict)]
 
 
 def read() -> MoveRecord:

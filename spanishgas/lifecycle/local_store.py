@@ -120,10 +120,10 @@ def fault(uri: str) -> str | None:
     current = revision(sqlite_file(uri))
     if current is None:
         return None
-    known, head = revisions()
+    schemas, head = revisions()
     if current == head:
         return None
-    return words("old_schema" if current in known else "new_schema", found=current, head=head)
+    return words("old_schema" if current in schemas else "new_schema", found=current, head=head)
 
 
 def look(uri: str) -> None:
@@ -134,8 +134,8 @@ def look(uri: str) -> None:
 
 def upgrade(uri: str, say: Callable[[str], None]) -> None:
     """Upgrade a SQLite store of an older schema, with a copy beside it; TrackingError for one of a newer MLflow."""
-    file, (known, head) = sqlite_file(uri), revisions()
-    if file is None or (current := revision(file)) not in known - {head}:
+    file, (schemas, head) = sqlite_file(uri), revisions()
+    if file is None or (current := revision(file)) not in schemas - {head}:
         return look(uri)
     copy = file.with_name(f"{file.name}.{current}")
     say(

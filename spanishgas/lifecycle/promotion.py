@@ -1,6 +1,6 @@
 """Moving the champion: only to a version that may be it, with who, when, why, from which version and by which verdict.
 
-    take turns -> settle what came before -> check -> write the move down -> aliases, tags -> its run -> done
+    take the lock -> settle what came before -> check -> write the move down -> aliases, tags -> its run -> done
 
 Every step after the writing down may be done twice, so a command that is killed anywhere is completed by the next one.
 A rollback names the move that it undoes: run again, it makes no second one.
@@ -19,8 +19,8 @@ from spanishgas.config.policy import load_policy
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.history import How, Move, MoveRecord, MoveState
+from spanishgas.lifecycle.promotion_lock import PromotionLock, promotion_lock
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.turns import Turn, turn
 from spanishgas.lifecycle.version import OVERRIDE, ROLLED_BACK, Version
 from spanishgas.settings import settings
 
@@ -37,7 +37,7 @@ def promote(which: str, reason: str, override: str | None = None) -> Version:
     """
     _said(reason)
     number = registry.resolve(which).number
-    with turn(settings().registered_model) as own:
+    with promotion_lock(settings().registered_model) as lock:
         record = settle()
         version = registry.resolve(number)
         if not version.cleared and not override:
@@ -50,7 +50,7 @@ def promote(which: str, reason: str, override: str | None = None) -> Version:
         if not (there and version.cleared):
             how, replaced = (How.CONFIRMED, None) if there else (How.PROMOTED, record.champion)
             approval = {"override": override if version.fault else None, "approved_by": _approval(version)}
-            _move(own, record, how, version, reason, replaced=replaced, **approval)
+            _move(lock, record, how, version, reason, replaced=replaced, **approval)
     return registry.resolve(number)
 
 
@@ -66,7 +66,7 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
     _said(reason)
     before = history.read()
     bad = of or before.champion or registry.resolve(Alias.CHAMPION).number
-    with turn(settings().registered_model) as own:
+    with promotion_lock(settings().registered_model) as lock:
         record = settle()
         newest = record.newest
         if newest is not None and newest.how is How.ROLLED_BACK:
@@ -86,7 +86,7 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
                 f"{bad}. Promote another version instead"
             )
         version = registry.resolve(back).checked()
-        return _move(own, record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=newest.number)
+        return _move(lock, record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=newest.number)
 
 
 def way_back(record: MoveRecord) -> str | None:
@@ -101,18 +101,18 @@ def approve(which: str, reason: str) -> Version:
     approvers = load_policy().promotion.approvers
     if approvers and who() not in approvers:
         raise TrackingError(f"{who()} is no approver: policy.yaml names {', '.join(approvers)}")
-    with turn(settings().registered_model) as own:
+    with promotion_lock(settings().registered_model) as lock:
         record = settle()
         version = registry.resolve(version.number).checked()
         if who() not in {m.by for m in record.approvals(version.number, version.digest)}:
-            _move(own, record, How.APPROVED, version, reason)
+            _move(lock, record, How.APPROVED, version, reason)
     return version
 
 
 def settle() -> MoveRecord:
     """Bring the record up to date: a move cut short is completed, one made elsewhere is written down.
 
-    Only within a turn. A move cut short is given up where another client has moved the champion since.
+    Only under the lock. A move cut short is given up where another client has moved the champion since.
     """
     record = history.read()
     if (cut := record.pending) is not None:
@@ -133,11 +133,11 @@ def settle() -> MoveRecord:
 
 
 def seen() -> MoveRecord:
-    """The record, settled; takes a turn only where there is something to settle."""
+    """The record, settled; takes the lock only where there is something to settle."""
     record = history.read()
     if record.settled:
         return record
-    with turn(settings().registered_model):
+    with promotion_lock(settings().registered_model):
         return settle()
 
 
@@ -153,7 +153,9 @@ def scorable(which: str) -> Version:
     return version.checked()
 
 
-def _move(own: Turn, record: MoveRecord, how: How, version: Version, reason: str, **beside: Any) -> Move:
+def _move(
+    lock: PromotionLock, record: MoveRecord, how: How, version: Version, reason: str, **beside: Any
+) -> Move:
     """Write a move down, then do it; TrackingError where the server lets this user move no champion."""
     move = Move(
         number=len(record.moves) + 1,
@@ -165,7 +167,7 @@ def _move(own: Turn, record: MoveRecord, how: How, version: Version, reason: str
         verdict=version.digest,
         **{"replaced": None, **beside},
     )
-    own.check()
+    lock.check()
     try:
         history.write(move)
     except MlflowException as fault:
@@ -247,8 +249,8 @@ def _usable(record: MoveRecord) -> set[str]:
 def _approval(version: Version) -> str | None:
     """Who approved of the version's verdict; TrackingError where the policy asks for somebody and nobody did."""
     approvers = load_policy().promotion.approvers
-    given = [m.by for m in version.moves.approvals(version.number, version.digest)]
-    by = next((name for name in given[::-1] if name in approvers or not approvers), None)
+    approved_by = [m.by for m in version.moves.approvals(version.number, version.digest)]
+    by = next((name for name in approved_by[::-1] if name in approvers or not approvers), None)
     if approvers and by is None:
         raise TrackingError(
             f"version {version.number} is not promoted: the policy asks for the approval of one of "

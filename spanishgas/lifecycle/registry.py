@@ -22,7 +22,7 @@ from mlflow.types import ColSpec, Schema, TensorSpec
 
 from spanishgas.errors import TrackingError
 from spanishgas.lifecycle import history
-from spanishgas.lifecycle.turns import turn
+from spanishgas.lifecycle.promotion_lock import promotion_lock
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import settings
 from spanishgas.stages import outside
@@ -174,7 +174,7 @@ def count_opening() -> int:
     client, name = MlflowClient(), settings().registered_model
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="Churn of an energy utility's customers")
-    with turn(name):
+    with promotion_lock(name):
         counted = client.get_registered_model(name).tags.get(OPENINGS, "")
         opened = 1 + (int(counted) if counted.isdecimal() else 0)
         client.set_registered_model_tag(name, OPENINGS, str(opened))

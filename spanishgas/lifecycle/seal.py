@@ -76,8 +76,8 @@ def check(judged: Mapping[str, Any], expected: str | None, model: str, named: st
             f"the verdict of {named} has another digest ({actual[:12]}) than was recorded ({(expected or 'none')[:12]})"
             ": put its run's verdict.json back, or evaluate its experiment again"
         )
-    given, keys = str(judged.get(SIGNATURE, "")), _keys()
-    if keys and not any(hmac.compare_digest(given, _signature(key, actual, model)) for key in keys):
+    signature, keys = str(judged.get(SIGNATURE, "")), _keys()
+    if keys and not any(hmac.compare_digest(signature, _signature(key, actual, model)) for key in keys):
         raise DataError(
             f"the verdict of {named} is not signed with a key of SPANISHGAS_SEALING_KEY: evaluate its experiment again "
             "where the key is set"
@@ -90,11 +90,11 @@ def _signature(key: bytes, sealed: str, model: str) -> str:
 
 def _keys() -> list[bytes]:
     """The keys, the one that signs first; UsageError for what is neither keys nor a file that holds some."""
-    given = settings().sealing_key.get_secret_value().strip()
-    if not given:
+    setting = settings().sealing_key.get_secret_value().strip()
+    if not setting:
         return []
     try:
-        words = [given] if _KEY.fullmatch(given) else Path(given).read_text().split()
+        words = [setting] if _KEY.fullmatch(setting) else Path(setting).read_text().split()
     except (OSError, UnicodeDecodeError):
         words = []
     if not words or not all(_KEY.fullmatch(word) for word in words):

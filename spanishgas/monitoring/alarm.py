@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import AlarmLimits
 from spanishgas.errors import DataError, UsageError
-from spanishgas.monitoring.ordinary import Ordinary, deviation
+from spanishgas.monitoring.baseline import Baseline, deviation
 
 NAMED = 5
 
@@ -70,34 +70,35 @@ def judge(
     shares: pd.DataFrame,
     customers: tuple[int, int],
     dates: tuple[date, date],
-    ordinary: Ordinary,
+    baseline: Baseline,
     limits: AlarmLimits,
 ) -> AlarmJudgement:
-    """Hold `shares` of a reference and a later table, of so many customers at such dates, against ordinary change."""
+    """Hold `shares` of a reference and a later table, of so many customers at such dates, to baseline variation."""
     month, lag = month_of(dates[0]), months_between(*dates)
-    taken = ordinary.nearest(month, lag)
+    taken = baseline.nearest(month, lag)
     of_features = list(shares.index.unique("feature"))
-    known = [f for f in of_features if f in ordinary.pairs.columns]
-    if not known:
+    recorded = [f for f in of_features if f in baseline.pairs.columns]
+    if not recorded:
         raise DataError(
-            f"no ordinary change is on record for any input ({', '.join(of_features[:NAMED])} ...): learn it from your "
-            "own tables, and name its folder as drift.ordinary in policy.yaml"
+            f"no baseline variation is on record for any input ({', '.join(of_features[:NAMED])} ...): learn it from "
+            "your own tables, and name its folder as drift.baseline in policy.yaml"
         )
-    limit = threshold(ordinary, known, limits.false_alarm_rate)
-    moved = effects(shares.loc[known], customers, ordinary.moments.loc[taken, :], ordinary, still=lag == 0)
+    limit = threshold(baseline, recorded, limits.false_alarm_rate)
+    moved = effects(shares.loc[recorded], customers, baseline.moments.loc[taken, :], baseline, still=lag == 0)
     statistic = float(moved["effect"].iloc[0])
-    reasons = _moved(moved, limit) + _doubts((month, lag), taken, [f for f in of_features if f not in known])
+    unrecorded = [f for f in of_features if f not in recorded]
+    reasons = _moved(moved, limit) + _doubts((month, lag), taken, unrecorded)
     return AlarmJudgement(statistic > limit, statistic, limit, reasons, moved)
 
 
-def threshold(ordinary: Ordinary, features: Sequence[str], rate: float) -> float:
+def threshold(baseline: Baseline, features: Sequence[str], rate: float) -> float:
     """What the statistic over `features` exceeds without drift in at most `rate` of all cases."""
-    statistics = np.sort(ordinary.pairs[list(features)].max(axis=1).to_numpy())
+    statistics = np.sort(baseline.pairs[list(features)].max(axis=1).to_numpy())
     rank = math.ceil((len(statistics) + 1) * (1 - rate))
     if rank > len(statistics):
         raise UsageError(
             f"drift.false_alarm_rate is {rate}, which needs {math.ceil(1 / rate) - 1} pairs of tables without drift, "
-            f"but there are {len(statistics)}: raise it, or learn ordinary change from more pairs"
+            f"but there are {len(statistics)}: raise it, or learn baseline variation from more pairs"
         )
     return float(statistics[rank - 1])
 
@@ -106,7 +107,7 @@ def effects(
     shares: pd.DataFrame,
     customers: tuple[int, int],
     moments: pd.DataFrame,
-    ordinary: Ordinary,
+    baseline: Baseline,
     *,
     still: bool,
 ) -> pd.DataFrame:
@@ -117,13 +118,13 @@ def effects(
     size = 2 / sum(1 / n for n in customers)
     both = shares.join(moments, how="left")
     middle = both[["before", "after"]].mean(axis=1)
-    strangers = np.sqrt(2 * middle * (1 - middle) / ordinary.customers)
+    strangers = np.sqrt(2 * middle * (1 - middle) / baseline.customers)
     spread = both["spread"].fillna(strangers)
     both["expected"] = both["expected"].fillna(0.0) * (not still)
-    scale = ordinary.customers / size + 1 / ordinary.groups
+    scale = baseline.customers / size + 1 / baseline.groups
     both["beyond"] = (both["after"] - both["before"] - both["expected"]).abs()
     both["effect"] = both["beyond"] / deviation(
-        spread.to_numpy(), middle.to_numpy(), scale, size, ordinary.floor
+        spread.to_numpy(), middle.to_numpy(), scale, size, baseline.floor
     )
     most = both.loc[both.groupby(level="feature", sort=False)["effect"].idxmax()].reset_index("bin")
     most["moved"] = both["beyond"].groupby(level="feature").sum() / 2
@@ -136,7 +137,7 @@ def sentence(feature: str, row: pd.Series) -> str:
     usual = min(max(row["before"] + row["expected"], 0.0), 1.0)
     return (
         f"{feature}: {row['after']:.1%} of customers have {row['words']}, where {usual:.1%} were expected and "
-        f"{row['before']:.1%} were in the training table ({row['effect']:.1f} times its ordinary variation)"
+        f"{row['before']:.1%} were in the training table ({row['effect']:.1f} times its baseline variation)"
     )
 
 
@@ -145,12 +146,12 @@ def _moved(table: pd.DataFrame, limit: float) -> list[str]:
     farthest = [sentence(str(name), row) for name, row in table.head(min(max(over, 1), NAMED)).iterrows()]
     if not over:
         return [
-            f"None of {len(table)} inputs moved further than {limit:.1f} times its ordinary variation; the farthest is "
+            f"None of {len(table)} inputs moved further than {limit:.1f} times its baseline variation; the farthest is "
             + farthest[0]
         ]
     more = f"; the {NAMED} farthest" if over > NAMED else ""
     counted = (
-        f"{over} of {len(table)} inputs moved further than {limit:.1f} times their ordinary variation{more}:"
+        f"{over} of {len(table)} inputs moved further than {limit:.1f} times their baseline variation{more}:"
     )
     return [counted, *farthest]
 
@@ -159,12 +160,12 @@ def _doubts(asked: tuple[int, int], taken: tuple[int, int], unknown: Sequence[st
     (month, lag), lines = asked, []
     if lag not in (0, taken[1]):
         lines.append(
-            f"No ordinary change is on record for {lag} months after training: that of {taken[1]} months stands in, so "
-            "time alone may ring the alarm."
+            f"No baseline variation is on record for {lag} months after training: that of {taken[1]} months stands in, "
+            "so time alone may ring the alarm."
         )
     if month != taken[0]:
         lines.append(
-            f"The training table is of month {month}, for which no ordinary change is on record: that from month "
+            f"The training table is of month {month}, for which no baseline variation is on record: that from month "
             f"{taken[0]} on stands in, so what the season does may count as drift."
         )
     if unknown:
@@ -208,21 +209,22 @@ def new_values(reference: pd.Series[Any], current: pd.Series[Any]) -> pd.Series[
 
 def _numbers(reference: pd.Series[Any], current: pd.Series[Any]) -> Counts:
     before, after = (s.to_numpy(dtype="float64", na_value=np.nan) for s in (reference, current))
-    known = np.sort(before[~np.isnan(before)])
-    if not len(known):
+    ordered = np.sort(before[~np.isnan(before)])
+    if not len(ordered):
         return {"any": (0.0, float((~np.isnan(after)).mean()), "a value at all")}
-    was, now = (_near(marks, len(x)) for x in (before, after) for marks in [_rank(x[~np.isnan(x)], known)])
-    at = np.quantile(known, np.linspace(0, 1, MARKS + 1), method="inverted_cdf")
+    was, now = (_near(marks, len(x)) for x in (before, after) for marks in [_rank(x[~np.isnan(x)], ordered)])
+    at = np.quantile(ordered, np.linspace(0, 1, MARKS + 1), method="inverted_cdf")
     ends = {0: " or below", MARKS: " or above"}
     return {
         f"mark {k}": (was[k], now[k], f"a value near{ends.get(k, '')} {at[k]:.4g}") for k in range(MARKS + 1)
     }
 
 
-def _rank(values: Floats, known: Floats) -> Floats:
+def _rank(values: Floats, ordered: Floats) -> Floats:
     wide = ROUNDING * np.abs(values)
-    below, upto = np.searchsorted(known, values - wide), np.searchsorted(known, values + wide, side="right")
-    middle: Floats = (below + upto) / (2 * len(known))
+    below = np.searchsorted(ordered, values - wide)
+    upto = np.searchsorted(ordered, values + wide, side="right")
+    middle: Floats = (below + upto) / (2 * len(ordered))
     return middle
 
 

@@ -1,6 +1,6 @@
 """An alarm reaches people once per window, and nothing fails because nobody could be reached.
 
-    drift run with alarm=yes -> the registry's turn (one process) -> each sink -> mark on the run: sent, or why not
+    drift run with alarm=yes -> the promotion lock (one process) -> each sink -> mark on the run: sent, or why not
     refused champion --------^
 
 A window is a version and an as-of date, however often its report is made; or a champion that is refused, and why.
@@ -40,7 +40,7 @@ from urllib3.util import Retry
 from spanishgas.errors import ContractError, SpanishGasError, TrackingError
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.history import now
-from spanishgas.lifecycle.turns import turn
+from spanishgas.lifecycle.promotion_lock import promotion_lock
 from spanishgas.settings import FromEnvironment, settings
 
 log = logging.getLogger("spanishgas")
@@ -104,12 +104,12 @@ Sink = Callable[[Alert], None]
 """Delivers an alert, or raises Undelivered."""
 
 
-def sinks(given: Alerting) -> dict[str, Sink]:
+def sinks(alerting: Alerting) -> dict[str, Sink]:
     """Those that the settings name."""
-    by_name: dict[str, Sink] = {"file": partial(to_file, given.file)}
-    if given.sns_topic:
-        by_name["sns"] = partial(to_topic, given.sns_topic)
-    if url := given.webhook.get_secret_value():
+    by_name: dict[str, Sink] = {"file": partial(to_file, alerting.file)}
+    if alerting.sns_topic:
+        by_name["sns"] = partial(to_topic, alerting.sns_topic)
+    if url := alerting.webhook.get_secret_value():
         by_name["webhook"] = partial(to_webhook, url)
     return by_name
 
@@ -194,7 +194,7 @@ def send(run_id: str) -> None:
     try:
         for name, sink in sinks(Alerting()).items():
             for run in _due(name, run_id):
-                with turn(settings().registered_model):
+                with promotion_lock(settings().registered_model):
                     _deliver(name, sink, run_id, run)
     except (TrackingError, MlflowException) as fault:
         log.warning("alerts: the tracking server failed, so nobody was told (%s); run drift again", fault)
@@ -203,13 +203,13 @@ def send(run_id: str) -> None:
 def send_refusal(version: str, why: str) -> None:
     """Tell every sink, once, that nothing is scored with a champion, and why."""
     tags = {"version": version, "as_of": f"refused-{hashlib.sha256(why.encode()).hexdigest()[:12]}"}
-    known = [run.info.run_id for run in runs.find({"stage": REFUSAL, **tags})]
-    if not known:
+    run_ids = [run.info.run_id for run in runs.find({"stage": REFUSAL, **tags})]
+    if not run_ids:
         with runs.stage(REFUSAL, f"version {version} is refused", tags={"alarm": "yes", **tags}) as run:
             run.describe(why)
             run.log(tags={"why": why[:5000]})
-            known.append(run.run_id)
-    send(known[0])
+            run_ids.append(run.run_id)
+    send(run_ids[0])
 
 
 def alert_of(run: Run) -> Alert:
@@ -254,7 +254,7 @@ def _due(sink: str, run_id: str) -> list[Run]:
 
 
 def _deliver(name: str, sink: Sink, run_id: str, run: Run) -> None:
-    """Tell of a run in this process's turn, unless another one did while it was waited for."""
+    """Tell of a run under the lock, unless another one did while it was waited for."""
     if window_of(run) not in map(window_of, _due(name, run_id)):
         return
     try:

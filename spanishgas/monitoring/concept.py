@@ -111,7 +111,7 @@ def _probability(columns: Array, y: Labels, of: Array) -> Array:
 def _score_test(columns: Array, more: Array, y: Labels, probability: Array) -> float:
     """P-value of what `more` adds to a logistic curve of `columns` that says `probability`."""
     X, weight = np.column_stack([np.ones(len(y)), columns]), np.sqrt(probability * (1 - probability))
-    known, added = X * weight[:, None], more * weight[:, None]
-    left = added - known @ np.linalg.lstsq(known, added)[0]
+    base, added = X * weight[:, None], more * weight[:, None]
+    left = added - base @ np.linalg.lstsq(base, added)[0]
     score = more.T @ (y - probability)
     return float(chi2.sf(score @ np.linalg.pinv(left.T @ left) @ score, more.shape[1]))

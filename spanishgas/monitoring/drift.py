@@ -1,6 +1,6 @@
 """Drift: the newest scored gold against the champion's own training table.
 
-    training table, by its recorded digest --+-- ordinary change (ordinary.py) --> alarm, with its reasons (alarm.py)
+    training table, by its recorded digest --+-- baseline variation (baseline.py) --> alarm, with its reasons (alarm.py)
     gold that was scored last ---------------+-- attributions of the champion ---> the first page (reports.py)
                                              +-- Evidently (reports.py) ---------> the full reports behind it
 
@@ -27,9 +27,9 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.lifetime import temporary_folder
-from spanishgas.monitoring import ordinary, reports
+from spanishgas.monitoring import baseline, reports
 from spanishgas.monitoring.alarm import judge, shares
-from spanishgas.monitoring.ordinary import Ordinary
+from spanishgas.monitoring.baseline import Baseline
 from spanishgas.stages import Stage
 from spanishgas.training.model import PROBABILITY
 from spanishgas.training.sides import labelled
@@ -80,7 +80,7 @@ class DriftInputs:
     training: TrainingTable
     """The reference as it was divided for the version."""
     limits: AlarmLimits
-    ordinary: Ordinary
+    baseline: Baseline
 
 
 DRIFT = Stage[DriftInputs]("drift", (__name__,))
@@ -89,7 +89,7 @@ DRIFT = Stage[DriftInputs]("drift", (__name__,))
 def drift(current: date | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
     """Report the drift of `current` (an as-of date; the newest scored one if None) and log it.
 
-    The same tables, champion, limits, ordinary change and code give the report that is there already.
+    The same tables, champion, limits, baseline variation and code give the report that is there already.
     """
     inputs = drift_inputs(current, alias, lake)
     return through(
@@ -114,7 +114,7 @@ def drift_inputs(current: date | None, alias: str, lake: Lake) -> DriftInputs:
         version=version,
         training=training,
         limits=limits.part(AlarmLimits),
-        ordinary=ordinary.read(limits.ordinary or ordinary.SHIPPED),
+        baseline=baseline.read(limits.baseline or baseline.SHIPPED),
     )
 
 
@@ -126,7 +126,7 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
     customers = (len(before), len(after))
     dates = (inputs.reference.manifest.as_of, inputs.current.manifest.as_of)
     divided = shares(before, after, kinds)
-    judged = judge(divided, customers, dates, inputs.ordinary, limits)
+    judged = judge(divided, customers, dates, inputs.baseline, limits)
     weighed = reports.weighed(
         judged.effects, contributions(model, reports.sampled(now, EXPLAINED)).abs().mean()
     )
@@ -154,7 +154,7 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
         "version": report.version,
         "dates": dates,
         "customers": customers,
-        "source": inputs.ordinary.source,
+        "source": inputs.baseline.source,
         "rate": limits.false_alarm_rate,
         "prediction": moved_by(prediction),
         "files": FULL,

@@ -45,11 +45,11 @@ def read_labels(file: Path) -> Labels:
     if text.empty:
         raise DataError(f"{file.name} holds no label: give a row per customer, {ID} and {LABEL}")
     rows = pd.DataFrame({ID: text[ID].str.strip(), LABEL: pd.to_numeric(text[LABEL], errors="coerce")})
-    given = text[WHEN] if WHEN in text else pd.Series(None, index=text.index, dtype="str")
-    rows[WHEN] = pd.to_datetime(given, format="ISO8601", errors="coerce").dt.date
+    dates = text[WHEN] if WHEN in text else pd.Series(None, index=text.index, dtype="str")
+    rows[WHEN] = pd.to_datetime(dates, format="ISO8601", errors="coerce").dt.date
     _refuse(file, text[ID][rows[ID].isna() | rows[ID].eq("")], f"have no {ID}")
     _refuse(file, text[LABEL][~rows[LABEL].isin([0, 1])], f"hold no label (0 or 1) in '{LABEL}'")
-    _refuse(file, given[given.notna() & rows[WHEN].isna()], f"hold no date (YYYY-MM-DD) in '{WHEN}'")
+    _refuse(file, dates[dates.notna() & rows[WHEN].isna()], f"hold no date (YYYY-MM-DD) in '{WHEN}'")
     unlike = rows.groupby(ID)[LABEL].transform("nunique") > 1
     if unlike.any():
         raise DataError(
@@ -69,15 +69,15 @@ def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
     (SPANISHGAS_MAX_QUARANTINED), or if a label is dated before the scores.
     """
     rows = labels.rows
-    known = rows[ID].isin(scored)
-    strangers, limit = sorted(rows[ID][~known]), settings().max_quarantined
-    if not known.any() or len(strangers) > limit * len(rows):
+    was_scored = rows[ID].isin(scored)
+    strangers, limit = sorted(rows[ID][~was_scored]), settings().max_quarantined
+    if not was_scored.any() or len(strangers) > limit * len(rows):
         raise DataError(
             f"{len(strangers):,} of {len(rows):,} labels are of customers not scored as of {as_of}: "
             f"{_named(strangers)}. At most {limit:.0%} may be (SPANISHGAS_MAX_QUARANTINED): check the ids, or name the "
             "scores that they belong to with --as-of"
         )
-    rows = rows[known].reset_index(drop=True)
+    rows = rows[was_scored].reset_index(drop=True)
     early = rows[WHEN].map(lambda day: day is not None and day < as_of).astype(bool)
     if early.any():
         raise DataError(

@@ -25,8 +25,8 @@ from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.experiments import training_gold
+from spanishgas.lifecycle.promotion_lock import promotion_lock
 from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.turns import turn
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.alerts import region_of
 from spanishgas.monitoring.drift import Drift
@@ -161,7 +161,7 @@ def _start(
 def _claimed(run_id: str, window: Window) -> bool:
     """Whether this process is the one that retrains: False where another one was faster."""
     client = MlflowClient()
-    with turn(settings().registered_model):
+    with promotion_lock(settings().registered_model):
         tags = client.get_run(run_id).data.tags
         if tags.get(RETRAIN) in STARTED and tags.get(f"{RETRAIN}.process") != window.process:
             return False

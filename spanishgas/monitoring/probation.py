@@ -90,11 +90,11 @@ class Probation:
 
     def takes(self, day: date, digest: str) -> bool:
         """Whether a cohort is to be judged: newer than the training, in time, not judged with these labels yet."""
-        known = self.record.cohorts.get(day.isoformat())
-        if self.worse or (known and (known.digest == digest or known.move != self.move)):
+        cohort = self.record.cohorts.get(day.isoformat())
+        if self.worse or (cohort and (cohort.digest == digest or cohort.move != self.move)):
             return False
         age = (day - self.champion.record.chosen.as_of).days
-        room = known is not None or len(self.record.of(self.move)) < self.rules.cohorts
+        room = cohort is not None or len(self.record.of(self.move)) < self.rules.cohorts
         return room and 0 < age <= (self.rules.days or age)
 
     @property

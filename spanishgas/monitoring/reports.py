@@ -128,8 +128,8 @@ def html(
 ) -> str:
     """The page; every text that comes from data is escaped.
 
-    `shown` is what it tells beside the verdict: version, dates and customers (of both tables), source (of ordinary
-    change), rate (of false alarms), prediction, and the full reports as files by what they are about, with the rows
+    `shown` is what it tells beside the verdict: version, dates and customers (of both tables), source (of baseline
+    variation), rate (of false alarms), prediction, and the full reports as files by what they are about, with the rows
     that they are made of where those are not all.
     """
     near = weighed[weighed["effect"] > judgement.threshold / 3]

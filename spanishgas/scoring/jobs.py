@@ -41,24 +41,24 @@ BESIDE = ("MLmodel", "requirements.txt")
 class SageMakerTransform:
     """Scores by a batch transform job; `say` is told the estimate before it starts, and where its log is."""
 
-    given: Transform
+    settings: Transform
     store: S3Store
     sagemaker: SageMaker
     say: Callable[[str], None]
     job: str = ""
 
     @classmethod
-    def of(cls, given: Transform, say: Callable[[str], None]) -> SageMakerTransform:
+    def of(cls, settings: Transform, say: Callable[[str], None]) -> SageMakerTransform:
         """The backend of the environment; UsageError that names the setting that is missing."""
-        needed = {"S3": given.s3, "ROLE": given.role, "IMAGE": given.image}
+        needed = {"S3": settings.s3, "ROLE": settings.role, "IMAGE": settings.image}
         if missing := [f"SPANISHGAS_TRANSFORM_{name}" for name, value in needed.items() if not value]:
             raise UsageError(f"the backend sagemaker needs {', '.join(missing)}: see docs/scoring.md")
-        prefix = str(given.s3)
+        prefix = str(settings.s3)
         if not prefix.startswith(SCHEME) or not prefix.removeprefix(SCHEME).strip("/"):
             raise UsageError(
                 f"SPANISHGAS_TRANSFORM_S3 '{prefix}' is not an S3 prefix: give s3://bucket/prefix"
             )
-        return cls(given, S3Store(prefix, attempts=ATTEMPTS), SageMaker(given), say)
+        return cls(settings, S3Store(prefix, attempts=ATTEMPTS), SageMaker(settings), say)
 
     def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
         """Each part in order with its answer, once the job is Completed and every part has one."""
@@ -82,14 +82,14 @@ class SageMakerTransform:
 
     def clean_up(self, task: Task) -> None:
         """Remove the parts, the answers and the SageMaker model of the job, if the policy says so."""
-        if self.given.clean_up is CleanUp.PUBLISHED:
+        if self.settings.clean_up is CleanUp.PUBLISHED:
             self.sagemaker.delete_model(self.job)
             for listed in self.store.listing(f"jobs/{self.job}"):
                 self.store.remove(listed.key)
 
     def _free_name(self, task: Task) -> tuple[str, JobState | None]:
         """The name of a job to join, with its state, or the first that no job has used."""
-        base, number = job_name(task, self.given), 1
+        base, number = job_name(task, self.settings), 1
         while True:
             name = f"{base}-{number}"
             state = self.sagemaker.find(name)
@@ -100,7 +100,7 @@ class SageMakerTransform:
             number += 1
 
     def _start(self, task: Task, parts: int) -> None:
-        self.say(estimate(task.shards.table.manifest.rows, parts, self.given))
+        self.say(estimate(task.shards.table.manifest.rows, parts, self.settings))
         packed = archive(task.version.folder)
         folder = f"models/{hashlib.sha256(packed).hexdigest()}"
         if not (self.store.listing(folder) and self.store.read_bytes(f"{folder}/model.tar.gz") == packed):
@@ -108,7 +108,7 @@ class SageMakerTransform:
         archived, parts_in, out = map(
             self.store.uri, (f"{folder}/model.tar.gz", f"{self._in}/", f"{self._out}/")
         )
-        environment = task.environment(self.given, self.given.concurrency)
+        environment = task.environment(self.settings, self.settings.concurrency)
         self.sagemaker.create(Job(self.job, archived, parts_in, out, task.tags, environment))
         self.say(f"transform job {self.job}, {self._where}")
 
@@ -122,13 +122,13 @@ class SageMakerTransform:
                     progress(
                         "transform", min(done, parts), parts + 1
                     )  # the bar ends with the job, not before
-                if time.monotonic() - since > self.given.stall_seconds:
+                if time.monotonic() - since > self.settings.stall_seconds:
                     self.sagemaker.stop(self.job)
                     raise TransformError(
                         f"transform job {self.job} answered {done} of {parts} parts and none for "
-                        f"{self.given.stall_seconds:g} s, so it was told to stop: {self._where}"
+                        f"{self.settings.stall_seconds:g} s, so it was told to stop: {self._where}"
                     )
-                time.sleep(self.given.poll_seconds)
+                time.sleep(self.settings.poll_seconds)
         except KeyboardInterrupt:
             self.sagemaker.stop(self.job)
             self.say(f"transform job {self.job} was told to stop")
@@ -162,25 +162,26 @@ class SageMakerTransform:
         return f"its log is CloudWatch's {LOG_GROUP}, streams {self.job}/"
 
 
-def estimate(rows: int, parts: int, given: Transform) -> str:
+def estimate(rows: int, parts: int, settings: Transform) -> str:
     """Time and cost of a job in words, before it starts: start-up plus rows over the throughput that was set."""
-    minutes = START_MINUTES + rows / (given.rows_per_second * given.instances * given.concurrency) / 60
-    hours = minutes / 60 * given.instances
+    per_second = settings.rows_per_second * settings.instances * settings.concurrency
+    minutes = START_MINUTES + rows / per_second / 60
+    hours = minutes / 60 * settings.instances
     cost = (
-        f"about {hours * given.price_per_hour:.2f} at {given.price_per_hour} an hour"
-        if given.price_per_hour
+        f"about {hours * settings.price_per_hour:.2f} at {settings.price_per_hour} an hour"
+        if settings.price_per_hour
         else "set SPANISHGAS_TRANSFORM_PRICE_PER_HOUR to see the cost"
     )
     return (
-        f"{rows:,} rows in about {parts:,} parts on {given.instances} x {given.instance_type}: about {minutes:.0f} "
-        f"minutes, {hours:.2f} instance-hours, {cost}"
+        f"{rows:,} rows in about {parts:,} parts on {settings.instances} x {settings.instance_type}: about "
+        f"{minutes:.0f} minutes, {hours:.2f} instance-hours, {cost}"
     )
 
 
-def job_name(task: Task, given: Transform) -> str:
+def job_name(task: Task, settings: Transform) -> str:
     """Name of the task's job without its number: equal for equal version, gold and cut, valid for SageMaker."""
     gold, version = task.shards.table.manifest.digest, task.version
-    cut = f"{version.number} {task.model_sha256} {gold} {given.media} {given.part_rows} {given.payload_mb}"
+    cut = f"{version.number} {task.model_sha256} {gold} {settings.media} {settings.part_rows} {settings.payload_mb}"
     tail = f"-v{version.number}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
     head = re.sub(r"[^a-zA-Z0-9]+", "-", version.name).strip("-") or "model"
     return head[: LONGEST_NAME - 4 - len(tail)].rstrip("-") + tail

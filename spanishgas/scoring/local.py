@@ -77,7 +77,7 @@ def serving_process(
     Its log is `log`, or a file without a name, which nobody has to remove. `ServingError` with the log's end where the
     process does not come up.
     """
-    given = {
+    variables = {
         "SPANISHGAS_MODEL_DIR": str(model_dir),
         "SPANISHGAS_SERVE_HOST": "127.0.0.1",
         "SPANISHGAS_SERVE_PORT": "0",
@@ -87,7 +87,7 @@ def serving_process(
     with (
         log.open("w+b") if log else tempfile.TemporaryFile() as out,
         subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, **given}
+            COMMAND, stdin=subprocess.PIPE, stdout=out, stderr=out, env={**os.environ, **variables}
         ) as process,
     ):
         try:
@@ -123,13 +123,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 class LocalTransform:
     """Scores by one serving process that lives as long as the answers are read."""
 
-    def __init__(self, given: Transform) -> None:
-        self.given = given
+    def __init__(self, settings: Transform) -> None:
+        self.settings = settings
 
     def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
         """Each part with its answer, which is read before the next part is cut."""
         done, rows = 0, task.shards.table.manifest.rows
-        environment = task.environment(self.given, workers=1)
+        environment = task.environment(self.settings, workers=1)
         with serving_process(task.version.folder, environment=environment) as endpoint:
             for part in task.shards:
                 yield part, self._scored(endpoint, part)
@@ -141,13 +141,13 @@ class LocalTransform:
 
     def _scored(self, endpoint: Endpoint, part: Part) -> bytes:
         again = Retry(
-            self.given.retries,
+            self.settings.retries,
             status_forcelist=range(500, 600),
             allowed_methods=None,
             raise_on_status=False,
         )
         try:
-            answer = endpoint.post(part.body, part.media, part.media, self.given.timeout_seconds, again)
+            answer = endpoint.post(part.body, part.media, part.media, self.settings.timeout_seconds, again)
             if answer.status == 200:
                 return answer.data
             fault = f"status {answer.status}, {answer.data[:500].decode(errors='replace')}"

@@ -119,12 +119,12 @@ class Task:
             "code": provenance.commit(),
         }
 
-    def environment(self, given: Transform, workers: int) -> dict[str, str]:
+    def environment(self, settings: Transform, workers: int) -> dict[str, str]:
         """What the serving process must be told to take the parts, and to serve this model alone."""
         return {
             "SPANISHGAS_SERVE_WORKERS": str(workers),
-            "SPANISHGAS_SERVE_PAYLOAD_MB": str(given.payload_mb),
-            "SPANISHGAS_SERVE_MAX_ROWS": str(given.part_rows),
+            "SPANISHGAS_SERVE_PAYLOAD_MB": str(settings.payload_mb),
+            "SPANISHGAS_SERVE_MAX_ROWS": str(settings.part_rows),
             "SPANISHGAS_SERVE_MODEL_SHA256": self.model_sha256,
         }
 

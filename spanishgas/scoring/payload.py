@@ -72,9 +72,9 @@ def media_type(header: str | None, encoding: str | None = None) -> Media:
     try:
         return Media(name)
     except ValueError:
-        known = ", ".join(Media)
+        formats = ", ".join(Media)
         raise Refused(
-            415, f"content type '{name[:80]}' is not read: send {known}", content_type=name[:80]
+            415, f"content type '{name[:80]}' is not read: send {formats}", content_type=name[:80]
         ) from None
 
 
@@ -241,8 +241,8 @@ def _named(names: Sequence[str], wanted: Inputs) -> None:
         raise Refused(400, f"columns {', '.join(twice)} stand more than once", columns=twice)
 
 
-def _fitting(held: pa.DataType, name: str, kind: pa.DataType) -> None:
-    values = held.value_type if pa.types.is_dictionary(held) else held
+def _fitting(actual: pa.DataType, name: str, kind: pa.DataType) -> None:
+    values = actual.value_type if pa.types.is_dictionary(actual) else actual
     if not any(fits(values) for fits in (pa.types.is_null, *(TEXTS if kind == pa.string() else NUMBERS))):
         raise _wrong_type(name, kind, re.split(r"\W", str(values))[0])
 
@@ -259,9 +259,9 @@ def _typed(column: pa.ChunkedArray, name: str, kind: pa.DataType) -> pa.ChunkedA
     return typed
 
 
-def _wrong_type(name: str, kind: pa.DataType, held: str) -> Refused:
+def _wrong_type(name: str, kind: pa.DataType, actual: str) -> Refused:
     words = "text" if kind == pa.string() else "numbers"
-    return Refused(400, f"column '{name}' must hold {words}, but holds {held}", column=name, expected=words)
+    return Refused(400, f"column '{name}' must hold {words}, but holds {actual}", column=name, expected=words)
 
 
 def too_large(most: int) -> Refused:

@@ -40,10 +40,10 @@ def reasons(model: ChurnModel, customers: pd.DataFrame, dictionary: Mapping[str,
     """Up to three reasons for each customer, the weightiest first, in the dictionary's words; never an empty list."""
     words = {f: dictionary[f] for f in model.features}
     added = contributions(model, customers).to_numpy()
-    held = customers[list(model.features)].astype(object).to_numpy()
+    inputs = customers[list(model.features)].astype(object).to_numpy()
     return [
         reason_codes(dict(zip(words, weights, strict=True)), dict(zip(words, values, strict=True)), words)
-        for weights, values in zip(added, held, strict=True)
+        for weights, values in zip(added, inputs, strict=True)
     ]
 
 
@@ -64,18 +64,18 @@ def reason_codes(
 
 def phrase(feature: str, value: object, words: str) -> str:
     """One fact about one customer; `words` are the data dictionary's for the feature."""
-    known = None if value is None or value != value else value  # NaN is not equal to itself
+    fact = None if value is None or value != value else value  # NaN is not equal to itself
     if feature in _PHRASES:
-        return _PHRASES[feature](known)
-    if known is None:
+        return _PHRASES[feature](fact)
+    if fact is None:
         return f"{words}: not known"
     if feature.startswith(
         ("is_", "has_", "dual_fuel_x_", "complaint_", "interaction_within_")
     ) or feature.endswith("_flag"):
-        return words if known == 1 else f"does not apply: {words}"
-    if isinstance(known, str):
-        return f"{words}: {known.replace('_x_', ' and ').replace('_', ' ')}"
-    return f"{words}: {float(str(known)):.4g}"
+        return words if fact == 1 else f"does not apply: {words}"
+    if isinstance(fact, str):
+        return f"{words}: {fact.replace('_x_', ' and ').replace('_', ' ')}"
+    return f"{words}: {float(str(fact)):.4g}"
 
 
 def _renewal(months: object) -> str:

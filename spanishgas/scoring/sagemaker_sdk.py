@@ -46,7 +46,7 @@ class Job:
 class SageMaker:
     """SageMaker in the region and account of boto3's environment."""
 
-    def __init__(self, given: Transform) -> None:
+    def __init__(self, settings: Transform) -> None:
         try:
             from sagemaker.core import resources, shapes
         except ImportError as fault:
@@ -54,7 +54,7 @@ class SageMaker:
                 "the backend sagemaker needs the extra `sagemaker`: uv sync --extra sagemaker, or "
                 "pip install 'sagemaker-core>=2.27,<3'"
             ) from fault
-        self._given, self._resources, self._shapes = given, resources, shapes
+        self._settings, self._resources, self._shapes = settings, resources, shapes
         self._session = boto3.Session()
         if not self._session.region_name:
             raise UsageError("no AWS region is set: set AWS_DEFAULT_REGION")
@@ -79,11 +79,11 @@ class SageMaker:
             self._resources.Model.create(
                 model_name=job.name,
                 primary_container=self._shapes.ContainerDefinition(
-                    image=self._given.image,
+                    image=self._settings.image,
                     model_data_url=job.archive,
                     environment=dict(job.environment),
                 ),
-                execution_role_arn=self._given.role,
+                execution_role_arn=self._settings.role,
                 enable_network_isolation=True,  # customer rows and a model's file are inside: no way out
                 tags=tags,
                 **self._here,
@@ -95,28 +95,30 @@ class SageMaker:
 
     def _terms(self, job: Job) -> dict[str, Any]:
         """What a job reads and writes, on what, and how its parts are sent."""
-        given, shapes = self._given, self._shapes
+        settings, shapes = self._settings, self._shapes
         encrypted, volume = (
-            {name: given.kms_key} if given.kms_key else {} for name in ("kms_key_id", "volume_kms_key_id")
+            {name: settings.kms_key} if settings.kms_key else {}
+            for name in ("kms_key_id", "volume_kms_key_id")
         )
         source = shapes.TransformS3DataSource(s3_data_type="S3Prefix", s3_uri=job.parts)
         return {
             "transform_input": shapes.TransformInput(
                 data_source=shapes.TransformDataSource(s3_data_source=source),
-                content_type=given.media.value,
+                content_type=settings.media.value,
                 compression_type="None",
                 split_type="None",
             ),
             "transform_output": shapes.TransformOutput(
-                s3_output_path=job.answers, accept=given.media.value, assemble_with="None", **encrypted
+                s3_output_path=job.answers, accept=settings.media.value, assemble_with="None", **encrypted
             ),
             "transform_resources": shapes.TransformResources(
-                instance_type=given.instance_type, instance_count=given.instances, **volume
+                instance_type=settings.instance_type, instance_count=settings.instances, **volume
             ),
-            "max_concurrent_transforms": given.concurrency,
-            "max_payload_in_mb": given.payload_mb,
+            "max_concurrent_transforms": settings.concurrency,
+            "max_payload_in_mb": settings.payload_mb,
             "model_client_config": shapes.ModelClientConfig(
-                invocations_timeout_in_seconds=given.timeout_seconds, invocations_max_retries=given.retries
+                invocations_timeout_in_seconds=settings.timeout_seconds,
+                invocations_max_retries=settings.retries,
             ),
         }
 
@@ -138,5 +140,5 @@ def _reported(what: str, name: str, *expected: str) -> Iterator[None]:
         yield
     except ClientError as fault:
         words = f"{fault.response['Error']['Code']} {fault.response['Error']['Message']}".lower()
-        if not any(known in words for known in expected):
+        if not any(phrase in words for phrase in expected):
             raise TransformError(f"transform job {name} could not be {what}: {fault}") from fault

@@ -45,15 +45,15 @@ class BackendName(StrEnum):
     SAGEMAKER = "sagemaker"
 
 
-def transform(backend: str, given: Transform, say: Callable[[str], None]) -> parts.Backend:
+def transform(backend: str, settings: Transform, say: Callable[[str], None]) -> parts.Backend:
     """The backend at work; UsageError for an unknown one, and where settings or packages are missing."""
     match backend:
         case BackendName.LOCAL:
-            return LocalTransform(given)
+            return LocalTransform(settings)
         case BackendName.SAGEMAKER:
             from spanishgas.scoring.jobs import SageMakerTransform
 
-            return SageMakerTransform.of(given, say)
+            return SageMakerTransform.of(settings, say)
     raise UsageError.unknown("backend", backend, list(BackendName))
 
 
@@ -98,16 +98,16 @@ def score_inputs(
     alias: str, lake: Lake, backend: str, progress: Progress, say: Callable[[str], None]
 ) -> ScoreInputs:
     """The newest gold table and the version behind `alias`, which must be cleared to score."""
-    given = read_settings(Transform)
-    at_work, version = transform(backend, given, say), promotion.scorable(alias)
+    settings = read_settings(Transform)
+    at_work, version = transform(backend, settings, say), promotion.scorable(alias)
     gold = lake.current("gold_master")
-    return ScoreInputs(gold, version, version.training_table(lake), lake, at_work, given, progress)
+    return ScoreInputs(gold, version, version.training_table(lake), lake, at_work, settings, progress)
 
 
 def _score(run: Work, inputs: ScoreInputs) -> Snapshot:
-    gold, given, columns = inputs.scoring, inputs.settings, list(columns_of(inputs.version.model))
-    size = given.payload_mb * MEGABYTE
-    shards = Shards(gold, columns, given.media, given.part_rows, size, beside=(ID, MARGIN))
+    gold, settings, columns = inputs.scoring, inputs.settings, list(columns_of(inputs.version.model))
+    size = settings.payload_mb * MEGABYTE
+    shards = Shards(gold, columns, settings.media, settings.part_rows, size, beside=(ID, MARGIN))
     task, trained = Task(inputs.version, shards), inputs.training.customers
     account, counts = list[dict[str, object]](), Counter[str]()
 

@@ -65,11 +65,11 @@ class Prices:
     def trend(self, span: slice) -> Floats:
         """(last - first) / first peak price in `span`, zeros and gaps left out; NaN without two prices."""
         price = np.where(self.row & (self.tier1 > 0), self.tier1, np.nan)[:, span]
-        known = ~np.isnan(price)
+        priced = ~np.isnan(price)
         rows = np.arange(len(price))
-        first = price[rows, known.argmax(axis=1)]
-        last = price[rows, price.shape[1] - 1 - known[:, ::-1].argmax(axis=1)]
-        out: Floats = np.where(known.sum(axis=1) > 1, last / first - 1, np.nan)
+        first = price[rows, priced.argmax(axis=1)]
+        last = price[rows, price.shape[1] - 1 - priced[:, ::-1].argmax(axis=1)]
+        out: Floats = np.where(priced.sum(axis=1) > 1, last / first - 1, np.nan)
         return out
 
 

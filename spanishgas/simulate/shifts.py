@@ -68,16 +68,16 @@ class Shift:
 
 
 def _part(words: str) -> tuple[str, float]:
-    name, colon, given = words.partition(":")
+    name, colon, number = words.partition(":")
     if name not in NAMES:
         raise UsageError.unknown("shift", name, NAMES)
     try:
-        strength = float(given) if colon else 1.0
+        strength = float(number) if colon else 1.0
     except ValueError:
         strength = np.nan
     if not 0 <= strength <= STRONGEST:
         raise UsageError(
-            f"the strength of shift '{words}' must be a number from 0 to {STRONGEST:g}, but got '{given}': "
+            f"the strength of shift '{words}' must be a number from 0 to {STRONGEST:g}, but got '{number}': "
             f"give {name}:0.5 for half of it"
         )
     return name, strength

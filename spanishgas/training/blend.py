@@ -1,4 +1,4 @@
-"""A second opinion beside boosted trees, for `tune`: extremely randomised trees, where they pay.
+"""Boosted trees blended with extremely randomised ones, for `tune`, where that pays.
 
 Their splits lie at random places (Geurts, Ernst & Wehenkel 2006), so a sum of them is smoother than boosted trees: on
 tables whose numbers work together they see what boosting cuts in pieces, on others they add noise. What is added is
@@ -25,14 +25,14 @@ from spanishgas.training.folds import fold_error, fresh_folds
 Array = NDArray[np.float64]
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0, 4.0)
-SECOND: Mapping[str, Value] = {
+TREES: Mapping[str, Value] = {
     "splits": "random",
     "n_estimators": 300,
     "max_features": 0.6,
     "min_samples_leaf": 2,
 }
 MOST_ROWS = 20_000
-"""That a tree of the second opinion grows on, drawn anew for each, so that large tables do not wait for it."""
+"""Rows that an extremely randomised tree grows on, drawn anew for each, so that large tables do not wait for it."""
 
 
 class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -62,8 +62,8 @@ class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """How much the second trees count, and what both together reach on the fresh folds."""
+class BlendChoice:
+    """The blend weight, and what both kinds of trees together reach on the fresh folds."""
 
     weight: float
     fold_scores: list[float]
@@ -72,9 +72,9 @@ class Opinion:
     """Out-of-fold log odds, one per training row."""
 
 
-def second_opinion(training: Training, margins: Array) -> Opinion:
-    """Ask extremely randomised trees on the folds that gave `margins`, the first repeat's of `refit`."""
-    _, other = refit(*_second(training))
+def choose_blend(training: Training, margins: Array) -> BlendChoice:
+    """Try extremely randomised trees on the folds that gave `margins`, the first repeat's of `refit`."""
+    _, other = refit(*_trees(training))
     blends = [margins + weight * other for weight in WEIGHTS]
     parts = fresh_folds(training.y, training.folds, training.seed)
     scores = np.array(
@@ -82,7 +82,7 @@ def second_opinion(training: Training, margins: Array) -> Opinion:
     )
     best = _chosen(scores)
     honest = [float(row[_chosen(np.delete(scores, fold, axis=0))]) for fold, row in enumerate(scores)]
-    return Opinion(WEIGHTS[best], honest, blends[best])
+    return BlendChoice(WEIGHTS[best], honest, blends[best])
 
 
 def _chosen(scores: Array) -> int:
@@ -98,12 +98,12 @@ def _chosen(scores: Array) -> int:
 
 def blended(training: Training, params: Mapping[str, Value], weight: float) -> Any:
     """The unfitted estimator: the tuned one alone where the second counts for nothing."""
-    first, (trees, settings) = training.unfitted(params), _second(training)
+    first, (trees, settings) = training.unfitted(params), _trees(training)
     return Blend(first, trees.unfitted(settings), weight) if weight else first
 
 
-def _second(training: Training) -> tuple[Training, dict[str, Value]]:
+def _trees(training: Training) -> tuple[Training, dict[str, Value]]:
     """The same rows for extremely randomised trees, and their parameters."""
     drawn = len(training.y) >= 2 * MOST_ROWS  # the training side of a fold is half of that or more
     size: dict[str, Value] = {"bootstrap": True, "max_samples": MOST_ROWS} if drawn else {}
-    return replace(training, model=ModelKind.FOREST, repeats=1), {**SECOND, **size}
+    return replace(training, model=ModelKind.FOREST, repeats=1), {**TREES, **size}

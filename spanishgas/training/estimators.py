@@ -99,28 +99,28 @@ def estimator(
     `balance` is rows of class 0 per row of class 1, which `class_weight: balanced` makes up for in XGBoost; `types` are
     XGBoost's types of the encoded columns, needed where categories are native.
     """
-    given: dict[str, Any] = dict(params)
-    weight = given.pop("class_weight", "none")
+    options: dict[str, Any] = dict(params)
+    weight = options.pop("class_weight", "none")
     weight = None if weight == "none" else weight
-    native = given.pop("categories", "one_hot") == NATIVE
+    native = options.pop("categories", "one_hot") == NATIVE
     jobs, state = threads or settings().threads or -1, seed % 2**32
     match model:
         case ModelKind.XGBOOST:
             if weight:
-                given["scale_pos_weight"] = balance
-            if given.get("grow_policy") == "lossguide":
-                given.setdefault("max_depth", 0)
+                options["scale_pos_weight"] = balance
+            if options.get("grow_policy") == "lossguide":
+                options.setdefault("max_depth", 0)
             if native:
-                given |= {"enable_categorical": True, "feature_types": list(types or [])}
-            return BoostedTrees(**given, random_state=state, n_jobs=jobs)
+                options |= {"enable_categorical": True, "feature_types": list(types or [])}
+            return BoostedTrees(**options, random_state=state, n_jobs=jobs)
         case ModelKind.FOREST:
-            given.pop("limit", None)  # it is told by which of max_depth and max_leaf_nodes is given
-            trees = RandomisedTrees if given.pop("splits", "best") == "random" else Forest
-            return trees(**given, class_weight=weight, random_state=state, n_jobs=jobs)
+            options.pop("limit", None)  # it is told by which of max_depth and max_leaf_nodes is given
+            trees = RandomisedTrees if options.pop("splits", "best") == "random" else Forest
+            return trees(**options, class_weight=weight, random_state=state, n_jobs=jobs)
         case ModelKind.LOGISTIC:
-            if given.pop("penalty", "l2") == "elasticnet":
-                given |= {"solver": "saga", "tol": ELASTIC_TOLERANCE}
-            return Linear(**given, class_weight=weight, random_state=state)
+            if options.pop("penalty", "l2") == "elasticnet":
+                options |= {"solver": "saga", "tol": ELASTIC_TOLERANCE}
+            return Linear(**options, class_weight=weight, random_state=state)
 
 
 def column_types(features: Sequence[str], kinds: Mapping[str, str]) -> list[str]:

@@ -1,7 +1,7 @@
 """`tune`: a table and labels in, a fitted and calibrated classifier out, with nothing prepared beforehand.
 
-    table -> roles of its columns -> search on folds -> best parameters on fresh folds -> a second opinion, where it
-    pays -> calibrated out of fold
+    table -> roles of its columns -> search on folds -> best parameters on fresh folds -> a blend, where it pays
+    -> calibrated out of fold
 
 Numbers, truth values, dates, categories and texts may be missing anywhere. It is a scikit-learn classifier: it can be
 cloned, cross-validated and put into a pipeline.
@@ -20,7 +20,7 @@ from sklearn.exceptions import NotFittedError
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, UsageError
-from spanishgas.training.blend import Opinion, blended, second_opinion
+from spanishgas.training.blend import BlendChoice, blended, choose_blend
 from spanishgas.training.calibration import calibrated, fit_calibrated, recall_floor
 from spanishgas.training.fitting import Training
 from spanishgas.training.search import search
@@ -44,7 +44,7 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     After `fit`:
     - `classes_`: the two labels, sorted; the second is the positive one unless `positive` names the other
     - `best_params_`, `trials_` (a row per trial), `cv_scores_` (average precision per fold that no search saw)
-    - `second_weight_`: how much extremely randomised trees count beside the tuned model; 0 where they were not kept
+    - `blend_weight_`: how much extremely randomised trees count beside the tuned model; 0 where they were not kept
     - `threshold_`: where `predict` cuts the calibrated probability: the highest precision at which recall's lower bound
       meets the policy's floor
     """
@@ -57,14 +57,14 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         folds: int = 5,
         seed: int = 0,
         positive: Any = None,
-        second: bool = True,
+        blend: bool = True,
     ) -> None:
         self.model = model
         self.trials = trials
         self.folds = folds
         self.seed = seed
         self.positive = positive
-        self.second = second
+        self.blend = blend
 
     def fit(self, X: Any, y: Any) -> Self:
         """Search, calibrate, choose the threshold; DataError or UsageError says what is wrong with X, y or options."""
@@ -86,18 +86,18 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         training = Training(self._prepared(table), labels, columns, self.roles_, kind, self.folds, self.seed)
         result = search(training, load_search().of(kind), self.trials)
         self.best_params_ = dict(result.best.params)
-        opinion = Opinion(0.0, result.fold_scores, result.margins)
-        if self.second and kind is ModelKind.XGBOOST:
-            opinion = second_opinion(training, result.margins)
-        self.second_weight_ = opinion.weight
-        self.cv_scores_ = np.array(opinion.fold_scores)
+        blend = BlendChoice(0.0, result.fold_scores, result.margins)
+        if self.blend and kind is ModelKind.XGBOOST:
+            blend = choose_blend(training, result.margins)
+        self.blend_weight_ = blend.weight
+        self.cv_scores_ = np.array(blend.fold_scores)
         self.trials_ = pd.DataFrame(
             [{"score": t.score, "pruned": t.pruned, "seconds": t.seconds, **t.params} for t in result.trials]
         )
-        chosen = calibrated(opinion.margins, labels, self.folds, self.seed)
+        chosen = calibrated(blend.margins, labels, self.folds, self.seed)
         floor = load_policy().threshold
         self.threshold_ = recall_floor(chosen.probability, labels, floor.min_recall, floor.confidence)
-        unfitted = blended(training, self.best_params_, opinion.weight)
+        unfitted = blended(training, self.best_params_, blend.weight)
         self.calibrated_ = fit_calibrated(training, unfitted, chosen.curve)
         return self
 
@@ -149,7 +149,7 @@ def tune(
     seed: int = 0,
     *,
     positive: Any = None,
-    second: bool = True,
+    blend: bool = True,
 ) -> TunedClassifier:
     """A classifier tuned by `trials` trials on `folds` folds, fitted on all of `X` and calibrated out of fold.
 
@@ -161,7 +161,7 @@ def tune(
         folds: folds of the cross-validation; every label is needed that often.
         seed: the same seed gives the same classifier.
         positive: the label whose probability is tuned for; by default the one that sorts last.
-        second: beside xgboost, whether extremely randomised trees may be added where fresh folds say that they pay.
+        blend: beside xgboost, whether extremely randomised trees may be added where fresh folds say that they pay.
 
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame({"age": rng.integers(18, 90, 200), "plan": rng.choice(["basic", "full"], 200)})
@@ -170,7 +170,7 @@ def tune(
     >>> list(tuned.classes_), tuned.predict_proba(X).shape, len(tuned.cv_scores_)
     ([np.str_('left'), np.str_('stayed')], (200, 2), 5)
     """
-    unfitted = TunedClassifier(model, trials=trials, folds=folds, seed=seed, positive=positive, second=second)
+    unfitted = TunedClassifier(model, trials=trials, folds=folds, seed=seed, positive=positive, blend=blend)
     return unfitted.fit(X, y)
 
 

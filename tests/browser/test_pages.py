@@ -366,7 +366,7 @@ def test_the_drift_page_tells_of_the_newest_alarm_what_moved_and_shows_evidently
     assert not app.exception
     assert not app.error
     assert metrics(app) == {"Alarm": "yes", "Inputs that moved": "60%", "Predictions moved by": "0.30 sd"}
-    assert "moved 6.0 times its ordinary variation; the alarm rings above 5.0" in texts(app)
+    assert "moved 6.0 times its baseline variation; the alarm rings above 5.0" in texts(app)
     app.radio[0].set_value("the model's inputs").run()
     assert not app.exception
     assert "&lt;p&gt;Evidently on 0.6&lt;/p&gt;" in app.get("iframe")[0].proto.srcdoc

@@ -197,7 +197,7 @@ def tracked() -> dict[str, object]:
 
 
 def void(key: str, value: str) -> bool:
-    """Whether a tag is the claim of a dead process, which whoever wants a turn next removes."""
+    """Whether a tag is the claim of a dead process, which whoever wants the lock next removes."""
     return key.startswith("turn.") and provenance.is_gone(value.split()[1])
 
 

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from spanishgas import cli, pipeline
 from spanishgas.cli import app
 from spanishgas.errors import DataError, TrackingError
-from spanishgas.lifecycle import history, promotion, registry, runs, turns
+from spanishgas.lifecycle import history, promotion, promotion_lock, registry, runs
 from spanishgas.lifecycle.compare import compare, reproduce
 from spanishgas.lifecycle.experiments import silent
 from spanishgas.lifecycle.history import How
@@ -212,7 +212,7 @@ def test_errors_of_the_server_at_any_write_leave_no_half_promotion(
 ) -> None:
     """From the n-th write on the server says 500; the next command, with the server well again, completes the move."""
     # A claim whose answer was lost stands, for this process lives on.
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(promotion_lock, "LEASE_SECONDS", 2.0)
     first, second = add_version(), add_version()
     began = finished = 0
     for n in range(0, 40, 2):

@@ -1,4 +1,4 @@
-"""Moving the champion on a real tracking store: rules, turns, kills between any two calls, and moves made elsewhere."""
+"""Moving the champion on a real tracking store: rules, lock, kills between any two calls, and moves made elsewhere."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from spanishgas.cli import app
 from spanishgas.config.policy import Policy, Promotion, load_policy
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import history, lineage, promotion, registry, runs, turns
+from spanishgas.lifecycle import history, lineage, promotion, promotion_lock, registry, runs
 from spanishgas.lifecycle.history import How, MoveState
 from spanishgas.lifecycle.promotion import scorable
 from spanishgas.lifecycle.version import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
@@ -384,7 +384,7 @@ def test_the_history_shows_a_move_that_nobody_has_written_down_and_writes_nothin
     assert len(history.read().moves) == 1
 
 
-# Turns
+# The lock
 
 
 @pytest.mark.slow
@@ -410,7 +410,7 @@ def test_twenty_promotions_at_once_leave_one_champion_and_a_whole_history(model:
     assert [m.replaced for m in record.done] == [None, *(m.version for m in record.done[:-1])]
     assert record.champion == record.done[-1].version
     assert record.aliases["previous"] == record.done[-2].version
-    assert turns.claims(model) == []
+    assert promotion_lock.claims(model) == []
 
 
 def dead_process() -> str:
@@ -420,29 +420,29 @@ def dead_process() -> str:
     return f"{provenance.process().rpartition(':')[0]}:{ended.pid}"
 
 
-def test_a_turn_of_a_dead_process_is_void_at_once(model: str) -> None:
+def test_a_claim_of_a_dead_process_is_void_at_once(model: str) -> None:
     MlflowClient().set_registered_model_tag(model, "turn.left", f"1 {dead_process()}")
     promotion.promote(add_version(), "first")
-    assert turns.claims(model) == []
+    assert promotion_lock.claims(model) == []
 
 
-def test_a_turn_of_another_machine_is_waited_for_and_void_after_the_lease(
+def test_a_claim_of_another_machine_is_waited_for_and_void_after_the_lease(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     MlflowClient().set_registered_model_tag(model, "turn.left", "1 elsewhere:17")
-    monkeypatch.setattr(turns, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(promotion_lock, "PATIENCE_SECONDS", 0.5)
     with pytest.raises(TrackingError, match=r"busy with a promotion of elsewhere:17"):
         promotion.promote(add_version(), "first")
-    monkeypatch.setattr(turns, "LEASE_SECONDS", 0.2)
+    monkeypatch.setattr(promotion_lock, "LEASE_SECONDS", 0.2)
     promotion.promote(add_version(), "first")
-    assert turns.claims(model) == []
+    assert promotion_lock.claims(model) == []
 
 
 def test_who_overslept_the_lease_changes_nothing(model: str) -> None:
-    with turns.turn(model) as own:
-        MlflowClient().delete_registered_model_tag(model, own.key)
+    with promotion_lock.promotion_lock(model) as lock:
+        MlflowClient().delete_registered_model_tag(model, lock.key)
         with pytest.raises(TrackingError, match="nothing was changed: run it again"):
-            own.check()
+            lock.check()
 
 
 def test_two_that_open_the_holdout_at_once_count_twice(model: str) -> None:

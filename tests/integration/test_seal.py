@@ -17,7 +17,7 @@ from spanishgas.config.search import ModelKind
 from spanishgas.dashboard import tracking
 from spanishgas.errors import DataError, SpanishGasError, TrackingError, UsageError
 from spanishgas.lake import Lake, Snapshot, local_path
-from spanishgas.lifecycle import history, lineage, promotion, registry, seal, turns
+from spanishgas.lifecycle import history, lineage, promotion, promotion_lock, registry, seal
 from spanishgas.lifecycle.compare import compare, reproduce
 from spanishgas.lifecycle.history import How
 from spanishgas.lifecycle.promotion import scorable
@@ -311,11 +311,11 @@ def test_a_tag_approves_of_nothing(world: World) -> None:
 @pytest.mark.parametrize(
     "value", ["", "x", "1", "-1 me:1", "1 me", "१ me:1", "9" * 40 + " me:1", "1 me:1 more"]
 )
-def test_a_claim_that_is_none_breaks_no_turn(world: World, value: str) -> None:
+def test_a_claim_that_is_none_breaks_no_lock(world: World, value: str) -> None:
     name = settings().registered_model
     MlflowClient().set_registered_model_tag(name, "turn.forged", value)
-    with turns.turn(name) as own:
-        assert [claim.key for claim in turns.claims(name)] == [own.key]
+    with promotion_lock.promotion_lock(name) as lock:
+        assert [claim.key for claim in promotion_lock.claims(name)] == [lock.key]
 
 
 def test_a_move_that_is_none_is_named_with_the_way_out(world: World) -> None:

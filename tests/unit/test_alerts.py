@@ -133,7 +133,7 @@ def test_alarms_from_before_a_sink_was_there_are_old_news_to_it(
     assert ["2025-04-30" in p["text"] for p in Hook.posted] == [True]
 
 
-def test_what_another_process_told_while_its_turn_was_waited_for_is_not_told_again(
+def test_what_another_process_told_while_the_lock_was_waited_for_is_not_told_again(
     told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = drift_run()
@@ -143,7 +143,7 @@ def test_what_another_process_told_while_its_turn_was_waited_for_is_not_told_aga
         MlflowClient().set_tag(run_id, "alert.file", "sent by another")
         yield
 
-    monkeypatch.setattr(alerts, "turn", waited)
+    monkeypatch.setattr(alerts, "promotion_lock", waited)
     alerts.send(run_id)
     assert lines(told) == []
     assert mark(run_id) == "sent by another"

@@ -1,4 +1,4 @@
-"""The second opinion beside boosted trees: kept where it pays, dropped where it does not, and scored honestly."""
+"""The blend with extremely randomised trees: kept where it pays, dropped where it does not, and scored honestly."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.search import ModelKind
 from spanishgas.training import TunedClassifier, blend, tune
-from spanishgas.training.blend import SECOND, WEIGHTS, _chosen, blended, second_opinion
+from spanishgas.training.blend import TREES, WEIGHTS, _chosen, blended, choose_blend
 from spanishgas.training.fitting import Training, refit
 from spanishgas.training.folds import fresh_folds
 
@@ -27,7 +27,7 @@ def together(rows: int) -> tuple[pd.DataFrame, np.ndarray]:
 @pytest.fixture(scope="module")
 def both() -> tuple[TunedClassifier, TunedClassifier]:
     X, y = together(3_600)
-    return tuple(tune(X[:1_600], y[:1_600], trials=1, second=second) for second in (True, False))
+    return tuple(tune(X[:1_600], y[:1_600], trials=1, blend=kept) for kept in (True, False))
 
 
 @pytest.mark.slow  # two searches with forests of full size
@@ -36,8 +36,8 @@ def test_it_is_kept_where_numbers_work_together_and_ranks_new_rows_better(
 ) -> None:
     X, y = together(3_600)
     scores = [average_precision_score(y[1_600:], m.predict_proba(X[1_600:])[:, 1]) for m in both]
-    assert both[0].second_weight_ in WEIGHTS[1:]
-    assert both[1].second_weight_ == 0
+    assert both[0].blend_weight_ in WEIGHTS[1:]
+    assert both[1].blend_weight_ == 0
     assert both[0].best_params_ == both[1].best_params_
     assert scores[0] > scores[1] + 0.01
     assert both[0].cv_scores_.mean() == pytest.approx(scores[0], abs=0.05)
@@ -70,10 +70,10 @@ def by_fold(training: Training, margins: np.ndarray) -> list[float]:
 def test_it_is_dropped_where_it_only_adds_noise() -> None:
     for seed in range(3):
         training, margins = of_noise(seed)
-        opinion = second_opinion(training, margins)
-        assert opinion.weight == 0
-        assert opinion.fold_scores == by_fold(training, margins)
-        assert (opinion.margins == margins).all()
+        choice = choose_blend(training, margins)
+        assert choice.weight == 0
+        assert choice.fold_scores == by_fold(training, margins)
+        assert (choice.margins == margins).all()
 
 
 def test_a_folds_score_is_that_of_the_weight_which_the_other_folds_choose() -> None:
@@ -81,13 +81,13 @@ def test_a_folds_score_is_that_of_the_weight_which_the_other_folds_choose() -> N
     kinds = dict.fromkeys(X.columns, "numeric")
     training = Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=5, seed=0)
     weak = np.random.default_rng(0).normal(size=240) + y
-    opinion = second_opinion(training, weak)
+    choice = choose_blend(training, weak)
     second = Training(X, y, list(X.columns), kinds, ModelKind.FOREST, folds=5, seed=0)
-    _, other = refit(second, SECOND)
+    _, other = refit(second, TREES)
     table = np.array([by_fold(training, weak + w * other) for w in WEIGHTS])
-    assert opinion.weight == WEIGHTS[_chosen(table.T)] > 0
-    assert (opinion.margins == weak + opinion.weight * other).all()
-    for fold, score in enumerate(opinion.fold_scores):
+    assert choice.weight == WEIGHTS[_chosen(table.T)] > 0
+    assert (choice.margins == weak + choice.weight * other).all()
+    for fold, score in enumerate(choice.fold_scores):
         assert score == table[_chosen(np.delete(table, fold, axis=1).T), fold]
 
 
@@ -103,14 +103,14 @@ def test_the_score_is_nested_also_where_one_fold_alone_sways_the_choice(
         monkeypatch.setattr(blend, "refit", lambda *_, other=other: ([], other))
         table = np.array([by_fold(training, margins + weight * other) for weight in WEIGHTS]).T
         nested = [row[_chosen(np.delete(table, fold, axis=0))] for fold, row in enumerate(table)]
-        assert second_opinion(training, margins).fold_scores == nested
+        assert choose_blend(training, margins).fold_scores == nested
         differ += nested != table[:, _chosen(table)].tolist()
     assert differ >= 2
 
 
 @pytest.fixture
 def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blend, "SECOND", {**SECOND, "n_estimators": 20})
+    monkeypatch.setattr(blend, "TREES", {**TREES, "n_estimators": 20})
 
 
 @pytest.mark.parametrize("weight", [0.5, 4.0])
@@ -144,14 +144,14 @@ def test_a_clear_gain_is_kept_and_two_folds_cannot_say() -> None:
 
 
 @pytest.mark.usefixtures("few_trees")
-def test_with_a_second_opinion_the_same_seed_gives_the_same_classifier_row_by_row(
+def test_with_a_blend_the_same_seed_gives_the_same_classifier_row_by_row(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(blend, "_chosen", lambda scores: 4)
     X, y = together(200)
     X = X.mask(np.random.default_rng(0).random(X.shape) < 0.1).assign(city=np.where(X["x0"] > 0, "a", "b"))
     one, two = (tune(X, y, trials=1, folds=2, seed=2**40) for _ in range(2))
-    assert one.second_weight_ == one.calibrated_.estimator.weight == WEIGHTS[4]
+    assert one.blend_weight_ == one.calibrated_.estimator.weight == WEIGHTS[4]
     assert (one.predict_proba(X) == two.predict_proba(X)).all()
     fresh = X.assign(city="Atlantis")
     by_row = np.concatenate([one.predict_proba(fresh.iloc[[i]]) for i in range(5)])
@@ -167,13 +167,13 @@ def test_on_a_large_table_each_tree_grows_on_a_draw_of_its_rows(monkeypatch: pyt
     drawn = blended(training, {}, 1.0).second[-1]
     assert (whole.bootstrap, drawn.bootstrap, drawn.max_samples) == (False, True, 100)
     weak = np.random.default_rng(0).normal(size=200) + y
-    opinion = second_opinion(training, weak)
-    assert np.isfinite(opinion.margins).all()
-    assert len(opinion.fold_scores) == 2
+    choice = choose_blend(training, weak)
+    assert np.isfinite(choice.margins).all()
+    assert len(choice.fold_scores) == 2
 
 
 @pytest.mark.slow
 def test_it_stands_beside_boosted_trees_alone() -> None:
     X, y = together(120)
     for model in ("logistic", "forest"):
-        assert tune(X, y, model=model, trials=1, folds=2).second_weight_ == 0
+        assert tune(X, y, model=model, trials=1, folds=2).blend_weight_ == 0

@@ -162,8 +162,8 @@ POLICY = [
     ("    immediate: 30", "    at_once: 30", "offers.timing_days.at_once: unknown name"),
     ("windows: {k: 2, of: 3}", "windows: {k: 4, of: 3}", "drift.windows"),
     ("windows: {k: 2, of: 3}", "windows: {k: 2, oft: 3}", "unknown key 'drift.windows.oft'"),
-    ("false_alarm_rate: 0.01", "false_alarm_rate: 0.01\n  ordinary: nowhere", "drift.ordinary: must be a folder"),
-    ("false_alarm_rate: 0.01", "false_alarm_rate: 0.01\n  ordinary: 3", "drift.ordinary"),
+    ("false_alarm_rate: 0.01", "false_alarm_rate: 0.01\n  baseline: nowhere", "drift.baseline: must be a folder"),
+    ("false_alarm_rate: 0.01", "false_alarm_rate: 0.01\n  baseline: 3", "drift.baseline"),
     ("check: outcome_conditioned_text", "check: outcome_conditioned_txt", "Did you mean 'outcome_conditioned_text'"),
     ("check: outcome_conditioned_text", "check: duplicates", "waivers.0.check: unknown check that can be waived"),
     ("check: outcome_conditioned_text", "check: signature", "waivers.0.features: are for outcome_conditioned_text"),
@@ -268,11 +268,11 @@ def test_what_stands_in_the_project_is_read_with_a_byte_order_mark_or_an_anchor_
         LOADERS[name]()
 
 
-def test_ordinary_change_lies_beside_the_policy(experiments: Path) -> None:
+def test_baseline_variation_lies_beside_the_policy(experiments: Path) -> None:
     (experiments / "ours").mkdir()
     path = experiments / "policy.yaml"
-    path.write_text(path.read_text().replace("min_effect: 0.1", "min_effect: 0.1\n  ordinary: ours"))
-    assert load_policy().drift.ordinary == experiments / "ours"
+    path.write_text(path.read_text().replace("min_effect: 0.1", "min_effect: 0.1\n  baseline: ours"))
+    assert load_policy().drift.baseline == experiments / "ours"
 
 
 def test_a_second_waiver_of_a_check_is_refused(experiments: Path) -> None:

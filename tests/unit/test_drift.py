@@ -16,7 +16,7 @@ from scipy.stats import ks_2samp
 from spanishgas.config.policy import DriftLimits, Windows, load_policy
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
-from spanishgas.monitoring import ordinary, reports
+from spanishgas.monitoring import baseline, reports
 from spanishgas.monitoring.alarm import (
     MISSING,
     AlarmJudgement,
@@ -27,7 +27,7 @@ from spanishgas.monitoring.alarm import (
     shares,
     threshold,
 )
-from spanishgas.monitoring.ordinary import FLOOR, Ordinary, learn
+from spanishgas.monitoring.baseline import FLOOR, Baseline, learn
 
 KINDS = {"tenure": "numeric", "price": "numeric", "dual": "flag", "channel": "category", "mood": "category"}
 DATES = (date(2024, 12, 31), date(2025, 3, 31))
@@ -62,11 +62,11 @@ def pairs(seed: int, count: int, customers: int = SIZE) -> list[tuple[pd.DataFra
 
 
 @pytest.fixture(scope="module")
-def usual() -> Ordinary:
+def usual() -> Baseline:
     return learned(12, 3)
 
 
-def learned(month: int, lag: int, floor: float = FLOOR) -> Ordinary:
+def learned(month: int, lag: int, floor: float = FLOOR) -> Baseline:
     return learn({(month, lag): hundred()}, SIZE, source="made-up utilities", floor=floor)
 
 
@@ -75,7 +75,7 @@ def hundred() -> list[pd.DataFrame]:
     return [shares(a, b, KINDS) for a, b in pairs(1, 100)]
 
 
-def judged(usual: Ordinary, before: pd.DataFrame, after: pd.DataFrame, **given: Any) -> AlarmJudgement:
+def judged(usual: Baseline, before: pd.DataFrame, after: pd.DataFrame, **given: Any) -> AlarmJudgement:
     dates, limits = given.get("dates", DATES), given.get("limits", LIMITS)
     return judge(shares(before, after, KINDS), (len(before), len(after)), dates, usual, limits)
 
@@ -123,7 +123,7 @@ def test_a_table_without_customers_is_an_error() -> None:
 # The alarm
 
 
-def test_time_alone_rings_no_alarm_where_any_ks_test_below_a_hundredth_would(usual: Ordinary) -> None:
+def test_time_alone_rings_no_alarm_where_any_ks_test_below_a_hundredth_would(usual: Baseline) -> None:
     """The replaced system called a single p < 0.01 drift; at its size, ageing alone does that in every report."""
     before, after = pairs(3, 1, customers=20_000)[0]
     assert ks_2samp(before["tenure"], after["tenure"]).pvalue < 0.01
@@ -133,21 +133,21 @@ def test_time_alone_rings_no_alarm_where_any_ks_test_below_a_hundredth_would(usu
 
 
 @pytest.mark.slow
-def test_the_alarm_rings_for_nothing_about_as_often_as_the_policy_says(usual: Ordinary) -> None:
+def test_the_alarm_rings_for_nothing_about_as_often_as_the_policy_says(usual: Baseline) -> None:
     rung = [judged(usual, before, after).alarm for before, after in pairs(4, 300)]
     assert np.mean(rung) <= 0.05  # 0.02 on average; 0.05 or less in all but one of a thousand such samples
 
 
-def test_a_smaller_rate_has_a_higher_threshold(usual: Ordinary) -> None:
+def test_a_smaller_rate_has_a_higher_threshold(usual: Baseline) -> None:
     limits = [threshold(usual, list(KINDS), rate) for rate in (0.2, 0.05, 0.01)]
     assert limits == sorted(set(limits))
 
 
-def test_more_features_have_a_higher_threshold(usual: Ordinary) -> None:
+def test_more_features_have_a_higher_threshold(usual: Baseline) -> None:
     assert threshold(usual, ["dual"], 0.02) < threshold(usual, list(KINDS), 0.02)
 
 
-def test_a_rate_that_no_number_of_pairs_at_hand_can_show_is_refused(usual: Ordinary) -> None:
+def test_a_rate_that_no_number_of_pairs_at_hand_can_show_is_refused(usual: Baseline) -> None:
     with pytest.raises(UsageError, match="needs 999 pairs of tables without drift, but there are 100"):
         threshold(usual, list(KINDS), 0.001)
 
@@ -158,7 +158,7 @@ def test_a_rate_that_no_number_of_pairs_at_hand_can_show_is_refused(usual: Ordin
     [("price", 0.19, "a value near"), ("channel", "web", "the value"), ("dual", 1, "the value")],
 )
 def test_a_shift_of_one_input_rings_and_the_reason_names_it(
-    usual: Ordinary, name: str, value: object, told: str, share: float
+    usual: Baseline, name: str, value: object, told: str, share: float
 ) -> None:
     before, after = pairs(5, 1)[0]
     after.loc[after.index < share * SIZE, name] = value
@@ -170,7 +170,7 @@ def test_a_shift_of_one_input_rings_and_the_reason_names_it(
 
 
 @pytest.mark.parametrize(("value", "part"), [("stall", "= stall"), (None, MISSING)])
-def test_a_new_category_or_missing_values_ring(usual: Ordinary, value: str | None, part: str) -> None:
+def test_a_new_category_or_missing_values_ring(usual: Baseline, value: str | None, part: str) -> None:
     before, after = pairs(6, 1)[0]
     after["channel"] = after["channel"].where(after.index >= 20, value)
     found = judged(usual, before, after)
@@ -178,35 +178,37 @@ def test_a_new_category_or_missing_values_ring(usual: Ordinary, value: str | Non
     assert found.effects.loc["channel", "bin"] == part
 
 
-def test_a_trifle_rings_at_no_number_of_customers(usual: Ordinary) -> None:
+def test_a_trifle_rings_at_no_number_of_customers(usual: Baseline) -> None:
     before, after = pairs(7, 1, customers=200_000)[0]
     after.loc[after.index[:600], "channel"] = "stall"
     assert not judged(usual, before, after).alarm
     assert judged(learned(12, 3, floor=0.0), before, after).alarm
 
 
-def test_customers_who_did_not_age_are_drift(usual: Ordinary) -> None:
+def test_customers_who_did_not_age_are_drift(usual: Baseline) -> None:
     """A stale copy of the training table, passed off as three months later."""
     before, _ = pairs(8, 1, customers=20_000)[0]
     assert judged(usual, before, before).alarm
 
 
-def test_the_same_day_expects_no_change(usual: Ordinary) -> None:
+def test_the_same_day_expects_no_change(usual: Baseline) -> None:
     before, _ = pairs(8, 1)[0]
     found = judged(usual, before, before, dates=(DATES[0], DATES[0]))
     assert (found.alarm, found.statistic, len(found.reasons)) == (False, 0.0, 1)
 
 
-def test_a_lag_without_a_record_takes_the_nearest_and_says_so(usual: Ordinary) -> None:
+def test_a_lag_without_a_record_takes_the_nearest_and_says_so(usual: Baseline) -> None:
     before, after = pairs(9, 1)[0]
     found = judged(usual, before, after, dates=(DATES[0], date(2026, 3, 31)))
     assert "for 15 months after training: that of 3 months stands in" in found.reasons[-1]
 
 
-def test_a_training_table_of_another_season_says_so(usual: Ordinary) -> None:
+def test_a_training_table_of_another_season_says_so(usual: Baseline) -> None:
     before, after = pairs(9, 1)[0]
     found = judged(usual, before, after, dates=(date(2025, 6, 30), date(2025, 9, 30)))
-    assert "The training table is of month 6, for which no ordinary change is on record" in found.reasons[-1]
+    assert (
+        "The training table is of month 6, for which no baseline variation is on record" in found.reasons[-1]
+    )
 
 
 def test_a_table_is_judged_by_what_the_season_does_from_its_own_month_on() -> None:
@@ -262,7 +264,7 @@ def test_a_pair_is_judged_by_the_others_alone() -> None:
     ],
 )
 def test_the_nearest_month_in_the_round_of_the_year_stands_in_then_the_nearest_lag(
-    usual: Ordinary, asked: tuple[int, int], taken: tuple[int, int]
+    usual: Baseline, asked: tuple[int, int], taken: tuple[int, int]
 ) -> None:
     [pair] = usual.pairs.head(1).to_numpy()
     held = pd.MultiIndex.from_tuples([(4, 3), (4, 6), (11, 1)], names=["month", "lag"])
@@ -270,12 +272,12 @@ def test_the_nearest_month_in_the_round_of_the_year_stands_in_then_the_nearest_l
     assert some.nearest(*asked) == taken
 
 
-def test_an_input_without_a_record_is_named_as_not_judged(usual: Ordinary) -> None:
+def test_an_input_without_a_record_is_named_as_not_judged(usual: Baseline) -> None:
     before, after = pairs(9, 1)[0]
     table = shares(before.assign(x=1.0), after.assign(x=2.0), {**KINDS, "x": "numeric"})
     found = judge(table, (SIZE, SIZE), DATES, usual, LIMITS)
     assert found.reasons[-1] == "Without a record, and so not judged: x."
-    with pytest.raises(DataError, match=r"drift\.ordinary"):
+    with pytest.raises(DataError, match=r"drift\.baseline"):
         judge(table.loc[["x"]], (SIZE, SIZE), DATES, usual, LIMITS)
 
 
@@ -288,27 +290,27 @@ def test_the_ends_of_months_are_whole_months_apart(later: str, months: int) -> N
     assert month_of(date.fromisoformat(later)) == (months or 12)
 
 
-# Ordinary change
+# Baseline variation
 
 
-def test_ordinary_change_comes_back_from_its_folder_as_it_was(usual: Ordinary, tmp_path: Path) -> None:
+def test_baseline_variation_comes_back_from_its_folder_as_it_was(usual: Baseline, tmp_path: Path) -> None:
     usual.write(tmp_path)
-    found = ordinary.read(tmp_path)
+    found = baseline.read(tmp_path)
     pd.testing.assert_frame_equal(found.moments, usual.moments, rtol=1e-6)
     pd.testing.assert_frame_equal(found.pairs, usual.pairs, rtol=1e-6, check_names=False)
     about = ("customers", "groups", "floor", "source", "starts")
     assert [getattr(found, name) for name in about] == [getattr(usual, name) for name in about]
 
 
-def test_a_folder_without_ordinary_change_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"drift.ordinary names {tmp_path}"):
-        ordinary.read(tmp_path)
+def test_a_folder_without_baseline_variation_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=f"drift.baseline names {tmp_path}"):
+        baseline.read(tmp_path)
 
 
-def test_a_record_of_an_earlier_version_is_refused_by_name(usual: Ordinary, tmp_path: Path) -> None:
+def test_a_record_of_an_earlier_version_is_refused_by_name(usual: Baseline, tmp_path: Path) -> None:
     replace(usual, pairs=usual.pairs.droplevel("month")).write(tmp_path)
     with pytest.raises(UsageError, match=r"moments.parquet and pairs.parquet of this version"):
-        ordinary.read(tmp_path)
+        baseline.read(tmp_path)
 
 
 def test_two_pairs_are_too_few_to_learn_from() -> None:
@@ -319,7 +321,7 @@ def test_two_pairs_are_too_few_to_learn_from() -> None:
 
 
 def test_what_is_shipped_knows_every_feature_from_each_month_on_for_a_year_and_the_policys_rate() -> None:
-    shipped, features = ordinary.read(ordinary.SHIPPED), load_tiers().features()
+    shipped, features = baseline.read(baseline.SHIPPED), load_tiers().features()
     longest = pd.Series(dict(shipped.starts))
     assert sorted(longest.index) == list(range(1, 13))
     assert longest.min() >= 9
@@ -328,7 +330,7 @@ def test_what_is_shipped_knows_every_feature_from_each_month_on_for_a_year_and_t
     assert sorted(shipped.pairs.columns) == sorted(features)
     assert set(shipped.moments.index.unique("feature")) == set(features)
     assert 3 < threshold(shipped, features, load_policy().drift.false_alarm_rate) < 8
-    assert sum(f.stat().st_size for f in ordinary.SHIPPED.iterdir()) < 3_000_000
+    assert sum(f.stat().st_size for f in baseline.SHIPPED.iterdir()) < 3_000_000
 
 
 def test_windows_of_more_alarms_than_reports_are_refused() -> None:
@@ -351,7 +353,7 @@ SHOWN = {
 }
 
 
-def test_the_page_escapes_what_comes_from_data(usual: Ordinary) -> None:
+def test_the_page_escapes_what_comes_from_data(usual: Baseline) -> None:
     before, after = pairs(10, 1)[0]
     after.loc[after.index < 350, "channel"] = "<script>alert(1)</script>"
     divided = shares(before, after, KINDS)
@@ -364,7 +366,7 @@ def test_the_page_escapes_what_comes_from_data(usual: Ordinary) -> None:
     assert "<script" not in html
 
 
-def test_what_the_model_lives_on_comes_first_and_what_it_ignores_hardly_matters(usual: Ordinary) -> None:
+def test_what_the_model_lives_on_comes_first_and_what_it_ignores_hardly_matters(usual: Baseline) -> None:
     before, after = pairs(11, 1)[0]
     after["dual"], after["channel"] = 1, "shop"
     found = judged(usual, before, after)

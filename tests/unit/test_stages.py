@@ -35,7 +35,7 @@ from spanishgas.lifecycle.ladder import LADDER, ladder_inputs
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord
 from spanishgas.lifecycle.stage import through
 from spanishgas.lifecycle.version import Version
-from spanishgas.monitoring import ordinary
+from spanishgas.monitoring import baseline
 from spanishgas.monitoring.drift import DRIFT, drift_inputs
 from spanishgas.monitoring.outcomes import ESTIMATE, OUTCOMES, EstimateInputs, outcomes_inputs
 from spanishgas.scoring.recommend import RECOMMEND, recommend_inputs
@@ -222,7 +222,7 @@ READS: Mapping[str, set[str]] = {
 
 def sections() -> list[str]:
     """Every key at the top of policy.yaml, those of drift by themselves."""
-    of_drift = [f"drift.{name}" for name in DriftLimits.model_fields if name != "ordinary"]
+    of_drift = [f"drift.{name}" for name in DriftLimits.model_fields if name != "baseline"]
     return [name for name in Policy.model_fields if name != "drift"] + of_drift
 
 
@@ -305,13 +305,13 @@ def test_a_search_space_concerns_its_own_model_alone(
         assert (again != keys[model]) == (model is kind)
 
 
-def test_ordinary_change_written_anew_in_the_same_folder_makes_another_report(
+def test_baseline_variation_written_anew_in_the_same_folder_makes_another_report(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = ordinary.read(ordinary.SHIPPED)
+    record = baseline.read(baseline.SHIPPED)
     record.write(tmp_path)
     real = load_policy()
-    mine = real.model_copy(update={"drift": real.drift.model_copy(update={"ordinary": tmp_path})})
+    mine = real.model_copy(update={"drift": real.drift.model_copy(update={"baseline": tmp_path})})
     monkeypatch.setattr(policy, "read", lambda path, model: mine)
     before = key_of("drift", world)
     assert key_of("drift", world) == before

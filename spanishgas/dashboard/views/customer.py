@@ -82,9 +82,9 @@ def moves(scored: ScoredCustomers, facts: dict[str, Any]) -> None:
 
 def about(facts: dict[str, Any]) -> str:
     """Who the customer is, in a line."""
-    known = [facts["segment"], facts["sales_channel"], facts["tenure_bucket"], facts["renewal_bucket"]]
+    values = [facts["segment"], facts["sales_channel"], facts["tenure_bucket"], facts["renewal_bucket"]]
     names = ("segment", "sales channel", "with us", "renewal in")
-    said = [f"{name}: {value}" for name, value in zip(names, known, strict=True) if not pd.isna(value)]
+    said = [f"{name}: {value}" for name, value in zip(names, values, strict=True) if not pd.isna(value)]
     trained = ["the model saw this customer's outcome in training"] if facts["in_training"] else []
     return markdown("; ".join([*said, *trained, f"scored by version {facts['model_version']}"]))
 

@@ -40,7 +40,7 @@ def show() -> None:
         if pd.notna(one["statistic"]):
             limit = f"the alarm rings above {one['threshold']:.1f}"
             st.caption(
-                f"The farthest input moved {one['statistic']:.1f} times its ordinary variation; {limit}."
+                f"The farthest input moved {one['statistic']:.1f} times its baseline variation; {limit}."
             )
         st.subheader("What moved")
         effects = tracking.effects(run).head(20)

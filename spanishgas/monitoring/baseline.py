@@ -1,4 +1,4 @@
-"""Ordinary change: how the inputs of a model move with nothing but time.
+"""Baseline variation: how the inputs of a model move with nothing but time.
 
 Customers age, renewals come nearer, seasons turn, a few customers leave and others come. None of it is a reason for
 an alarm, and none of it shows in resamples of one date: it is learned from pairs of tables of the same utility, some
@@ -28,8 +28,8 @@ from pandas.util import hash_pandas_object
 from spanishgas.errors import DataError, UsageError
 
 Floats = NDArray[np.float64]
-SHIPPED = Path(__file__).parent / "ordinary_change"
-"""Learned on simulated utilities by `python -m benchmarks.ordinary`."""
+SHIPPED = Path(__file__).parent / "baseline_variation"
+"""Learned on simulated utilities by `python -m benchmarks.baseline`."""
 RARE = 0.01
 """Bins of a smaller share of customers are counts of a few: their spread is that of two samples of strangers."""
 FLOOR = 0.002
@@ -41,7 +41,7 @@ KEY = ["month", "lag"]
 
 
 @dataclass(frozen=True)
-class Ordinary:
+class Baseline:
     """What pairs without drift have taught."""
 
     moments: pd.DataFrame
@@ -83,16 +83,16 @@ class Ordinary:
         folder.mkdir(parents=True, exist_ok=True)
         about = {name: str(getattr(self, name)) for name in ("customers", "groups", "floor", "source")}
         for name, table in ((MOMENTS, self.moments), (PAIRS, self.pairs)):
-            held = pa.Table.from_pandas(table.astype("float32").reset_index(), preserve_index=False)
-            pq.write_table(held.replace_schema_metadata(about), folder / name, compression="zstd")
+            arrow = pa.Table.from_pandas(table.astype("float32").reset_index(), preserve_index=False)
+            pq.write_table(arrow.replace_schema_metadata(about), folder / name, compression="zstd")
 
 
-def read(folder: Path) -> Ordinary:
+def read(folder: Path) -> Baseline:
     """What `write` left in `folder`; UsageError where there is nothing, or the record of an earlier version."""
     try:
         moments, pairs = (pq.read_table(folder / name) for name in (MOMENTS, PAIRS))
         about = {k.decode(): v.decode() for k, v in moments.schema.metadata.items()}
-        return Ordinary(
+        return Baseline(
             moments.to_pandas(ignore_metadata=True).set_index([*KEY, "feature", "bin"]).astype("float64"),
             pairs.to_pandas(ignore_metadata=True).set_index(KEY).astype("float64"),
             float(about["customers"]),
@@ -102,8 +102,8 @@ def read(folder: Path) -> Ordinary:
         )
     except (FileNotFoundError, KeyError):
         raise UsageError(
-            f"drift.ordinary names {folder}, which has no {MOMENTS} and {PAIRS} of this version: write them with "
-            "spanishgas.monitoring.ordinary.learn, or remove the key to take the shipped ones"
+            f"drift.baseline names {folder}, which has no {MOMENTS} and {PAIRS} of this version: write them with "
+            "spanishgas.monitoring.baseline.learn, or remove the key to take the shipped ones"
         ) from None
 
 
@@ -113,7 +113,7 @@ def learn(
     *,
     source: str,
     floor: float = FLOOR,
-) -> Ordinary:
+) -> Baseline:
     """From `shares` of pairs of tables, by the calendar month of the earlier table and the months between the two.
 
     No customer stands in two pairs of one list. Raises DataError where a list has fewer than three pairs, which have
@@ -123,13 +123,13 @@ def learn(
     for (month, lag), tables in changes.items():
         if len(tables) < 3:
             raise DataError(
-                f"ordinary change needs at least 3 pairs of tables {lag} months apart from month {month} on, but got "
-                f"{len(tables)}"
+                f"baseline variation needs at least 3 pairs of tables {lag} months apart from month {month} on, but "
+                f"got {len(tables)}"
             )
         moved, middle = _of_pairs(tables)
         moments[month, lag] = pd.DataFrame({"expected": moved.mean(), "spread": moved.std(ddof=1)})
         pairs[month, lag] = _left_out(moved, middle, customers, floor)
-    return Ordinary(
+    return Baseline(
         pd.concat(moments, names=KEY).sort_index(),
         pd.concat(pairs, names=KEY).droplevel(2),
         customers,

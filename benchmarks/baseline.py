@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ordinary [FOLDER]`: what the shipped alarm knows of ordinary change, learned anew.
+"""`python -m benchmarks.baseline [FOLDER]`: what the shipped alarm knows of baseline variation, learned anew.
 
 One utility of 50,000 simulated customers at the ends of 21 months, December 2024 to August 2026. From each of the first
 twelve on, one to twelve months later, it is divided at random into utilities of 1,000 customers: some fifty pairs of
@@ -16,7 +16,7 @@ import pandas as pd
 
 from benchmarks.pools import divided, month_end, pool
 from spanishgas.features import load_tiers
-from spanishgas.monitoring import ordinary
+from spanishgas.monitoring import baseline
 from spanishgas.monitoring.alarm import shares
 
 CUSTOMERS, SIZE, SEED = 50_000, 1_000, 11
@@ -36,16 +36,16 @@ def pairs(seed: int, start: int, lag: int, size: int) -> Iterator[tuple[pd.DataF
     yield from divided(pool(CUSTOMERS, seed, start), pool(CUSTOMERS, seed, start + lag), size, rng)
 
 
-def learned() -> ordinary.Ordinary:
-    """Ordinary change of the simulated utility."""
+def learned() -> baseline.Baseline:
+    """Baseline variation of the simulated utility."""
     changes = {
         (month_end(start).month, lag): [shares(a, b, kinds()) for a, b in pairs(SEED, start, lag, SIZE)]
         for start in STARTS
         for lag in LAGS
         if start + lag <= LAST
     }
-    return ordinary.learn(changes, SIZE, source=f"simulated utilities of {SIZE:,} customers")
+    return baseline.learn(changes, SIZE, source=f"simulated utilities of {SIZE:,} customers")
 
 
 if __name__ == "__main__":
-    learned().write(Path(sys.argv[1]) if len(sys.argv) > 1 else ordinary.SHIPPED)
+    learned().write(Path(sys.argv[1]) if len(sys.argv) > 1 else baseline.SHIPPED)
