@@ -111,7 +111,8 @@ def prune(
     """List, or remove, old snapshots that nothing current and no registered version refers to."""
     from spanishgas.lifecycle import retention
 
-    for left in sweep(lake.root if isinstance(lake.root, Path) else lake.store.downloads, dry=not yes):
+    hidden = sweep(lake.root if isinstance(lake.root, Path) else lake.store.downloads, dry=not yes)
+    for left in [*hidden, *retention.left_over(lake, dry=not yes)]:
         echo(f"left by a run that was killed: {left}")
     snapshots = retention.prunable(lake, keep=keep, days=days)
     gone = [snapshot for snapshot in snapshots if not yes or lake.remove(snapshot)]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import date
 from functools import partial
 from itertools import groupby
@@ -39,6 +39,7 @@ from spanishgas.lake.tables import (
     day_of,
     parsed,
     unless_damaged,
+    unnamed_parts,
 )
 from spanishgas.raw_files import RAW_FILES
 from spanishgas.stages import outside
@@ -214,7 +215,8 @@ class Lake:
                 made = self._make_current(home, staging, fresh, before)
             except Replaced:  # also if only the manifest was, by a run that published the same rows
                 made = self._make_current(home, staging, fresh, before)
-            self._tidy(home, made.manifest, fresh.parts)
+            for key in self._unnamed(home, made.manifest, fresh.parts):
+                self.store.remove(key)
             return made
 
     def _make_current(self, home: str, staging: Path, fresh: Manifest, before: str | None) -> Snapshot:
@@ -247,19 +249,18 @@ class Lake:
             return self.store.swap(f"{home}/{POINTER}", Pointer(snapshot=None).text, None)
         return None
 
-    def _tidy(self, home: str, current: Manifest, own: Collection[str]) -> None:
-        """Remove parts that no manifest names: `own` at once, others when their writer must have been killed."""
-        listing = self.store.listing(home)
-        whole = {o.name.partition("/")[0] for o in listing if o.name.endswith(f"/{MANIFEST}")}
-        for listed in listing:
-            folder, _, part = listed.name.partition("/")
-            if not part.endswith(".parquet"):
-                continue
-            ours = folder == current.snapshot
-            named = part in current.parts if ours else folder in whole
-            killed = listed.modified <= time.time() - self.store.grace
-            if not named and (killed or (ours and part in own)):
-                self.store.remove(listed.key)
+    def tidy(self, table: str, as_of: date, *, dry: bool) -> list[str]:
+        """Keys of parts that no manifest names, as killed runs and removals leave them; gone unless `dry`."""
+        home = self._home(table, as_of)
+        with nullcontext() if dry else self.store.lock(home):
+            current = unless_damaged(partial(self.find, table, as_of))
+            keys = self._unnamed(home, current.manifest, ()) if current else []
+            for key in () if dry else keys:
+                self.store.remove(key)
+        return keys
+
+    def _unnamed(self, home: str, current: Manifest, own: Collection[str]) -> list[str]:
+        return unnamed_parts(self.store.listing(home), current, own, time.time() - self.store.grace)
 
     def read_note(self, table: str, as_of: date, name: str) -> str | None:
         """A file that lies beside the snapshots of `table`, or None."""

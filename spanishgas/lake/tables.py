@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import LakeError
 from spanishgas.lake.digests import intact, sealed, unsealed
 from spanishgas.lake.s3 import S3Store
-from spanishgas.lake.store import LocalStore
+from spanishgas.lake.store import ListedFile, LocalStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -156,6 +156,26 @@ class Snapshot:
         faults = dict.fromkeys(sorted(parts.keys() - {o.name for o in there}), "is missing or cut short")
         changed = (o.name for o in there if not intact(folder / o.name))
         return folder, faults | dict.fromkeys(changed, "was changed since it was written")
+
+
+def unnamed_parts(
+    listing: Sequence[ListedFile], current: Manifest, own: Collection[str], before: float
+) -> list[str]:
+    """Keys of a table's parts that no manifest names: `own` at once, others if written `before` (epoch s).
+
+    By then their writer must have been killed.
+    """
+    whole = {o.name.partition("/")[0] for o in listing if o.name.endswith(f"/{MANIFEST}")}
+    keys = []
+    for listed in listing:
+        folder, _, part = listed.name.partition("/")
+        if not part.endswith(".parquet"):
+            continue
+        ours = folder == current.snapshot
+        named = part in current.parts if ours else folder in whole
+        if not named and (listed.modified <= before or (ours and part in own)):
+            keys.append(listed.key)
+    return keys
 
 
 def ancestry(snapshots: Collection[Snapshot], digests: Collection[str]) -> set[str]:

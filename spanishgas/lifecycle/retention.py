@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection
 
+from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
@@ -27,6 +28,11 @@ def prunable(lake: Lake, *, keep: int, days: int) -> list[Snapshot]:
     if not protected:
         protected = {s.manifest.digest for s, _ in lake.snapshots() if s.manifest.table == "gold_master"}
     return lake.prunable(keep, time.time() - days * 86_400, protected)
+
+
+def left_over(lake: Lake, *, dry: bool) -> list[str]:
+    """Parts of tables that no manifest names, as a killed run or removal leaves them; removed unless `dry`."""
+    return [key for table in LAYERS for day in lake.dates(table) for key in lake.tidy(table, day, dry=dry)]
 
 
 def trained_on(digests: Collection[str]) -> list[str]:

@@ -30,6 +30,7 @@ from tests.cheap_experiments import cheap_search, lenient, two_rungs
 from tests.gold_frames import gold_frame, publish_gold
 from tests.integration.test_kill_points import InProcess, Place, dead_process, killed_after, lies, void
 from tests.tracked import forget, own_model, own_store
+from tests.versions import add_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -87,12 +88,14 @@ def scored(lake: Lake) -> None:
 
 
 def unreferenced(lake: Lake) -> None:
-    """Two tables that newer ones have replaced."""
+    """Two tables that newer ones have replaced, and a version that was trained on neither."""
+    add_version()
     for seed in (3, 4):
         publish_gold(lake, gold_frame(CUSTOMERS, seed=seed, labelled=False), LATER)
 
 
 def prune(lake: Lake) -> None:
+    retention.left_over(lake, dry=False)
     for snapshot in retention.prunable(lake, keep=1, days=0):
         lake.remove(snapshot)
 
@@ -114,8 +117,8 @@ class Verb:
 VERBS = {
     "experiment": Verb(nothing, lambda lake: experiment("E5", lake), 30, 3),
     "ladder": Verb(nothing, ladder, 40, 5),
-    "evaluate": Verb(judged, lambda lake: evaluation.evaluate(None, lake=lake), 20),
-    "drift": Verb(scored, lambda lake: drift(None, lake=lake), 8),
+    "evaluate": Verb(judged, lambda lake: evaluation.evaluate(None, lake=lake), 20, 2),
+    "drift": Verb(scored, lambda lake: drift(None, lake=lake), 8, 4),
     "prune": Verb(unreferenced, prune, 2),
 }
 

@@ -457,6 +457,18 @@ def test_only_old_snapshots_that_nothing_refers_to_can_be_pruned(lake: Lake) -> 
     assert {s.key for s in lake.prunable(0, 2e10)} == {made[0].key, made[2].key, made[3].key}
 
 
+def test_what_a_removal_that_was_cut_off_leaves_is_named_and_tidied(tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    old, new = publish(lake, frame()), publish(lake, frame(value=2.0))
+    lake.store.remove(f"{old.key}/_manifest.json")
+    left = [f"{old.key}/{part}" for part in old.manifest.parts]
+    assert lake.tidy(TABLE, DAY, dry=True) == left
+    assert lake.tidy(TABLE, DAY, dry=False) == left
+    assert lake.tidy(TABLE, DAY, dry=False) == []
+    assert lake.current(TABLE).key == new.key
+    assert lake.current(TABLE).intact
+
+
 def test_a_removed_snapshot_is_gone_and_the_current_one_is_not_removed(lake: Lake) -> None:
     old, new = publish(lake, frame()), publish(lake, frame(value=2.0))
     assert (lake.remove(old), lake.remove(new)) == (True, False)
