@@ -10,6 +10,7 @@ from pathlib import Path
 import boto3
 import pandas as pd
 import pytest
+from botocore.client import BaseClient
 
 import spanishgas
 from infra.verify_aws import verify
@@ -111,8 +112,15 @@ def test_a_job_gives_the_numbers_of_this_process_and_leaves_the_archive_alone(
 
 @pytest.mark.slow
 def test_the_archive_is_made_once_and_the_job_carries_version_and_lineage(
-    double: SageMakerDouble, task: Task
+    double: SageMakerDouble, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sent, call = list[tuple[str, dict[str, object]]](), BaseClient._make_api_call
+
+    def recorded(client: BaseClient, operation: str, words: dict[str, object]) -> object:
+        sent.append((operation, words))
+        return call(client, operation, words)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", recorded)
     Backend(clean_up=CleanUp.NEVER).scores(task)
     (archive,) = keys("a/models/")
     first = boto3.client("s3").head_object(Bucket="scoring", Key=archive)["LastModified"]
@@ -120,15 +128,15 @@ def test_the_archive_is_made_once_and_the_job_carries_version_and_lineage(
     assert keys("a/models/") == [archive]
     assert boto3.client("s3").head_object(Bucket="scoring", Key=archive)["LastModified"] == first
     one, other = double.jobs.values()
-    (model, *_) = boto3.client("sagemaker").list_models()["Models"]
-    isolated = boto3.client("sagemaker").describe_model(ModelName=model["ModelName"])
-    assert isolated["EnableNetworkIsolation"]  # it holds customer rows, and needs no network
+    # It holds customer rows, and needs no network; moto forgets what it was told of that.
+    isolated = [words["EnableNetworkIsolation"] for operation, words in sent if operation == "CreateModel"]
+    assert isolated == [True, True]
     assert one.transform_job_name != other.transform_job_name
     tags = {tag["Key"]: tag["Value"] for tag in one.tags}
-    assert tags == {
-        "spanishgas:model_version": "1",
-        "spanishgas:gold_digest": task.shards.table.manifest.digest,
-    }
+    assert tags.keys() == {f"spanishgas:{name}" for name in ("model_version", "gold_digest", "as_of", "code")}
+    manifest = task.shards.table.manifest
+    assert (tags["spanishgas:model_version"], tags["spanishgas:gold_digest"]) == ("1", manifest.digest)
+    assert tags["spanishgas:as_of"] == manifest.as_of.isoformat()
     assert len(keys("a/jobs/")) == 2 * 3 + 2 * 2
 
 
