@@ -406,6 +406,7 @@ HEADER = st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=20
 TYPES = st.sampled_from([*(media.value for media in Media), f"{CSV}; charset=x"]) | HEADER
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(body=BODIES, sent=TYPES, wanted=st.sampled_from(["*/*", JSON]) | HEADER)
 def test_any_bytes_of_any_type_are_answered_with_200_or_4xx(body: bytes, sent: str, wanted: str) -> None:

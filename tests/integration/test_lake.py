@@ -48,7 +48,7 @@ def remote(bucket: str) -> Lake:
     return Lake(f"s3://{bucket}/some/lake")
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
 def lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
     if request.param == "folder":
         return Lake(tmp_path / "lake")

@@ -504,12 +504,13 @@ def killed_after(writes: int, act: Callable[[], object]) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb",
     [
         "promote",
-        pytest.param("override", marks=pytest.mark.slow),
-        pytest.param("rollback", marks=pytest.mark.slow),
+        "override",
+        "rollback",
     ],
 )
 def test_killed_between_any_two_calls_the_next_command_completes_it_or_nothing_had_begun(
