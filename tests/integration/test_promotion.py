@@ -434,6 +434,7 @@ def test_a_claim_of_another_machine_is_waited_for_and_void_after_the_lease(
     with pytest.raises(TrackingError, match=r"busy with a promotion of elsewhere:17"):
         promotion.promote(add_version(), "first")
     monkeypatch.setattr(promotion_lock, "LEASE_SECONDS", 0.2)
+    monkeypatch.setattr(promotion_lock, "PATIENCE_SECONDS", 60)
     promotion.promote(add_version(), "first")
     assert promotion_lock.claims(model) == []
 
