@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from reprlib import repr as short
-from typing import Annotated, TypeVar, cast
+from typing import Annotated, Any, TypeVar, cast
 
 import yaml
 from pydantic import (
@@ -130,6 +130,15 @@ def read(
         raise UsageError("\n".join([f"{path} is not valid:", *lines])) from wrong
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as wrong:
         raise UsageError(f"{path} is not YAML that can be read as UTF-8: {wrong}") from wrong
+
+
+def packaged(beside: str, name: str = "") -> Any:
+    """Data of the package: the YAML file beside a module (its `__file__`), of the module's name or the one given.
+
+    It is ours, so no model holds it; libyaml reads it where it is there.
+    """
+    file = Path(beside).with_name(name) if name else Path(beside).with_suffix(".yaml")
+    return yaml.load(file.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 @lru_cache(maxsize=64)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import yaml
-
+from spanishgas.config.reading import packaged
 from spanishgas.config.tiers import Entry, Tiers
 from spanishgas.contracts.fields import Field, Kind, Table
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DECLARED = yaml.load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"), _LOADER)
+_DECLARED = packaged(__file__)
 
 
 def _table(

@@ -18,9 +18,9 @@ import ibis.expr.types as ir
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-import yaml
 from ibis.formats.pyarrow import PyArrowData
 
+from spanishgas.config.reading import packaged
 from spanishgas.errors import SpanishGasError
 from spanishgas.etl import hours
 from spanishgas.etl.engine import DuckEngine, duckdb, held
@@ -40,9 +40,7 @@ ROWS_PER_PART = 1_000_000
 SMALL = 10 * 2**20
 """Bytes of a table that every executor gets whole: else Spark sorts all hours to join the calendar."""
 WAY_OUT = "install Java 17 and the extra 'spark' (make dev, or pip install 'spanishgas[spark]'), or use --engine duckdb"
-SETTINGS: Mapping[str, dict[str, str]] = yaml.safe_load(
-    Path(__file__).with_suffix(".yaml").read_text("utf-8")
-)
+SETTINGS: Mapping[str, dict[str, str]] = packaged(__file__)
 
 
 class SparkEngine:

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
-import yaml
-
+from spanishgas.config.reading import packaged
 from spanishgas.contracts.tables import INTENTS
 
 NEGATORS = frozenset({"no", "not", "never", "without"})
 REACH = 3
 """Words before a keyword in which a negator counts."""
-KEYWORDS: Mapping[str, list[str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+KEYWORDS: Mapping[str, list[str]] = packaged(__file__)
 
 _CLAUSE = re.compile(r"[.,;:!?()\n]|\s[-\u2013\u2014]\s|\bbut\b", re.IGNORECASE)
 _WORD = re.compile(r"\w+(?:['\u2019-]\w+)*")

@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
-import yaml
 
 from spanishgas import contracts, rendering
+from spanishgas.config.reading import packaged
 from spanishgas.contracts import contract
 from spanishgas.contracts.checking import FEW, Statistics
 from spanishgas.errors import ContractError
@@ -29,7 +28,7 @@ ROW = "row_number"
 """Column of a raw table on its way to bronze: the row's place in what was read, to find its text again."""
 FAULT = "fault"
 """Beside it, the first rule that the row breaks."""
-_WORDS = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_WORDS = packaged(__file__)
 _WAY_OUT = (
     "Mend the file in the raw folder; or, if so many rows may be left out, set SPANISHGAS_MAX_QUARANTINED higher. "
     "Nothing was published."

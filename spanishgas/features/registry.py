@@ -12,17 +12,18 @@ plain.yaml):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from functools import partial
 from operator import and_, eq
 from pathlib import Path
+from typing import Any
 
 import ibis
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
-import yaml
 
+from spanishgas.config.reading import packaged
 from spanishgas.config.tiers import Entry, Tiers, read_tiers
 from spanishgas.errors import UsageError
 from spanishgas.features.formulas import cross
@@ -141,8 +142,7 @@ def _fresh(name: str) -> str:
     return name
 
 
-def _register_plain(file: Path) -> None:
-    declared = yaml.safe_load(file.read_text(encoding="utf-8"))
+def _register_plain(declared: Mapping[str, Any]) -> None:
     for name in declared["as_in_silver"]:
         _plain(name, lambda column: column, name)
     for name, (column, value) in declared["flags"].items():
@@ -155,4 +155,4 @@ def _register_plain(file: Path) -> None:
         MONTHS[_fresh(name)] = partial(_reduced, reduction, column)
 
 
-_register_plain(Path(__file__).with_name("plain.yaml"))
+_register_plain(packaged(__file__, "plain.yaml"))

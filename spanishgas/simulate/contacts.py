@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from spanishgas.config.reading import packaged
 from spanishgas.contracts.tables import INTENTS
 from spanishgas.simulate.figures import figures
 from spanishgas.simulate.population import Floats
@@ -69,7 +68,7 @@ def topic_name(code: int) -> tuple[str, str]:
 @cache
 def phrases() -> dict[str, Any]:
     """The phrase book."""
-    book: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("texts.yaml").read_text(encoding="utf-8"))
+    book: dict[str, Any] = packaged(__file__, "texts.yaml")
     return book
 
 

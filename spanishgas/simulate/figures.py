@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import yaml
+
+from spanishgas.config.reading import packaged
 
 
 @cache
 def figures(about: str) -> SimpleNamespace:
     """The figures under a heading of figures.yaml: numbers, and lists of them as arrays."""
-    read = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-    numbers = {name: _number(value) for name, value in read[about].items()}
+    numbers = {name: _number(value) for name, value in _every()[about].items()}
     return SimpleNamespace(**{name: np.array(n) if isinstance(n, list) else n for name, n in numbers.items()})
+
+
+@cache
+def _every() -> dict[str, Any]:
+    return dict(packaged(__file__))
 
 
 def _number(value: Any) -> Any:
