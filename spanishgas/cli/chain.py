@@ -78,9 +78,12 @@ def monitor(last: options.Last = 12, as_json: options.AsJson = False) -> None:
     from spanishgas.monitoring import history
 
     require_tracking(writes=False)
-    windows, champion = history.windows()[-last:], registry.champion()
-    echo(history.as_json(windows)) if as_json else show(history.as_markdown(windows))
-    if champion and windows and not as_json:
+    windows = history.windows()[-last:]
+    if as_json:
+        echo(history.as_json(windows))
+        return
+    show(history.as_markdown(windows))
+    if windows and (champion := registry.champion()):
         with suppress(SpanishGasError):  # a version whose record is gone: doctor says so
             if old := champion.too_old(windows[-1].as_of, load_policy().max_age_days):
                 echo(old)
@@ -143,8 +146,8 @@ def dashboard(
             "the dashboard needs the extra `dashboard`: uv sync --extra dashboard, or make dashboard"
         )
     script = str(resources.files("spanishgas") / "dashboard" / "app.py")
-    options = QUIET | {"server.address": address, "server.port": str(port)}
-    words = [f"--{name}={value}" for name, value in options.items()]
+    flags = QUIET | {"server.address": address, "server.port": str(port)}
+    words = [f"--{name}={value}" for name, value in flags.items()]
     os.environ["SPANISHGAS_DASHBOARD_KEY"] = key = secrets.token_urlsafe()
     host = f"[{address}]" if ":" in address else address
     echo(f"http://{host}:{port}/?key={key}", err=True)

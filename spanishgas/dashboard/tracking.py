@@ -48,9 +48,8 @@ def looked_at() -> Iterator[None]:
     uri = mlflow.get_tracking_uri()
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or settings().experiment_name
     nothing = NothingYet.of(f"{uri} holds no experiment {name}", "spanishgas main")
-    if (file := local_store.sqlite_file(uri)) and not file.exists():
+    if local_store.to_be_made(uri):
         raise nothing
-    local_store.look(uri)
     runs.connect()
     with runs.translated_errors():
         if mlflow.get_experiment_by_name(name) is None:
@@ -113,9 +112,7 @@ def artefact(run_id: str, path: str) -> bytes:
 @lru_cache(maxsize=4)
 def model(version: str) -> ChurnModel:
     """The model of a registered version; TrackingError where it cannot be loaded."""
-    uri = mlflow.get_tracking_uri()
     with runs.translated_errors():
-        local_store.look(uri)
         runs.connect()
         return registry.resolve(version).model
 

@@ -155,19 +155,18 @@ def _recalled(key: str, inputs: EvaluateInputs) -> Version | None:
     if champion and champion.tags.get(CANDIDATE_KEY) == candidate:
         return champion
     for version in [v for v in registry.versions() if v.tags.get(KEY) == key][-1:]:
-        challenger = int(registry.aliases().get(Alias.CHALLENGER, "0"))
-        if challenger < int(version.number) or runs.status(version.run_id) in ("RUNNING", "KILLED"):
-            _announce(version, newest=challenger < int(version.number))
+        newest = int(registry.aliases().get(Alias.CHALLENGER, "0")) < int(version.number)
+        if newest or runs.status(version.run_id) in ("RUNNING", "KILLED"):
+            _announce(StageRun(version.run_id, runs.experiment_id()), version, newest=newest)
             MlflowClient().set_terminated(version.run_id, "FINISHED")
         return version
     return None
 
 
-def _announce(version: Version, *, newest: bool = True) -> None:
+def _announce(run: StageRun, version: Version, *, newest: bool = True) -> None:
     """Name a version challenger where it is the newest, and tell on its run what it is: also for one cut short."""
     if newest:
         registry.point(Alias.CHALLENGER, version.number)
-    run = StageRun(version.run_id, runs.experiment_id())
     run.log(tags={"version": version.number, VERDICT: version.tags[VERDICT]})
     run.describe(version.entity.description or "")
 
@@ -323,5 +322,5 @@ def _register(
     }
     words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")
     version = registry.register(model_uri, tags, words)
-    _announce(version)
+    _announce(run, version)
     return version

@@ -134,8 +134,11 @@ def look(uri: str) -> None:
 
 def upgrade(uri: str, say: Callable[[str], None]) -> None:
     """Upgrade a SQLite store of an older schema, with a copy beside it; TrackingError for one of a newer MLflow."""
-    file, (schemas, head) = sqlite_file(uri), revisions()
-    if file is None or (current := revision(file)) not in schemas - {head}:
+    file = sqlite_file(uri)
+    if file is None or (current := revision(file)) is None:
+        return
+    schemas, head = revisions()
+    if current not in schemas - {head}:
         return look(uri)
     copy = file.with_name(f"{file.name}.{current}")
     say(
