@@ -6,6 +6,7 @@ environment. `--debug`, anywhere on the line, shows the traceback as well.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -42,6 +43,8 @@ def run() -> None:
     if debug:
         sys.argv.remove("--debug")
     _mlflow_defaults()
+    # Imports make objects that stay: at Python's default the collector walks them often, a tenth of a verb's time.
+    gc.set_threshold(20_000, 50, 10)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("spanishgas").setLevel(logging.INFO)
     try:
