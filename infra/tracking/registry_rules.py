@@ -14,6 +14,7 @@ from rules import Asked, RequestRefused, Role, is_own, registry, tracking
 
 CHALLENGER, ALIASES = "challenger", ("champion", "challenger", "previous")
 TURN, CLAIM = re.compile(r"turn\.[0-9a-f]{32}"), re.compile(r"[0-9]{1,9} [\w.-]{1,255}:[0-9]{1,10}")
+OVERVIEW = "## Versions"
 MOVE = re.compile(r"move\.[0-9]{4,}")
 FIELDS = frozenset({"number", "how", "version", "replaced", "reason", "by", "at", "state"})
 OVERRIDE = "gate.override"
@@ -82,6 +83,16 @@ def describe_version(asked: Asked) -> None:
         raise RequestRefused(f"version {message.version} of {message.name} has its description already")
     if not version.run_id or not is_own(asked, tracking().get_run(version.run_id)):
         raise RequestRefused(f"version {message.version} of {message.name} was not made by {asked.user}")
+
+
+def describe_registered(asked: Asked) -> None:
+    """Only the table of versions, which is what stands below the heading `## Versions` of the description."""
+    message = asked.message
+    asked.require(Role.TRAINER, message.name, "describing the registered model")
+    before = registry().get_registered_model(message.name).description or ""
+    above, other = (text.partition(OVERVIEW)[0].rstrip() for text in (before, message.description))
+    if above != other:
+        raise RequestRefused(f"of the description only what stands below {OVERVIEW} is written")
 
 
 def set_version_tag(asked: Asked) -> None:

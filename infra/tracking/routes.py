@@ -82,6 +82,7 @@ _WRITES: dict[str, tuple[Role, Rule]] = {
     "POST 2.0/mlflow/registered-models/create": (Role.TRAINER, registry_rules.create_registered),
     "DELETE 2.0/mlflow/registered-models/delete-tag": (Role.TRAINER, registry_rules.delete_registered_tag),
     "POST 2.0/mlflow/registered-models/set-tag": (Role.TRAINER, registry_rules.set_registered_tag),
+    "PATCH 2.0/mlflow/registered-models/update": (Role.TRAINER, registry_rules.describe_registered),
     "POST 2.0/mlflow/runs/create": (Role.TRAINER, rules.create_run),
     "POST 2.0/mlflow/runs/log-batch": (Role.TRAINER, rules.log_batch),
     "POST 2.0/mlflow/runs/log-inputs": (Role.TRAINER, rules.log_links),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from html import escape
 from types import ModuleType
@@ -56,6 +56,27 @@ def ladder_chart(compared: Sequence[Compared]) -> Figure:
         "The ladder: what each group of features adds (features in brackets; chosen in red)", fontsize=10
     )
     axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def versions_chart(rows: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
+    """Each measure of every version (column `version`) with its interval (`.low`, `.high`); the champion in red."""
+    figure = _figure(max(6, 1.5 + 0.4 * len(rows)), 2.1 * len(measures))
+    champion = rows["is"].str.contains("champion")
+    for axes, (name, title) in zip(
+        figure.subplots(len(measures), sharex=True), measures.items(), strict=True
+    ):
+        for colour, part in ((INK, ~champion), (ACCENT, champion)):
+            place = np.flatnonzero(part)
+            axes.vlines(
+                place, rows[f"{name}.low"][part], rows[f"{name}.high"][part], colors=colour, linewidth=2
+            )
+            axes.plot(place, rows[name][part], "o", color=colour)
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xticks(range(len(rows)), rows["version"])
+    axes.set_xlabel("version")
+    figure.suptitle("Versions on their holdouts, with 95 % intervals (champion in red)", fontsize=10)
     return figure
 
 

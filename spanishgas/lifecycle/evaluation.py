@@ -25,12 +25,12 @@ from spanishgas.config.policy import Judgement, load_policy
 from spanishgas.config.tiers import Tiers
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
-from spanishgas.evaluation.metrics import decisions
+from spanishgas.evaluation.metrics import decisions, fold_interval, with_intervals
 from spanishgas.evaluation.study import Candidate, HoldoutResult, open_holdout, study
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
-from spanishgas.lifecycle import gate, registry, runs, seal
+from spanishgas.lifecycle import gate, overview, registry, runs, seal
 from spanishgas.lifecycle.experiments import HOLDOUT, training_side
 from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
@@ -97,7 +97,7 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Version:
     """
     inputs = evaluate_inputs(run_id or chosen_run(lake), lake)
     chosen = inputs.candidate.chosen
-    return through(
+    version = through(
         EVALUATE,
         inputs,
         _evaluate,
@@ -105,6 +105,8 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Version:
         recall=lambda key: _recalled(key, inputs),
         params=_params(inputs.candidate),
     )
+    overview.refresh()
+    return version
 
 
 def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
@@ -194,7 +196,8 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
         candidate = Candidate(artefact.load(folder, info.model_uri), training, chosen.params)
         evaluation = _opened(run, candidate, _with_province(table, inputs.silver), inputs)
         measured_on = runs.dataset(inputs.training)
-        mlflow.log_metrics(dict(evaluation.metrics), model_id=info.model_id, dataset=measured_on)
+        ranked = {**evaluation.metrics, **_in_folds(chosen)}
+        mlflow.log_metrics(ranked, model_id=info.model_id, dataset=measured_on)
         faults = gate.contract_faults(table, made.tiers)
         beside = {"contract_faults": faults, "dirty": made.dirty}
         gathered = gate.gather(evaluation, candidate, folder, inputs.champion, **beside)
@@ -209,6 +212,13 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     _leave(run, evaluation, verdict)
     judged = JudgedVersion(verdict=verdict, metrics=dict(evaluation.metrics), record=record)
     return _register(run, info.model_uri, evaluation, judged, inputs)
+
+
+def _in_folds(chosen: ExperimentRecord) -> dict[str, float]:
+    """Average precision as its experiment measured it: MLflow ranks versions beside rungs by it."""
+    name, scores = "average_precision", chosen.fold_scores
+    mean, interval = float(np.mean(scores)), fold_interval(scores, chosen.repeats)
+    return with_intervals("cv", {name: mean}, {name: interval})
 
 
 def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: EvaluateInputs) -> card.Evaluation:

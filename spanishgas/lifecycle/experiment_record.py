@@ -100,6 +100,7 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
     """Log everything about a finished search; `shared` says where its study lies."""
     chosen, gold = result.chosen, result.gold
     points, intervals, by_fold = result.measured()
+    measured = metrics.with_intervals("cv", points, intervals)
     run.log(
         params={f"best.{k}": v for k, v in chosen.best.params.items()}
         | {
@@ -107,8 +108,7 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
             "threshold": result.threshold,
             "calibration": result.calibrated.curve,
         },
-        metrics=metrics.with_intervals("cv", points, intervals)
-        | {f"cv.brier.{curve}": score for curve, score in result.calibrated.brier.items()}
+        metrics={f"cv.brier.{curve}": score for curve, score in result.calibrated.brier.items()}
         | {
             "search.average_precision": chosen.best.score,
             "search.seconds": sum(t.seconds for t in chosen.trials),
@@ -132,6 +132,7 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
     run.figure(curves, "out_of_fold.png")
     _plots(run, title, shared)
     run.describe(_words(result, points, intervals["average_precision"], counts))
+    run.model(f"{result.experiment.id}-{result.training.model}", chosen.best.params, measured, gold)
 
 
 def _publish(run: Work, result: Result, lake: Lake) -> None:

@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.config.policy import load_policy
 from spanishgas.errors import TrackingError, UsageError
-from spanishgas.lifecycle import history, registry, runs
+from spanishgas.lifecycle import history, overview, registry, runs
 from spanishgas.lifecycle.history import How, Move, MoveRecord, MoveState
 from spanishgas.lifecycle.promotion_lock import PromotionLock, promotion_lock
 from spanishgas.lifecycle.registry import Alias
@@ -51,6 +51,7 @@ def promote(which: str, reason: str, override: str | None = None) -> Version:
             how, replaced = (How.CONFIRMED, None) if there else (How.PROMOTED, record.champion)
             approval = {"override": override if version.fault else None, "approved_by": _approval(version)}
             _move(lock, record, how, version, reason, replaced=replaced, **approval)
+    overview.refresh()
     return registry.resolve(number)
 
 
@@ -86,7 +87,9 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
                 f"{bad}. Promote another version instead"
             )
         version = registry.resolve(back).checked()
-        return _move(lock, record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=newest.number)
+        move = _move(lock, record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=newest.number)
+    overview.refresh()
+    return move
 
 
 def way_back(record: MoveRecord) -> str | None:
@@ -138,7 +141,9 @@ def seen() -> MoveRecord:
     if record.settled:
         return record
     with promotion_lock(settings().registered_model):
-        return settle()
+        record = settle()
+    overview.refresh()
+    return record
 
 
 def scorable(which: str) -> Version:

@@ -43,6 +43,7 @@ from tests.integration.test_lifecycle import (
     forget,
     later_gold,
     pass_through,
+    ranked,
 )
 from tests.s3_proxy import Answer, proxy
 from tests.tracking_server import ADMIN, PASSWORD
@@ -301,7 +302,9 @@ def test_the_whole_lifecycle_runs_on_the_server(
     monkeypatch.setenv("SPANISHGAS_EXPERIMENTS", str(cheap_search(tmp_path / "experiments")))
     forget()
     try:
-        lake = pass_through(tmp_path, monkeypatch).lake
+        chain = pass_through(tmp_path, monkeypatch)
+        lake = chain.lake
+        assert len(ranked(chain.gold)) == len(chain.ladder) + 1
         again = pipeline.retrain(TRIALS, lake=lake, seed=SEED + 1, progress=silent)
         second = again.number
         assert "champion.average_precision.difference" in {c.name for c in again.verdict.checks}

@@ -34,7 +34,7 @@ from spanishgas.settings import settings
 from tests import postgres, tracking_server
 from tests.cheap_experiments import cheap_search, lenient
 from tests.gold_frames import publish_gold
-from tests.integration.test_lifecycle import DAY, SEED, labelled_gold
+from tests.integration.test_lifecycle import DAY, SEED, labelled_gold, ranked
 from tests.tracked import forget
 from tests.tracking_server import ADMIN, PASSWORD
 
@@ -646,7 +646,7 @@ def test_a_trainers_evaluate_comes_to_its_end_and_a_promoter_promotes_it(
 
     try:
         lake = Lake(tmp_path / "lake")
-        publish_gold(lake, labelled_gold(), DAY)
+        gold = publish_gold(lake, labelled_gold(), DAY)
         become("trainer")
         run_ladder(ladder_inputs(["E5"], ["xgboost"], trials=1, lake=lake, seed=SEED))
         version = str(evaluation.evaluate(None, lake=lake).number)
@@ -654,6 +654,9 @@ def test_a_trainers_evaluate_comes_to_its_end_and_a_promoter_promotes_it(
         client = MlflowClient()
         assert client.get_run(registry.resolve(version).run_id).info.status == "FINISHED"
         assert registry.resolve(version).entity.description
+        assert {name for name, _ in ranked(gold)} == {"E5-xgboost", "churn-E5-xgboost"}
+        overview = str(client.get_registered_model(MODEL).description)
+        assert f"| {version} | challenger | E5 xgboost |" in overview
         with pytest.raises(TrackingError, match="trainer may move no champion"):
             promotion.promote(version, "mine")
         with pytest.raises(MlflowException, match="403"):
@@ -662,5 +665,14 @@ def test_a_trainers_evaluate_comes_to_its_end_and_a_promoter_promotes_it(
         promotion.promote(version, "passed its gate")
         assert registry.aliases()["champion"] == version
         assert history.read().done[-1].by == "promoter"
+        overview = str(client.get_registered_model(MODEL).description)
+        assert f"| {version} | challenger, champion | E5 xgboost |" in overview
+        other = {
+            "name": MODEL,
+            "description": overview.replace("## Versions", "All are well.\n\n## Versions"),
+        }
+        for user in ("trainer", "promoter"):
+            answer = server.call(user, "PATCH", "api/2.0/mlflow/registered-models/update", json=other)
+            assert "only what stands below ## Versions" in answer.text
     finally:
         forget()

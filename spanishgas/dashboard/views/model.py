@@ -1,4 +1,4 @@
-"""The champion: its verdict, its figures, where it is weaker, its ladder, and who was champion when."""
+"""The champion: its verdict, its figures, where it is weaker; all versions, the ladder, and who was champion when."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import streamlit as st
 from spanishgas.config.policy import load_policy
 from spanishgas.dashboard import frame, tracking
 from spanishgas.evaluation import card
+from spanishgas.lifecycle import overview
 from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import markdown
 
 
 def show() -> None:
-    """Champion, ladder and history; each says for itself what is missing."""
+    """Champion, versions, ladder and history; each says for itself what is missing."""
     with tracking.looked_at():
         with frame.told():
             champion(tracking.champion())
+        st.subheader("All versions")
+        with frame.told():
+            versions()
         st.subheader("The ladder")
         with frame.told():
             ladder()
@@ -41,6 +45,13 @@ def champion(version: Version) -> None:
     st.markdown("**Where it is weaker**")
     with frame.told():
         st.dataframe(tracking.table(version.run_id, "slices.json"), hide_index=True)
+
+
+def versions() -> None:
+    """Every version beside the others, as the registered model's page has them."""
+    run = tracking.finished(overview.DRAWN, "spanishgas evaluate")[0].info
+    st.image(tracking.artefact(run.run_id, overview.PICTURE))
+    st.dataframe(overview.in_words(tracking.table(run.run_id, overview.TABLE)[::-1]), hide_index=True)
 
 
 def ladder() -> None:
