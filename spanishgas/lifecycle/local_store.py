@@ -7,11 +7,12 @@ its folder is still there, the store's own has no artefacts of the experiment, a
 An older schema MLflow would upgrade as soon as it opens the file, unasked:
 
     verbs that only look   leave an older store as it is, and say so
-    verbs that write       say so, copy the SQLite file beside it, and upgrade it
+    verbs that write       say so, copy the SQLite file beside it, and upgrade it, one process at a time
 """
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import re
@@ -133,16 +134,30 @@ def look(uri: str) -> None:
 
 
 def upgrade(uri: str, say: Callable[[str], None]) -> None:
-    """Upgrade a SQLite store of an older schema, with a copy beside it; TrackingError for one of a newer MLflow."""
+    """Upgrade a SQLite store of an older schema, with a copy beside it; TrackingError for one of a newer MLflow.
+
+    Of several processes at once one upgrades it, and the others wait until it is done.
+    """
     file = sqlite_file(uri)
-    if file is None or (current := revision(file)) is None:
-        return
-    schemas, head = revisions()
-    if current not in schemas - {head}:
+    if file is None or not _is_older(file):
         return look(uri)
+    with file.with_name(f"{file.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _is_older(file):
+            _migrate(file, uri, say)
+
+
+def _is_older(file: Path) -> bool:
+    schemas, head = revisions() if (current := revision(file)) else (frozenset(), "")
+    return current in schemas - {head}
+
+
+def _migrate(file: Path, uri: str, say: Callable[[str], None]) -> None:
+    current = revision(file)
     copy = file.with_name(f"{file.name}.{current}")
     say(
-        f"{file} is of an older MLflow: it is upgraded from schema {current} to {head}, and a copy kept as {copy}"
+        f"{file} is of an older MLflow: it is upgraded from schema {current} to {revisions()[1]}, and a copy kept as "
+        f"{copy}"
     )
     with closing(sqlite3.connect(file)) as old, closing(sqlite3.connect(copy)) as kept:
         old.backup(kept)

@@ -315,6 +315,34 @@ def test_a_verb_that_writes_says_so_copies_an_old_store_and_upgrades_it(
     assert MlflowClient().search_experiments()
 
 
+UPGRADER = """
+import sys
+from mlflow.db import upgrade
+from spanishgas.lifecycle import local_store
+print("ready", flush=True)
+sys.stdin.readline()
+local_store.upgrade(sys.argv[1], print)
+"""
+
+
+def test_of_two_processes_one_upgrades_an_old_store_and_the_other_waits(old: Path) -> None:
+    with closing(sqlite3.connect(old)) as db:
+        before = list(db.iterdump())
+    command = [sys.executable, "-c", UPGRADER, f"sqlite:///{old}"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(2)]  # type: ignore[call-overload]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 2
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], answers
+    assert sum(OLD in said for said, _ in answers) == 1
+    with closing(sqlite3.connect(old.with_name(f"mlflow.db.{OLD}"))) as kept:
+        assert list(kept.iterdump()) == before
+    assert local_store.fault(f"sqlite:///{old}") is None
+
+
 def test_a_store_of_a_newer_mlflow_is_told_and_never_touched(
     old: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
