@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from datetime import date
+from pathlib import Path
 
 import mlflow
+from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedModelStatus
 from mlflow.tracking import MlflowClient
 
 from spanishgas.config.policy import Judgement, load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.lake import local_path
-from spanishgas.lifecycle import runs, seal
-from spanishgas.lifecycle.records import Check, ExperimentRecord, Verdict, VersionRecord
+from spanishgas.lifecycle import registry, runs, seal
+from spanishgas.lifecycle.records import Check, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS
 from spanishgas.settings import settings
 
@@ -79,6 +81,35 @@ def add_version(
         tags=given | tags,
     )
     return str(version.version)
+
+
+def logged_version(folder: Path, record: VersionRecord | None = None) -> str:
+    """A version as evaluate leaves it: `folder` as the bytes of its run's logged model, with a metric on a table."""
+    client, home = MlflowClient(), runs.experiment_id()
+    with mlflow.start_run(
+        experiment_id=home, tags={"stage": "evaluate", "mlflow.note.content": "a card"}
+    ) as run:
+        model = client.create_logged_model(home, "churn-E5-xgboost", run.info.run_id, params={"seed": "7"})
+        client.log_model_artifacts(model.model_id, str(folder))
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, 0)])
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        gold = Dataset("gold_master", "0" * 16, "lake", "{}")
+        client.log_inputs(run.info.run_id, [DatasetInput(gold)])
+        metrics = {"holdout.average_precision": 0.75, "cv.average_precision": 0.74}
+        mlflow.log_metrics(metrics, model_id=model.model_id, dataset=gold)
+        mlflow.log_params({"experiment": "E5"})
+        made = record or made_up_record()
+        manifest = made.manifest.model_copy(update={"files": seal.files(folder)})
+        check = Check(
+            name="holdout.average_precision", value=0.75, limit=0.7, interval=None, passed=True, way_out=""
+        )
+        verdict = Verdict(checks=[check], waivers=[])
+        judged = JudgedVersion(
+            verdict=verdict, metrics=metrics, record=made.model_copy(update={"manifest": manifest})
+        ).model_dump(mode="json")
+        mlflow.log_dict(seal.signed(judged, settings().registered_model), JUDGED)
+    tags = {VERDICT: PASSED, WORDS: verdict.words, DIGEST: seal.digest(judged), "experiment": "E5"}
+    return registry.register(f"models:/{model.model_id}", tags, "as judged").number
 
 
 def seal_of(text: str) -> str:

@@ -29,6 +29,7 @@ for verbs in (
     (chain.main, data.simulate, data.etl, data.validate, data.template),
     (lifecycle.experiment, lifecycle.ladder, lifecycle.evaluate),
     (lifecycle.promote, lifecycle.approve, lifecycle.rollback, lifecycle.history, lifecycle.reconcile),
+    (lifecycle.transfer,),
     (lifecycle.lineage, lifecycle.compare, lifecycle.reproduce),
     (chain.score, chain.drift, chain.monitor, chain.outcomes, chain.retrain),
     (data.where, data.prune, data.erase, chain.doctor, chain.dashboard),

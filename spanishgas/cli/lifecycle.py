@@ -105,6 +105,21 @@ def rollback(reason: options.Reason, lake: options.Place = HERE, rescore: option
     echo(go_back(reason, lake=lake, rescore=rescore))
 
 
+def transfer(
+    to: options.OtherStore, version: options.Named = "champion", history: options.History = False
+) -> None:
+    """Copy a version to another tracking store, and check there that verdict and bytes are what was judged."""
+    from spanishgas.lifecycle import transfer as copying
+
+    require_tracking(writes=False)
+    if history:
+        echo(f"{copying.transfer_history(to, bar):,} finished runs are there")
+    copy = copying.transfer(version, to)
+    echo(
+        f"version {copy.number} there, gate {copy.verdict.words}: `spanishgas promote` there makes it champion"
+    )
+
+
 def history(as_json: options.AsJson = False) -> None:
     """Show every move of champion, including those made elsewhere: when, by whom, why, and by which verdict."""
     from spanishgas.lifecycle import history as moves

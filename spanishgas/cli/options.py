@@ -120,6 +120,8 @@ RunId = Annotated[
 
 Named = Annotated[str, Argument(help="Version number or alias.")]
 Challenger = Annotated[str, Option("--version", help="Version number or alias.")]
+OtherStore = Annotated[str, Option("--to", help="URI of the tracking server or store to copy to.")]
+History = Annotated[bool, Option("--history", help="Copy all finished runs of the experiment as well.")]
 Reason = Annotated[str, Option(help="Why; kept with the version.")]
 Override = Annotated[
     str, Option(help="Why it may be promoted without a passed verdict; shown with it from then on.")
