@@ -24,7 +24,7 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import history, promotion, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import evaluate
-from spanishgas.lifecycle.experiments import Progress, experiment_inputs, run_experiment, start_from
+from spanishgas.lifecycle.experiments import Progress, experiment_inputs, run_experiment, start_of
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import Version
@@ -154,7 +154,8 @@ def retrain(
     record = champion.record if champion else None
     name, model = (record.chosen.experiment, record.chosen.model) if record else ("E5", ModelKind.XGBOOST)
     inputs = experiment_inputs(name, model, trials=trials, lake=lake, seed=seed, progress=progress)
-    start = start_from(record.of_run, inputs.space, inputs.protocol.holdout) if record else None
+    begin = inputs.space, inputs.protocol.holdout
+    start = start_of(record.chosen, record.of_run, *begin) if record else None
     params, tags = {"trials": trials, "seed": seed}, {"retrain.triggered_by": triggered_by}
     with runs.stage("retrain", f"retrain {name} {model}", params=params, tags=tags):
         version = evaluate(run_experiment(inputs, start=start, reuse=True), lake=lake)

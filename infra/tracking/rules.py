@@ -123,7 +123,9 @@ def _add(asked: Asked, run_id: str, tags: Collection[str] = (), metrics: Collect
         raise RequestRefused(f"the tag {LOGIN} is written by the server alone")
     if not _is_registered(run):
         return
-    there = sorted(run.data.tags.keys() & set(tags) | run.data.metrics.keys() & set(metrics))
+    # What MLflow samples of the machine, as long as the run lasts, is nothing that was judged.
+    judged = {name for name in metrics if not name.startswith("system/")}
+    there = sorted(run.data.tags.keys() & set(tags) | run.data.metrics.keys() & judged)
     if there or run.info.status != "RUNNING":
         raise RequestRefused(
             f"a registered version stands on run {run_id}, so nothing of it changes"

@@ -256,7 +256,13 @@ def start_from(run_id: str, space: Space, holdout: Holdout, named: str = "those 
     None of a run that set other customers aside: it may have chosen by customers who are held out now. `named` says in
     the start's source whose they are: {run}, {experiment} and {trial} stand for the run's own.
     """
-    chosen = runs.record(ExperimentRecord, run_id, CHOSEN)
+    return start_of(runs.record(ExperimentRecord, run_id, CHOSEN), run_id, space, holdout, named)
+
+
+def start_of(
+    chosen: ExperimentRecord, run_id: str, space: Space, holdout: Holdout, named: str = "those of run {run}"
+) -> Start:
+    """The same of the record that the run kept, also where the run itself is in another tracking store."""
     params = space.admitted(chosen.params) if chosen.holdout == holdout else None
     whose = named.format(run=run_id, experiment=chosen.experiment, trial=chosen.trial)
     return Start(f"published, then {whose}", params) if params else Start()

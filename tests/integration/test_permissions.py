@@ -374,6 +374,9 @@ def test_a_trainers_own_version_is_described_once_and_never_again(
 def test_what_a_version_stands_on_is_added_to_and_not_changed(server: Server, registered: Registered) -> None:
     run = registered.run
     metric = {"key": "holdout.average_precision", "value": 0.99, "timestamp": 2, "step": 1}
+    for step in range(2):
+        sample = {"key": "system/cpu_utilization_percentage", "value": 9.5, "timestamp": 2, "step": step}
+        server.made("trainer", "runs/log-batch", run_id=run, metrics=[sample])
     for body in (
         {"metrics": [metric]},
         {"metrics": [metric | {"key": "new"}], "tags": [{"key": "stage", "value": "x"}]},

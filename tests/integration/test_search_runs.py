@@ -24,12 +24,13 @@ from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.evaluation import evaluate
-from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment, start_from
+from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment, start_from, start_of
 from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.trials import KEY, STUDY, TrialRuns
 from spanishgas.training.search import Trial
 from tests.gold_frames import gold_frame, publish_gold
 from tests.tracked import forget
+from tests.versions import made_up_record
 
 TOTAL = 40
 NAMES = {"experiment": "E0", "model": "logistic", "study": "E0 logistic"}
@@ -185,6 +186,28 @@ def test_only_runs_of_processes_that_ended_are_ended_as_killed(tracking: Path) -
     ]
     runs.end_killed()
     assert [runs.status(i) for i in ids] == ["RUNNING", "KILLED", "RUNNING"]
+
+
+def test_a_stages_run_has_system_metrics_where_mlflows_own_switch_is_on(
+    tracking: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runs.stage("etl", "without") as without:
+        time.sleep(0.2)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    with runs.stage("etl", "with") as sampled:
+        time.sleep(0.5)
+    names = [MlflowClient().get_run(run.run_id).data.metrics for run in (without, sampled)]
+    machine = {"system/cpu_utilization_percentage", "system/system_memory_usage_megabytes"}
+    assert [machine <= set(one) for one in names] == [False, True]
+
+
+def test_a_retrain_starts_from_what_the_version_itself_records(experiments: Path) -> None:
+    space, holdout = load_search().of(ModelKind.LOGISTIC), load_policy().holdout
+    params = space.start | {"C": 0.5}
+    chosen = made_up_record().chosen.model_copy(update={"params": params})
+    start = start_of(chosen, "gone", space, holdout)
+    assert (start.params, start.source) == (params, "published, then those of run gone")
 
 
 def test_a_run_that_set_other_customers_aside_chooses_nothing(tracking: Path, experiments: Path) -> None:
