@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from spanishgas.cli import app
 from spanishgas.errors import DataError, TrackingError, UsageError
 from spanishgas.lifecycle import promotion, registry, runs, transfer
+from spanishgas.settings import settings
 from tests import tracking_server
-from tests.tracked import empty_store
+from tests.tracked import empty_store, forget
 from tests.tracking_server import ADMIN, PASSWORD
 from tests.versions import logged_version, made_up_record
 
@@ -192,3 +193,21 @@ def test_a_local_version_goes_to_a_server_and_is_promoted_there(
         is_the_version("1", version, server)
         keys = [o["Key"] for o in boto3.client("s3").list_objects_v2(Bucket=bucket)["Contents"]]
         assert any(key.endswith("artifacts/code/model.py") for key in keys)
+
+
+@pytest.mark.parametrize("key", ["", "a" * 64])
+def test_mlflows_own_copy_to_another_model_keeps_bytes_and_verdict_but_no_signature(
+    tracking: Path, version: str, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, client = settings().registered_model, MlflowClient()
+    with monkeypatch.context() as patch:
+        patch.setenv("SPANISHGAS_SEALING_KEY", key)
+        forget()
+        sealed = logged_version(tracking / "bytes")
+        assert registry.resolve(sealed).fault is None
+        client.copy_model_version(f"models:/{name}/{sealed}", "a-copy")
+        patch.setenv("SPANISHGAS_REGISTERED_MODEL", "a-copy")
+        forget()
+        copy = registry.resolve("1").checked() if not key else registry.resolve("1")
+        assert copy.fault is None if not key else "is not signed" in str(copy.fault)
+    forget()
