@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.evaluation.charts import ladder_chart
 from spanishgas.evaluation.selection import Rung, choose, ladder_table
-from spanishgas.lifecycle import history, registry, runs
+from spanishgas.lifecycle import history, overview, registry, runs
 from spanishgas.lifecycle.history import How, Move, MoveState
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.settings import settings
@@ -73,6 +73,9 @@ def champion() -> None:
     plt.close(figure)
     slices = {"columns": ["dimension", "value", "verdict"], "data": [["segment", "SME", "ranks worse"]]}
     client.log_text(run.run_id, json.dumps(slices), "slices.json")
+    ends = {".low": 0.688, "": 0.75, ".high": 0.828}
+    measured = {f"holdout.average_precision{end}": value for end, value in ends.items()}
+    run.log(metrics=measured, tags={"stage": "evaluate"})
     move = Move(
         number=1,
         how=How.PROMOTED,
@@ -83,6 +86,7 @@ def champion() -> None:
         at=history.now(),
     )
     history.write(move.model_copy(update={"state": MoveState.DONE}))
+    overview.refresh()
 
 
 def drift(root: Path, share: float, as_of: str) -> None:

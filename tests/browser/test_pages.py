@@ -356,6 +356,7 @@ def test_the_model_page_tells_verdict_ladder_slices_and_history(see: Open, full:
     assert "Gate passed: holdout.average_precision is 0.750" in app.success[0].value
     shown = "".join(table.value.to_csv() for table in app.dataframe)
     assert all(words in shown for words in ("ranks worse", "E4", "E5", "tester"))
+    assert "0.750 (0.688 to 0.828)" in shown
 
 
 def test_the_drift_page_tells_of_the_newest_alarm_what_moved_and_shows_evidentlys_page(
