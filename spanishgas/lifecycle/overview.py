@@ -8,6 +8,7 @@ evaluate, promote, rollback and reconcile keep it current. It is there to be rea
 from __future__ import annotations
 
 import logging
+import math
 
 import pandas as pd
 from mlflow.exceptions import MlflowException
@@ -65,7 +66,7 @@ def side_by_side() -> pd.DataFrame:
         names = {"experiment": f"{tags.get('experiment', '')} {tags.get('model', '')}".strip()}
         names |= {"data": tags.get("data.as_of", ""), "gate": tags.get(VERDICT, "")}
         ends = [f"{name}{end}" for name in MEASURES for end in ("", ".low", ".high")]
-        values = {end: of_run.get(f"holdout.{end}") for end in ends}
+        values = {end: of_run.get(f"holdout.{end}", math.nan) for end in ends}
         rows.append({"version": version.number, "is": ", ".join([*sorted(roles), *back]), **names, **values})
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["average_precision"])
 

@@ -73,10 +73,8 @@ def transfer_history(to: str, progress: Progress = silent) -> int:
 
 @contextmanager
 def elsewhere(uri: str) -> Iterator[Copies]:
-    """The store at `uri` as the one that is asked and written to; UsageError where it is the one that is read."""
+    """The store at `uri` as the one that is asked and written to."""
     before, here = mlflow.get_tracking_uri(), MlflowClient()
-    if uri == before:
-        raise UsageError(f"--to names the tracking store that is read ({uri}): name another one")
     mlflow.set_tracking_uri(uri)
     try:
         if not local_store.to_be_made(uri):
@@ -97,7 +95,12 @@ class Copies:
     ids: dict[str, str] = field(default_factory=dict)
 
     def of(self, run_id: str) -> str:
-        """The copy of a finished run, made if need be; it stands under the copy of its parent, if there is one."""
+        """The copy of a finished run, made if need be, under the copy of its parent, if there is one.
+
+        UsageError where the other store is the one that is read.
+        """
+        if runs.status(run_id) != "GONE":
+            raise UsageError(f"--to names the tracking store that is read, {self.uri}: name another one")
         run = self.here.get_run(run_id)
         home = self._experiment(run)
         for copy in self.there.search_runs([home], f"tags.`{ORIGINAL}` = '{run_id}'"):

@@ -88,12 +88,8 @@ def test_a_version_goes_to_another_store_once_with_its_bytes_and_verdict(version
     is_the_version("1", version, other)
     mlflow.set_tracking_uri(other)
     assert registry.numbers() == {"1"}
-    assert sorted(run.data.tags["stage"] for run in copies()) == [
-        "evaluate",
-        "experiment",
-        "promote",
-        "versions",
-    ]
+    stages = [run.data.tags["stage"] for run in copies() if transfer.ORIGINAL in run.data.tags]
+    assert sorted(stages) == ["evaluate", "experiment"]
 
 
 def test_history_goes_along_with_trials_below_their_experiments(version: str, other: str) -> None:
@@ -165,8 +161,9 @@ def test_bytes_that_change_on_the_way_are_told(
 def test_a_version_that_was_rolled_back_and_a_store_onto_itself_are_refused(
     version: str, other: str, tracking: Path
 ) -> None:
-    with pytest.raises(UsageError, match="name another one"):
-        transfer.transfer(version, mlflow.get_tracking_uri())
+    for same in (mlflow.get_tracking_uri(), "sqlite:///mlflow.db"):
+        with pytest.raises(UsageError, match="name another one"):
+            transfer.transfer(version, same)
     promotion.promote(logged_version(tracking / "bytes"), "first")
     promotion.promote(version, "second")
     promotion.rollback("complaints")
