@@ -76,9 +76,14 @@ def in_words(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return rows.assign(**{name: rows[name].map(words, na_action="ignore") for name in columns})
 
 
-def metric(place: Any, label: str, value: str, note: str, **more: Any) -> None:
-    """A figure with a note below it, which is no change of it."""
-    place.metric(label, value, note, delta_color="off", delta_arrow="off", **more)
+def figures() -> Any:
+    """A row for figures, which goes on below where the page is too narrow: none of them is cut."""
+    return st.container(horizontal=True, gap="large")
+
+
+def metric(place: Any, label: str, value: str, note: str | None = None, **more: Any) -> None:
+    """A figure, as wide as it is, with a note below it, which is no change of it."""
+    place.metric(label, value, note, delta_color="off", delta_arrow="off", width="content", **more)
 
 
 def table(rows: pd.DataFrame, empty: str, **options: Any) -> None:

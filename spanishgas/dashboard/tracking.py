@@ -118,9 +118,10 @@ def model(version: str) -> ChurnModel:
 
 
 def moves() -> pd.DataFrame:
-    """Every move of champion, newest first: at, how, version, replaced, by, reason, override, state."""
+    """Every move of champion, newest first: at (UTC), how, version, replaced, by, reason, override, state."""
     columns = ["at", "how", "version", "replaced", "by", "reason", "override", "state"]
-    return pd.DataFrame(json.loads(moved.as_json(moved.read()))[::-1], columns=columns)
+    rows = pd.DataFrame(json.loads(moved.as_json(moved.read()))[::-1], columns=columns)
+    return rows.assign(at=pd.to_datetime(rows["at"], utc=True).dt.tz_localize(None))
 
 
 def drifts() -> pd.DataFrame:

@@ -208,7 +208,7 @@ def _quality(evidence: Evidence, limits: GateLimits, min_recall: float) -> list[
             min_recall,
             "lower the threshold's min_recall, or find a model that ranks better",
             decides="high",
-            note="its upper end decides",
+            note="judged by the interval's upper end",
         ),
         _least(
             "holdout.value_eur",
@@ -246,7 +246,7 @@ def _first(evidence: Evidence) -> Check:
         math.nan if rate is None else CHANCE_TIMES * rate,
         "it is hardly better than chance: look at features and labels",
         decides="low",
-        note="nobody to compare it with; its lower end decides",
+        note="nobody to compare it with, judged by the interval's lower end",
     )
 
 
@@ -265,7 +265,7 @@ def _against(against: Against | None, policy: Judgement) -> list[Check]:
             -margin,
             "keep the champion, or gather more held-out customers if the interval is wide",
             decides="low",
-            note=f"{note}; its lower end decides",
+            note=f"{note}, judged by the interval's lower end",
         )
         for name, margin in margins.items()
     ]

@@ -99,8 +99,9 @@ class Verdict(BaseModel):
         """The verdict as a Markdown table, for the version's description and the terminal."""
         lines = ["| check | value | 95 % interval | limit | |", "|---|---|---|---|---|"]
         for c in self.checks:
-            value = "missing" if c.value is None else f"{c.value:.4f}"
-            interval = f"{c.interval[0]:.4f} to {c.interval[1]:.4f}" if c.interval else ""
+            digits = 0 if "_eur" in c.name else 4
+            value = "missing" if c.value is None else f"{c.value:,.{digits}f}"
+            interval = f"{c.interval[0]:,.{digits}f} to {c.interval[1]:,.{digits}f}" if c.interval else ""
             outcome = ("passed" if c.passed else "**refused**") + (f", {markdown(c.note)}" if c.note else "")
             lines.append(f"| {c.name} | {value} | {interval} | {c.bound} {c.limit:.4g} | {outcome} |")
         lines += [f"\nWaived ({w.date}): {w.check}. {markdown(w.reason)}" for w in self.waivers]

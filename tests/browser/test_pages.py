@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -159,7 +160,8 @@ def test_filters_change_table_and_totals_alike(see: Open, full: Path) -> None:
     rows = app.dataframe[0].value
     assert set(rows["risk_tier"]) == {"Critical"}
     assert not rows["action"].str.contains("_").any()
-    assert "at most; expected gain after cost" in app.metric[2].delta
+    assert re.fullmatch(r"cost [\d,]+ EUR at most", app.metric[2].delta)
+    assert metrics(app)["Expected gain after cost"].endswith(" EUR")
     assert metrics(app)["Customers"] == str(len(rows))
 
 

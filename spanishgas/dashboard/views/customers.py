@@ -36,12 +36,11 @@ def show() -> None:
     filters = chosen()
     order = str(st.selectbox("Order by", list(campaign.ORDERS)))
     sums = campaign.cut(scored, filters)
-    left, middle, right = st.columns(3)
-    left.metric("Customers", f"{sums.customers:,}")
-    middle.metric("Expected monthly loss", frame.eur(sums.expected_monthly_loss))
-    cost, gain = frame.eur(sums.offer_budget), frame.eur(sums.expected_margin_impact)
-    worth = f"cost {cost} at most; expected gain after cost {gain}"
-    frame.metric(right, "Offers", f"{sums.offers:,}", worth)
+    row = frame.figures()
+    frame.metric(row, "Customers", f"{sums.customers:,}")
+    frame.metric(row, "Expected monthly loss", frame.eur(sums.expected_monthly_loss))
+    frame.metric(row, "Offers", f"{sums.offers:,}", f"cost {frame.eur(sums.offer_budget)} at most")
+    frame.metric(row, "Expected gain after cost", frame.eur(sums.expected_margin_impact))
     if not sums.customers:
         st.info("No customer passes these filters: take one of them away.")
         return
@@ -56,7 +55,7 @@ def show() -> None:
         f"{len(rows):,} of {sums.customers:,} customers; the files hold all of them. Mark a row to see the customer."
     )
     name = f"campaign-{scored.scores.manifest.as_of}"
-    csv, excel = st.columns(2)  # a file is made when its button is pressed
+    csv = excel = st.container(horizontal=True)  # a file is made when its button is pressed
     csv.download_button(
         "Download CSV", lambda: campaign.as_csv(scored, filters, order), f"{name}.csv", on_click="ignore"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -11,6 +12,7 @@ from spanishgas.config.policy import load_policy
 from spanishgas.config.tiers import read_tiers
 from spanishgas.dashboard import frame, tracking
 from spanishgas.errors import UsageError
+from spanishgas.monitoring.drift import yes
 
 REPORTS = {
     "first page": "drift.html",
@@ -25,18 +27,16 @@ def show() -> None:
     with tracking.looked_at():
         windows = tracking.drifts()
         st.subheader("Over time")
-        st.scatter_chart(
-            windows, x="as_of", y="share", color="alarm", x_label="", y_label="share of inputs that moved"
-        )
+        st.altair_chart(over_time(windows))
         titles = {
             row.run_id: f"{row.as_of:%d %b %Y}, version {row.version}" for row in windows[::-1].itertuples()
         }
         run = str(st.selectbox("Report as of", list(titles), format_func=titles.__getitem__))
         one = windows.set_index("run_id").loc[run]
-        left, middle, right = st.columns(3)
-        left.metric("Alarm", "yes" if one["alarm"] else "no")
-        middle.metric("Inputs that moved", f"{one['share']:.0%}")
-        right.metric("Predictions moved by", f"{one['prediction']:.2f} sd")
+        row = frame.figures()
+        frame.metric(row, "Alarm", yes(bool(one["alarm"])))
+        frame.metric(row, "Inputs that moved", f"{one['share']:.0%}")
+        frame.metric(row, "Predictions moved by", f"{one['prediction']:.2f} sd")
         if pd.notna(one["statistic"]):
             limit = f"the alarm rings above {one['threshold']:.1f}"
             st.caption(
@@ -45,12 +45,33 @@ def show() -> None:
         st.subheader("What moved")
         effects = tracking.effects(run).head(20)
         named = effects.assign(column=[feature(name) for name in effects["column"]])
-        st.bar_chart(named, x="column", y="effect", horizontal=True, sort="-effect", x_label="effect size")
+        size = alt.X("effect:Q", title="effect size")
+        names = alt.Y("column:N", sort="-x", title=None, axis=alt.Axis(labelLimit=400))
+        st.altair_chart(frame.bars(named, x=size, y=names))
         least = load_policy().drift.min_effect
         st.caption(f"An input counts as moved from {least:g}; the alarm is judged by the figure above.")
         name = st.radio("Report on", ["none", *REPORTS], horizontal=True)
         if name in REPORTS:
             st.iframe(apart(tracking.artefact(run, REPORTS[str(name)]).decode()), height=900)
+
+
+def over_time(windows: pd.DataFrame) -> alt.Chart:
+    """The share of inputs that moved by as-of date; a window with an alarm has a colour of its own."""
+    chart: alt.Chart = (
+        alt.Chart(windows.assign(alarm=windows["alarm"].map(yes)))
+        .mark_point(filled=True, size=90)
+        .encode(
+            x=alt.X("as_of:T", title=None, axis=alt.Axis(format="%d %b %Y", tickCount=6)),
+            y=alt.Y(
+                "share:Q",
+                title="inputs that moved",
+                axis=alt.Axis(format=".0%"),
+                scale=alt.Scale(domain=[0, 1]),
+            ),
+            color=alt.Color("alarm:N", sort=["no", "yes"], legend=alt.Legend(orient="bottom")),
+        )
+    )
+    return chart
 
 
 def feature(column: str) -> str:

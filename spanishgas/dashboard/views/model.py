@@ -24,7 +24,8 @@ def show() -> None:
         with frame.told():
             ladder()
         st.subheader("Who was champion when")
-        frame.table(tracking.moves(), "No champion was ever named.")
+        when = st.column_config.DatetimeColumn("when (UTC)", format="DD MMM YYYY HH:mm")
+        frame.table(tracking.moves(), "No champion was ever named.", column_config={"at": when})
 
 
 def champion(version: Version) -> None:

@@ -13,12 +13,13 @@ def show() -> None:
     scores = tables.scores(lake, frame.as_of())
     now, history = campaign.totals(scores), campaign.trend(lake)
     st.caption(f"As of {frame.day(scores.manifest.as_of)}, scored by version {now.model_version}.")
-    columns = st.columns(4)
-    columns[0].metric("Customers", f"{now.customers:,}")
+    row = frame.figures()
+    frame.metric(row, "Customers", f"{now.customers:,}")
     lowest = "Above the lowest risk tier."
-    frame.metric(columns[1], "At risk", f"{now.share:.1%}", f"{now.at_risk:,} customers", help=lowest)
-    columns[2].metric("Flagged", f"{now.flagged:,}", help="At or above the champion's threshold.")
-    columns[3].metric(
+    frame.metric(row, "At risk", f"{now.share:.1%}", f"{now.at_risk:,} customers", help=lowest)
+    frame.metric(row, "Flagged", f"{now.flagged:,}", help="At or above the champion's threshold.")
+    frame.metric(
+        row,
         "Expected monthly loss",
         frame.eur(now.expected_monthly_loss),
         help="Churn probability times monthly margin, where that is positive, over all customers.",
@@ -29,8 +30,9 @@ def show() -> None:
     right.subheader("Over time")
     if len(history) < 2:
         right.caption("The trend begins with the second scored date.")
-    loss = "expected monthly loss, EUR"
-    right.line_chart(history, x="as_of", y="expected_monthly_loss", x_label="", y_label=loss)
+    else:
+        loss = "expected monthly loss, EUR"
+        right.line_chart(history, x="as_of", y="expected_monthly_loss", x_label="", y_label=loss)
 
 
 frame.page("Overview", show)

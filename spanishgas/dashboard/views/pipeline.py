@@ -8,7 +8,7 @@ from spanishgas.dashboard import frame, tracking
 from spanishgas.rendering import markdown
 
 STAGES = (
-    *("simulate", "etl", "experiment", "ladder", "evaluate", "promote"),
+    *("simulate", "etl", "experiment", "ladder", "evaluate", "promote", "versions"),
     *("score", "recommend", "drift", "retrain", "main"),
 )
 COLUMNS = {

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from spanishgas.config.policy import RISK_TIERS, Policy, load_policy
+from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy, load_policy
 from spanishgas.dashboard import campaign, frame, tables
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.scoring.campaign import ways
@@ -26,7 +26,7 @@ COLUMNS: Mapping[str, object] = {
 def show() -> None:
     """Actions by tier and segment, the alternatives, and the budget."""
     scored, policy = tables.scored(frame.lake(), frame.as_of()), load_policy()
-    made = campaign.actions(scored)
+    made = campaign.actions(scored).round(0)
     offered = frame.in_words(made[made["action"] != NO_OFFER], "action")
     st.subheader("By tier and segment")
     st.altair_chart(chart(offered))
@@ -51,12 +51,12 @@ def budget(customers: pd.DataFrame, policy: Policy) -> None:
         return
     limit = st.slider("Budget, EUR", 0.0, most, most, step=max(1.0, round(most / 100, 0)), format="localized")
     chosen = campaign.allocation(customers, policy, limit) if limit < most else everything
-    left, middle, right = st.columns(3)
-    left.metric("Offers", f"{chosen['customers'][chosen['offer'] != NO_OFFER].sum():,}")
-    middle.metric("Cost at most", frame.eur(chosen["cost"].sum()))
+    row = frame.figures()
+    frame.metric(row, "Offers", f"{chosen['customers'][chosen['offer'] != NO_OFFER].sum():,}")
+    frame.metric(row, "Cost at most", frame.eur(chosen["cost"].sum()))
     worth = chosen["expected_value"].sum()
     of_most = f"{worth / best:.0%} of the most that offers can bring"
-    frame.metric(right, "Expected value", frame.eur(worth), of_most)
+    frame.metric(row, "Expected value", frame.eur(worth), of_most)
     st.dataframe(frame.in_words(chosen.round(0), "offer"), column_config=COLUMNS, hide_index=True)
     st.caption(
         "Nothing is changed here: set offers.total_budget_eur in experiments/policy.yaml and run `spanishgas score`. "
@@ -66,14 +66,15 @@ def budget(customers: pd.DataFrame, policy: Policy) -> None:
 
 def chart(made: object) -> alt.Chart:
     """Customers with an offer by tier, a panel per segment."""
+    offers = [frame.words(name) for name in ACTIONS]
     return frame.bars(
         made,
         x=alt.X("risk_tier:N", sort=list(RISK_TIERS), title=None),
         y=alt.Y("customers:Q", title="customers with an offer"),
-        color=alt.Color("action:N", title=None),
+        color=alt.Color("action:O", title=None, sort=offers, legend=alt.Legend(orient="bottom")),
         column=alt.Column("segment:N", title=None),
         tooltip=["segment", "risk_tier", "action", alt.Tooltip("customers:Q", format=",")],
-    )
+    ).properties(width=130)
 
 
 frame.page("Recommendations", show)
