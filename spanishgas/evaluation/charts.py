@@ -62,7 +62,7 @@ def ladder_chart(compared: Sequence[Compared]) -> Figure:
 def versions_chart(rows: pd.DataFrame, measures: Mapping[str, str]) -> Figure:
     """Each measure of every version (column `version`) with its interval (`.low`, `.high`); the champion in red."""
     figure = _figure(max(6, 1.5 + 0.4 * len(rows)), 2.1 * len(measures))
-    champion = rows["is"].str.contains("champion")
+    champion = rows["role"].str.contains("champion")
     for axes, (name, title) in zip(
         figure.subplots(len(measures), sharex=True), measures.items(), strict=True
     ):

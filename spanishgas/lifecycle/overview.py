@@ -52,7 +52,7 @@ def refresh() -> None:
 
 
 def side_by_side() -> pd.DataFrame:
-    """A row per version, oldest first: version, what it is, experiment, data (as of), gate, and each of `MEASURES`.
+    """A row per version, oldest first: version, role (aliases), experiment, data (as of), gate, and the `MEASURES`.
 
     Beside a measure stand the ends of its 95 % interval, `.low` and `.high`; NaN where a run has none.
     """
@@ -67,7 +67,9 @@ def side_by_side() -> pd.DataFrame:
         names |= {"data": tags.get("data.as_of", ""), "gate": tags.get(VERDICT, "")}
         ends = [f"{name}{end}" for name in MEASURES for end in ("", ".low", ".high")]
         values = {end: of_run.get(f"holdout.{end}", math.nan) for end in ends}
-        rows.append({"version": version.number, "is": ", ".join([*sorted(roles), *back]), **names, **values})
+        rows.append(
+            {"version": version.number, "role": ", ".join([*sorted(roles), *back]), **names, **values}
+        )
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["average_precision"])
 
 
@@ -95,10 +97,8 @@ def _drawn(rows: pd.DataFrame) -> str:
 def _describe(rows: pd.DataFrame, run_id: str) -> None:
     """Write the newest versions into the description, as many as fit, below what somebody may have written there."""
     client, name = MlflowClient(), settings().registered_model
-    before, place = (
-        client.get_registered_model(name).description or "",
-        client.get_run(run_id).info.experiment_id,
-    )
+    before = client.get_registered_model(name).description or ""
+    place = client.get_run(run_id).info.experiment_id
     link = f"[Picture, and all versions](#/experiments/{place}/runs/{run_id}/artifacts/{PICTURE})"
 
     def text(shown: int) -> str:
@@ -113,7 +113,7 @@ def _describe(rows: pd.DataFrame, run_id: str) -> None:
 
 def in_words(rows: pd.DataFrame) -> pd.DataFrame:
     """The table as a page shows it: a measure and its interval in one column, under a name in words."""
-    columns = rows[["version", "is", "experiment", "data", "gate"]].rename(columns={"data": "data as of"})
+    columns = rows[["version", "role", "experiment", "data", "gate"]].rename(columns={"data": "data as of"})
     for name, title in MEASURES.items():
         digits = 0 if name == "value_eur" else 3
         cells = zip(rows[name], rows[f"{name}.low"], rows[f"{name}.high"], strict=True)
