@@ -73,7 +73,7 @@ def experiment(name: str, lake: Lake) -> str:
 
 
 def ladder(lake: Lake) -> object:
-    return run_ladder(ladder_inputs(["E0", "E5"], ["logistic"], trials=1, lake=lake, seed=SEED, reuse=True))
+    return run_ladder(ladder_inputs(["E0", "E5"], ["logistic"], trials=1, lake=lake, seed=SEED))
 
 
 def judged(lake: Lake) -> None:

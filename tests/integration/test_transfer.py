@@ -45,11 +45,16 @@ def other(tmp_path: Path) -> str:
 
 def told(run: Run) -> dict[str, object]:
     """What a run says, without ids and places."""
-    beside = (transfer.ORIGINAL, "process", "mlflow.user", "mlflow.source.name", "mlflow.source.type")
-    tags = {k: v for k, v in run.data.tags.items() if k not in (*beside, runs.PARENT)}
+    tags = {k: v for k, v in run.data.tags.items() if not k.startswith("mlflow.") or k in transfer.KEPT}
+    tags = {k: v for k, v in tags.items() if k not in (transfer.ORIGINAL, "process")}
     times = run.info.start_time, run.info.end_time
     inputs = [(i.dataset.name, i.dataset.digest) for i in run.inputs.dataset_inputs]
-    return {"values": (run.data.params, run.data.metrics, tags), "times": times, "inputs": inputs}
+    return {
+        "values": (run.data.params, run.data.metrics, tags),
+        "times": times,
+        "inputs": inputs,
+        "name": run.info.run_name,
+    }
 
 
 def copies() -> list[Run]:
