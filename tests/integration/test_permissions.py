@@ -28,15 +28,16 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import evaluation, history, promotion, registry
+from spanishgas.lifecycle import evaluation, history, promotion, registry, transfer
 from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
 from spanishgas.settings import settings
 from tests import postgres, tracking_server
 from tests.cheap_experiments import cheap_search, lenient
 from tests.gold_frames import publish_gold
 from tests.integration.test_lifecycle import DAY, SEED, labelled_gold, ranked
-from tests.tracked import forget
+from tests.tracked import forget, own_store
 from tests.tracking_server import ADMIN, PASSWORD
+from tests.versions import logged_version
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 MODEL, EXPERIMENT = "spanishgas-churn", "spanishgas"
@@ -679,3 +680,17 @@ def test_a_trainers_evaluate_comes_to_its_end_and_a_promoter_promotes_it(
             assert "only what stands below ## Versions" in answer.text
     finally:
         forget()
+
+
+def test_a_trainer_transfers_a_version_from_a_local_store(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "trainer")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "trainer-password")
+    (tmp_path / "bytes").mkdir()
+    (tmp_path / "bytes" / "MLmodel").write_text("flavors: {}\n")
+    with own_store(tmp_path):
+        number = transfer.transfer(logged_version(tmp_path / "bytes"), server.uri).number
+    version = server.version(number)
+    assert version["description"] == "as judged"
+    assert {t["key"]: t["value"] for t in version["tags"]}["gate"] == "passed"
