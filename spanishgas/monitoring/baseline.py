@@ -115,12 +115,8 @@ class Baseline:
         """Two Parquet files, which `read` takes."""
         folder.mkdir(parents=True, exist_ok=True)
         about = {name: str(getattr(self, name)) for name in ("customers", "groups", "floor", "source")}
-        tables = (
-            (MOMENTS, self.moments),
-            (PAIRS, self.pairs),
-            (COMMON, self.common.rename_axis(PART).to_frame("common")),
-        )
-        for name, table in tables:
+        common = self.common.rename_axis(PART).to_frame("common")
+        for name, table in ((MOMENTS, self.moments), (PAIRS, self.pairs), (COMMON, common)):
             arrow = pa.Table.from_pandas(table.astype("float32").reset_index(), preserve_index=False)
             pq.write_table(arrow.replace_schema_metadata(about), folder / name, compression="zstd")
 

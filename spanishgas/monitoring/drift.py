@@ -30,7 +30,7 @@ from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import baseline, reports
 from spanishgas.monitoring.alarm import judge
 from spanishgas.monitoring.baseline import Baseline
-from spanishgas.monitoring.own_months import OwnMonths, monthly
+from spanishgas.monitoring.own_months import OwnMonths, described, monthly
 from spanishgas.monitoring.parts import shares
 from spanishgas.stages import Stage
 from spanishgas.training.model import PROBABILITY
@@ -126,6 +126,15 @@ def drift_inputs(current: date | None, alias: str, lake: Lake) -> DriftInputs:
         limits=limits.part(AlarmLimits),
         baseline=baseline.read(limits.baseline or baseline.SHIPPED),
     )
+
+
+def own_months(alias: str = Alias.CHAMPION, *, lake: Lake) -> tuple[OwnMonths, pd.DataFrame]:
+    """What the months before the newest scored table tell the alarm, and that as a table for people."""
+    inputs = drift_inputs(None, alias, lake)
+    model = inputs.version.model
+    before = model.prepared(labelled(inputs.reference.pandas()).set_index(ID))
+    own = OwnMonths.of(inputs.months, before, {f: model.kinds[f] for f in model.features}, model.prepared)
+    return own, described(own, inputs.baseline, len(before))
 
 
 def _report(run: Work, inputs: DriftInputs) -> Drift:

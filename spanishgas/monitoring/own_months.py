@@ -89,7 +89,7 @@ class OwnMonths:
         return PRIOR / (self.freedom + PRIOR)
 
     def variation(self, baseline: Baseline, parts: pd.Index[Any], customers: float, lag: int) -> pd.DataFrame:
-        """By part: `trend` over `lag` months, `variance` of what befalls all alike, and `own`, the measured part of it."""
+        """Trend over `lag` months, variance of what befalls all, and what of it is measured (`own`), by part."""
         bound = baseline.bound(parts)
         if not self.freedom:
             return pd.DataFrame({"trend": 0.0, "variance": bound**2, "own": 0.0}, index=parts)
@@ -117,15 +117,34 @@ class OwnMonths:
         yield from by_distance.items()
 
     def _distance(self, i: int, j: int) -> int:
-        return max(months_between(self._date(i), self._date(j)), 1)
+        return max(months_between(self.date(i), self.date(j)), 1)
 
-    def _date(self, at: int) -> date:
+    def date(self, at: int) -> date:
+        """As-of date of the month at that place."""
         day: date = self.shares.index[at]
         return day
 
     def _change(self, i: int, j: int, baseline: Baseline, parts: pd.Index[Any]) -> tuple[Floats, Floats]:
         """Change of each part's share beyond what the record expects, and its spread by chance among customers."""
-        moments = baseline.moments_of(month_of(self._date(i)), self._distance(i, j)).reindex(parts)
+        moments = baseline.moments_of(month_of(self.date(i)), self._distance(i, j)).reindex(parts)
         rows = self.shares.reindex(columns=parts, fill_value=0.0)
         change = rows.iloc[j].to_numpy() - rows.iloc[i].to_numpy()
         return change - moments["expected"].fillna(0.0).to_numpy(), moments["spread"].fillna(0.0).to_numpy()
+
+
+def described(own: OwnMonths, baseline: Baseline, customers: int) -> pd.DataFrame:
+    """How far a month moves each input, in per cent of the customers: its widest part, the widest input first.
+
+    Columns: input, all alike (one standard deviation), of it measured, and chance among so many customers.
+    """
+    parts = own.shares.columns if own.seen else baseline.common.index
+    variation = own.variation(baseline, parts, customers, 1)
+    moments = baseline.moments_of(month_of(own.date(-1)) if own.seen else 12, 1).reindex(parts)
+    chance = moments["spread"].fillna(0.0) * (baseline.customers / customers) ** 0.5
+    spreads = {
+        "all alike": variation["variance"] ** 0.5,
+        "measured": variation["own"] ** 0.5,
+        "by chance": chance,
+    }
+    widest = (100 * pd.DataFrame(spreads)).groupby(level=0).max().sort_values("all alike", ascending=False)
+    return widest.round(2).rename_axis("input").reset_index()
