@@ -2,16 +2,17 @@
 
 Dividing the customers of one history at random shows how chance among customers moves a share, which shrinks with
 their number. It cannot show what befalls all of them alike, such as a cold month or a rise of all prices, which does
-not shrink. That is seen between a utility's own months, and nowhere else. Per part, from tables up to half the history
-apart:
+not shrink. That is seen between a utility's own months, and nowhere else. Per part:
 
-    trend      mean change a month beyond what the record expects
-    variance   of a change over `lag` months: the largest, over the distances seen, of the mean squared change beyond
-               the trend and chance among customers, times lag / distance. A random walk grows by that factor; what
-               returns to its level grows more slowly, and a season is caught by the distances at which it is widest
+    trend      mean change a month beyond what the record expects, taken no further than the months reach
+    variance   of a change over `lag` months: the mean squared change beyond the trend and chance among customers, times
+               lag / distance, between neighbouring months or months half the history apart, whichever is larger. A
+               random walk grows by that factor, what returns to its level more slowly; a season is widest at half a
+               year
 
-A trend of few months is itself uncertain, which adds lag / months to the variance. Before the first months the bound
-of the record stands in, with the weight of one month: `Baseline.common`, what shocks common to all customers do.
+A trend of few months is itself uncertain, by what befalls all and by chance, which grows with the lag. Before the first
+months the bound of the record stands in, `Baseline.common`: what shocks common to all customers do. It fades until the
+`MONTHS` are there.
 """
 
 from __future__ import annotations
@@ -33,8 +34,6 @@ from spanishgas.monitoring.parts import shares
 Floats = NDArray[np.float64]
 MONTHS = 12
 """Own months from which the false-alarm rate is promised."""
-PRIOR = 1.0
-"""Months that the record's bound counts for."""
 
 
 def monthly(lake: Lake, before: date) -> tuple[Snapshot, ...]:
@@ -86,7 +85,7 @@ class OwnMonths:
     @property
     def ignorance(self) -> float:
         """The weight of what is assumed before own months have shown it, from 1 down to 0."""
-        return PRIOR / (self.freedom + PRIOR)
+        return max(0.0, 1 - self.freedom / (MONTHS - 2))
 
     def variation(self, baseline: Baseline, parts: pd.Index[Any], customers: float, lag: int) -> pd.DataFrame:
         """Trend over `lag` months, variance of what befalls all, and what of it is measured (`own`), by part."""
@@ -94,25 +93,26 @@ class OwnMonths:
         if not self.freedom:
             return pd.DataFrame({"trend": 0.0, "variance": bound**2, "own": 0.0}, index=parts)
         weight, months = 1 - self.ignorance, self._distance(0, self.seen - 1)
-        trend = self._change(0, self.seen - 1, baseline, parts)[0] / months
+        change, spread = self._change(0, self.seen - 1, baseline, parts)
+        trend, of_chance = change / months, baseline.customers / customers
         widest = np.zeros(len(parts))
         for distance, changes in self._by_distance(baseline, parts, months):
             beyond = np.mean([(change - distance * trend) ** 2 for change, _ in changes], axis=0)
-            chance = np.mean([spread**2 for _, spread in changes], axis=0) * baseline.customers / customers
+            chance = of_chance * np.mean([spread**2 for _, spread in changes], axis=0)
             widest = np.maximum(widest, np.maximum(beyond - chance, 0.0) * max(lag, 1) / distance)
         own = weight * widest * (self.freedom + 1) / self.freedom * (1 + lag / months)
-        return pd.DataFrame(
-            {"trend": weight * lag * trend, "variance": own + self.ignorance * bound**2, "own": own},
-            index=parts,
-        )
+        astray = of_chance * (weight * min(lag / months, 1) * spread) ** 2
+        variance = own + astray + self.ignorance * bound**2
+        reached = weight * min(lag, months) * trend
+        return pd.DataFrame({"trend": reached, "variance": variance, "own": own}, index=parts)
 
     def _by_distance(
         self, baseline: Baseline, parts: pd.Index[Any], months: int
     ) -> Iterator[tuple[int, list[tuple[Floats, Floats]]]]:
-        """Changes between tables so many months apart, up to half of all months, or neighbours where none are."""
+        """Changes between neighbouring tables, and between those half of all months apart, by their distance."""
         by_distance: dict[int, list[tuple[Floats, Floats]]] = {}
         for i, j in combinations(range(self.seen), 2):
-            if j == i + 1 or self._distance(i, j) <= months // 2:
+            if j == i + 1 or self._distance(i, j) == months // 2:
                 by_distance.setdefault(self._distance(i, j), []).append(self._change(i, j, baseline, parts))
         yield from by_distance.items()
 

@@ -45,7 +45,14 @@ LIMITS = DriftLimits.model_validate(
 
 
 def window(as_of: date, alarm: bool, version: str = "1", retrain: str = "") -> Window:
-    measured = {"rows": None, "share": 0.1, "statistic": 4.0, "threshold": 3.0, "months": 3.0, "prediction": 0.2}
+    measured = {
+        "rows": None,
+        "share": 0.1,
+        "statistic": 4.0,
+        "threshold": 3.0,
+        "months": 3.0,
+        "prediction": 0.2,
+    }
     later = {"estimated": None, "measured": None, "concept": None, "process": ""}
     about = {
         "as_of": as_of,
