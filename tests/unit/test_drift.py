@@ -139,6 +139,13 @@ def test_more_features_have_a_higher_threshold(usual: Baseline) -> None:
     assert threshold(usual, ["dual"], 0.02, 1) < threshold(usual, list(KINDS), 0.02, 1)
 
 
+def test_the_threshold_is_the_conformal_quantile_where_that_is_beyond_bonferronis(usual: Baseline) -> None:
+    wide = replace(usual, pairs=usual.pairs * 10)
+    largest = np.sort(wide.pairs[list(KINDS)].max(axis=1))
+    assert threshold(wide, list(KINDS), 0.02, 50) == largest[98]  # of 100: rank ceil(101 * 0.98)
+    assert threshold(wide, [], 0.02, 50) == pytest.approx(3.54, abs=0.01)  # the normal quantile of 0.01 / 50
+
+
 def test_a_rate_that_no_number_of_pairs_at_hand_can_show_is_refused(usual: Baseline) -> None:
     with pytest.raises(UsageError, match="needs 999 pairs of tables without drift, but there are 100"):
         threshold(usual, list(KINDS), 0.001, 1)

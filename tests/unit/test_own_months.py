@@ -155,3 +155,37 @@ def test_the_table_for_people_names_the_restless_input_first() -> None:
     table = described(own, UNRECORDED, 1_000)
     assert table["input"].iloc[0] == "x4"
     assert (table["measured"] <= table["all alike"]).all()
+
+
+def flat(moves: list[float]) -> OwnMonths:
+    """One part whose share is at a half and moves so each month."""
+    part = pd.MultiIndex.from_tuples([("x", "= 1")], names=["feature", "bin"])
+    shares_of_part = 0.5 + np.cumsum([0.0, *moves])
+    index = [month_end(at) for at in range(len(shares_of_part))]
+    return OwnMonths(pd.DataFrame(shares_of_part[:, None], columns=part, index=index))
+
+
+def test_the_variance_of_neighbouring_months_grows_with_the_lag() -> None:
+    own = flat([0.01, -0.01] * 6)
+    one, six = (own.variation(UNRECORDED, own.shares.columns, 1_000, lag)["own"].iloc[0] for lag in (1, 6))
+    assert six / one == pytest.approx(6 * (1 + 6 / 12) / (1 + 1 / 12))
+
+
+def test_the_bound_of_the_record_fades_with_own_months() -> None:
+    part = flat([0.0]).shares.columns
+    bounded = replace(UNRECORDED, common=pd.Series(0.2, index=part))
+    bounds = [
+        flat([0.0] * moves).variation(bounded, part, 1_000, 3)["variance"].iloc[0] for moves in (1, 6, 12)
+    ]
+    assert bounds == pytest.approx([0.04, 0.02, 0.0])
+
+
+def test_a_deviation_of_few_months_counts_for_less_than_one_of_many() -> None:
+    table = pd.DataFrame({"before": [0.5], "after": [0.9], "words": ["x"]}, index=flat([]).shares.columns)
+    customers, counted = (10**7, 10**7), []
+    for half in (6, 60):
+        own = flat([0.01, -0.01] * half)
+        variance = own.variation(UNRECORDED, table.index, 10**7, 12)["variance"].iloc[0]
+        effect = judge(table, customers, (month_end(0), month_end(12)), UNRECORDED, LIMITS, own).statistic
+        counted.append(effect / (0.4 / variance**0.5))
+    assert counted[0] < 0.6 < 0.8 < counted[1]
