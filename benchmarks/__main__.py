@@ -26,6 +26,10 @@ BENCHMARKS = {
     "calibration": ("benchmarks.calibration", "the drawn ladder beside the published one, five seeds"),
     "dashboard": ("benchmarks.dashboard", "pages by number of customers (extra dashboard)"),
     "data": ("benchmarks.data", "the roll-up beside its peers, raw to gold, drawing: time and memory"),
+    "worlds": (
+        "benchmarks.worlds",
+        "false alarms where shocks are common to all customers, by own months seen",
+    ),
     "estimate": ("benchmarks.estimate", "average precision before labels, beside what labels then show"),
     "drift": ("benchmarks.drift", "false alarms and power of the drift alarm, Evidently's and a KS test"),
     "fidelity": ("benchmarks.fidelity", "a drawn extract beside the published figures"),

@@ -30,8 +30,9 @@ from spanishgas.config.policy import load_policy
 from spanishgas.evaluation.inference import Z, wilson
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import baseline
-from spanishgas.monitoring.alarm import judge, shares
+from spanishgas.monitoring.alarm import judge
 from spanishgas.monitoring.baseline import Baseline, learn
+from spanishgas.monitoring.parts import shares
 from spanishgas.training.matrix import is_text
 
 SEED, SMALL, LARGE, LAG = 12, 1_000, 10_000, 3

@@ -71,6 +71,28 @@ def drift(
     echo(f"alarm: {yes(report.alarm)}, report in run {report.run_id}")
 
 
+def baseline(
+    alias: options.Alias = "champion", lake: options.Place = HERE, as_json: options.AsJson = False
+) -> None:
+    """Show what the drift alarm has learned of this utility's own months, input by input."""
+    from spanishgas.monitoring.drift import own_months
+    from spanishgas.monitoring.own_months import MONTHS
+    from spanishgas.rendering import as_markdown
+
+    require_tracking(writes=False)
+    own, table = own_months(alias, lake=lake)
+    if as_json:
+        months = [str(own.date(at)) for at in range(own.seen)]
+        inputs = table.to_dict("records")
+        echo(json.dumps({"months": months, "calibrated": own.calibrated, "inputs": inputs}, indent=1))
+        return
+    promised = "the false-alarm rate is promised" if own.calibrated else f"it is promised from {MONTHS} on"
+    show(as_markdown(table))
+    echo(
+        f"{own.seen} of {MONTHS} own months seen: {promised}. Figures: customers who change place in a month, %."
+    )
+
+
 def monitor(last: options.Last = 12, as_json: options.AsJson = False) -> None:
     """Show each monitored window: drift, alarm, estimated and measured average precision, retrain."""
     from spanishgas.config.policy import load_policy

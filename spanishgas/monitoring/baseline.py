@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,8 +38,24 @@ FLOOR = 0.002
 """Share of customers: a change of a bin by so little counts for one standard deviation, however many there are."""
 DECIMALS = 2
 """Decimals of the pairs' effects as kept."""
-MOMENTS, PAIRS = "moments.parquet", "pairs.parquet"
+MOMENTS, PAIRS, COMMON = "moments.parquet", "pairs.parquet", "common.parquet"
+PART = ["feature", "bin"]
 KEY = ["month", "lag"]
+
+
+def months_between(earlier: date, later: date) -> int:
+    """Whole months, rounded; the ends of two months are whole months apart."""
+    days = (later.day - earlier.day) / 30.4375
+    whole = 12 * (later.year - earlier.year) + later.month - earlier.month
+    return whole + (round(days) if abs(days) > 0.5 else 0)
+
+
+def month_of(day: date) -> int:
+    """Calendar month (1 to 12) whose end is nearest."""
+    return (months_between(date(day.year - 1, 12, 31), day) - 1) % 12 + 1
+
+
+_NO_PARTS = pd.MultiIndex.from_arrays([[], []], names=PART)
 
 
 @dataclass(frozen=True)
@@ -56,11 +74,15 @@ class Baseline:
     """Share of customers, see FLOOR."""
     source: str
     """Whose tables they were, in words."""
+    common: pd.Series[float] = field(default_factory=lambda: pd.Series(dtype="float64", index=_NO_PARTS))
+    """Root mean square change of share by (feature, bin) that a shock common to all customers brings, over made-up
+    worlds: a bound for utilities that have shown no months of their own."""
 
     @property
     def identity(self) -> list[str]:
         """What an alarm that goes by it depends on."""
-        tables = (hash_pandas_object(table).to_numpy().tobytes() for table in (self.moments, self.pairs))
+        kept = (self.moments, self.pairs, self.common)
+        tables = (hash_pandas_object(table).to_numpy().tobytes() for table in kept)
         about = [f"{self.customers}", f"{self.groups}", f"{self.floor}", self.source]
         return [*about, *(hashlib.sha256(rows).hexdigest() for rows in tables)]
 
@@ -78,11 +100,23 @@ class Baseline:
             self.starts, key=lambda at: (min((at[0] - month) % 12, (month - at[0]) % 12), abs(at[1] - lag))
         )
 
+    def moments_of(self, month: int, lag: int) -> pd.DataFrame:
+        """Expected and spread by (feature, bin), of tables `lag` months apart from calendar month `month` on."""
+        return (
+            self.moments.loc[self.nearest(month, lag), :] if self.starts else self.moments.droplevel([0, 1])
+        )
+
+    def bound(self, parts: pd.Index[Any]) -> Floats:
+        """`common` of each part; of one without a record the largest that is on record."""
+        largest = float(self.common.max()) if len(self.common) else 0.0
+        return np.asarray(self.common.reindex(parts).fillna(largest), dtype="float64")
+
     def write(self, folder: Path) -> None:
         """Two Parquet files, which `read` takes."""
         folder.mkdir(parents=True, exist_ok=True)
         about = {name: str(getattr(self, name)) for name in ("customers", "groups", "floor", "source")}
-        for name, table in ((MOMENTS, self.moments), (PAIRS, self.pairs)):
+        common = self.common.rename_axis(PART).to_frame("common")
+        for name, table in ((MOMENTS, self.moments), (PAIRS, self.pairs), (COMMON, common)):
             arrow = pa.Table.from_pandas(table.astype("float32").reset_index(), preserve_index=False)
             pq.write_table(arrow.replace_schema_metadata(about), folder / name, compression="zstd")
 
@@ -90,20 +124,21 @@ class Baseline:
 def read(folder: Path) -> Baseline:
     """What `write` left in `folder`; UsageError where there is nothing, or the record of an earlier version."""
     try:
-        moments, pairs = (pq.read_table(folder / name) for name in (MOMENTS, PAIRS))
+        moments, pairs, common = (pq.read_table(folder / name) for name in (MOMENTS, PAIRS, COMMON))
         about = {k.decode(): v.decode() for k, v in moments.schema.metadata.items()}
         return Baseline(
-            moments.to_pandas(ignore_metadata=True).set_index([*KEY, "feature", "bin"]).astype("float64"),
+            moments.to_pandas(ignore_metadata=True).set_index([*KEY, *PART]).astype("float64"),
             pairs.to_pandas(ignore_metadata=True).set_index(KEY).astype("float64"),
             float(about["customers"]),
             float(about["groups"]),
             float(about["floor"]),
             about["source"],
+            common.to_pandas(ignore_metadata=True).set_index(PART)["common"].astype("float64"),
         )
     except (FileNotFoundError, KeyError):
         raise UsageError(
-            f"drift.baseline names {folder}, which has no {MOMENTS} and {PAIRS} of this version: write them with "
-            "spanishgas.monitoring.baseline.learn, or remove the key to take the shipped ones"
+            f"drift.baseline names {folder}, which has no {MOMENTS}, {PAIRS} and {COMMON} of this version: write them "
+            "with spanishgas.monitoring.baseline.learn, or remove the key to take the shipped ones"
         ) from None
 
 

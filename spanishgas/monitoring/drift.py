@@ -1,8 +1,8 @@
 """Drift: the newest scored gold against the champion's own training table.
 
-    training table, by its recorded digest --+-- baseline variation (baseline.py) --> alarm, with its reasons (alarm.py)
-    gold that was scored last ---------------+-- attributions of the champion ---> the first page (reports.py)
-                                             +-- Evidently (reports.py) ---------> the full reports behind it
+    training table, by its recorded digest --+-- baseline variation (baseline.py, own_months.py) --> alarm (alarm.py)
+    gold that was scored last ---------------+-- attributions of the champion ------> the first page (reports.py)
+    gold of the months before ---------------+-- Evidently (reports.py) ------------> the full reports behind it
 
 The reference is never a batch scored, so it changes when and only when the alias does. Predictions are compared on the
 holdout side alone: on its training rows the model is too sure of itself.
@@ -28,8 +28,10 @@ from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import baseline, reports
-from spanishgas.monitoring.alarm import judge, shares
+from spanishgas.monitoring.alarm import judge
 from spanishgas.monitoring.baseline import Baseline
+from spanishgas.monitoring.own_months import OwnMonths, described, monthly
+from spanishgas.monitoring.parts import shares
 from spanishgas.stages import Stage
 from spanishgas.training.model import PROBABILITY
 from spanishgas.training.sides import labelled
@@ -60,6 +62,10 @@ class Drift(BaseModel):
     statistic: float
     """The largest standardised effect over the champion's features; the alarm rings above `threshold`."""
     threshold: float
+    months: int
+    """Own months that the alarm went by."""
+    calibrated: bool
+    """Whether they suffice for the false-alarm rate to be promised."""
     reasons: list[str]
     """Sentences, the weightiest first."""
     share: float
@@ -75,6 +81,8 @@ class DriftInputs:
 
     reference: Snapshot
     current: Snapshot
+    months: tuple[Snapshot, ...]
+    """Gold of earlier as-of dates, a month apart or more, oldest first."""
     scores: Snapshot
     version: Version
     training: TrainingTable
@@ -107,15 +115,26 @@ def drift_inputs(current: date | None, alias: str, lake: Lake) -> DriftInputs:
     version = registry.resolve(alias).checked()
     scores = lake.current("scores", current)
     training, limits = version.training_table(lake), load_policy().drift
+    scored = lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master")
     return DriftInputs(
         reference=training.table,
-        current=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
+        current=scored,
+        months=monthly(lake, scored.manifest.as_of),
         scores=scores,
         version=version,
         training=training,
         limits=limits.part(AlarmLimits),
         baseline=baseline.read(limits.baseline or baseline.SHIPPED),
     )
+
+
+def own_months(alias: str = Alias.CHAMPION, *, lake: Lake) -> tuple[OwnMonths, pd.DataFrame]:
+    """What the months before the newest scored table tell the alarm, and that as a table for people."""
+    inputs = drift_inputs(None, alias, lake)
+    model = inputs.version.model
+    before = model.prepared(labelled(inputs.reference.pandas()).set_index(ID))
+    own = OwnMonths.of(inputs.months, before, {f: model.kinds[f] for f in model.features}, model.prepared)
+    return own, described(own, inputs.baseline, len(before))
 
 
 def _report(run: Work, inputs: DriftInputs) -> Drift:
@@ -126,7 +145,8 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
     customers = (len(before), len(after))
     dates = (inputs.reference.manifest.as_of, inputs.current.manifest.as_of)
     divided = shares(before, after, kinds)
-    judged = judge(divided, customers, dates, inputs.baseline, limits)
+    own = OwnMonths.of(inputs.months, before, kinds, model.prepared)
+    judged = judge(divided, customers, dates, inputs.baseline, limits, own)
     weighed = reports.weighed(
         judged.effects, contributions(model, reports.sampled(now, EXPLAINED)).abs().mean()
     )
@@ -145,6 +165,8 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
         alarm=judged.alarm,
         statistic=judged.statistic,
         threshold=judged.threshold,
+        months=own.seen,
+        calibrated=judged.calibrated,
         reasons=[*judged.reasons, moved_by(prediction)],
         share=len(drifted) / len(sizes),
         drifted=drifted,
@@ -190,13 +212,15 @@ def _log(run: runs.StageRun, report: Drift, weighed: pd.DataFrame, measured: Map
         **measured,
         **_named("drift.standardised", weighed["effect"].to_dict()),
         **_named(
-            "drift", {name: getattr(report, name) for name in ("alarm", "statistic", "threshold", "share")}
+            "drift",
+            {name: getattr(report, name) for name in ("alarm", "statistic", "threshold", "months", "share")},
         ),
         "drift.columns": len(report.drifted),
         "drift.weighted": float(weighed["matters"].sum()),
         "prediction_drift": report.prediction,
     }
-    tags = {"alarm": yes(report.alarm), "as_of": report.as_of, "version": report.version}
+    tags = {"as_of": report.as_of, "version": report.version}
+    tags |= {name: yes(getattr(report, name)) for name in ("alarm", "calibrated")}
     run.log(metrics=metrics, params={"features": len(weighed)}, tags=tags)
     run.tables({"drift-features.json": weighed.reset_index()})
     run.document(report.model_dump(mode="json"), "drift.json")
@@ -213,6 +237,6 @@ def _attach(run: runs.StageRun, evaluated: Mapping[str, Evaluated]) -> None:
             run.text(report.json(), f"drift-{name}.json")
 
 
-def yes(alarm: bool) -> str:
+def yes(answer: bool) -> str:
     """As the tag and the command line say it."""
-    return "yes" if alarm else "no"
+    return "yes" if answer else "no"

@@ -37,6 +37,8 @@ class Window:
     share: Annotated[float | None, Column("inputs moved", ".0%", "drift.share")]
     statistic: Annotated[float | None, Column("statistic", ".2f", "drift.statistic")]
     threshold: Annotated[float | None, Column("threshold", ".2f", "drift.threshold")]
+    months: Annotated[float | None, Column("own months", ".0f", "drift.months")]
+    """Own months that the alarm went by."""
     alarm: Annotated[bool, Column("alarm")]
     prediction: Annotated[float | None, Column("predictions moved", ".2f", "prediction_drift")]
     estimated: Annotated[float | None, Column("estimated AP", ".3f", "estimated.average_precision")]

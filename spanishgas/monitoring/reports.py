@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from spanishgas.errors import DataError
-from spanishgas.monitoring.alarm import MISSING, AlarmJudgement, new_values, sentence
+from spanishgas.monitoring.alarm import AlarmJudgement, sentence
+from spanishgas.monitoring.parts import MISSING, new_values
 from spanishgas.rendering import filled
 from spanishgas.training.matrix import is_text
 

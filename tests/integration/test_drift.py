@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -13,6 +14,7 @@ import pytest
 import skops.io
 from mlflow.tracking import MlflowClient
 
+from spanishgas.cli import chain
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.features import load_tiers
@@ -129,3 +131,26 @@ def test_every_input_of_the_model_is_watched_and_none_of_its_outputs(world: Worl
     rows = runs.artifact(found.run_id, "drift-features.json")
     assert {row[rows["columns"].index("feature")] for row in rows["data"]} == set(FEATURES)
     assert not OUTPUTS & set(FEATURES)
+
+
+def test_a_report_goes_by_the_months_before_it_and_the_verb_shows_what_they_teach(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.champion(publish_gold(world.lake, gold_frame(400, seed=1), BASE))
+    for at, day in enumerate((FIRST, SECOND)):
+        world.scored(
+            gold_frame(400, seed=1).assign(std_margin=lambda x, at=at: x["std_margin"] * (1.1 + at)), day
+        )
+    early, late = drift(FIRST, lake=world.lake), drift(SECOND, lake=world.lake)
+    assert [(r.months, r.calibrated) for r in (early, late)] == [(1, False), (2, False)]
+    assert late.reasons[0].startswith("Not calibrated for this utility yet: 2 of 12 months seen.")
+    assert MlflowClient().get_run(late.run_id).data.tags["calibrated"] == "no"
+    publish_gold(world.lake, gold_frame(400, seed=1), date(2024, 9, 30))
+    again = drift(SECOND, lake=world.lake)
+    assert (again.months, again.run_id == late.run_id) == (3, False)
+    chain.baseline(lake=world.lake, as_json=True)
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["months"] == ["2024-09-30", "2024-12-31", "2025-03-31"]
+    assert {row["input"] for row in shown["inputs"]} == set(FEATURES)
+    chain.baseline(lake=world.lake)
+    assert "3 of 12 own months seen" in capsys.readouterr().out

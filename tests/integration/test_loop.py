@@ -45,7 +45,14 @@ LIMITS = DriftLimits.model_validate(
 
 
 def window(as_of: date, alarm: bool, version: str = "1", retrain: str = "") -> Window:
-    measured = {"rows": None, "share": 0.1, "statistic": 4.0, "threshold": 3.0, "prediction": 0.2}
+    measured = {
+        "rows": None,
+        "share": 0.1,
+        "statistic": 4.0,
+        "threshold": 3.0,
+        "months": 3.0,
+        "prediction": 0.2,
+    }
     later = {"estimated": None, "measured": None, "concept": None, "process": ""}
     about = {
         "as_of": as_of,
@@ -143,6 +150,7 @@ class Utility:
                     "drift.share": 0.25,
                     "drift.statistic": 4,
                     "drift.threshold": 3,
+                    "drift.months": 3,
                     "prediction_drift": 0.2,
                 }
             )
@@ -153,6 +161,8 @@ class Utility:
             alarm=alarm,
             statistic=4.0,
             threshold=3.0,
+            months=3,
+            calibrated=False,
             reasons=[],
             share=0.25,
             drifted={},
@@ -307,7 +317,7 @@ def test_the_history_has_a_row_per_window_in_order_by_its_newest_report_with_out
     chain.monitor(last=12, as_json=False)
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith(
-        f"| 2025-01-31 | {utility.version} |  | 25% | 4.00 | 3.00 | yes | 0.20 |  | 0.710 |  |"
+        f"| 2025-01-31 | {utility.version} |  | 25% | 4.00 | 3.00 | 3 | yes | 0.20 |  | 0.710 |  |"
     )
     assert len(lines) == 4
     chain.monitor(last=1, as_json=True)

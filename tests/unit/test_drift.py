@@ -17,17 +17,9 @@ from spanishgas.config.policy import DriftLimits, Windows, load_policy
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
 from spanishgas.monitoring import baseline, reports
-from spanishgas.monitoring.alarm import (
-    MISSING,
-    AlarmJudgement,
-    effects,
-    judge,
-    month_of,
-    months_between,
-    shares,
-    threshold,
-)
-from spanishgas.monitoring.baseline import FLOOR, Baseline, learn
+from spanishgas.monitoring.alarm import NONE_SEEN, AlarmJudgement, effects, judge, threshold
+from spanishgas.monitoring.baseline import FLOOR, Baseline, learn, month_of, months_between
+from spanishgas.monitoring.parts import MISSING, shares
 
 KINDS = {"tenure": "numeric", "price": "numeric", "dual": "flag", "channel": "category", "mood": "category"}
 DATES = (date(2024, 12, 31), date(2025, 3, 31))
@@ -129,7 +121,7 @@ def test_time_alone_rings_no_alarm_where_any_ks_test_below_a_hundredth_would(usu
     assert ks_2samp(before["tenure"], after["tenure"]).pvalue < 0.01
     found = judged(usual, before, after)
     assert not found.alarm
-    assert "None of 5 inputs" in found.reasons[0]
+    assert "None of 5 inputs" in found.reasons[1]
 
 
 @pytest.mark.slow
@@ -139,17 +131,24 @@ def test_the_alarm_rings_for_nothing_about_as_often_as_the_policy_says(usual: Ba
 
 
 def test_a_smaller_rate_has_a_higher_threshold(usual: Baseline) -> None:
-    limits = [threshold(usual, list(KINDS), rate) for rate in (0.2, 0.05, 0.01)]
+    limits = [threshold(usual, list(KINDS), rate, 1) for rate in (0.2, 0.05, 0.01)]
     assert limits == sorted(set(limits))
 
 
 def test_more_features_have_a_higher_threshold(usual: Baseline) -> None:
-    assert threshold(usual, ["dual"], 0.02) < threshold(usual, list(KINDS), 0.02)
+    assert threshold(usual, ["dual"], 0.02, 1) < threshold(usual, list(KINDS), 0.02, 1)
+
+
+def test_the_threshold_is_the_conformal_quantile_where_that_is_beyond_bonferronis(usual: Baseline) -> None:
+    wide = replace(usual, pairs=usual.pairs * 10)
+    largest = np.sort(wide.pairs[list(KINDS)].max(axis=1))
+    assert threshold(wide, list(KINDS), 0.02, 50) == largest[98]  # of 100: rank ceil(101 * 0.98)
+    assert threshold(wide, [], 0.02, 50) == pytest.approx(3.54, abs=0.01)  # the normal quantile of 0.01 / 50
 
 
 def test_a_rate_that_no_number_of_pairs_at_hand_can_show_is_refused(usual: Baseline) -> None:
     with pytest.raises(UsageError, match="needs 999 pairs of tables without drift, but there are 100"):
-        threshold(usual, list(KINDS), 0.001)
+        threshold(usual, list(KINDS), 0.001, 1)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3])
@@ -165,8 +164,8 @@ def test_a_shift_of_one_input_rings_and_the_reason_names_it(
     found = judged(usual, before, after)
     assert found.alarm
     assert found.effects.index[0] == name
-    assert found.reasons[1].startswith(f"{name}: ")
-    assert told in found.reasons[1]
+    assert found.reasons[2].startswith(f"{name}: ")
+    assert told in found.reasons[2]
 
 
 @pytest.mark.parametrize(("value", "part"), [("stall", "= stall"), (None, MISSING)])
@@ -194,7 +193,7 @@ def test_customers_who_did_not_age_are_drift(usual: Baseline) -> None:
 def test_the_same_day_expects_no_change(usual: Baseline) -> None:
     before, _ = pairs(8, 1)[0]
     found = judged(usual, before, before, dates=(DATES[0], DATES[0]))
-    assert (found.alarm, found.statistic, len(found.reasons)) == (False, 0.0, 1)
+    assert (found.alarm, found.statistic, len(found.reasons)) == (False, 0.0, 2)
 
 
 def test_a_lag_without_a_record_takes_the_nearest_and_says_so(usual: Baseline) -> None:
@@ -246,9 +245,7 @@ def test_a_pair_is_judged_by_the_others_alone() -> None:
     kept = learn({(12, 3): tables}, SIZE, source="six", floor=0.0).pairs
     for at, (before, after) in enumerate(few):
         others = learn({(12, 3): tables[:at] + tables[at + 1 :]}, SIZE, source="five", floor=0.0)
-        found = effects(
-            shares(before, after, KINDS), (SIZE, SIZE), others.moments.loc[(12, 3), :], others, still=False
-        )
+        found = effects(shares(before, after, KINDS), (SIZE, SIZE), DATES, others, NONE_SEEN)
         assert found["effect"][list(kept)].to_numpy() == pytest.approx(kept.iloc[at].to_numpy(), abs=0.006)
 
 
@@ -272,13 +269,13 @@ def test_the_nearest_month_in_the_round_of_the_year_stands_in_then_the_nearest_l
     assert some.nearest(*asked) == taken
 
 
-def test_an_input_without_a_record_is_named_as_not_judged(usual: Baseline) -> None:
+def test_an_input_without_a_record_is_judged_and_named(usual: Baseline) -> None:
     before, after = pairs(9, 1)[0]
     table = shares(before.assign(x=1.0), after.assign(x=2.0), {**KINDS, "x": "numeric"})
     found = judge(table, (SIZE, SIZE), DATES, usual, LIMITS)
-    assert found.reasons[-1] == "Without a record, and so not judged: x."
-    with pytest.raises(DataError, match=r"drift\.baseline"):
-        judge(table.loc[["x"]], (SIZE, SIZE), DATES, usual, LIMITS)
+    assert found.reasons[-1] == "Without a record, and so judged by own months alone: x."
+    assert found.effects.index[0] == "x"
+    assert judge(table.loc[["x"]], (SIZE, SIZE), DATES, usual, LIMITS).alarm
 
 
 @pytest.mark.parametrize(
@@ -300,6 +297,9 @@ def test_baseline_variation_comes_back_from_its_folder_as_it_was(usual: Baseline
     pd.testing.assert_frame_equal(found.pairs, usual.pairs, rtol=1e-6, check_names=False)
     about = ("customers", "groups", "floor", "source", "starts")
     assert [getattr(found, name) for name in about] == [getattr(usual, name) for name in about]
+    common = replace(usual, common=pd.Series({("price", "mark 3"): 0.25, ("dual", "= 1"): 0.0}))
+    common.write(tmp_path)
+    assert baseline.read(tmp_path).common.to_dict() == common.common.to_dict()
 
 
 def test_a_folder_without_baseline_variation_is_named(tmp_path: Path) -> None:
@@ -309,7 +309,9 @@ def test_a_folder_without_baseline_variation_is_named(tmp_path: Path) -> None:
 
 def test_a_record_of_an_earlier_version_is_refused_by_name(usual: Baseline, tmp_path: Path) -> None:
     replace(usual, pairs=usual.pairs.droplevel("month")).write(tmp_path)
-    with pytest.raises(UsageError, match=r"moments.parquet and pairs.parquet of this version"):
+    with pytest.raises(
+        UsageError, match=r"moments.parquet, pairs.parquet and common.parquet of this version"
+    ):
         baseline.read(tmp_path)
 
 
@@ -329,7 +331,8 @@ def test_what_is_shipped_knows_every_feature_from_each_month_on_for_a_year_and_t
     assert shipped.floor == FLOOR
     assert sorted(shipped.pairs.columns) == sorted(features)
     assert set(shipped.moments.index.unique("feature")) == set(features)
-    assert 3 < threshold(shipped, features, load_policy().drift.false_alarm_rate) < 8
+    assert set(features) == set(shipped.common.index.unique("feature"))
+    assert 3 < threshold(shipped, features, load_policy().drift.false_alarm_rate, 500) < 8
     assert sum(f.stat().st_size for f in baseline.SHIPPED.iterdir()) < 3_000_000
 
 

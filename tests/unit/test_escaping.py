@@ -140,7 +140,7 @@ def drift_page(name: str) -> str:
         "expected": 0.0,
     }
     weighed = pd.DataFrame([row | {"moved": 0.4, "weight": 0.1, "matters": 0.04}], index=["sales_channel"])
-    judged = AlarmJudgement(True, 9.0, 3.0, [f"channel {name} moved"], weighed)
+    judged = AlarmJudgement(True, 9.0, 3.0, True, [f"channel {name} moved"], weighed)
     quality = pd.DataFrame({"feature": ["sales_channel"], "before": [0.0], "after": [0.1], "new": [name]})
     day = date(2024, 12, 31)
     shown = {"version": "1", "dates": (day, day), "customers": (1, 1), "source": name, "rate": 0.05}
