@@ -66,13 +66,13 @@ class RollUp:
 
 def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
     """The hours of an extract, opened and rolled up by the engine."""
-    file = source.file(HOURS)
+    file, grid = source.file(HOURS), source.format(HOURS).grid
     if isinstance(engine, DuckEngine):
         opened = open_hours(source, engine)
         with reading(file):
-            return roll_up(opened, as_of, engine, source)
+            return roll_up(opened, as_of, engine, source, grid)
     with engine_spark.reading(file):
-        return roll_up(engine_spark.open_hours(source, engine), as_of, engine)
+        return roll_up(engine_spark.open_hours(source, engine), as_of, engine, grid=grid)
 
 
 def roll_up(
@@ -123,7 +123,10 @@ def _first_pass(
 ) -> _FirstPass:
     frame = calendar.hours(as_of, grid)
     clock = engine.import_table("calendar", pa.Table.from_pandas(frame, preserve_index=False))
-    in_order = _in_order(source, frame, engine) if source and is_parquet(source) else None
+    as_typed = (
+        source and is_parquet(source) and source.format(HOURS).typed_hours_stand and not source.absent(HOURS)
+    )
+    in_order = _in_order(source, frame, engine) if source and as_typed else None
     sums = engine.materialize("slots_first", _sums(hours, clock) if in_order is None else in_order)
     passed = _FirstPass(hours, sums, [], clock, as_of, grid, engine)
     if in_order is not None or not _any(sums.filter(sums.unfit > 0), engine):

@@ -248,7 +248,7 @@ class _ErasureWalk:
 
 def _header(name: str, renamed: dict[str, Renamed]) -> str:
     table = table_of(name, named_files(renamed))
-    return renamed[table].columns.get(ID, ID) if table in renamed else ID
+    return renamed[table].columns.get(ID) or ID if table in renamed else ID
 
 
 def _csv(file: Path, fresh: Path, customer_id: str, column: str) -> int:

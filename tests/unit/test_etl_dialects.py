@@ -1,0 +1,46 @@
+"""The simulator's extract in the dialects of utilities' exports gives the gold of the plain one."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from spanishgas.etl.build import EtlReport, build
+from spanishgas.lake import Lake
+from spanishgas.simulate import write_extract
+from tests import dialects
+
+AS_OF = date(2024, 12, 31)
+QUICK = ("spanish_csv", "wide_by_day")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[dialects.Frames, EtlReport]:
+    folder = tmp_path_factory.mktemp("plain")
+    truth = folder / "truth"
+    write_extract(folder / "raw", customers=8, seed=3, as_of=AS_OF, shift="none", labelled=True, truth=truth)
+    report = build(folder / "raw", Lake(folder / "lake"), AS_OF)
+    return dialects.read_plain(folder / "raw"), report
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in dialects.DIALECTS],
+)
+def test_gold_is_the_plain_extracts_in_every_column(
+    tmp_path: Path, plain: tuple[dialects.Frames, EtlReport], name: str
+) -> None:
+    frames, expected = plain
+    report = build(dialects.write(name, frames, tmp_path / "raw"), Lake(tmp_path / "lake"), AS_OF)
+    ours, theirs = (r.snapshots["gold_master"].pandas() for r in (report, expected))
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-9, atol=0, check_exact=False)
+    counts, plainly = report.quality[dialects.HOURS], expected.quality[dialects.HOURS]
+    for fuel in ("elec_kwh", "gas_m3"):
+        kept = counts[f"energy.{fuel}.kept"]
+        assert kept == pytest.approx(plainly[f"energy.{fuel}.kept"], rel=1e-9)
+        assert kept == pytest.approx(counts[f"energy.{fuel}.in"], rel=1e-12)
+    assert np.isclose(counts["kept"], counts["rows_in"])
