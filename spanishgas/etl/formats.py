@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 import ibis
@@ -31,7 +31,7 @@ CUPS_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 WHOLE = 2.0**53
 """Above it a double no longer tells whole numbers apart."""
 ZONE = r":\d\d.*([A-Za-z]|[+-] *\d)"
-_EXAMPLE = datetime(2021, 11, 22, 13, 45)
+_EXAMPLE = datetime(2021, 11, 22, 13, 45, tzinfo=UTC)
 _SPAN = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
 
 
@@ -81,6 +81,8 @@ class Format(Strict):
             raise fault("yes", "names what 'no' names too", sorted(both))
         if self.dates and not _round_trip(self.dates, date(2021, 11, 22), datetime.date):
             raise fault("dates", "must write day, month and year, as %d/%m/%Y does", self.dates)
+        if self.dates and ("%z" in self.dates) != (self.clock == "offset"):
+            raise fault("dates", "must hold %z with clock: offset, and only then", self.dates)
         if self.months and not _round_trip(self.months, (2021, 11), lambda at: (at.year, at.month)):
             raise fault("months", "must write month and year, as %m/%Y does", self.months)
         if self.by_day and self.clock not in (None, "Europe/Madrid"):

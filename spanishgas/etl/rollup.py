@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cached_property
 
 import ibis
 import ibis.expr.types as ir
@@ -112,7 +113,7 @@ class _FirstPass:
         """The calendar in memory."""
         return calendar.hours(self.as_of, self.grid)
 
-    @property
+    @cached_property
     def off_the_grid(self) -> bool:
         """Whether some row met no stamp of the calendar."""
         return _any(self.sums.filter(self.sums.slot.isnull()), self.engine)
