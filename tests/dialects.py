@@ -7,9 +7,11 @@ March joins the next one, and the one of the hour that comes twice in October is
 from __future__ import annotations
 
 import gzip
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import pandas as pd
 import pyarrow as pa
@@ -262,3 +264,108 @@ def months_in_a_folder(frames: Frames, folder: Path) -> Mapping_:
         hours_csv(part[order], folder / "horas" / f"{month}.csv")
     (folder / "horas" / "_SUCCESS.csv").write_text("nothing to read")
     return {HOURS: {"file": "horas"}}
+
+
+@dialect
+def corrections_in_a_folder(frames: Frames, folder: Path) -> Mapping_:
+    """Parquet files by month, some wrong; two files correct them, the second a reading of the first."""
+    small(frames, folder)
+    hours, horas = frames[HOURS], folder / "horas"
+    horas.mkdir()
+    wrong = hours.assign(**{ELEC: hours[ELEC].where(hours.index % 5 > 0, 99.0)})
+    for month, part in wrong.groupby(hours["timestamp"].dt.strftime("%Y-%m")):
+        part.to_parquet(horas / f"{month}.parquet", index=False)
+    mended = hours[hours.index % 5 == 0]
+    mended.assign(**{GAS: 7.0}).head(500).to_parquet(horas / "correccion_1.parquet", index=False)
+    mended.to_parquet(horas / "correccion_2.parquet", index=False)
+    return {HOURS: {"file": "horas", "corrections": "correccion_*"}}
+
+
+def typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Texts of numbers and dates as a workbook's cells hold them."""
+    frame = frame.copy()
+    for column in frame.columns.difference(["customer_id", "month"]):
+        if "date" in column:
+            frame[column] = pd.to_datetime(frame[column].replace("", None))
+        elif column not in ("region", "sales_channel", "channel", "interaction_summary", "timestamp"):
+            frame[column] = pd.to_numeric(frame[column])
+    return frame
+
+
+@dialect
+def excel(frames: Frames, folder: Path) -> Mapping_:
+    """Two lines above the header, and an empty sheet beside."""
+    mapping: Mapping_ = {}
+    for table, frame in frames.items():
+        with pd.ExcelWriter(folder / f"{table}.xlsx", engine="openpyxl") as book:
+            typed(frame).to_excel(book, sheet_name="Datos", index=False, startrow=2)
+            book.book.create_sheet("Notas")
+        mapping[table] = {"file": f"{table}.xlsx", "header_row": 3}
+    return mapping
+
+
+CELL = (
+    '<table:table-cell office:value-type="{kind}" {name}="{value}"><text:p>{text}</text:p></table:table-cell>'
+)
+BOOK = """<?xml version="1.0" encoding="UTF-8"?>
+<office:document-content xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0"
+ xmlns:table="urn:oasis:names:tc:opendocument:xmlns:table:1.0"
+ xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0"
+ office:version="1.2"><office:body><office:spreadsheet><table:table table:name="Datos">{rows}</table:table>
+</office:spreadsheet></office:body></office:document-content>"""
+MIME = "application/vnd.oasis.opendocument.spreadsheet"
+MANIFEST = f"""<?xml version="1.0" encoding="UTF-8"?>
+<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0">
+<manifest:file-entry manifest:full-path="/" manifest:media-type="{MIME}"/></manifest:manifest>"""
+
+
+def ods_cell(value: Any) -> str:
+    """A cell of OpenDocument."""
+    if value is None or value is pd.NaT or (isinstance(value, float) and pd.isna(value)):
+        return "<table:table-cell/>"
+    if isinstance(value, pd.Timestamp):
+        day = f"{value:%Y-%m-%dT%H:%M:%S}"
+        return CELL.format(kind="date", name="office:date-value", value=day, text=day)
+    if isinstance(value, (int, float)):
+        return CELL.format(kind="float", name="office:value", value=repr(value), text=value)
+    text = escape(str(value))
+    return f'<table:table-cell office:value-type="string"><text:p>{text}</text:p></table:table-cell>'
+
+
+@dialect
+def ods(frames: Frames, folder: Path) -> Mapping_:
+    """The small tables; the hours are more than such a sheet is made for."""
+    mapping: Mapping_ = {}
+    for table, frame in frames.items():
+        if table == HOURS:
+            frame.to_parquet(folder / f"{table}.parquet", index=False)
+            continue
+        cells = typed(frame).astype(object)
+        lines = [list(cells.columns), *cells.itertuples(index=False, name=None)]
+        rows = "".join(f"<table:table-row>{''.join(map(ods_cell, line))}</table:table-row>" for line in lines)
+        with zipfile.ZipFile(folder / f"{table}.ods", "w") as book:
+            book.writestr("mimetype", MIME)
+            book.writestr("META-INF/manifest.xml", MANIFEST)
+            book.writestr("content.xml", BOOK.format(rows=rows))
+        mapping[table] = {"file": f"{table}.ods"}
+    return mapping
+
+
+@dialect
+def archives(frames: Frames, folder: Path) -> Mapping_:
+    """Hours by month in a zip, with what a Mac adds; the small tables packed by zstd, in cp1252."""
+    mapping: Mapping_ = {}
+    for table, frame in frames.items():
+        if table != HOURS:
+            text = frame.to_csv(index=False, sep=";").encode("cp1252")
+            packed = pa.compress(text, codec="zstd", asbytes=True)
+            (folder / f"{table}.csv.zst").write_bytes(packed)
+            mapping[table] = {"file": f"{table}.csv.zst", "encoding": "cp1252"}
+    months = frames[HOURS].groupby(frames[HOURS]["timestamp"].dt.strftime("%Y-%m"))
+    with zipfile.ZipFile(folder / "horas.zip", "w", zipfile.ZIP_DEFLATED) as book:
+        for month, part in months:
+            hours_csv(part, folder / "part")
+            book.write(folder / "part", f"2024/{month}.csv")
+        book.writestr("__MACOSX/._2024-01.csv", "nothing to read")
+    (folder / "part").unlink()
+    return mapping | {HOURS: {"file": "horas.zip"}}

@@ -54,19 +54,23 @@ class Format(Strict):
     no: Names = []
     """Texts of flags that mean 0."""
     units: Mapping[str, str | float] = {}
-    """By column, the unit in the file, or a factor (which may be below 0, for a sign)."""
+    """The unit in the file by column, or a factor (which may be below 0, for a sign)."""
     ids: Literal["cups"] | None = None
     """cups: ids are supply points, whose check characters must be right; 20 characters count."""
     clock: Literal["Europe/Madrid", "UTC", "+01:00", "offset"] | None = None
-    """Of the stamps: legal time without offset, UTC, CET all year, or an offset in each; none: days of 24 hours."""
+    """Time zone of the stamps: legal, UTC, CET all year, or an offset in each; none: days of 24 hours."""
     stamp: Literal["start", "end"] = "start"
-    """Of the interval."""
+    """Which end of its interval a stamp is."""
     resolution: Literal["hour", "half_hour", "quarter_hour"] | None = None
     wide: Mapping[str, Text | Names] = {}
-    """By reading, the columns of a day in order, as a list or as H{01..25}."""
+    """The columns of a day in order by reading, as a list or as H{01..25}."""
     position: Text | None = None
     """Column that numbers the readings of a day; `timestamp` is then the day."""
     first_position: Annotated[int, Limited(ge=0, le=1)] = 1
+    sheet: Text | None = None
+    """Sheet of a workbook; none: the only one that holds something."""
+    header_row: Annotated[int, Limited(ge=1)] = 1
+    """Line of the column names in a workbook or CSV file."""
     corrections: Text | None = None
     """Pattern of the files of a folder whose readings replace those of the others."""
 
@@ -104,7 +108,7 @@ class Format(Strict):
 
     @property
     def spread(self) -> dict[str, list[str]]:
-        """By reading, the columns of a day in order."""
+        """The columns of a day in order, by reading."""
         return {column: _names(names) for column, names in self.wide.items()}
 
     @property
@@ -117,6 +121,7 @@ class Format(Strict):
     def typed_hours_stand(self) -> bool:
         """Whether hours of Parquet types mean what the project's own do, but for the stamps' grid."""
         free = {"delimiter", "encoding", "decimal", "thousands", "resolution", "stamp", "clock"}
+        free |= {"sheet", "header_row"}
         names = set(Format.model_fields) - free
         return self.clock != "offset" and all(getattr(self, name) == getattr(PLAIN, name) for name in names)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import operator
-import shutil
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,11 @@ from spanishgas.errors import ContractError
 from spanishgas.etl import formats
 from spanishgas.etl.engine import DuckEngine, held
 from spanishgas.etl.formats import PLAIN, STEPS, Format
+from spanishgas.etl.packed import plain
 from spanishgas.etl.parquet import misfits
-from spanishgas.etl.source import MEND, Source, check_header, header, opened
+from spanishgas.etl.source import MEND, Source, check_header, header
 from spanishgas.lake import files_of
-from spanishgas.raw_files import CSV, PARQUET
+from spanishgas.raw_files import ARCHIVES, CSV, PARQUET, WORKBOOKS
 from spanishgas.raw_files import HOURS as TABLE
 
 PLACE = "place"
@@ -40,8 +40,43 @@ def open_hours(source: Source, engine: DuckEngine) -> ir.Table:
 
     Raises `ContractError` for a file that is missing or cannot be read, and for columns missing or of another type.
     """
+    whole, *corrections = _tables(source, engine)
+    for correction in corrections:
+        whole = whole.anti_join(_stamps(correction), ["customer_id", "hour"]).union(correction)
+    return whole
+
+
+def replaced(source: Source, engine: DuckEngine) -> ir.Table | None:
+    """The readings that a correction file replaces; None where there is no such file."""
+    gone, (whole, *corrections) = [], _tables(source, engine)
+    for correction in corrections:
+        gone.append(whole.semi_join(stamps := _stamps(correction), ["customer_id", "hour"]))
+        whole = whole.anti_join(stamps, ["customer_id", "hour"]).union(correction)
+    return ibis.union(*gone) if len(gone) > 1 else gone[0] if gone else None
+
+
+def _stamps(hours: ir.Table) -> ir.Table:
+    return hours.select("customer_id", "hour").distinct().filter(lambda t: t.hour.notnull())
+
+
+def _tables(source: Source, engine: DuckEngine) -> list[ir.Table]:
+    """The hours, then those of each correction file in the order of names."""
+    pattern, parts = source.format(TABLE).corrections, parts_of(source)
+    if not is_parquet(source):
+        parts = [text for part in parts for text in plain(part, source.format(TABLE), engine.scratch)]
+    corrections = [part for part in parts if pattern and fnmatchcase(part.name, pattern)]
+    first = [part for part in parts if part not in corrections]
+    if not first or (pattern and not corrections):
+        words = f"{'each' if corrections else 'none'} of its files is one of corrections ('{pattern}')"
+        raise ContractError.broken(source.file(TABLE).name, [words], MEND)
+    groups = [first, *([part] for part in sorted(corrections, key=lambda part: part.name))]
+    return [_table(group, f"hours{number or ''}", source, engine) for number, group in enumerate(groups)]
+
+
+def _table(parts: list[Path], name: str, source: Source, engine: DuckEngine) -> ir.Table:
     how = source.format(TABLE)
-    opened = [_open_parquet(source, engine)] if is_parquet(source) else list(_open_csv(source, engine))
+    way = _open_parquet if is_parquet(source) else _open_csv
+    opened = list(way(parts, name, source, engine))
     if how.by_day:
         opened = [_long(hours, columns, how, engine) for hours, columns in opened]
     tables = [typed(hours, columns, how) for hours, columns in opened]
@@ -86,31 +121,34 @@ def _files(source: Source) -> list[Path]:
     file = source.present(TABLE)
     if not file.is_dir():
         return [file]
-    return [part for part in files_of(file) if part.name.lower().endswith((*CSV, *PARQUET))]
+    return [
+        part for part in files_of(file) if part.name.lower().endswith((*CSV, *PARQUET, *ARCHIVES, *WORKBOOKS))
+    ]
 
 
-def _open_parquet(source: Source, engine: DuckEngine) -> tuple[ir.Table, dict[str, str]]:
-    paths = [str(part) for part in parts_of(source)]
-    opened = engine.con.read_parquet(paths, table_name="hours", union_by_name=True)
-    how = source.format(TABLE)
-    return held("hours", opened.schema()), {**source.columns(TABLE), **_by_day(how)}
+def _open_parquet(
+    parts: list[Path], name: str, source: Source, engine: DuckEngine
+) -> Iterator[tuple[ir.Table, dict[str, str]]]:
+    opened = engine.con.read_parquet([str(part) for part in parts], table_name=name, union_by_name=True)
+    yield held(name, opened.schema()), {**source.columns(TABLE), **_by_day(source.format(TABLE))}
 
 
-def _open_csv(source: Source, engine: DuckEngine) -> Iterator[tuple[ir.Table, dict[str, str]]]:
+def _open_csv(
+    parts: list[Path], name: str, source: Source, engine: DuckEngine
+) -> Iterator[tuple[ir.Table, dict[str, str]]]:
     """The files of each header in one table, and where its columns stand."""
     how, alike = source.format(TABLE), dict[tuple[tuple[str, ...], str], list[str]]()
     wanted = {**source.columns(TABLE), **_by_day(how)}
-    for part in parts_of(source):
+    for part in parts:
         names, delimiter = header(part, wanted.values(), how)
-        text = part if how.encoding == "utf-8" else _recoded(part, how.encoding, engine)
-        alike.setdefault((tuple(names), delimiter), []).append(str(text))
+        alike.setdefault((tuple(names), delimiter), []).append(str(part))
     for number, ((headers, delimiter), paths) in enumerate(alike.items()):
         # Named by place: a header may hold names that DuckDB takes for the same, and columns that nobody asked for.
         kinds = {f"c{place}": "VARCHAR" for place in range(len(headers))}
         form: dict[str, Any] = {"header": True, "delim": delimiter, "quote": '"', "escape": '"'}
-        opened = engine.con.read_csv(paths, table_name=f"hours{number or ''}", columns=kinds, **form)
-        columns = {ours: f"c{headers.index(theirs)}" for ours, theirs in wanted.items()}
-        yield held(f"hours{number or ''}", opened.schema()), columns
+        table = f"{name}_{number}" if number else name
+        opened = engine.con.read_csv(paths, table_name=table, columns=kinds, **form)
+        yield held(table, opened.schema()), {ours: f"c{headers.index(t)}" for ours, t in wanted.items()}
 
 
 def _by_day(how: Format) -> dict[str, str]:
@@ -145,17 +183,6 @@ def _long(
     always = long[PLACE] < 23 * 60 // STEPS[how.resolution or "hour"]
     names = (*kept, *how.spread, PLACE)
     return long.filter(always | ~functools.reduce(operator.and_, empty)), {ours: ours for ours in names}
-
-
-def _recoded(part: Path, encoding: str, engine: DuckEngine) -> Path:
-    """A copy of a CSV file in UTF-8, for the time of the engine."""
-    copy = engine.scratch / f"{len(list(engine.scratch.iterdir()))}.csv"
-    try:
-        with opened(part, encoding) as text, copy.open("w", encoding="utf-8", newline="") as out:
-            shutil.copyfileobj(text, out, 2**20)
-    except (OSError, EOFError, ValueError, zlib.error) as fault:
-        raise unreadable(part, fault) from fault
-    return copy
 
 
 def _id(column: ir.Column, how: Format) -> ir.Value:

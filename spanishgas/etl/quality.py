@@ -1,6 +1,7 @@
 """The data-quality report and the quarantine: what was read, kept, collapsed, left out and repaired, by rule.
 
-For each raw table, exactly: rows_in = kept + quarantined + collapsed. `quarantined` is the sum over its rules.
+For each raw table, exactly: rows_in = kept + quarantined + collapsed + replaced by corrections. `quarantined` is the
+sum over its rules.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class Quality:
 
     def settle(self, table: str) -> None:
         """Note what a raw table kept, when all that is not usable was set apart and copies were collapsed."""
-        gone = self.count(table, "quarantined") + self.count(table, "collapsed")
+        names = ("quarantined", "collapsed", "replaced.by_corrections")
+        gone = sum(self.count(table, name) for name in names)
         self.add(table, kept=self.count(table, "rows_in") - gone)
 
 

@@ -15,7 +15,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property
@@ -29,7 +29,7 @@ from spanishgas.contracts.tables import LARGEST_READING, PERIODS
 from spanishgas.etl import calendar, engine_spark, ordered
 from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.engines import Engine
-from spanishgas.etl.hours import READINGS, is_parquet, open_hours, parts_of, reading
+from spanishgas.etl.hours import READINGS, is_parquet, open_hours, parts_of, reading, replaced
 from spanishgas.etl.source import Source
 from spanishgas.raw_files import HOURS
 from spanishgas.settings import settings
@@ -63,6 +63,9 @@ class RollUp:
     """The hours as they were opened, to find examples in."""
     grid: calendar.Grid
     """How the file stamps its readings; a finer step than an hour may have been recognised."""
+    replaced: Mapping[str, float]
+    """Rows that corrections replace, and their elec and gas in units; empty without corrections."""
+    files: int = 1
 
 
 def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
@@ -71,9 +74,20 @@ def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
     if isinstance(engine, DuckEngine):
         opened = open_hours(source, engine)
         with reading(file):
-            return roll_up(opened, as_of, engine, source, grid)
-    with engine_spark.reading(file):
-        return roll_up(engine_spark.open_hours(source, engine), as_of, engine, grid=grid)
+            rolled = roll_up(opened, as_of, engine, source, grid)
+    else:
+        with engine_spark.reading(file):
+            rolled = roll_up(engine_spark.open_hours(source, engine), as_of, engine, grid=grid)
+    with reading(file):
+        return replace(rolled, replaced=_replaced(source, engine.reader), files=len(parts_of(source)))
+
+
+def _replaced(source: Source, reader: DuckEngine) -> dict[str, float]:
+    if not source.format(HOURS).corrections or (gone := replaced(source, reader)) is None:
+        return {}
+    usable = gone.filter(fault(gone).isnull())
+    sums = usable.aggregate(**{name: _total(_whole(usable[name])) for name in READINGS})
+    return {"rows": reader.fetch(gone.count().as_table())[0][0].as_py(), **reader.fetch(sums).to_pylist()[0]}
 
 
 def roll_up(
@@ -155,7 +169,7 @@ def _second_pass(first: _FirstPass, hours: ir.Table) -> RollUp:
         second = engine.materialize("slots_second", _sums(_each_hour_once(first, suspects), first.clock))
         slots = engine.materialize("slots", slots.anti_join(suspects, "customer_id").union(second))
     counts = _counts(first.sums, slots, *apart)
-    return RollUp(slots.filter(slots.slot.notnull()), counts, hours, first.grid)
+    return RollUp(slots.filter(slots.slot.notnull()), counts, hours, first.grid, {})
 
 
 def _any(table: ir.Table, engine: Engine) -> bool:

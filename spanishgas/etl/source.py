@@ -27,6 +27,7 @@ from spanishgas.contracts.fields import Field
 from spanishgas.errors import ContractError, DataError, UsageError
 from spanishgas.etl.formats import PLAIN, Format
 from spanishgas.etl.mapping import Renamed, named_files, read_mapping
+from spanishgas.etl.packed import plain
 from spanishgas.etl.parquet import is_text, misfits
 from spanishgas.lake import (
     SCHEME,
@@ -39,7 +40,19 @@ from spanishgas.lake import (
     local_path,
     location,
 )
-from spanishgas.raw_files import JSON, LABELS, MAPPING, PARQUET, RAW_FILES, forms, names, table_of
+from spanishgas.lifetime import temporary_folder
+from spanishgas.raw_files import (
+    ARCHIVES,
+    JSON,
+    LABELS,
+    MAPPING,
+    PARQUET,
+    RAW_FILES,
+    WORKBOOKS,
+    forms,
+    names,
+    table_of,
+)
 
 BASE = date(2024, 12, 31)
 """Date of an extract whose folder says none."""
@@ -110,7 +123,10 @@ class Source:
         if table == LABELS and table not in self.found:
             return pa.table({column: pa.array([], pa.string()) for column in declared})
         fields = {theirs: declared[ours] for ours, theirs in columns.items()}
-        text = read_text(self.present(table), list(fields), fields=fields, how=self.format(table))
+        how = self.format(table)
+        with temporary_folder() as folder:
+            parts = plain(self.present(table), how, folder)
+            text = pa.concat_tables([read_text(part, list(fields), fields=fields, how=how) for part in parts])
         absent = pa.nulls(len(text), pa.string())
         return pa.table({c: text[columns[c]] if c in columns else absent for c in declared})
 
@@ -180,7 +196,7 @@ def header(file: Path, columns: Iterable[str], how: Format = PLAIN) -> tuple[lis
     wanted = list(columns)
     try:
         delimiters = (how.delimiter,) if how.delimiter else (",", ";")
-        split = {delimiter: _header(file, delimiter, how.encoding) for delimiter in delimiters}
+        split = {delimiter: _header(file, delimiter) for delimiter in delimiters}
     except _UNREADABLE as fault:
         raise _unreadable(file, fault) from fault
     delimiter = max(split, key=lambda d: len(set(split[d]) & set(wanted)))
@@ -228,8 +244,8 @@ def _mapping(file: Path | None, folder: Path) -> dict[str, Renamed]:
 
 
 def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Path | None:
-    if table in named and not named[table].endswith(forms(table)):
-        endings = ", ".join(form for form in forms(table) if form)
+    if table in named and not named[table].endswith(all_ := (*forms(table), *ARCHIVES, *WORKBOOKS)):
+        endings = ", ".join(form for form in all_ if form)
         raise UsageError(f"{table} is mapped to '{named[table]}', whose ending is none of {endings}")
     files = [folder / name for name in names(table, named) if (folder / name).exists()]
     if len(files) > 1:
@@ -244,14 +260,14 @@ def _read(file: Path, columns: list[str], fields: Mapping[str, Field], how: Form
     return _parquet(file, columns, fields, how) if file.name.endswith(PARQUET) else _csv(file, columns, how)
 
 
-def opened(file: Path, encoding: str = "utf-8") -> TextIO:
+def _opened(file: Path, encoding: str = "utf-8") -> TextIO:
     """The text of a file, unpacked and without a byte-order mark."""
     way = gzip.open if file.suffix == ".gz" else open
     return cast(TextIO, way(file, "rt", encoding=encoding.replace("utf-8", "utf-8-sig"), newline=""))
 
 
-def _header(file: Path, delimiter: str, encoding: str = "utf-8") -> list[str]:
-    with opened(file, encoding) as stream:
+def _header(file: Path, delimiter: str) -> list[str]:
+    with _opened(file) as stream:
         return [name.strip() for name in next(csv.reader(stream, delimiter=delimiter), [])]
 
 
@@ -259,7 +275,6 @@ def _csv(file: Path, columns: list[str], how: Format) -> pa.Table:
     names, delimiter = header(file, columns, how)
     with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
         content = stream.read()
-    content = content if how.encoding == "utf-8" else content.decode(how.encoding).encode()
     return pa_csv.read_csv(
         pa.BufferReader(content),
         # one block: Arrow loses a byte of CRLF within quotes where two blocks meet
@@ -310,7 +325,7 @@ def _columns(file: Path) -> list[str]:
 
 
 def _json(file: Path, columns: list[str], encoding: str) -> pa.Table:
-    with opened(file, encoding) as stream:
+    with _opened(file, encoding) as stream:
         text = stream.read().strip()
     loads = partial(json.loads, parse_constant=_no_json)
     records = (

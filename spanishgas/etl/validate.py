@@ -65,5 +65,5 @@ def _lines(source: Source, quality: Quality) -> Iterator[str]:
                 fuel, whole = rule.removesuffix(".in"), float(count)
                 kept = float(counts[f"energy.{fuel}.kept"])
                 yield f"  {fuel}: {whole:,.3f} in = {kept:,.3f} kept + {whole - kept:,.3f} set apart"
-            elif count and kind in ("collapsed", "unused", "repaired", "odd"):
+            elif count and kind in ("collapsed", "replaced", "unused", "repaired", "odd"):
                 yield f"  {kind}{' ' if rule else ''}{rule}: {count:,}"
