@@ -369,3 +369,45 @@ def archives(frames: Frames, folder: Path) -> Mapping_:
         book.writestr("__MACOSX/._2024-01.csv", "nothing to read")
     (folder / "part").unlink()
     return mapping | {HOURS: {"file": "horas.zip"}}
+
+
+def cups(number: int) -> str:
+    """The code of a supply point with its check characters, as Royal Decree 1435/2002 has them computed."""
+    digits = f"{21_000_000_000_000_00 + number:016d}"
+    letters, rest = "TRWAGMYFPDXBNJZSQVHLCKE", int(digits) % 529
+    return f"ES{digits}{letters[rest // 23]}{letters[rest % 23]}"
+
+
+def supply_points(frames: Frames, hours: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Small tables whose ids are those of supply points, and the hours that such a file has: without gas."""
+    ids = sorted(frames["customer_attributes"]["customer_id"].unique())
+    codes = {customer_id: cups(number) for number, customer_id in enumerate(ids)}
+    renamed = {
+        table: frame.assign(customer_id=frame["customer_id"].map(codes)) if "customer_id" in frame else frame
+        for table, frame in frames.items()
+    }
+    small(renamed, folder)
+    frame = by_day(hours)
+    return frame.assign(CUPS=frame["customer_id"].map(codes) + "0F").drop(columns=["customer_id", GAS])
+
+
+@dialect
+def datadis(frames: Frames, folder: Path) -> Mapping_:
+    hours = supply_points(frames, frames[HOURS], folder)
+    hours = hours.assign(Fecha=pd.to_datetime(hours["day"], dayfirst=True).dt.strftime("%Y/%m/%d"))
+    hours = hours.assign(Hora=hours["place"].map("{:02d}:00".format), Metodo_obtencion="Real")
+    hours = hours.assign(Consumo_kWh=hours[ELEC].map(lambda kwh: repr(float(kwh)).replace(".", ",")))
+    order = ["CUPS", "Fecha", "Hora", "Consumo_kWh", "Metodo_obtencion"]
+    hours[order].to_csv(folder / f"{HOURS}.csv", index=False, sep=";")
+    return {HOURS: {"preset": "datadis"}}
+
+
+@dialect
+def cch(frames: Frames, folder: Path) -> Mapping_:
+    hours = supply_points(frames, frames[HOURS], folder)
+    hours = hours.rename(columns={"day": "Fecha", "place": "Hora"}).assign(**{"REAL/ESTIMADO": "R"})
+    hours = hours.assign(AE_kWh=hours[ELEC].map(lambda kwh: repr(float(kwh)).replace(".", ",")))
+    hours[["CUPS", "Fecha", "Hora", "AE_kWh", "REAL/ESTIMADO"]].to_csv(
+        folder / f"{HOURS}.csv", index=False, sep=";"
+    )
+    return {HOURS: {"preset": "cch"}}

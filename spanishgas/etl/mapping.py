@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, RootModel, model_validator
 
-from spanishgas.config.reading import Text, fault, member, read, unique
+from spanishgas.config.reading import Text, fault, member, packaged, read, unique
 from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
 from spanishgas.etl.formats import Format
 from spanishgas.raw_files import RAW_FILES
+
+PRESETS: Mapping[str, dict[str, Any]] = packaged(__file__)
 
 
 class Renamed(Format):
@@ -31,7 +33,20 @@ class Renamed(Format):
     columns: Mapping[str, Text | None] = {}
     """Their header by our column; a column that is not named here has our name, and one with null is not there."""
 
+    preset: Text | None = None
+    """A layout of hours that many share, whose keys are added to those that stand beside it."""
+
     __hash__ = Format.__hash__
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, content: object) -> object:
+        """The content with what its preset says where it says nothing itself, by column for columns."""
+        if not isinstance(content, dict) or not isinstance(name := content.get("preset"), str):
+            return content
+        member("preset", "preset", name, PRESETS)
+        columns = {**PRESETS[name]["columns"], **content.get("columns", {})}
+        return {**PRESETS[name], **content, "columns": columns}
 
     def theirs(self, table: str) -> dict[str, str]:
         """The columns of a table that its file has, each with its header; those told by day have none of their own."""

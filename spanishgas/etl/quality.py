@@ -20,6 +20,7 @@ from spanishgas import contracts, rendering
 from spanishgas.config.reading import packaged
 from spanishgas.contracts import contract
 from spanishgas.contracts.checking import FEW, Statistics
+from spanishgas.contracts.fields import Kind
 from spanishgas.errors import ContractError
 from spanishgas.etl.engines import Engine
 from spanishgas.raw_files import RAW_FILES
@@ -129,7 +130,8 @@ class Quality:
             if (row["source_table"], row["rule"], row["column"]) == (table, name, column)
         ]
         shown = f", for example '{min(map(str, values))}'" if values and name != "missing" else ""
-        words = _WORDS["rules"][name].format(column=column, kind=field.kind.words, limits=field.limits)
+        kind = _WORDS["ids"] if field.kind is Kind.TEXT else field.kind.words
+        words = _WORDS["rules"][name].format(column=column, kind=kind, limits=field.limits)
         return f"{words}{shown}"
 
     def told(self, rule: str, seen: Mapping[str, Any]) -> str:

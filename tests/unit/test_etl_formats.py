@@ -118,6 +118,7 @@ def test_a_supply_points_check_characters_must_be_those_of_its_digits(engine: Du
         ),
         ("units: {customer_id: 2}", "is no column of numbers"),
         ("units: {consumption_gas_m3: 0.0}", "must not be 0"),
+        ("preset: datadi", "unknown preset 'datadi': expected one of cch, datadis. Did you mean 'datadis'?"),
         ("resolucion: hour", "unknown key"),
         ("dates: '%d/%m/%Y%z'", "must hold %z with clock: offset, and only then"),
         ("position: hora", "resolution: must be named where a day's readings are numbered"),
@@ -176,6 +177,20 @@ def test_a_column_that_the_file_does_not_have_is_without_values(tmp_path: Path) 
     assert "missing column 'consumption_gas_m3'" in faults_of(raw)
     (raw / "mapping.yaml").write_text(f"{HOURS}: {{columns: {{consumption_gas_m3: null}}}}\n")
     assert faults_of(raw) == ""
+
+
+def test_an_id_that_is_no_supply_point_is_set_apart_and_what_stands_beside_a_preset_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPANISHGAS_MAX_QUARANTINED", "0.05")
+    raw = write_raw(tmp_path / "raw", omit=[HOURS])
+    rows = ["CUPS;Fecha;Hora;AE_kWh", *(f"C1;31/01/2024;{hour};1,5" for hour in range(1, 25))]
+    (raw / f"{HOURS}.csv").write_text("\n".join(rows))
+    columns = "columns: {consumption_elec_kwh: AE_kWh}"
+    (raw / "mapping.yaml").write_text(f"{HOURS}: {{preset: datadis, {columns}, dates: '%d/%m/%Y'}}\n")
+    assert "24 rows without a value in column 'customer_id'" in faults_of(raw)
+    (raw / "mapping.yaml").write_text(f"{HOURS}: {{preset: cch}}\nchurn_label: {{ids: cups}}\n")
+    assert "in column 'customer_id' are not codes of supply points (CUPS)" in faults_of(raw)
 
 
 def test_a_file_that_is_not_in_the_encoding_named_is_refused_by_name(tmp_path: Path) -> None:
