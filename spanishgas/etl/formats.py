@@ -248,14 +248,14 @@ def scaled(value: ir.FloatingValue, column: str, how: Format) -> ir.FloatingValu
 
 def time(text: ir.StringColumn, how: Format) -> ir.TimestampValue:
     """The stamp on the format's clock: UTC where each has an offset. Null for a text that is no such time."""
-    text, late = text.strip(), None
+    late = None
     if how.stamp == "end":  # the end of a day, as 24:00 of that day
         late = text.re_search(r"\b24:00")
         text = text.re_replace(r"\b24:00", "00:00")
     if how.clock == "offset" and not how.dates:
         moment = ibis.ifelse(text.re_search(ZONE), text, None).try_cast("timestamp('UTC')").cast("timestamp")
     elif how.dates:
-        moment = _moment(text, how.dates)
+        moment = _strptime(text, how.dates)
     else:  # DuckDB would drop the zone in silence
         moment = ibis.ifelse(text.re_search(ZONE), None, text).try_cast("timestamp")
     return moment if late is None else ibis.ifelse(late, moment + ibis.interval(days=1), moment)
@@ -293,11 +293,12 @@ def cups(text: ir.StringColumn) -> ir.StringValue:
 
 
 def _moment(text: ir.StringColumn, form: str) -> ir.TimestampValue:
-    text = text.strip()
-    moment = (
-        try_strptime_with_zone(text, form).cast("timestamp") if "%z" in form else try_strptime(text, form)
-    )
+    moment = _strptime(text.strip(), form)
     return ibis.ifelse(moment.year() >= 1000, moment, None)
+
+
+def _strptime(text: ir.StringColumn, form: str) -> ir.TimestampValue:
+    return try_strptime_with_zone(text, form).cast("timestamp") if "%z" in form else try_strptime(text, form)
 
 
 def _iso_day(text: ir.StringColumn) -> ir.Value:

@@ -200,12 +200,16 @@ def _time(column: ir.Column, place: ir.Column | None, how: Format) -> ir.Value:
 
 
 def _number(column: ir.Column, name: str, how: Format) -> ir.Value:
+    """The reading; NaN for a text that is none. What takes longer is asked only of texts that are no plain number."""
     if not column.type().is_string():
         return formats.scaled(column.cast("float64"), name, how)
-    plain = how.decimal == "." and not how.thousands
-    number = column.try_cast("float64") if plain else formats.number(column, how)
-    blank = (column.strip().isin(["", *how.nulls])).fill_null(True)
-    return ibis.ifelse(blank, None, formats.scaled(number.fill_null(float("nan")), name, how))
+    if how.nulls:
+        column = ibis.ifelse(column.strip().isin(how.nulls), None, column)
+    # a point where a comma is the sign becomes a comma, and the text no number
+    plain = column if how.decimal == "." else column.translate(",.", ".,")
+    blank = (column.strip() == "").fill_null(True)
+    ways = [plain.try_cast("float64"), *([formats.number(column, how)] if how.thousands else [])]
+    return formats.scaled(ibis.coalesce(*ways, ibis.ifelse(blank, None, float("nan"))), name, how)
 
 
 @contextmanager
