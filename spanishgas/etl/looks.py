@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from spanishgas.errors import DataError
 from spanishgas.etl.formats import Format
 from spanishgas.etl.packed import FAULTS, plain
+from spanishgas.etl.parquet import is_text
 from spanishgas.lake import files_of, is_hidden
 from spanishgas.lifetime import temporary_folder
 from spanishgas.raw_files import ARCHIVES, CSV, JSON, MAPPING, PARQUET, WORKBOOKS
@@ -85,7 +86,7 @@ def _look_at_parquet(file: Path) -> Look:
     with pq.ParquetFile(file) as opened:
         rows = next(opened.iter_batches(ROWS), None)
         kinds = dict(zip(opened.schema_arrow.names, opened.schema_arrow.types, strict=True))
-    typed = {name: kind for name, kind in kinds.items() if not pa.types.is_string(kind)}
+    typed = {name: kind for name, kind in kinds.items() if not is_text(kind)}
     values = {
         name: [str(v).strip() for v in rows[name].to_pylist() if v is not None] if rows else []
         for name in kinds
