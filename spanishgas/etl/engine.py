@@ -37,6 +37,7 @@ class DuckEngine:
 
     def __init__(self, con: Backend, scratch: Path) -> None:
         self.con, self.scratch = con, scratch
+        self.unpacked: dict[Path, list[Path]] = {}
 
     @property
     def reader(self) -> DuckEngine:

@@ -97,6 +97,10 @@ class Format(Strict):
             raise fault("resolution", "must be named where a day's readings are numbered", None)
         if self.by_day and (self.stamp == "end" or (self.wide and self.position)):
             raise fault("position", "must stand alone: without wide, and without stamp: end", self.position)
+        if any(len(names) > self.places for names in self.spread.values()):
+            raise fault(
+                "wide", f"must name at most {self.places} columns (clock: {self.clock})", dict(self.wide)
+            )
         if len({len(names) for names in self.spread.values()}) > 1:
             raise fault("wide", "must name as many columns for each reading", dict(self.wide))
         return self
@@ -110,6 +114,11 @@ class Format(Strict):
     def spread(self) -> dict[str, list[str]]:
         """The columns of a day in order, by reading."""
         return {column: _names(names) for column, names in self.wide.items()}
+
+    @property
+    def places(self) -> int:
+        """Readings of the longest day."""
+        return (25 if self.clock else 24) * 60 // STEPS[self.resolution or "hour"]
 
     @property
     def grid(self) -> Grid:
@@ -268,7 +277,7 @@ def in_day(day: ir.TimestampColumn, place: ir.IntegerColumn, how: Format) -> ir.
 
 
 def place(column: ir.Column, how: Format) -> ir.IntegerValue:
-    """The place from 0 that 7, 07 or 07:00 means; null for any other value."""
+    """The place from 0 that 7, 07 or 07:00 means; null for any other value, and beyond the longest day."""
     text = column.cast("string").strip()
     label = text.re_search(r"^\d{1,2}:\d{2}$")
     minutes = text.split(":")[0].try_cast("int64") * 60 + text.split(":")[1].try_cast("int64")
@@ -276,7 +285,8 @@ def place(column: ir.Column, how: Format) -> ir.IntegerValue:
     counted = ibis.ifelse(
         label, minutes // step, ibis.ifelse(text.re_search(r"^\d{1,3}$"), text, None).try_cast("int64")
     )
-    return (counted - how.first_position).cast("int64")
+    counted = (counted - how.first_position).cast("int64")
+    return ibis.ifelse(counted.between(0, how.places - 1), counted, None)
 
 
 def cups(text: ir.StringColumn) -> ir.StringValue:

@@ -63,7 +63,10 @@ def _tables(source: Source, engine: DuckEngine) -> list[ir.Table]:
     """The hours, then those of each correction file in the order of names."""
     pattern, parts = source.format(TABLE).corrections, parts_of(source)
     if not is_parquet(source):
-        parts = [text for part in parts for text in plain(part, source.format(TABLE), engine.scratch)]
+        for part in parts:
+            if part not in engine.unpacked:
+                engine.unpacked[part] = plain(part, source.format(TABLE), engine.scratch)
+        parts = [text for part in parts for text in engine.unpacked[part]]
     corrections = [part for part in parts if pattern and fnmatchcase(part.name, pattern)]
     first = [part for part in parts if part not in corrections]
     if not first or (pattern and not corrections):

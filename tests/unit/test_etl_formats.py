@@ -99,6 +99,26 @@ def test_a_stamp_is_read_by_its_clock(
     assert values(engine, [text], lambda t: formats.time(t, Format(**how))) == [stamp]
 
 
+@pytest.mark.parametrize(
+    ("how", "texts", "places"),
+    [
+        ({}, ["1", "07", "24:00", "25", "0", "x"], [0, 6, 23, None, None, None]),
+        ({"clock": "Europe/Madrid"}, ["24", "25", "26"], [23, 24, None]),
+        ({"first_position": 0}, ["0", "23:00", "24"], [0, 23, None]),
+        (
+            {"resolution": "quarter_hour", "clock": "Europe/Madrid"},
+            ["1", "100", "00:15", "101"],
+            [0, 99, 0, None],
+        ),
+    ],
+)
+def test_a_place_in_a_day_is_one_that_the_longest_day_has(
+    engine: DuckEngine, how: dict[str, Any], texts: list[str | None], places: list[int | None]
+) -> None:
+    form = Format(**{"position": "hora", "resolution": "hour", **how})
+    assert values(engine, texts, lambda text: formats.place(text, form)) == places
+
+
 def test_a_supply_points_check_characters_must_be_those_of_its_digits(engine: DuckEngine) -> None:
     texts: list[str | None] = ["ES1234123456789012JY", "es1234123456789012jy1f", "ES1234123456789012JZ"]
     texts += ["ES1234123456789013JY", "ES123412345678901JY", "", None]
@@ -118,6 +138,10 @@ def test_a_supply_points_check_characters_must_be_those_of_its_digits(engine: Du
         ),
         ("units: {customer_id: 2}", "is no column of numbers"),
         ("units: {consumption_gas_m3: 0.0}", "must not be 0"),
+        (
+            f"wide: {{{ELEC}: 'H{{1..25}}'}}\n  resolution: hour",
+            "wide: must name at most 24 columns (clock: None)",
+        ),
         ("preset: datadi", "unknown preset 'datadi': expected one of cch, datadis. Did you mean 'datadis'?"),
         ("resolucion: hour", "unknown key"),
         ("dates: '%d/%m/%Y%z'", "must hold %z with clock: offset, and only then"),
