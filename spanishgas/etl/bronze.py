@@ -21,7 +21,8 @@ from spanishgas.errors import DataError
 from spanishgas.etl import calendar
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.quality import ROW, Audit, flagged
-from spanishgas.etl.rollup import UNIT, RollUp, customer_months, fault
+from spanishgas.etl.rollup import RollUp, customer_months
+from spanishgas.etl.units import UNIT, fault
 from spanishgas.raw_files import HOURS as TABLE
 
 FUELS = ("elec_kwh", "gas_m3")

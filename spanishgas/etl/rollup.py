@@ -18,24 +18,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from functools import cached_property
 
 import ibis
 import ibis.expr.types as ir
 import pandas as pd
 import pyarrow as pa
 
-from spanishgas.contracts.tables import LARGEST_READING, PERIODS
+from spanishgas.contracts.tables import PERIODS
 from spanishgas.etl import calendar, engine_spark, ordered
 from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.engines import Engine
 from spanishgas.etl.hours import READINGS, is_parquet, open_hours, parts_of, reading, replaced
 from spanishgas.etl.source import Source
+from spanishgas.etl.stamps import (
+    FirstPass,
+    any_row,
+    between_stamps,
+    doubtful,
+    each_stamp_once,
+    finer,
+    off_the_grid,
+)
+from spanishgas.etl.units import DIFFERING, UNIT, bad_readings, fault, slot_sums, sum_of, total, whole
 from spanishgas.raw_files import HOURS
 from spanishgas.settings import settings
 
-UNIT = 1e12
-HALF = 30
 KWH_PER_M3 = 11.0
 SET_APART = ("unreadable_time", "between_hours", *(f"bad_{name}" for name in READINGS))
 """Hours of a customer that cannot be used, or not as they stand, by what is wrong with them."""
@@ -43,12 +50,6 @@ ENERGY = tuple(
     f"{what}_{name}" for what in ("in", "kept", "outside", "copies", "beside") for name in READINGS
 )
 """Units of a customer: of the usable rows, of them in the sums, outside the window and in copies; of unusable rows."""
-DIFFERING = ("differing", "at_the_change")
-"""Copies of an hour whose readings differ, and of them those where a local clock goes back."""
-FINER = (30, 15)
-"""Minutes of readings that are recognised."""
-SURE = 0.99
-"""Least share of a file's rows on a grid that is recognised; places of the hour and stamps are at least half full."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _replaced(source: Source, reader: DuckEngine) -> dict[str, float]:
     if not source.format(HOURS).corrections or (gone := replaced(source, reader)) is None:
         return {}
     usable = gone.filter(fault(gone).isnull())
-    sums = usable.aggregate(**{name: _total(_whole(usable[name])) for name in READINGS})
+    sums = usable.aggregate(**{name: total(whole(usable[name])) for name in READINGS})
     return {"rows": reader.fetch(gone.count().as_table())[0][0].as_py(), **reader.fetch(sums).to_pylist()[0]}
 
 
@@ -104,76 +105,48 @@ def roll_up(
     """
     with engine.streaming():
         first, step = _first_pass(hours, as_of, grid, engine, source), grid.step
-        if step is None and first.off_the_grid and (step := _finer(first, engine)):
+        if step is None and first.off_the_grid and (step := finer(first, engine)):
             first = _first_pass(hours, as_of, replace(grid, step=step), engine, source)
         return _second_pass(first, hours)
 
 
-@dataclass(frozen=True)
-class _FirstPass:
-    usable: ir.Table
-    """The hours that can be summed."""
-    sums: ir.Table
-    """Their sums by customer and slot."""
-    apart: list[ir.Table]
-    """What had to be set apart for that."""
-    clock: ir.Table
-    as_of: date
-    grid: calendar.Grid
-    engine: Engine
-
-    @property
-    def frame(self) -> pd.DataFrame:
-        """The calendar in memory."""
-        return calendar.hours(self.as_of, self.grid)
-
-    @cached_property
-    def off_the_grid(self) -> bool:
-        """Whether some row met no stamp of the calendar."""
-        return _any(self.sums.filter(self.sums.slot.isnull()), self.engine)
-
-
 def _first_pass(
     hours: ir.Table, as_of: date, grid: calendar.Grid, engine: Engine, source: Source | None
-) -> _FirstPass:
+) -> FirstPass:
     frame = calendar.hours(as_of, grid)
     clock = engine.import_table("calendar", pa.Table.from_pandas(frame, preserve_index=False))
     as_typed = (
         source and is_parquet(source) and source.format(HOURS).typed_hours_stand and not source.absent(HOURS)
     )
     in_order = _in_order(source, frame, engine) if source and as_typed else None
-    sums = engine.materialize("slots_first", _sums(hours, clock) if in_order is None else in_order)
-    passed = _FirstPass(hours, sums, [], clock, as_of, grid, engine)
-    if in_order is not None or not _any(sums.filter(sums.unfit > 0), engine):
+    sums = engine.materialize("slots_first", slot_sums(hours, clock) if in_order is None else in_order)
+    passed = FirstPass(hours, sums, [], clock, as_of, grid, engine)
+    if in_order is not None or not any_row(sums.filter(sums.unfit > 0), engine):
         return passed
     usable = hours.filter(fault(hours).isnull())
     apart = engine.materialize("bad_readings", bad_readings(hours))
     return replace(
-        passed, usable=usable, apart=[apart], sums=engine.materialize("slots_first", _sums(usable, clock))
+        passed, usable=usable, apart=[apart], sums=engine.materialize("slots_first", slot_sums(usable, clock))
     )
 
 
-def _second_pass(first: _FirstPass, hours: ir.Table) -> RollUp:
+def _second_pass(first: FirstPass, hours: ir.Table) -> RollUp:
     """The roll-up, the hours of customers with a slot that is not the calendar's read again."""
     engine, usable, apart, slots = first.engine, first.usable, first.apart, first.sums
-    odd = _suspects(first.sums, first.clock)
+    odd = doubtful(first.sums, first.clock)
     if first.off_the_grid:
-        off = engine.materialize("off_the_hour", _off_the_hour(first))
-        between = _between_hours(first, off)
+        off = engine.materialize("off_the_hour", off_the_grid(first))
+        between = between_stamps(first, off)
         lost = usable.filter(usable.hour.isnull())
         lost = lost.group_by("customer_id").agg(unreadable_time=lost.count())
         apart = [*apart, engine.materialize("untimed", lost), engine.materialize("between_hours", between)]
         odd = odd.union(off, distinct=True)
     suspects = engine.materialize("suspects", odd)
-    if _any(suspects, engine):
-        second = engine.materialize("slots_second", _sums(_each_hour_once(first, suspects), first.clock))
+    if any_row(suspects, engine):
+        second = engine.materialize("slots_second", slot_sums(each_stamp_once(first, suspects), first.clock))
         slots = engine.materialize("slots", slots.anti_join(suspects, "customer_id").union(second))
     counts = _counts(first.sums, slots, *apart)
     return RollUp(slots.filter(slots.slot.notnull()), counts, hours, first.grid, {})
-
-
-def _any(table: ir.Table, engine: Engine) -> bool:
-    return bool(engine.fetch(table.limit(1)).num_rows)
 
 
 def _in_order(source: Source, frame: pd.DataFrame, engine: Engine) -> ir.Table | None:
@@ -191,30 +164,9 @@ def _in_order(source: Source, frame: pd.DataFrame, engine: Engine) -> ir.Table |
         unfit=ibis.literal(0, "int64"),
         **{f"given_{name}": rows for name in READINGS},
         **{f"negative_{name}": runs[f"negative_{name}"].sum() for name in READINGS},
-        **{name: _sum_of(runs, name) for name in DIFFERING},
-        **{f"copies_{name}": _sum_of(runs, f"copies_{name}", "decimal(38, 0)") for name in READINGS},
+        **{name: sum_of(runs, name) for name in DIFFERING},
+        **{f"copies_{name}": sum_of(runs, f"copies_{name}", "decimal(38, 0)") for name in READINGS},
     )
-
-
-def fault(hours: ir.Table) -> ir.StringValue:
-    """Which reading (elec, gas) of an hour cannot be summed; null where both can. One below 0 can: as 0."""
-    return ibis.cases(*((_unfit(hours[name]).fill_null(False), name) for name in READINGS))
-
-
-def _unfit(reading: ir.FloatingColumn) -> ir.BooleanValue:
-    return (units := _units(reading)).isnan() | (units >= LARGEST_READING * UNIT)
-
-
-def bad_readings(hours: ir.Table) -> ir.Table:
-    """Per customer id the hours that `fault` names, by reading, and the units of what can be read of them."""
-    judged = hours.mutate(fault=fault(hours))
-    judged = judged.filter(judged.fault.notnull())
-    kinds = {f"bad_{name}": (judged.fault == name).cast("int64").sum() for name in READINGS}
-    fit = {
-        f"beside_{name}": _total(_whole(ibis.ifelse(_unfit(judged[name]).fill_null(True), 0.0, judged[name])))
-        for name in READINGS
-    }
-    return judged.group_by("customer_id").agg(**kinds, **fit)
 
 
 def customer_months(slots: ir.Table, as_of: date) -> ir.Table:
@@ -237,157 +189,6 @@ def customer_months(slots: ir.Table, as_of: date) -> ir.Table:
 
 def _amount(slots: ir.Table, units: ir.Column, periods: Sequence[int]) -> ir.Value:
     return ibis.ifelse(slots.period.isin(periods), units, 0).sum().cast("float64") / UNIT
-
-
-def _units(reading: ir.FloatingColumn) -> ir.FloatingValue:
-    """A reading in units of 1e-12, one below 0 as 0: x + |x| is twice the greater of the two, and cheaper per row."""
-    twice: ir.FloatingValue = reading + reading.abs()
-    return twice * (UNIT / 2)
-
-
-@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]
-def rint(number: float) -> float:  # type: ignore[empty-body]
-    """The nearest whole number, of two the even one; DuckDB has a macro of this name."""
-
-
-def _sums(hours: ir.Table, clock: ir.Table) -> ir.Table:
-    """Per customer and slot (null: outside the window, or no time that can be read) all that is asked of the hours.
-
-    `unfit` counts readings that are no number of units. The units are summed as two halves in 64-bit integers: Spark
-    sums decimals several times as slowly.
-    """
-    hours = hours.mutate(**{f"u_{name}": _whole(hours[name]) for name in READINGS})
-    hours = hours.join(clock, "hour", how="left")
-    # counted, not asked for: on Spark Ibis takes NaN for null
-    unfit = [hours[name].count() - hours[f"u_{name}"].count() for name in READINGS]
-    return hours.group_by("customer_id", "slot").agg(
-        n_rows=_sum_of(hours, "rows") if "rows" in hours.columns else hours.count(),
-        copies=hours.copies.sum() if "copies" in hours.columns else hours.count(),
-        # exact for every number of rows that the calendar has in a slot
-        code=hours.code.cast("float64").sum(),
-        **{name: _total(hours[f"u_{name}"]) for name in READINGS},
-        unfit=unfit[0] + unfit[1],
-        **{f"given_{name}": hours[name].count() for name in READINGS},
-        **{f"negative_{name}": (hours[name] < 0).cast("int32").sum().fill_null(0) for name in READINGS},
-        **{name: _sum_of(hours, name) for name in DIFFERING},
-        **{f"copies_{name}": _sum_of(hours, f"copies_{name}", "decimal(38, 0)") for name in READINGS},
-    )
-
-
-def _whole(reading: ir.FloatingColumn) -> ir.IntegerColumn:
-    """A reading in whole units; null for one that is no such number."""
-    return rint(_units(reading)).try_cast("int64")
-
-
-def _sum_of(hours: ir.Table, name: str, kind: str = "int64") -> ir.Value:
-    return (hours[name].sum().fill_null(0) if name in hours.columns else ibis.literal(0)).cast(kind)
-
-
-def _total(units: ir.IntegerColumn) -> ir.Value:
-    high, low = (units >> HALF).sum().fill_null(0), (units & (1 << HALF) - 1).sum().fill_null(0)
-    return (high.cast("decimal(38, 0)") * (1 << HALF) + low).cast("decimal(38, 0)")
-
-
-def _suspects(sums: ir.Table, clock: ir.Table) -> ir.Table:
-    """Customers with a slot that is not the calendar's."""
-    whole = clock.group_by("slot").agg(hours=clock.times.sum(), whole=(clock.code * clock.times).sum())
-    slots = sums.filter(sums.customer_id.notnull()).join(whole, "slot")
-    odd = slots.filter((slots.n_rows != slots.hours) | (slots.code != slots.whole))
-    return odd.select("customer_id").distinct()
-
-
-def _off_the_hour(first: _FirstPass) -> ir.Table:
-    """Customers with a reading between two stamps of the grid (looked for only where some row met none)."""
-    inside = _inside(first)
-    return (
-        inside.filter(inside.hour != _on_the_grid(inside.hour, first.grid)).select("customer_id").distinct()
-    )
-
-
-def _between_hours(first: _FirstPass, off: ir.Table) -> ir.Table:
-    """Per customer the readings between two stamps of the grid; 0 where all lie as far behind one."""
-    inside = _inside(first).semi_join(off, "customer_id")
-    behind = _behind(inside.hour) % (first.grid.minutes * 60)
-    between = ibis.ifelse(behind.min() < behind.max(), (behind > 0).cast("int64").sum(), 0)
-    return inside.group_by("customer_id").agg(between_hours=between)
-
-
-def _finer(first: _FirstPass, engine: Engine) -> int | None:
-    """Minutes of the file's readings where they are half or quarter hours without a doubt."""
-    hour = (inside := _inside(first)).hour
-    ends = {"begin": hour.min().epoch_seconds(), "end": hour.max().epoch_seconds()}
-    per = inside.group_by("customer_id", behind=_behind(hour)).agg(rows=inside.count(), **ends)
-    places = engine.fetch(engine.materialize("places", per)).to_pandas()
-    off = places[places["customer_id"].isin(places["customer_id"][places["behind"] > 0])]
-    span = off.groupby("customer_id").agg({"rows": "sum", "begin": "min", "end": "max"})
-    rows, seconds = places.groupby("behind")["rows"].sum(), (span["end"] - span["begin"]).sum()
-    for step in FINER:
-        counts = [int(rows.get(place, 0)) for place in range(0, 3600, step * 60)]
-        dense = span["rows"].sum() >= seconds / (step * 60) / 2
-        if dense and sum(counts) >= SURE * rows.sum() and min(counts) >= sum(counts) / len(counts) / 2:
-            return step
-    return None
-
-
-def _behind(hour: ir.TimestampColumn) -> ir.IntegerValue:
-    """Seconds behind the full hour."""
-    second = hour.truncate("s")  # Spark rounds half a second up
-    return second.minute() * 60 + second.second()
-
-
-def _on_the_grid(hour: ir.TimestampColumn, grid: calendar.Grid) -> ir.TimestampValue:
-    """The stamp of the interval that a time lies in: the one before it, or after it where stamps are ends."""
-    if grid.end:
-        hour = hour - ibis.interval(microseconds=1)
-    shift = grid.minutes * grid.end
-    places = [(place, ibis.interval(minutes=place + shift)) for place in range(0, 60, grid.minutes)]
-    whole, minute = hour.truncate("h"), hour.minute()
-    return ibis.cases(*((minute < place + grid.minutes, whole + after) for place, after in places))
-
-
-def _inside(first: _FirstPass) -> ir.Table:
-    hours, start, last = first.usable, first.frame.hour.min(), first.frame.hour.max()
-    step = pd.Timedelta(minutes=first.grid.minutes)
-    start, end = (start - step, last) if first.grid.end else (start, last + step)
-    after = hours.hour > start if first.grid.end else hours.hour >= start
-    before = hours.hour <= end if first.grid.end else hours.hour < end
-    return hours.filter(hours.customer_id.notnull(), after, before)
-
-
-def _each_hour_once(first: _FirstPass, customers: ir.Table) -> ir.Table:
-    """The hours of these customers, a reading between two stamps at its interval's, `copies` as one row.
-
-    Of a stamp that a local clock shows twice the largest and the smallest reading count, be there two rows or copies of
-    them. Rows without a time stay what they are.
-    """
-    chosen = first.usable.semi_join(customers, "customer_id")
-    chosen = chosen.mutate(hour=_on_the_grid(chosen.hour, first.grid))
-    twice = chosen.hour.isin(list(first.frame.hour[first.frame.times > 1])).fill_null(False)
-    change = chosen.hour.isin([] if first.grid.clock else calendar.doubled(first.as_of, first.grid))
-    chosen = chosen.mutate(twice=twice, change=change.fill_null(False))
-    one = {name: _of_copies(chosen, name) for name in READINGS}
-    units = {f"copies_{name}": _total(_whole(chosen[name])) for name in READINGS}
-    differ = [(chosen[name].min() < chosen[name].max()).fill_null(False) for name in READINGS]
-    once = chosen.group_by("customer_id", "hour", "twice", "change").agg(
-        copies=chosen.count(), differ=differ[0] | differ[1], **one, **units
-    )
-    rows = ibis.ifelse(once.twice & (once.copies > 1), 2, 1)
-    differing = ibis.ifelse(once.differ & once.hour.notnull(), once.copies - rows, 0)
-    lost = {
-        f"copies_{name}": once[f"copies_{name}"] - _whole(once[name]).fill_null(0).cast("decimal(38, 0)")
-        for name in READINGS
-    }
-    at_the_change = (once.change & (differing > 0)).cast("int64")
-    return once.mutate(rows=rows, differing=differing, at_the_change=at_the_change, **lost)
-
-
-def _of_copies(rows: ir.Table, name: str) -> ir.Value:
-    """What counts of a customer's rows with one stamp."""
-    reading = rows[name]
-    both = ibis.ifelse(reading.count() > 1, reading.max() + reading.min(), reading.max())
-    return ibis.cases(
-        (rows.hour.isnull().any(), reading.sum()), (rows.twice.any(), both), else_=reading.max()
-    )
 
 
 def _counts(first: ir.Table, final: ir.Table, *apart: ir.Table) -> ir.Table:

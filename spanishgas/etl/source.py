@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -29,6 +28,7 @@ from spanishgas.etl.formats import PLAIN, Format
 from spanishgas.etl.mapping import Renamed, named_files, read_mapping
 from spanishgas.etl.packed import plain
 from spanishgas.etl.parquet import is_text, misfits
+from spanishgas.etl.records import parsed, plain_value
 from spanishgas.lake import (
     SCHEME,
     Lake,
@@ -327,28 +327,12 @@ def _columns(file: Path) -> list[str]:
 def _json(file: Path, columns: list[str], encoding: str) -> pa.Table:
     with _opened(file, encoding) as stream:
         text = stream.read().strip()
-    loads = partial(json.loads, parse_constant=_no_json)
-    records = (
-        loads(text) if text.startswith("[") else [loads(line) for line in text.split("\n") if line.strip()]
-    )
-    if not all(isinstance(record, dict) for record in records):
-        raise ValueError('expected a list of records, [{"...": ...}, ...], or a record a line')
+    records = parsed(text)
     if records:
         check_header(file, list(dict.fromkeys(key for record in records for key in record)), columns)
     return pa.table(
-        {c: pa.array([_plain(record.get(c)) for record in records], pa.string()) for c in columns}
+        {c: pa.array([plain_value(record.get(c)) for record in records], pa.string()) for c in columns}
     )
-
-
-def _no_json(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _plain(value: object) -> str | None:
-    """A value of JSON as a CSV file would have it: an empty text is no value, and a number its digits."""
-    if isinstance(value, (dict, list)):
-        raise ValueError(f"expected plain values, but got {json.dumps(value)[:40]}")
-    return None if value in (None, "") else value if isinstance(value, str) else json.dumps(value)
 
 
 def _unreadable(file: Path, fault: BaseException) -> ContractError:

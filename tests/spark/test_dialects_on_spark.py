@@ -6,6 +6,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from spanishgas.etl.build import build
@@ -24,6 +25,9 @@ def test_a_dialect_gives_the_same_months_and_the_same_report_on_both_engines(
     tmp_path: Path, session: Any, name: str
 ) -> None:
     frames = dialects.read_plain(write_raw(tmp_path / "plain"))
+    stamps = pd.date_range("2024-03-01", periods=24 * 60, freq="h").as_unit("us")
+    readings = {dialects.ELEC: [n % 97 / 8 for n in range(len(stamps))], dialects.GAS: 0.5}
+    frames[dialects.HOURS] = pd.DataFrame({"customer_id": "C1", "timestamp": stamps, **readings})
     raw = dialects.write(name, frames, tmp_path / "raw")
     spark, duckdb = (
         build(raw, Lake(tmp_path / engine), date(2024, 12, 31), engine=engine)
