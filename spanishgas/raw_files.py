@@ -17,6 +17,8 @@ RAW_FILES: Mapping[str, str] = {
 LABELS, HOURS, CONTACTS = "churn_label", "consumption_hourly_2024", "customer_interactions"
 MAPPING = "mapping.yaml"
 """Beside the files, where they or their columns have other names."""
+ARCHIVES, WORKBOOKS = (".zip", ".csv.zst"), (".xlsx", ".xls", ".ods")
+"""Forms of a file that a mapping names."""
 CSV, JSON, PARQUET = (".csv", ".csv.gz"), (".json", ".jsonl", ".json.gz", ".jsonl.gz"), (".parquet",)
 
 

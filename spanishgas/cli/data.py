@@ -87,6 +87,16 @@ def validate(
     echo(f"The ETL would run as of {when}.")
 
 
+def sniff(raw: options.RawNamed, preset: options.Preset = AUTO, write: options.Write = False) -> None:
+    """Look at the files of a folder and propose the mapping.yaml that reads them; what is doubted is marked by ?."""
+    from spanishgas.etl import sniff as looks
+
+    text = looks.proposal(Path(raw), preset)
+    echo(text, nl=False)
+    if write:
+        echo(f"{looks.write(Path(raw), text)}: read the lines marked ?, then spanishgas validate --raw {raw}")
+
+
 def template(out: options.Template) -> None:
     """Write the seven raw files, empty, with a README that says what belongs in them."""
     from spanishgas.etl.template import write_template

@@ -90,6 +90,10 @@ Mapped = Annotated[
     Path | None,
     Option(parser=path, help="YAML that maps your own names; auto: the raw folder's mapping.yaml."),
 ]
+Preset = Annotated[
+    str | None, Option(parser=text, help="Layout of the hours: datadis or cch; auto: by their columns.")
+]
+Write = Annotated[bool, Option("--write", help="Write mapping.yaml beside the files.")]
 Template = Annotated[str, Argument(help="Folder to write.")]
 Table = Annotated[str, Argument(help="A table of the lake, or one of the seven raw names.")]
 Keep = Annotated[

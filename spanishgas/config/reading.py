@@ -126,7 +126,8 @@ def read(
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist: {way_out}") from None
     except ValidationError as wrong:
-        lines = dict.fromkeys(_line(error) for error in wrong.errors())
+        root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+        lines = dict.fromkeys(_line(error, root) for error in wrong.errors())
         raise UsageError("\n".join([f"{path} is not valid:", *lines])) from wrong
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as wrong:
         raise UsageError(f"{path} is not YAML that can be read as UTF-8: {wrong}") from wrong
@@ -149,11 +150,23 @@ def _read(path: Path, modified: int, size: int, model: type[BaseModel], way_out:
     return model.model_validate(content, context=path.parent)
 
 
-def _line(error: ErrorDetails) -> str:
+def _line(error: ErrorDetails, root: yaml.Node | None) -> str:
     about = error.get("ctx", {})
     where = ".".join(str(part) for part in (*error["loc"], about.get("key", "")) if part != "") or "(file)"
+    at = f" (line {_deepest(root, where.split('.')).start_mark.line + 1})" if root else ""
     words, value = error["msg"] + WAYS_OUT.get(error["type"], ""), short(about.get("value", error["input"]))
     if words.startswith("unknown key"):
-        return f"  - {words}".replace(f"'{about['value']}'", f"'{where}'", 1)
+        return f"  - {words}".replace(f"'{about['value']}'", f"'{where}'", 1) + at
     told = error["type"] in ("missing", "value_error") or value in words
-    return f"  - {where}: {words}" + ("" if told else f", but got {value}")
+    return f"  - {where}: {words}" + ("" if told else f", but got {value}") + at
+
+
+def _deepest(node: yaml.Node, keys: list[str]) -> yaml.Node:
+    """The node that the keys lead to, as far as they do."""
+    if isinstance(node, yaml.MappingNode) and keys:
+        for key, value in node.value:
+            if key.value == keys[0]:
+                return _deepest(value, keys[1:]) if keys[1:] else key
+    if isinstance(node, yaml.SequenceNode) and keys and keys[0].isdigit() and int(keys[0]) < len(node.value):
+        return _deepest(node.value[int(keys[0])], keys[1:])
+    return node

@@ -6,8 +6,9 @@ leaves aside is kept, and counted as unused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -15,12 +16,18 @@ import pandas as pd
 import pyarrow as pa
 
 from spanishgas.contracts import contract
+from spanishgas.contracts.checking import FEW
+from spanishgas.errors import DataError
 from spanishgas.etl import calendar
 from spanishgas.etl.hours import READINGS
 from spanishgas.etl.quality import ROW, Audit, flagged
-from spanishgas.etl.rollup import RollUp, customer_months, fault
+from spanishgas.etl.rollup import RollUp, customer_months
+from spanishgas.etl.units import UNIT, fault
 from spanishgas.raw_files import HOURS as TABLE
 
+FUELS = ("elec_kwh", "gas_m3")
+CHANCE = 0.1
+"""Share of a customer's readings, or at one stamp of the customers, that no chance spoils."""
 EXAMPLES = 1_000
 """Hours of one rule that quarantine shows; all are counted."""
 PAST_DATES = ("customer_first_activation_date", "last_product_change_date")
@@ -165,12 +172,40 @@ class Bronze:
             },
             **{f"missing_as_0.{name}": number.sum() for name, number in without.items()},
         }
+        sums["rows_in"] = sums["rows_in"] + int(hours.replaced.get("rows", 0))
+        self.quality.add(TABLE, minutes_of_a_reading=hours.grid.minutes, files=hours.files)
+        self.quality.add(TABLE, **{"replaced.by_corrections": hours.replaced.get("rows", 0)})
         self.audit.measure(TABLE, counts, **sums)
         for rule, bad_hours in self._bad_hours(hours.hours).items():
             if count := self.quality.count(TABLE, f"quarantined.{rule}"):
                 self.quality.add_quarantined(TABLE, rule, count, self._examples(bad_hours))
-        self.quality.judge(TABLE)
+        self._count_energy(counts, mine, hours.replaced)
+        self.quality.judge(TABLE, *self._no_chance(counts.filter(mine)))
         self.quality.settle(TABLE)
+
+    def _count_energy(self, counts: ir.Table, mine: ir.BooleanValue, replaced: Mapping[str, Any]) -> None:
+        """`DataError` unless what came in is what was kept and what was set apart, to the last unit."""
+        for name, fuel in zip(READINGS, FUELS, strict=True):
+            parts = self.audit.sums(counts, **_energy(counts, mine, name))
+            if parts["in"] != sum(parts.values()) - parts["in"]:
+                raise DataError(f"energy was lost in the roll-up, which is a defect of the project: {parts}")
+            parts |= {"replaced": replaced.get(name, 0), "in": parts["in"] + replaced.get(name, 0)}
+            self.quality.add(TABLE, **{f"energy.{fuel}.{part}": float(n) / UNIT for part, n in parts.items()})
+
+    def _no_chance(self, counts: ir.Table) -> Iterator[str]:
+        """What a customer's hours show that chance does not explain, whatever the others' hours are."""
+        enough = counts.in_window >= FEW
+        rules = {
+            "at_the_change": counts.at_the_change > 0,
+            "copies": enough & (counts.differing > CHANCE * counts.in_window),
+            "between": enough & (counts.between_hours > CHANCE * counts.in_window),
+        }
+        sums = {name: flagged(rule) for name, rule in rules.items()}
+        first = {f"first_{name}": counts.customer_id.min(where=rule) for name, rule in rules.items()}
+        seen = self.audit.sums(counts, customers=flagged(counts.in_window > 0), **sums, **first)
+        if seen["at_the_change"] > CHANCE * seen["customers"]:
+            yield self.quality.told("at_the_change", seen)
+        yield from (self.quality.told(rule, seen) for rule in ("copies", "between") if seen[rule])
 
     def _bad_hours(self, hours: ir.Table) -> dict[str, ir.Table]:
         """The hours that each rule sets apart, nothing read yet; the first rule that holds is the hour's."""
@@ -234,6 +269,19 @@ class Bronze:
 
 def _is_id(customer_id: ir.StringValue) -> ir.BooleanValue:
     return (customer_id.strip() != "").fill_null(False)
+
+
+def _energy(counts: ir.Table, mine: ir.BooleanValue, name: str) -> dict[str, ir.Value]:
+    """Units that came in, and where they went."""
+    rows, beside = counts[f"in_{name}"], counts[f"beside_{name}"]
+    return {
+        "in": (rows + beside).sum(),
+        "kept": _where(mine, counts[f"kept_{name}"]),
+        "of_no_customer": _where(~mine, rows + beside),
+        "outside_window": _where(mine, counts[f"outside_{name}"]),
+        "in_copies": _where(mine, counts[f"copies_{name}"]),
+        "beside_unusable": _where(mine, beside),
+    }
 
 
 def _where(condition: ir.BooleanValue, count: ir.NumericValue) -> ir.Value:

@@ -1,10 +1,11 @@
-"""The window of twelve months before as_of, and the tariff period of each of its hours.
+"""The window of twelve months before as_of, and the tariff period of each reading that a file may hold of it.
 
-Spanish 2.0TD on the naive local timestamp (feature dictionary, "Bronze: the hourly roll-up").
+Spanish 2.0TD in local time (feature dictionary, "Bronze: the hourly roll-up").
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 MONTHS = 12
+LEGAL = "Europe/Madrid"
 HOLIDAYS = ("01-01", "01-06", "05-01", "08-15", "10-12", "11-01", "12-06", "12-08", "12-25")
 """National holidays of fixed date."""
 PEAK, STANDARD, OFFPEAK = 1, 2, 3
@@ -40,15 +42,53 @@ def tariff_period(hour: pd.Timestamp) -> int:
     return WORKING_DAY[hour.hour]
 
 
+@dataclass(frozen=True)
+class Grid:
+    """How a file stamps its readings."""
+
+    step: int | None = None
+    """Minutes of a reading; none: an hour, unless the file shows another."""
+    clock: str | None = None
+    """Time zone of the stamps; none: a day has 24 hours all year, as the simulator writes them."""
+    end: bool = False
+    """Whether a stamp is the end of its interval."""
+
+    @property
+    def minutes(self) -> int:
+        """Minutes of a reading."""
+        return self.step or 60
+
+
 @lru_cache(maxsize=8)
-def hours(as_of: date) -> pd.DataFrame:
-    """Every hour of the window: `hour`, `slot` (place of its month in the window x 10 + tariff period), `code`."""
+def hours(as_of: date, grid: Grid = Grid()) -> pd.DataFrame:
+    """Every stamp of the window, once: `hour` as the file has it, `slot`, `code`, and `times` that it comes.
+
+    `slot` is the place of its month in the window x 10 + tariff period. A local stamp comes twice where the clock goes
+    back; its `code` is then half of what both add to the sum.
+    """
     months = window(as_of)
     end = pd.Period(months[-1], freq="M").end_time
-    hour = pd.date_range(f"{months[0]}-01", end, freq="h")
+    step = pd.Timedelta(minutes=grid.minutes)
+    start = pd.date_range(f"{months[0]}-01", end, freq=step, tz=LEGAL if grid.clock else None)
+    stamp = start + step if grid.end else start
+    stamp = stamp.tz_convert(grid.clock).tz_localize(None) if grid.clock else stamp
+    frame = pd.DataFrame({"hour": stamp, "slot": _slots(start.tz_localize(None), months)})
+    frame["times"] = frame.groupby("hour")["hour"].transform("size")
+    frame = frame.drop_duplicates("hour", ignore_index=True)
+    return frame.assign(code=codes(len(frame)))
+
+
+def doubled(as_of: date, grid: Grid) -> list[pd.Timestamp]:
+    """The stamps that a clock of Spanish legal time shows twice in the window."""
+    frame = hours(as_of, Grid(grid.step, LEGAL, grid.end))
+    return list(frame["hour"][frame["times"] > 1])
+
+
+def _slots(local: pd.DatetimeIndex, months: list[str]) -> np.ndarray:
     place = {month: index for index, month in enumerate(months)}
-    slot = [place[f"{h:%Y-%m}"] * 10 + tariff_period(h) for h in hour]
-    return pd.DataFrame({"hour": hour, "slot": np.array(slot, dtype="int64"), "code": codes(len(hour))})
+    hour = local.floor("h")
+    slot = {h: place[f"{h:%Y-%m}"] * 10 + tariff_period(h) for h in hour.unique()}
+    return np.array([slot[h] for h in hour], dtype="int64")
 
 
 def codes(count: int) -> np.ndarray:

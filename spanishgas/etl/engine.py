@@ -35,8 +35,9 @@ class DuckEngine:
 
     name = "duckdb"
 
-    def __init__(self, con: Backend) -> None:
-        self.con = con
+    def __init__(self, con: Backend, scratch: Path) -> None:
+        self.con, self.scratch = con, scratch
+        self.unpacked: dict[Path, list[Path]] = {}
 
     @property
     def reader(self) -> DuckEngine:
@@ -87,8 +88,10 @@ def duckdb() -> Iterator[DuckEngine]:
     with temporary_folder() as spill:
         con = ibis.duckdb.connect(threads=1, memory_limit=MEMORY, temp_directory=str(spill))
         try:
+            con.raw_sql("SET TimeZone = 'UTC'")  # in which an instant is cast to a stamp
             con.raw_sql("CREATE TEMP MACRO rint(number) AS number")  # its cast to whole numbers rounds so
-            yield DuckEngine(con)
+            (scratch := spill / "scratch").mkdir()
+            yield DuckEngine(con, scratch)
         finally:
             con.disconnect()
 

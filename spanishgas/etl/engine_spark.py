@@ -29,7 +29,7 @@ from spanishgas.etl.parquet import is_text
 from spanishgas.etl.source import Source
 from spanishgas.lake import SCHEME
 from spanishgas.lifetime import temporary_folder
-from spanishgas.raw_files import CSV, HOURS
+from spanishgas.raw_files import HOURS
 from spanishgas.settings import settings
 
 if TYPE_CHECKING:
@@ -152,11 +152,13 @@ def open_hours(source: Source, engine: SparkEngine) -> ir.Table:
     Spark does not know: DuckDB then writes the hours anew, which takes a driver whose files the executors see.
     """
     columns, alike = source.columns(HOURS), dict[str, list[str]]()
-    if source.present(HOURS).name.endswith(CSV):
+    if not hours.is_parquet(source) or not source.format(HOURS).typed_hours_stand:
         return _rewritten(source, engine)
     for part in hours.parts_of(source):
         schema = ds.dataset(part, format="parquet").schema
-        kinds = [schema.field(columns[name]).type for name in ("timestamp", *READINGS.values())]
+        kinds = [
+            schema.field(columns[name]).type for name in ("timestamp", *READINGS.values()) if name in columns
+        ]
         if any(is_text(kind) or pa.types.is_float16(kind) for kind in kinds):
             return _rewritten(source, engine)
         alike.setdefault(str(schema.remove_metadata()), []).append(_address(part, source, engine))

@@ -1,31 +1,58 @@
-"""A utility's own file and column names, told in one YAML file, per table: our name on the left, theirs on the right.
+"""A utility's own files, told in one YAML file, per table: our name on the left, theirs on the right.
 
 customer_attributes:
   file: clientes.csv
   columns: {customer_id: ID_CLIENTE, contracted_power_kw: POTENCIA}
+  decimal: ","
+
+The keys of a format stand beside file and columns.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ConfigDict, RootModel, model_validator
 
-from spanishgas.config.reading import Strict, Text, fault, member, read, unique
+from spanishgas.config.reading import Text, fault, member, packaged, read, unique
 from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
+from spanishgas.etl.formats import Format
 from spanishgas.raw_files import RAW_FILES
 
+PRESETS: Mapping[str, dict[str, Any]] = packaged(__file__)
 
-class Renamed(Strict):
-    """What one table is called in the utility's files."""
+
+class Renamed(Format):
+    """What one table is called in the utility's files, and how its values are written."""
 
     file: Text | None = None
     """Name in the raw folder; its ending says how it is read."""
-    columns: Mapping[str, Text] = {}
-    """Their header by our column; a column that is not named here has our name."""
+    columns: Mapping[str, Text | None] = {}
+    """Their header by our column; a column that is not named here has our name, and one with null is not there."""
+
+    preset: Text | None = None
+    """A layout of hours that many share, whose keys are added to those that stand beside it."""
+
+    __hash__ = Format.__hash__
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, content: object) -> object:
+        """The content with what its preset says where it says nothing itself, by column for columns."""
+        if not isinstance(content, dict) or not isinstance(name := content.get("preset"), str):
+            return content
+        member("preset", "preset", name, PRESETS)
+        columns = {**PRESETS[name]["columns"], **content.get("columns", {})}
+        return {**PRESETS[name], **content, "columns": columns}
+
+    def theirs(self, table: str) -> dict[str, str]:
+        """The columns of a table that its file has, each with its header; those told by day have none of their own."""
+        names = {column: self.columns.get(column, column) for column in contract(table).fields}
+        readings = self.spread if self.wide else {}
+        return {ours: name for ours, name in names.items() if name is not None and ours not in readings}
 
 
 class Renaming(RootModel[dict[str, Renamed]]):
@@ -40,7 +67,10 @@ class Renaming(RootModel[dict[str, Renamed]]):
             fields = contract(table).fields
             for column in renamed.columns:
                 member(f"{table}.columns.{column}", f"column of {table}", column, fields)
-            headers = [renamed.columns.get(column, column) for column in fields]
+                if renamed.columns[column] is None and fields[column].required:
+                    raise fault(f"{table}.columns.{column}", "must be there: rows need it", None)
+            renamed.check(table)
+            headers = list(renamed.theirs(table).values())
             if len(set(headers)) < len(headers):
                 raise fault(f"{table}.columns", "must name a header once", headers)
             if renamed.file is not None and _leaves_the_folder(renamed.file):

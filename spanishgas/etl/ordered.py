@@ -115,9 +115,12 @@ def _runs(batch: pa.RecordBatch, calendar: _Calendar, unit: float) -> Iterator[p
     breaks = (np.diff(code) != 0) | (np.diff(hour) != calendar.step)
     begin = np.concatenate([[0], np.flatnonzero(breaks) + 1])
     size = np.diff(begin, append=len(code))
-    first, beside = np.divmod(hour[begin] - calendar.clock[0], calendar.step)
-    outside = first.min() < 0 or (first + size).max() > len(calendar.clock)
-    if outside or beside.any() or len(begin) > len(code) // LEAST + LEAST:
+    first = np.searchsorted(calendar.clock, hour[begin])
+    last = np.minimum(first + size, len(calendar.clock)) - 1
+    # a run without a gap that ends where the calendar does as many stamps on has each of them
+    outside = calendar.clock[np.minimum(first, last)] != hour[begin]
+    outside |= calendar.clock[last] != hour[begin + size - 1]
+    if outside.any() or len(begin) > len(code) // LEAST + LEAST:
         raise _NotInOrder
     edges = np.flatnonzero(np.diff(size) | np.diff(first)) + 1
     for a, b in pairwise([0, *edges, len(begin)]):

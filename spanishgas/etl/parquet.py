@@ -23,15 +23,18 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
-def fits(kind: pa.DataType, field: Field) -> bool:
-    """Whether every reader reads values of this type right as those of `field`."""
+def fits(kind: pa.DataType, field: Field, by_day: bool = False, zoned: bool = False) -> bool:
+    """Whether every reader reads values of this type right as those of `field`.
+
+    A time may be a date where readings are told by day; where it must be `zoned`, a timestamp needs a time zone.
+    """
     whole = pa.types.is_integer(kind)
     number = whole or pa.types.is_floating(kind) or (pa.types.is_decimal(kind) and kind.precision <= DIGITS)
-    naive = pa.types.is_timestamp(kind) and kind.tz is None
+    naive = pa.types.is_timestamp(kind) and (kind.tz is not None) == (zoned and field.kind is Kind.TIME)
     day = naive or pa.types.is_date(kind)
     others = {
         Kind.TEXT: whole if field.required else number,
-        Kind.TIME: naive,
+        Kind.TIME: naive or (by_day and pa.types.is_date(kind)),
         Kind.DAY: day,
         Kind.MONTH: day,
         Kind.FLAG: number or pa.types.is_boolean(kind),
@@ -39,14 +42,17 @@ def fits(kind: pa.DataType, field: Field) -> bool:
     return is_text(kind) or bool(others.get(field.kind, number))
 
 
-def misfits(schema: pa.Schema, columns: Mapping[str, Field]) -> list[str]:
+def misfits(
+    schema: pa.Schema, columns: Mapping[str, Field], by_day: bool = False, zoned: bool = False
+) -> list[str]:
     """A fault for each of `columns` whose type in the file does not fit."""
+    naive = "a timestamp without time zone, or 'clock: offset' in mapping.yaml"
     words = {
-        Kind.TIME: "a timestamp without time zone",
+        Kind.TIME: "a timestamp with time zone (clock: offset)" if zoned else naive,
         Kind.NUMBER: f"a number (decimals: of up to {DIGITS} digits)",
     }
     return [
         f"column '{name}' is {kind}, expected {words.get(field.kind, field.kind.words)}"
         for name, field in columns.items()
-        if not fits(kind := schema.field(name).type, field)
+        if not fits(kind := schema.field(name).type, field, by_day, zoned)
     ]

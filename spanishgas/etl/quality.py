@@ -1,11 +1,13 @@
 """The data-quality report and the quarantine: what was read, kept, collapsed, left out and repaired, by rule.
 
-For each raw table, exactly: rows_in = kept + quarantined + collapsed. `quarantined` is the sum over its rules.
+For each raw table, exactly: rows_in = kept + quarantined + collapsed + replaced by corrections. `quarantined` is the
+sum over its rules.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -18,6 +20,7 @@ from spanishgas import contracts, rendering
 from spanishgas.config.reading import packaged
 from spanishgas.contracts import contract
 from spanishgas.contracts.checking import FEW, Statistics
+from spanishgas.contracts.fields import Kind
 from spanishgas.errors import ContractError
 from spanishgas.etl.engines import Engine
 from spanishgas.raw_files import RAW_FILES
@@ -89,8 +92,11 @@ class Quality:
         ordered = sorted(self._rows, key=lambda row: [str(row.get(name)) for name in _COLUMNS.names])
         return pa.Table.from_pylist([row | {"run_id": run_id} for row in ordered], _COLUMNS)
 
-    def judge(self, table: str) -> None:
-        """Sum what a raw table has in quarantine; `ContractError` with every rule if it is more than settings allow."""
+    def judge(self, table: str, *faults: str) -> None:
+        """Sum what a raw table has in quarantine; `ContractError` with every rule if it is more than settings allow.
+
+        So it is where a repair affects too many rows, and with `faults` that were seen elsewhere.
+        """
         rules = {
             name.removeprefix("quarantined."): count
             for name, count in self.report[table].items()
@@ -101,16 +107,16 @@ class Quality:
         limit = settings().max_quarantined
         if total > limit * rows_in:
             share = f"{total} of {rows_in} rows ({total / rows_in:.1%}) cannot be used: more than {limit:.1%}"
-            faults = [share, *(f"{count} rows {self.words(table, rule)}" for rule, count in rules.items())]
-            raise ContractError.broken(RAW_FILES[table], faults, _WAY_OUT)
+            lines = [share, *(f"{count} rows {self.words(table, rule)}" for rule, count in rules.items())]
+            raise ContractError.broken(RAW_FILES[table], lines, _WAY_OUT)
         repairs = [
             f"{count} of {rows_in} rows ({int(count) / rows_in:.1%}) fall under '{rule}': more than {share:.0%}"
             for rule, count in self.report[table].items()
             for start, share in _WORDS["repairs"].items()
             if rule.startswith(start) and rows_in >= FEW and int(count) > share * rows_in
         ]
-        if repairs:
-            raise ContractError.broken(RAW_FILES[table], repairs, _REPAIRED)
+        if repairs or faults:
+            raise ContractError.broken(RAW_FILES[table], [*repairs, *faults], _REPAIRED)
 
     def words(self, table: str, rule: str) -> str:
         """What is wrong with the rows of a rule, with the first of their values in sort order."""
@@ -124,8 +130,13 @@ class Quality:
             if (row["source_table"], row["rule"], row["column"]) == (table, name, column)
         ]
         shown = f", for example '{min(map(str, values))}'" if values and name != "missing" else ""
-        words = _WORDS["rules"][name].format(column=column, kind=field.kind.words, limits=field.limits)
+        kind = _WORDS["ids"] if field.kind is Kind.TEXT else field.kind.words
+        words = _WORDS["rules"][name].format(column=column, kind=kind, limits=field.limits)
         return f"{words}{shown}"
+
+    def told(self, rule: str, seen: Mapping[str, Any]) -> str:
+        """What the rule says about what was `seen` in the hours of some customers."""
+        return str(_WORDS["told"][rule].format(**seen))
 
     def profile(self, table: str, statistics: Statistics) -> None:
         """Note per column the share of nulls, and the smallest and largest number or date."""
@@ -138,7 +149,8 @@ class Quality:
 
     def settle(self, table: str) -> None:
         """Note what a raw table kept, when all that is not usable was set apart and copies were collapsed."""
-        gone = self.count(table, "quarantined") + self.count(table, "collapsed")
+        names = ("quarantined", "collapsed", "replaced.by_corrections")
+        gone = sum(self.count(table, name) for name in names)
         self.add(table, kept=self.count(table, "rows_in") - gone)
 
 

@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 from spanishgas import contracts
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.errors import ContractError
+from spanishgas.etl import formats
+from spanishgas.etl.formats import Format
 from spanishgas.etl.quality import FAULT, ROW, Audit, flagged
 from spanishgas.etl.source import MEND, Source
 from spanishgas.raw_files import HOURS, RAW_FILES
 
-WHOLE = 2.0**53
-"""Above it a double no longer tells whole numbers apart."""
 NOBODY = ("repeated_header", "total")
 """Rules for rows that are of no customer."""
 TOTALS = r"(?i)^\W*(grand |sub-?)?(total[a-z]{0,2}|sum[a-z]{0,2}|somme|soma|gesamt[a-z]*)( general[a-z]?| amount)?\W*$"
@@ -55,20 +55,20 @@ def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
     audit.quality.read(name, text)
     places = pa.array(range(text.num_rows), pa.int64())
     table = audit.engine.import_table(f"text_{name}", text.append_column(ROW, places))
-    typed = _parsed(name, table, source.columns(name).get("customer_id"))
+    typed = _parsed(name, table, source.columns(name).get("customer_id"), source.format(name))
     typed = audit.engine.materialize(f"raw_{name}", typed)
     _count_dates(name, source.file(name).name, typed, audit)
     return typed.drop(*(f"given_{column}" for column in fields))
 
 
 @lru_cache(maxsize=64)
-def _parsed(name: str, table: ir.Table, header: str | None) -> ir.Table:
+def _parsed(name: str, table: ir.Table, header: str | None, how: Format) -> ir.Table:
     """`_typed` of a table of texts; `header` is what the file calls customer_id."""
     fields = contracts.contract(name).fields
-    texts = {column: _given(table[column], field) for column, field in fields.items()}
+    texts = {column: formats.given(table[column], field, how) for column, field in fields.items()}
     table = table.select(
         ROW,
-        **{column: _parse(texts[column], field) for column, field in fields.items()},
+        **{column: formats.parse(texts[column], column, field, how) for column, field in fields.items()},
         **{f"given_{column}": texts[column].notnull() for column in fields},
     )
     rules = [rule for column in fields for rule in _rules(table, column, fields[column])]
@@ -85,38 +85,6 @@ def _usable(name: str, typed: ir.Table, audit: Audit) -> ir.Table:
     table = typed.filter(typed[FAULT].isnull()).drop(FAULT)
     quality.profile(name, audit.check(name, table, named=RAW_FILES[name], way_out=MEND))
     return table
-
-
-def _given(text: ir.StringColumn, field: Field) -> ir.StringColumn:
-    """The text; null where it is blank, unless the text itself is the value."""
-    if field.kind is Kind.TEXT and not field.required:
-        return text
-    return ibis.ifelse(text.strip() == "", None, text)
-
-
-def _parse(text: ir.StringColumn, field: Field) -> ir.Value:
-    """The typed value; null where the text does not parse. Every engine reads the same texts: patterns come first."""
-    match field.kind:
-        case Kind.TEXT:
-            return text
-        case Kind.DAY:
-            day = text.strip().re_search(r"^[1-9]\d{3}-\d{2}-\d{2}([T ]\d{2}:\d{2}[:.\d]*)?$")
-            return ibis.ifelse(day, text.strip().substr(0, 10), None).try_cast("date")
-        case Kind.MONTH:
-            month = text.strip().re_search(r"^[1-9]\d{3}-(0[1-9]|1[0-2])(-\d{2})?$")
-            return ibis.ifelse(month, text.strip().substr(0, 7), None)
-        case Kind.NUMBER:
-            return _number(text)
-        case _:
-            number = _number(text)
-            number = ibis.ifelse(number.abs() < WHOLE, number, None)
-            return ibis.ifelse(number == number.round(), number, None).cast("int64")
-
-
-def _number(text: ir.StringColumn) -> ir.FloatingValue:
-    plain = text.strip().re_search(r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$")
-    number = ibis.ifelse(plain, text.strip(), None).try_cast("float64")
-    return ibis.ifelse(number.isinf(), None, number)
 
 
 def _nobody(table: ir.Table, header: str | None) -> Iterator[tuple[ir.BooleanValue, str]]:

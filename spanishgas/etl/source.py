@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import csv
 import gzip
-import json
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -25,8 +24,11 @@ import pyarrow.parquet as pq
 from spanishgas import contracts
 from spanishgas.contracts.fields import Field
 from spanishgas.errors import ContractError, DataError, UsageError
+from spanishgas.etl.formats import PLAIN, Format
 from spanishgas.etl.mapping import Renamed, named_files, read_mapping
-from spanishgas.etl.parquet import misfits
+from spanishgas.etl.packed import plain
+from spanishgas.etl.parquet import is_text, misfits
+from spanishgas.etl.records import parsed, plain_value
 from spanishgas.lake import (
     SCHEME,
     Lake,
@@ -38,11 +40,24 @@ from spanishgas.lake import (
     local_path,
     location,
 )
-from spanishgas.raw_files import JSON, LABELS, MAPPING, PARQUET, RAW_FILES, forms, names, table_of
+from spanishgas.lifetime import temporary_folder
+from spanishgas.raw_files import (
+    ARCHIVES,
+    JSON,
+    LABELS,
+    MAPPING,
+    PARQUET,
+    RAW_FILES,
+    WORKBOOKS,
+    forms,
+    names,
+    table_of,
+)
 
 BASE = date(2024, 12, 31)
 """Date of an extract whose folder says none."""
 MEND = "Mend the file in the raw folder and run again; nothing was published."
+ITS_OWN = Renamed()
 _UNREADABLE = (OSError, EOFError, ValueError, RecursionError, csv.Error, zlib.error, pa.ArrowException)
 
 
@@ -87,22 +102,33 @@ class Source:
         """Digest of each raw file that is there, by `raw/<table>`."""
         return {f"raw/{table}": file_digest(file) for table, file in self.found.items()}
 
+    def format(self, table: str) -> Renamed:
+        """How the table's file is written."""
+        return self.renamed.get(table, ITS_OWN)
+
     def columns(self, table: str) -> dict[str, str]:
-        """The declared columns of a table, each with its header in the file."""
-        theirs = self.renamed[table].columns if table in self.renamed else {}
-        return {column: theirs.get(column, column) for column in contracts.contract(table).fields}
+        """The declared columns of a table that its file has, each with its header."""
+        return self.format(table).theirs(table)
+
+    def absent(self, table: str) -> set[str]:
+        """The declared columns that the table's file does not have."""
+        return {*contracts.contract(table).fields} - {*self.columns(table)}
 
     def text(self, table: str) -> pa.Table:
         """The declared columns of a small table as text, an empty text as null; a missing label file has no rows.
 
         Raises `ContractError` for a file or column that is missing, and for a file that cannot be read.
         """
-        columns = self.columns(table)
+        columns, declared = self.columns(table), contracts.contract(table).fields
         if table == LABELS and table not in self.found:
-            return pa.table({column: pa.array([], pa.string()) for column in columns})
-        fields = dict(zip(columns.values(), contracts.contract(table).fields.values(), strict=True))
-        text = read_text(self.present(table), list(fields), fields=fields)
-        return pa.table({ours: text[theirs] for ours, theirs in columns.items()})
+            return pa.table({column: pa.array([], pa.string()) for column in declared})
+        fields = {theirs: declared[ours] for ours, theirs in columns.items()}
+        how = self.format(table)
+        with temporary_folder() as folder:
+            parts = plain(self.present(table), how, folder)
+            text = pa.concat_tables([read_text(part, list(fields), fields=fields, how=how) for part in parts])
+        absent = pa.nulls(len(text), pa.string())
+        return pa.table({c: text[columns[c]] if c in columns else absent for c in declared})
 
 
 def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None = None) -> Source:
@@ -148,6 +174,7 @@ def read_text(
     columns: Sequence[str],
     optional: Sequence[str] = (),
     fields: Mapping[str, Field] | None = None,
+    how: Format = PLAIN,
 ) -> pa.Table:
     """`columns` of a file as text, and those of `optional` that it has; an empty text is null.
 
@@ -156,19 +183,20 @@ def read_text(
     """
     try:
         more = [c for c in optional if c in _columns(file)] if optional else []
-        return _read(file, [*columns, *more], fields or {})
+        return _read(file, [*columns, *more], fields or {}, how)
     except _UNREADABLE as fault:
         raise _unreadable(file, fault) from fault
 
 
-def header(file: Path, columns: Iterable[str]) -> tuple[list[str], str]:
-    """Names and delimiter of a CSV file: a comma, unless split at semicolons the header has more of `columns`.
+def header(file: Path, columns: Iterable[str], how: Format = PLAIN) -> tuple[list[str], str]:
+    """Names and delimiter of a CSV file: the format's, or a comma, unless semicolons find more of `columns`.
 
     Raises `ContractError` for a column that is missing or stands twice, and for a header that cannot be read.
     """
     wanted = list(columns)
     try:
-        split = {delimiter: _header(file, delimiter) for delimiter in (",", ";")}
+        delimiters = (how.delimiter,) if how.delimiter else (",", ";")
+        split = {delimiter: _header(file, delimiter) for delimiter in delimiters}
     except _UNREADABLE as fault:
         raise _unreadable(file, fault) from fault
     delimiter = max(split, key=lambda d: len(set(split[d]) & set(wanted)))
@@ -216,8 +244,8 @@ def _mapping(file: Path | None, folder: Path) -> dict[str, Renamed]:
 
 
 def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Path | None:
-    if table in named and not named[table].endswith(forms(table)):
-        endings = ", ".join(form for form in forms(table) if form)
+    if table in named and not named[table].endswith(all_ := (*forms(table), *ARCHIVES, *WORKBOOKS)):
+        endings = ", ".join(form for form in all_ if form)
         raise UsageError(f"{table} is mapped to '{named[table]}', whose ending is none of {endings}")
     files = [folder / name for name in names(table, named) if (folder / name).exists()]
     if len(files) > 1:
@@ -226,24 +254,25 @@ def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Pat
     return files[0] if files else None
 
 
-def _read(file: Path, columns: list[str], fields: Mapping[str, Field]) -> pa.Table:
+def _read(file: Path, columns: list[str], fields: Mapping[str, Field], how: Format) -> pa.Table:
     if file.name.endswith(JSON):
-        return _json(file, columns)
-    return _parquet(file, columns, fields) if file.name.endswith(PARQUET) else _csv(file, columns)
+        return _json(file, columns, how.encoding)
+    return _parquet(file, columns, fields, how) if file.name.endswith(PARQUET) else _csv(file, columns, how)
 
 
-def _open(file: Path) -> TextIO:
-    opened = gzip.open if file.suffix == ".gz" else open
-    return cast(TextIO, opened(file, "rt", encoding="utf-8-sig", newline=""))
+def _opened(file: Path, encoding: str = "utf-8") -> TextIO:
+    """The text of a file, unpacked and without a byte-order mark."""
+    way = gzip.open if file.suffix == ".gz" else open
+    return cast(TextIO, way(file, "rt", encoding=encoding.replace("utf-8", "utf-8-sig"), newline=""))
 
 
 def _header(file: Path, delimiter: str) -> list[str]:
-    with _open(file) as stream:
+    with _opened(file) as stream:
         return [name.strip() for name in next(csv.reader(stream, delimiter=delimiter), [])]
 
 
-def _csv(file: Path, columns: list[str]) -> pa.Table:
-    names, delimiter = header(file, columns)
+def _csv(file: Path, columns: list[str], how: Format) -> pa.Table:
+    names, delimiter = header(file, columns, how)
     with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as stream:
         content = stream.read()
     return pa_csv.read_csv(
@@ -262,24 +291,28 @@ def _csv(file: Path, columns: list[str]) -> pa.Table:
     )
 
 
-def _parquet(file: Path, columns: list[str], fields: Mapping[str, Field]) -> pa.Table:
+def _parquet(file: Path, columns: list[str], fields: Mapping[str, Field], how: Format) -> pa.Table:
     check_header(file, pq.read_schema(file).names, columns)
     table = pq.read_table(file, columns=list(dict.fromkeys(columns)))
     filled = {name: f for name, f in fields.items() if table[name].null_count < len(table)}
     if faults := misfits(table.schema, filled):
         raise ContractError.broken(file.name, faults, MEND)
-    return pa.table({name: _as_text(table[name]) for name in table.column_names})
+    return pa.table({name: _as_text(table[name], how) for name in table.column_names})
 
 
-def _as_text(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """As a CSV file would have it: flags as 0 and 1, times as dates, no value for an empty text."""
+def _as_text(values: pa.ChunkedArray, how: Format) -> pa.ChunkedArray:
+    """As a CSV file of the format would have it: flags as 0 and 1, times as dates, no value for an empty text."""
     if values.null_count == len(values):
         return pa.chunked_array([pa.nulls(len(values), pa.string())])
     if pa.types.is_boolean(values.type):
         values = values.cast(pa.int8())
     if pa.types.is_timestamp(values.type):
         values = values.cast(pa.date32(), safe=False)
+    if pa.types.is_date(values.type) and how.dates:
+        return pc.strftime(values, how.dates)
     text = values.cast(pa.string())
+    if how.decimal != "." and not is_text(values.type):
+        text = pc.replace_substring(text, ".", how.decimal)
     return pc.if_else(pc.equal(text, ""), None, text)
 
 
@@ -291,31 +324,15 @@ def _columns(file: Path) -> list[str]:
     return [name for delimiter in (",", ";") for name in _header(file, delimiter)]
 
 
-def _json(file: Path, columns: list[str]) -> pa.Table:
-    with _open(file) as stream:
+def _json(file: Path, columns: list[str], encoding: str) -> pa.Table:
+    with _opened(file, encoding) as stream:
         text = stream.read().strip()
-    loads = partial(json.loads, parse_constant=_no_json)
-    records = (
-        loads(text) if text.startswith("[") else [loads(line) for line in text.split("\n") if line.strip()]
-    )
-    if not all(isinstance(record, dict) for record in records):
-        raise ValueError('expected a list of records, [{"...": ...}, ...], or a record a line')
+    records = parsed(text)
     if records:
         check_header(file, list(dict.fromkeys(key for record in records for key in record)), columns)
     return pa.table(
-        {c: pa.array([_plain(record.get(c)) for record in records], pa.string()) for c in columns}
+        {c: pa.array([plain_value(record.get(c)) for record in records], pa.string()) for c in columns}
     )
-
-
-def _no_json(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
-
-
-def _plain(value: object) -> str | None:
-    """A value of JSON as a CSV file would have it: an empty text is no value, and a number its digits."""
-    if isinstance(value, (dict, list)):
-        raise ValueError(f"expected plain values, but got {json.dumps(value)[:40]}")
-    return None if value in (None, "") else value if isinstance(value, str) else json.dumps(value)
 
 
 def _unreadable(file: Path, fault: BaseException) -> ContractError:

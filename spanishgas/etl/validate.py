@@ -55,11 +55,15 @@ def _lines(source: Source, quality: Quality) -> Iterator[str]:
     for table, counts in quality.report.items():
         if table not in RAW_FILES:
             continue
-        kept = f", {counts['kept']:,} kept" if "kept" in counts else ""
-        yield f"{source.file(table).name}: {counts['rows_in']:,} rows{kept}"
+        rows = f", {counts['kept']:,} kept" if "kept" in counts else ""
+        yield f"{source.file(table).name}: {counts['rows_in']:,} rows{rows}"
         for name, count in counts.items():
             kind, _, rule = name.partition(".")
             if kind == "quarantined" and rule and count:
                 yield f"  quarantine: {count:,} rows {quality.words(table, rule)}"
-            elif count and kind in ("collapsed", "unused", "repaired", "odd"):
+            elif kind == "energy" and rule.endswith(".in"):
+                fuel, whole = rule.removesuffix(".in"), float(count)
+                kept = float(counts[f"energy.{fuel}.kept"])
+                yield f"  {fuel}: {whole:,.3f} in = {kept:,.3f} kept + {whole - kept:,.3f} set apart"
+            elif count and kind in ("collapsed", "replaced", "unused", "repaired", "odd"):
                 yield f"  {kind}{' ' if rule else ''}{rule}: {count:,}"

@@ -42,7 +42,7 @@ from spanishgas.lake import (
 from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.lake.store import staged, sweep
 from spanishgas.lake.tables import MANIFEST, POINTER
-from spanishgas.raw_files import MAPPING, table_of
+from spanishgas.raw_files import ARCHIVES, MAPPING, WORKBOOKS, table_of
 
 ID = "customer_id"
 _FOLDER = re.compile(r"(raw|truth|downloads)/[^/]+(?=/)|[^/]+/[^/]+/as_of=[^/]+/[^/]+(?=/)")
@@ -216,6 +216,12 @@ class _ErasureWalk:
         file, place = store.fetch("", [listed]) / listed.name, str(store.uri(listed.key))
         if file.name in (POINTER, MANIFEST):
             return 0
+        if file.name.lower().endswith((*ARCHIVES, *WORKBOOKS)):
+            self.leave(
+                place,
+                "is an archive or workbook, which is not looked into: replace it by one without the customer",
+            )
+            return 0
         copy = (
             self.redacted
             if file.name.startswith("_")
@@ -248,7 +254,7 @@ class _ErasureWalk:
 
 def _header(name: str, renamed: dict[str, Renamed]) -> str:
     table = table_of(name, named_files(renamed))
-    return renamed[table].columns.get(ID, ID) if table in renamed else ID
+    return renamed[table].columns.get(ID) or ID if table in renamed else ID
 
 
 def _csv(file: Path, fresh: Path, customer_id: str, column: str) -> int:
@@ -256,7 +262,7 @@ def _csv(file: Path, fresh: Path, customer_id: str, column: str) -> int:
     with _opened(file, "rt", file) as source, _opened(fresh, "wt", file) as out:
         first = source.readline()
         source.seek(0)
-        delimiter = max(",;", key=lambda d: column in _names(first, d))
+        delimiter = max(",;\t|", key=lambda d: column in _names(first, d))
         rows = csv.reader(source, delimiter=delimiter)
         writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
         if column not in (names := _names(first, delimiter)):

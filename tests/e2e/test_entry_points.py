@@ -44,6 +44,9 @@ def test_simulate_and_etl_build_an_extract_of_the_callers_choice(project: Projec
     project.run("simulate", customers=250, out=raw, as_of="2025-06-30", labelled="false", seed=3)
     assert not (raw / "churn_label.csv").exists()
     project.run("etl", raw=raw, as_of="2025-06-30", lake=project.folder / "other lake")
+    output = project.run("sniff", raw=raw)
+    assert "Proposed by `spanishgas sniff`" in output
+    project.run("etl", raw=raw, as_of="2025-06-30", lake=project.folder / "other lake")
     gold = Lake(project.folder / "other lake").current("gold_master")
     assert gold.manifest.as_of == date(2025, 6, 30)
 

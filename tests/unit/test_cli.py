@@ -308,6 +308,15 @@ def test_validate_imports_no_more_than_its_checks_run_on(tmp_path: Path) -> None
     assert (code, found) == (0, {"numpy", "pandas", "pyarrow", "pyarrow.dataset", "ibis", "duckdb"})
 
 
+def test_sniff_imports_what_it_reads_with_and_prints_a_mapping_that_write_puts_beside_the_files(
+    tmp_path: Path,
+) -> None:
+    write_raw(tmp_path / "raw")
+    ((code, found),) = heavy(tmp_path, ["sniff", "--raw", "raw", "--write"]).values()
+    assert (code, found) == (0, {"numpy", "pandas", "pyarrow", "pyarrow.dataset", "ibis", "duckdb"})
+    assert "Proposed by `spanishgas sniff`" in (tmp_path / "raw" / "mapping.yaml").read_text()
+
+
 def test_verbs_that_train_nothing_import_no_more_than_mlflow_does(tmp_path: Path) -> None:
     empty_store(tmp_path)
     publish_gold(Lake(tmp_path / "lake"), gold_frame(10), DAY)

@@ -97,15 +97,50 @@ def spread(minutes: int, times: int, step: int = 60) -> pd.DataFrame:
     return pd.DataFrame(hour("C1", f"{stamp:%Y-%m-%d %H:%M:%S}", elec=0.25) for stamp in stamps)
 
 
-@pytest.mark.parametrize(("minutes", "times"), [(15, 4), (30, 2), (0, 2)])
-def test_several_readings_of_most_hours_stop_the_run_instead_of_losing_all_but_one(
+@pytest.mark.parametrize(("minutes", "times"), [(15, 4), (30, 2)])
+def test_readings_of_half_and_quarter_hours_are_recognised_and_summed(
     tmp_path: Path, minutes: int, times: int
 ) -> None:
-    message = refusal_of(tmp_path, spread(minutes, times))
-    gone = 1200 * (times - 1)
-    assert f"{gone} of {1200 * times} rows ({gone / 1200 / times:.1%}) fall under" in message
-    assert "'repaired.copies_of_an_hour': more than 10%" in message
+    report = built(tmp_path, spread(minutes, times))
+    counts = report.quality[HOURS]
+    assert (counts["minutes_of_a_reading"], counts["kept"]) == (minutes, 1200 * times)
+    assert counts["energy.elec_kwh.kept"] == counts["energy.elec_kwh.in"] == 0.25 * 1200 * times
+    months = report.snapshots["bronze_customer_month"].pandas()
+    assert months["monthly_elec_kwh"].sum() == 0.25 * 1200 * times
+
+
+def test_several_readings_of_most_hours_stop_the_run_instead_of_losing_all_but_one(tmp_path: Path) -> None:
+    message = refusal_of(tmp_path, spread(0, 2))
+    assert "1200 of 2400 rows (50.0%) fall under 'repaired.copies_of_an_hour': more than 10%" in message
     assert "give one reading per full hour" in message
+
+
+def test_one_customer_of_quarter_hours_among_many_of_hours_stops_the_run(tmp_path: Path) -> None:
+    others = [spread(0, 1).assign(customer_id=f"C{n}") for n in (2, 3)] * 20
+    quarters = spread(15, 4).head(480)
+    message = refusal_of(tmp_path, pd.concat([*others, quarters], ignore_index=True).drop_duplicates())
+    assert "1 customers, C1 for one, have more than a tenth of their readings between two stamps" in message
+    assert "'resolution' (hour, half_hour, quarter_hour)" in message
+
+
+def test_different_readings_for_many_hours_of_one_customer_stop_the_run_and_equal_ones_do_not(
+    tmp_path: Path,
+) -> None:
+    hours = pd.concat([spread(0, 1).assign(customer_id=i) for i in ("C1", "C2", "C3")], ignore_index=True)
+    again = hours.head(150)
+    assert built(tmp_path / "equal", pd.concat([hours, again])).quality[HOURS]["collapsed"] == 150
+    message = refusal_of(tmp_path, pd.concat([hours, again.assign(consumption_elec_kwh=0.5)]))
+    assert "1 customers, C1 for one, have several different readings for more than a tenth" in message
+
+
+def test_an_hour_that_a_local_clock_shows_twice_stops_the_run_if_nothing_says_how_it_is_meant(
+    tmp_path: Path,
+) -> None:
+    stamps = pd.date_range("2024-10-25", periods=100, freq="h", tz="Europe/Madrid").tz_localize(None)
+    rows = [hour("C1", str(stamp), elec=1.0 + n / 100) for n, stamp in enumerate(stamps)]
+    message = refusal_of(tmp_path, pd.DataFrame(rows))
+    assert "1 of 1 customers, C1 for one, have several readings for the hour that the local clock" in message
+    assert "say 'clock: Europe/Madrid' in mapping.yaml" in message
 
 
 def test_readings_off_the_files_own_grid_stop_the_run(tmp_path: Path) -> None:

@@ -238,17 +238,45 @@ def spoil(rng: np.random.Generator, folder: Path, files: int) -> list[str]:
     return names
 
 
+FORMATS: Sequence[str] = (
+    "{decimal: ','}",
+    "{decimal: ',', thousands: '.'}",
+    "{delimiter: ';'}",
+    "{delimiter: '|', encoding: latin-1}",
+    "{encoding: utf-16}",
+    "{encoding: cp1252, header_row: 2}",
+    "{dates: '%d/%m/%Y'}",
+    "{dates: '%Y-%m-%d %H:%M:%S', nulls: ['0']}",
+    "{nulls: ['C01', '28', '1.0']}",
+    "{ids: cups}",
+    "{clock: offset}",
+    "{clock: Europe/Madrid, stamp: end, resolution: half_hour}",
+    "{clock: UTC, resolution: quarter_hour}",
+    "{preset: datadis}",
+    "{yes: ['1'], no: ['0']}",
+)
+
+
+def other_format(rng: np.random.Generator, folder: Path) -> None:
+    """Say of a table that its file is in a format in which it is not."""
+    table, form = str(rng.choice(list(RAW_FILES))), str(rng.choice(FORMATS))
+    (folder / "mapping.yaml").write_text(f"{table}: {form}\n")
+
+
 def check(folder: Path, case: int) -> None:
-    """The claim of this module for one case."""
+    """The claim of this module for one case; every third is read in another format."""
     raw, quality = write_small(folder / "raw"), Quality()
-    spoil(np.random.default_rng(case), raw, 1 + case % 4)
+    rng = np.random.default_rng(case)
+    spoil(rng, raw, 1 + case % 4)
+    if case % 3 == 2:
+        other_format(rng, raw)
     message = ""
     try:
         build(raw, Lake(folder / "lake"), AS_OF, quality=quality)
     except SpanishGasError as refused:
         message = str(refused)
     if message:
-        assert "breaks its contract" in message
+        assert "breaks its contract" in message or "mapping.yaml is not valid" in message
         assert not list((folder / "lake").rglob("*.parquet"))
     else:
         assert all("kept" in quality.report[table] for table in RAW)

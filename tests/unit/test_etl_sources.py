@@ -188,7 +188,7 @@ WRONG_MAPPINGS = {
     "churn_label: {columns: {churned: x}}": "Did you mean 'churn'?",
     "churn_label: {columns: {churn: 7}}": "churn_label.columns.churn: Input should be a valid string",
     "churn_label: {file: ../secret.csv}": "must lie in the raw folder, but got '../secret.csv'",
-    "churn_label: {file: labels.xlsx}": "ending is none of .csv, .csv.gz, .parquet",
+    "churn_label: {file: labels.docx}": "ending is none of .csv, .csv.gz, .parquet",
     "churn_label: {}\nchurn_label: {}": "'churn_label' stands twice",
     "[1, 2]": "must name tables",
     "a: [": "is not YAML that can be read",

@@ -35,6 +35,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
         "shift": "none",
     },
     "etl": {"raw": "auto", "lake": "lake", "as_of": "auto", "engine": "duckdb", "mapping": "auto"},
+    "sniff": {"raw": None, "preset": "auto"},
     "experiment": {
         "id": "E5",
         "model": "xgboost",
