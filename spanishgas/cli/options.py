@@ -60,6 +60,15 @@ def listed(value: str) -> list[str]:
     return [part.strip() for part in (text(value) or "").split(",") if part.strip()]
 
 
+def grouped(file: Path | None) -> dict[str, list[str]]:
+    """Columns by tier, as a YAML file names them; none without a file."""
+    from pydantic import RootModel
+
+    from spanishgas.config.reading import read
+
+    return read(file, RootModel[dict[str, list[str]]], "name a YAML file for --groups").root if file else {}
+
+
 Place = Annotated[Lake, Option("--lake", parser=Lake, help="Folder or s3:// prefix of extracts and tables.")]
 AsOf = Annotated[
     date | None,
@@ -92,6 +101,23 @@ Mapped = Annotated[
 ]
 Template = Annotated[str, Argument(help="Folder to write.")]
 Table = Annotated[str, Argument(help="A table of the lake, or one of the seven raw names.")]
+AnyTable = Annotated[Path, Argument(help="CSV, Parquet or Excel file with a row per customer.")]
+IdColumn = Annotated[str, Option("--id", help="Column with the customer's id.")]
+TargetColumn = Annotated[
+    str | None,
+    Option("--target", parser=text, help="Column that says who left; not needed for a later table."),
+]
+ValueColumn = Annotated[
+    str | None, Option("--value", parser=text, help="Column with the monthly margin in EUR, for offers.")
+]
+Positive = Annotated[
+    str | None,
+    Option(parser=text, help="Label of those who left; auto: 1, yes and the like, else the rarer one."),
+]
+Without = Annotated[str, Option(help="Columns to leave out, separated by commas.")]
+Groups = Annotated[
+    Path | None, Option(parser=path, help="YAML file of feature tiers: a name and its list of columns each.")
+]
 Keep = Annotated[
     int, Option(callback=at_least(1), help="How many of the newest snapshots to keep, per table and date.")
 ]

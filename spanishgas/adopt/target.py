@@ -1,0 +1,66 @@
+"""Who left, by the target column, and which other columns know it already."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from spanishgas.adopt.reading import label
+from spanishgas.config.adopted import Target
+from spanishgas.config.tiers import Entry
+from spanishgas.errors import DataError, UsageError
+from spanishgas.evaluation.leakage import skill
+from spanishgas.training.matrix import is_text
+
+FEWEST = 50
+"""Customers of either label from which five folds and a holdout can say anything."""
+THE_TARGET = 0.95
+"""Share of the way from chance to perfect average precision beyond which a column is the target by another name."""
+LEFT = ("1", "yes", "true", "y", "si", "churned", "churn", "left")
+"""Labels that say by themselves who left."""
+
+
+def read_target(values: pd.Series, name: str, positive: str | None) -> Target:
+    """What the two labels mean; DataError where there are not two, or too few rows of one."""
+    labels = values.dropna().map(label)
+    counts = labels.value_counts()
+    if len(counts) != 2:
+        shown = ", ".join(f"'{value}' ({count:,} rows)" for value, count in counts.head(4).items())
+        more = " and more" * (len(counts) > 4)
+        raise DataError(
+            f"target column '{name}' has {len(counts)} values instead of two, {shown or 'none'}{more}: name a column "
+            "that says who left and who stayed, or leave other rows empty"
+        )
+    if counts.min() < FEWEST:
+        raise DataError(
+            f"target column '{name}' has only {counts.min():,} rows of '{counts.idxmin()}' among {len(labels):,}: at "
+            f"least {FEWEST} of either label are needed to train, to validate and to hold out"
+        )
+    if positive is not None and positive not in counts.index:
+        raise UsageError.unknown(f"label of '{name}' for --positive", positive, counts.index)
+    plain = [value for value in counts.index if str(value).casefold() in LEFT]
+    churns = positive or (str(plain[0]) if len(plain) == 1 else str(counts.idxmin()))
+    (stays,) = (str(value) for value in counts.index if value != churns)
+    return Target(column=name, churns=churns, stays=stays)
+
+
+def strengths(
+    gold: pd.DataFrame, entries: Mapping[str, Entry], columns: Mapping[str, str], seed: int = 0
+) -> pd.Series:
+    """How far each feature alone goes from chance to perfect average precision, the strongest first.
+
+    DataError names the columns that are the target under another name.
+    """
+    rows = gold[gold["churn"].notna()]
+    y = rows["churn"].to_numpy(dtype="int64")
+    strength = pd.Series(
+        {f: skill(rows[f], y, text=is_text(e.kind), seed=seed) for f, e in entries.items()}, dtype="float64"
+    ).sort_values(ascending=False)
+    if same := [columns[f] for f in strength[strength > THE_TARGET].index]:
+        raise DataError(
+            f"column{'s' * (len(same) > 1)} {', '.join(map(repr, same))} alone tell{'s' * (len(same) == 1)} who left, "
+            "so it is the target under another name, or was written after it: leave it out with --without "
+            f"'{','.join(same)}'"
+        )
+    return strength
