@@ -21,7 +21,7 @@ from spanishgas.settings import settings
 POLICY = Path(__file__).with_name("policy.yaml")
 ALL = "ALL"
 HEADS = {
-    FILE: "What each column of the table is. Move a column between `columns` and `left_out`; tiers.yaml follows.",
+    FILE: "What each column of the table is. A column that is added or taken out is so in tiers.yaml too.",
     "tiers.yaml": "The data dictionary. Ranges and null limits are wider than those of the table that they come from.",
 }
 

@@ -59,8 +59,7 @@ def strengths(
     ).sort_values(ascending=False)
     if same := [columns[f] for f in strength[strength > THE_TARGET].index]:
         raise DataError(
-            f"column{'s' * (len(same) > 1)} {', '.join(map(repr, same))} alone tell{'s' * (len(same) == 1)} who left, "
-            "so it is the target under another name, or was written after it: leave it out with --without "
-            f"'{','.join(same)}'"
+            f"who left can be told by one column alone, {' or '.join(map(repr, same))}, which is the target under "
+            f"another name or was written after it: leave it out with --without '{','.join(same)}'"
         )
     return strength
