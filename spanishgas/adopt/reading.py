@@ -53,7 +53,12 @@ def _read(path: Path, id_column: str) -> pd.DataFrame:
             header = file.readline()
         separator = max(SEPARATORS, key=header.count)
         return pd.read_csv(
-            path, sep=separator, encoding="utf-8-sig", dtype={id_column: "string"}, low_memory=False
+            path,
+            sep=separator,
+            encoding="utf-8-sig",
+            dtype={id_column: "string"},
+            low_memory=False,
+            float_precision="round_trip",
         )
     raise UsageError(
         f"{path} ends in '{ending}', but is to be .csv, .parquet or .xlsx: save it as one of them"
