@@ -1,14 +1,15 @@
 """A table taken in as gold: the first time with a proposed experiments folder, later by the folder that is there.
 
-table -> columns, target -> proposal -> gold rows under its contract -> folder put in place -> gold published
+table -> columns, target -> proposal -> gold rows under its contract -> gold published -> folder put in place
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
@@ -16,41 +17,32 @@ import pyarrow.parquet as pq
 
 from spanishgas import provenance
 from spanishgas.adopt.gold import gold_rows
-from spanishgas.adopt.proposal import Proposal, propose, write_folder
-from spanishgas.adopt.reading import digest, read_table
-from spanishgas.adopt.target import read_target, strengths
+from spanishgas.adopt.proposal import Roles, propose, write_folder
+from spanishgas.adopt.reading import read_table
+from spanishgas.adopt.target import strengths
 from spanishgas.config.adopted import TableMap, read_map
 from spanishgas.config.tiers import Tiers, read_tiers
 from spanishgas.errors import UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
-from spanishgas.lifetime import temporary_folder
 from spanishgas.stages import Stage, unkeyed
 
 
-@dataclass(frozen=True)
-class Adopted:
-    """What a table became."""
+class Adopted(NamedTuple):
+    """What a table became; `strength`, how far each feature alone tells who left, is None with a folder of before."""
 
     folder: Path
-    fresh: bool
-    """Whether the folder was proposed now."""
     columns: TableMap
     gold: Snapshot
-    strength: pd.Series
-    """How far features alone tell who left; empty where the folder was there already."""
-    churners: int
-    labelled: int
-    repeated: int
-    """Customers whose every value another one has too."""
+    rows: pd.DataFrame
+    strength: pd.Series | None
 
 
 @dataclass(frozen=True)
 class AdoptInputs:
-    """What gold of an adopted table depends on."""
+    """What gold of an adopted table depends on; `source` is the SHA-256 of its file."""
 
     source: str
-    """SHA-256 of the table's file."""
     columns: TableMap
     tiers: Tiers
     as_of: date
@@ -58,19 +50,6 @@ class AdoptInputs:
 
 
 ADOPT = Stage[AdoptInputs]("adopt", (__name__, "spanishgas.adopt.gold"))
-
-
-@dataclass(frozen=True)
-class Roles:
-    """What the caller says of a table's columns."""
-
-    id: str
-    target: str | None = None
-    positive: str | None = None
-    """The label of those who left."""
-    value: str | None = None
-    groups: Mapping[str, Sequence[str]] | None = None
-    without: Sequence[str] = ()
 
 
 def adopt(path: Path, roles: Roles, as_of: date, folder: Path, *, lake: Lake) -> Adopted:
@@ -81,81 +60,43 @@ def adopt(path: Path, roles: Roles, as_of: date, folder: Path, *, lake: Lake) ->
       target column is a table to be scored.
     - UsageError for options and file, DataError and ContractError for what the table holds.
     """
-    table = read_table(path, roles.id)
-    strength, made = pd.Series(dtype="float64"), None
-    if folder.exists():
+    table, there = read_table(path, roles.id), folder.exists()
+    if there:
         columns, tiers = read_map(folder), read_tiers(folder / "tiers.yaml")
-        if columns.id != roles.id:
-            raise UsageError(
-                f"{folder} has '{columns.id}' for its id, but --id is '{roles.id}': name that one"
-            )
-        rows = gold_rows(table, columns, tiers.rules(), as_of)
     else:
-        made = _proposal(table, roles, folder)
-        columns, tiers = made.columns, made.tiers
-        rows = gold_rows(table, columns, tiers.rules(), as_of)
-        strength = strengths(rows, made.entries, {f: c.column for f, c in columns.columns.items()})
-    published = _publish(path, AdoptInputs(digest(path), columns, tiers.rules(), as_of, rows), lake)
-    if made:
-        _put(folder, made, strength)
-    inputs = rows.drop(columns=["customer_id", "churn"])
-    return Adopted(
-        folder,
-        made is not None,
-        columns,
-        published,
-        strength,
-        int(rows["churn"].sum()),
-        int(rows["churn"].notna().sum()),
-        int(inputs.duplicated().sum()),
-    )
+        columns, tiers = propose(table, roles)
+    if columns.id != roles.id:
+        raise UsageError(f"{folder} has '{columns.id}' for its id, but --id is '{roles.id}': name that one")
+    rows = gold_rows(table, columns, tiers.rules(), as_of)
+    source = hashlib.sha256(path.read_bytes()).hexdigest()
+    strength = None if there else strengths(rows, tiers, columns)
+    gold = _publish(path.name, AdoptInputs(source, columns, tiers.rules(), as_of, rows), lake)
+    if strength is not None:
+        write_folder(folder, columns, tiers, strength)
+    return Adopted(folder, columns, gold, rows, strength)
 
 
-def _proposal(table: pd.DataFrame, roles: Roles, folder: Path) -> Proposal:
-    if not roles.target:
-        raise UsageError(
-            f"{folder} is not there yet, and to propose it takes --target, the column that says who left"
-        )
-    if roles.target not in table:
-        raise UsageError.unknown("column for --target", roles.target, table.columns)
-    target = read_target(table[roles.target], roles.target, roles.positive)
-    return propose(table, (roles.id, target, roles.value), roles.groups or {}, roles.without)
-
-
-def _put(folder: Path, proposal: Proposal, strength: pd.Series) -> None:
-    """The folder whole, or not at all."""
-    import shutil
-
-    with temporary_folder() as work:
-        write_folder(work / folder.name, proposal, strength)
-        part = folder.with_name(f"{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(work / folder.name, part)
-        part.rename(folder)
-
-
-def _publish(path: Path, inputs: AdoptInputs, lake: Lake) -> Snapshot:
-    rows, key = inputs.rows, ADOPT.key(inputs)
-    if (there := lake.made("gold_master", inputs.as_of, key)) is not None:
+def _publish(name: str, inputs: AdoptInputs, lake: Lake) -> Snapshot:
+    rows, key, as_of = inputs.rows, ADOPT.key(inputs), inputs.as_of
+    if (there := lake.made("gold_master", as_of, key)) is not None:
         return there
 
     def write(part: Path) -> None:
         pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), part / "part-0.parquet")
 
-    params = {"table": path.name, "as_of": inputs.as_of}
-    with runs.stage("adopt", f"adopt {path.name} as of {inputs.as_of}", params=params) as run:
-        with lake.building(inputs.as_of):
-            published = lake.publish(
-                "gold_master",
-                inputs.as_of,
-                write,
-                built_from={path.name: inputs.source},
-                fingerprint=key,
-                code=provenance.identity(ADOPT.source),
-                run_id=run.run_id,
-            )
-        run.log(
-            metrics={"adopt.rows": len(rows), "adopt.features": len(inputs.columns.columns)},
-            tags={"gold_master": published.uri, "table.sha256": inputs.source},
+    with (
+        runs.stage("adopt", f"adopt {name} as of {as_of}", params={"table": name, "as_of": as_of}) as run,
+        lake.building(as_of),
+    ):
+        published = lake.publish(
+            "gold_master",
+            as_of,
+            write,
+            built_from={name: inputs.source},
+            fingerprint=key,
+            code=provenance.identity(ADOPT.source),
+            run_id=run.run_id,
         )
+        counts = {"adopt.rows": len(rows), "adopt.features": len(inputs.columns.columns)}
+        run.log(metrics=counts, tags={"gold_master": published.uri, "table.sha256": inputs.source})
     return published

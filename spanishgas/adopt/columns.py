@@ -33,13 +33,13 @@ class Recognised(NamedTuple):
 def recognise(name: str, values: pd.Series) -> Recognised | str:
     """What the column is as a feature, or why it is none; DataError for one that holds two kinds of values."""
     present = values.dropna()
+    if present.map(lambda value: isinstance(value, (list, dict, np.ndarray))).any():
+        return "holds lists"
     if present.nunique() < 2:
         return "has no values" if present.empty else "has one value alone"
     values = numbers_in(name, values)
     if pd.api.types.is_datetime64_any_dtype(values.dtype):
-        return (
-            f"holds dates: to use the days before as-of, write {{column: {name}, read: days}} under columns"
-        )
+        return f"holds dates: to use days before as-of, put {{column: {name}, read: days}} under columns"
     if pd.api.types.is_numeric_dtype(values.dtype):
         return _number(name, values.astype("float64"))
     return _text(name, values.astype("string"))
@@ -55,15 +55,13 @@ def numbers_in(name: str, values: pd.Series) -> pd.Series:
         return values.dt.tz_localize(None) if getattr(values.dt, "tz", None) else values
     present = values.dropna()
     kind = pd.api.types.infer_dtype(present)
-    if kind in ("date", "datetime"):
-        return pd.to_datetime(values)
-    if kind == "boolean":
-        return values.astype("float64")
+    if kind in ("date", "datetime", "boolean"):
+        return values.astype("float64") if kind == "boolean" else pd.to_datetime(values)
     number = pd.to_numeric(present.astype("string").str.strip(), errors="coerce")
     if number.notna().all():
         return pd.to_numeric(values, errors="coerce").astype("float64")
-    if kind.startswith("mixed") or number.notna().mean() > 0.5:
-        _mixed(name, present, number.notna().to_numpy())
+    if number.notna().any() and (kind.startswith("mixed") or number.notna().mean() > 0.5):
+        raise _mixed(name, present, number.notna().to_numpy())
     days = pd.to_datetime(present.astype("string"), errors="coerce", format="ISO8601")
     if days.notna().mean() > 0.95:
         return pd.to_datetime(values.astype("string"), errors="coerce", format="ISO8601")
@@ -73,11 +71,9 @@ def numbers_in(name: str, values: pd.Series) -> pd.Series:
 WAY_OUT = "write it in one way and missing values as empty cells, or leave it out with --without '{}'"
 
 
-def _mixed(name: str, present: pd.Series, numeric: np.ndarray) -> None:
-    if not numeric.any():
-        return
+def _mixed(name: str, present: pd.Series, numeric: np.ndarray) -> DataError:
     row, other = present.index[int(numeric.argmax())], present.index[int((~numeric).argmax())]
-    raise DataError(
+    return DataError(
         f"column '{name}' holds numbers and texts, for example {present[row]!r} in row {row + 1} and "
         f"{present[other]!r} in row {other + 1}: {WAY_OUT.format(name)}"
     )
@@ -91,24 +87,16 @@ def _number(name: str, values: pd.Series) -> Recognised | str:
             + WAY_OUT.format(name)
         )
     whole = values.notna().all() and bool((values % 1 == 0).all())
-    if whole and values.is_unique and (_like_id(name) or high - low < 2 * len(values)):
+    if whole and values.is_unique and (ID_NAMES.search(slug(name)) or high - low < 2 * len(values)):
         return "looks like an id: every row has another whole number"
     column = TableColumn(column=name, read="number")
-    words, title = f"column '{name}', {low:g} to {high:g} in the table", _words(name)
+    words, title = f"column '{name}', {low:g} to {high:g} in the table", name.replace("_", " ")
     if values.notna().all() and values.isin((0, 1)).all():
         return Recognised(column, Entry(kind="flag", words=title, definition=words))
-    room = high - low
-    return Recognised(
-        column,
-        Entry(
-            kind="numeric",
-            words=title,
-            definition=words,
-            low=0.0 if low >= 0 else round(low - room, 6),
-            high=round(high + room, 6),
-            max_null=_null_limit(values),
-        ),
-    )
+    low, high = 0.0 if low >= 0 else 2 * low - high, 2 * high - low
+    nulls = _null_limit(values)
+    entry = Entry(kind="numeric", words=title, definition=words, low=low, high=high, max_null=nulls)
+    return Recognised(column, entry)
 
 
 def _text(name: str, values: pd.Series) -> Recognised | str:
@@ -117,26 +105,19 @@ def _text(name: str, values: pd.Series) -> Recognised | str:
     if len(counts) > MOST_VALUES and len(counts) > rows / 2:
         free = values.dropna().str.count(r"\s").mean() >= 3
         return "holds free text" if free else "looks like an id: nearly every row has another value"
-    keep = None
-    if len(counts) > MOST_VALUES:
-        keep = sorted(str(v) for v in counts[counts >= 2].index[:MOST_VALUES])
+    most = sorted(str(v) for v in counts[counts >= 2].index[:MOST_VALUES])
+    keep = most if len(counts) > MOST_VALUES else None
     kept = f", of which {len(keep)} are told apart" if keep else ""
     words = f"column '{name}', {len(counts)} values in the table{kept}, most often {example[:40]}"
-    entry = Entry(kind="category", words=_words(name), definition=words, max_null=_null_limit(values))
+    entry = Entry(
+        kind="category", words=name.replace("_", " "), definition=words, max_null=_null_limit(values)
+    )
     return Recognised(TableColumn(column=name, read="text", keep=keep), entry)
 
 
 def _null_limit(values: pd.Series) -> float:
     """Twice the share of missing values there are now, and a twentieth more."""
     return min(1.0, round(2 * float(values.isna().mean()) + 0.05, 2))
-
-
-def _like_id(name: str) -> bool:
-    return bool(ID_NAMES.search(slug(name)))
-
-
-def _words(name: str) -> str:
-    return re.sub(r"[_\s]+", " ", name).strip() or name
 
 
 def slug(name: str) -> str:

@@ -23,7 +23,7 @@ def gold_rows(table: pd.DataFrame, columns: TableMap, tiers: Tiers, as_of: date)
     wanted = [columns.id, *(c.column for c in columns.columns.values()), *filter(None, [columns.value])]
     for missing in [name for name in wanted if name not in table]:
         raise UsageError.unknown("column of table.yaml", missing, table.columns)
-    if extra := set(columns.columns) ^ set(tiers.features()):
+    if extra := {*columns.columns} ^ {*tiers.features()}:
         raise UsageError(
             f"table.yaml and tiers.yaml differ in {', '.join(sorted(extra))}: name it in both or in neither"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ from spanishgas.errors import DataError, UsageError
 
 SEPARATORS = ",;\t|"
 MOST_COLUMNS = 500
-"""Columns beyond which a table is refused: a dictionary that nobody can read decides nothing."""
 
 
 def read_table(path: Path, id_column: str) -> pd.DataFrame:
@@ -32,14 +30,8 @@ def read_table(path: Path, id_column: str) -> pd.DataFrame:
         raise DataError(
             f"{path} cannot be read as a table ({words}): save it again, as CSV in UTF-8"
         ) from fault
-    table.columns = [str(name).strip() for name in table.columns]
+    table.columns = [str(name) for name in table.columns]
     return _checked(table, path, id_column)
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of the file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read(path: Path, id_column: str) -> pd.DataFrame:
@@ -66,11 +58,6 @@ def _read(path: Path, id_column: str) -> pd.DataFrame:
 
 
 def _checked(table: pd.DataFrame, path: Path, id_column: str) -> pd.DataFrame:
-    names = pd.Series(table.columns)
-    if names.duplicated().any():
-        raise DataError(
-            f"{path} has several columns named '{names[names.duplicated()].iloc[0]}': rename them"
-        )
     if len(table.columns) > MOST_COLUMNS:
         raise DataError(
             f"{path} has {len(table.columns):,} columns, more than {MOST_COLUMNS}: keep those that say something "
@@ -78,13 +65,11 @@ def _checked(table: pd.DataFrame, path: Path, id_column: str) -> pd.DataFrame:
         )
     if id_column not in table.columns:
         raise UsageError.unknown("column for --id", id_column, table.columns)
-    ids = table[id_column]
-    if ids.isna().any():
-        row = int(ids.isna().to_numpy().argmax())
-        raise DataError(
-            f"{path}: column '{id_column}' has no id in {int(ids.isna().sum())} rows, first in row {row + 1}"
-        )
-    text = ids.map(label).astype("string")
+    none = table[id_column].isna().to_numpy()
+    if none.any():
+        rows = f"{none.sum()} rows, first in row {none.argmax() + 1}"
+        raise DataError(f"{path}: column '{id_column}' has no id in {rows}: mend them, or name another --id")
+    text = table[id_column].map(label).astype("string")
     if text.duplicated().any():
         again = text[text.duplicated()]
         raise DataError(

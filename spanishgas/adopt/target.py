@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from spanishgas.adopt.reading import label
-from spanishgas.config.adopted import Target
-from spanishgas.config.tiers import Entry
+from spanishgas.config.adopted import TableMap, Target
+from spanishgas.config.tiers import Tiers
 from spanishgas.errors import DataError, UsageError
 from spanishgas.evaluation.leakage import skill
 from spanishgas.training.matrix import is_text
 
-FEWEST = 50
-"""Customers of either label from which five folds and a holdout can say anything."""
-THE_TARGET = 0.95
-"""Share of the way from chance to perfect average precision beyond which a column is the target by another name."""
+FEWEST, THE_TARGET = 50, 0.95
+"""Customers of either label at least; skill of one column beyond which it is the target by another name."""
 LEFT = ("1", "yes", "true", "y", "si", "churned", "churn", "left")
 """Labels that say by themselves who left."""
 
@@ -45,19 +41,16 @@ def read_target(values: pd.Series, name: str, positive: str | None) -> Target:
     return Target(column=name, churns=churns, stays=stays)
 
 
-def strengths(
-    gold: pd.DataFrame, entries: Mapping[str, Entry], columns: Mapping[str, str], seed: int = 0
-) -> pd.Series:
+def strengths(gold: pd.DataFrame, tiers: Tiers, columns: TableMap) -> pd.Series:
     """How far each feature alone goes from chance to perfect average precision, the strongest first.
 
     DataError names the columns that are the target under another name.
     """
     rows = gold[gold["churn"].notna()]
     y = rows["churn"].to_numpy(dtype="int64")
-    strength = pd.Series(
-        {f: skill(rows[f], y, text=is_text(e.kind), seed=seed) for f, e in entries.items()}, dtype="float64"
-    ).sort_values(ascending=False)
-    if same := [columns[f] for f in strength[strength > THE_TARGET].index]:
+    alone = {f: skill(rows[f], y, text=is_text(tiers.kind(f)), seed=0) for f in tiers.features()}
+    strength = pd.Series(alone, dtype="float64").sort_values(ascending=False)
+    if same := [columns.columns[f].column for f in strength[strength > THE_TARGET].index]:
         raise DataError(
             f"who left can be told by one column alone, {' or '.join(map(repr, same))}, which is the target under "
             f"another name or was written after it: leave it out with --without '{','.join(same)}'"

@@ -111,14 +111,14 @@ def adopt(
 
     With a folder that is there already, a later table is read as that says; one without the target is to be scored.
     """
-    from spanishgas.adopt.adoption import Roles
     from spanishgas.adopt.adoption import adopt as take_in
+    from spanishgas.adopt.proposal import Roles
     from spanishgas.adopt.telling import told
 
     if as_of is None:
         raise UsageError("--as-of must be the date that the table is of, such as 2024-12-31")
     folder = Path(out or f"experiments-{table.stem}")
-    roles = Roles(id_column, target, positive, value, options.grouped(groups), options.listed(without))
+    roles = Roles(id_column, target, positive, value, groups, options.listed(without))
     require_tracking()
     echo(told(take_in(table, roles, as_of, folder, lake=lake), lake))
 

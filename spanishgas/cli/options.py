@@ -60,13 +60,13 @@ def listed(value: str) -> list[str]:
     return [part.strip() for part in (text(value) or "").split(",") if part.strip()]
 
 
-def grouped(file: Path | None) -> dict[str, list[str]]:
-    """Columns by tier, as a YAML file names them; none without a file."""
+def grouped(value: str) -> dict[str, list[str]]:
+    """Columns by tier, as a YAML file names them; none where the value stands for "not given"."""
     from pydantic import RootModel
 
     from spanishgas.config.reading import read
 
-    return read(file, RootModel[dict[str, list[str]]], "name a YAML file for --groups").root if file else {}
+    return read(Path(value), RootModel[dict[str, list[str]]], "name a file").root if text(value) else {}
 
 
 Place = Annotated[Lake, Option("--lake", parser=Lake, help="Folder or s3:// prefix of extracts and tables.")]
@@ -116,7 +116,7 @@ Positive = Annotated[
 ]
 Without = Annotated[str, Option(help="Columns to leave out, separated by commas.")]
 Groups = Annotated[
-    Path | None, Option(parser=path, help="YAML file of feature tiers: a name and its list of columns each.")
+    Any, Option(parser=grouped, help="YAML file of tiers: a name and its list of columns each.")
 ]
 Keep = Annotated[
     int, Option(callback=at_least(1), help="How many of the newest snapshots to keep, per table and date.")

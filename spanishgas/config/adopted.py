@@ -10,25 +10,22 @@ from pydantic import Field
 from spanishgas.config.reading import Names, Strict, Text, read
 
 FILE = "table.yaml"
-Reading = Literal["number", "text", "days"]
-"""How a column is read: as numbers, as text, or as dates, of which the days before as-of count."""
 
 
 class Target(Strict):
-    """The column that says who left."""
+    """The column that says who left, and its two labels as text."""
 
     column: Text
     churns: str
-    """The label of those who left, as text."""
     stays: str
-    """The label of those who stayed."""
 
 
 class TableColumn(Strict):
     """One column of the table that is a feature."""
 
     column: Text
-    read: Reading
+    read: Literal["number", "text", "days"]
+    """As numbers, as text, or as dates, of which the days before as-of count."""
     keep: list[str] | None = None
     """The values of a text that are told apart; all others are one value, (rare). All are, if None."""
 
@@ -43,9 +40,8 @@ class TableMap(Strict):
     columns: dict[Text, TableColumn] = Field(min_length=1)
     """Columns by the name of their feature in tiers.yaml."""
     left_out: dict[str, str] = {}
-    """Columns that are no features, with the reason."""
+    """Columns that are no features, with the reason; `without` are those that were named to be left out."""
     without: Names = []
-    """Columns that were named to be left out."""
 
 
 def read_map(folder: Path) -> TableMap:

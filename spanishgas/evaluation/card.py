@@ -122,10 +122,7 @@ def metrics_table(metrics: Mapping[str, float]) -> pd.DataFrame:
 
 
 def _texts(rows: pd.DataFrame) -> dict[str, int | float]:
-    """How the texts of contacts read, by what their customers did, and how many complaints read negative.
-
-    Nothing of a table from elsewhere, which has no such texts; the card then says nothing of the utility's own data.
-    """
+    """How contacts' texts read, by what their customers did; nothing of a table from elsewhere, which has none."""
     if not {"sentiment_label", "customer_intent"} <= {*rows}:
         return {}
     stayed, left = (rows.loc[rows["churn"] == churn, "sentiment_label"].dropna() for churn in (0, 1))

@@ -92,19 +92,17 @@ def groups(rows: pd.DataFrame, kinds: Mapping[str, str] = MappingProxyType({})) 
     A table with none of these columns is divided by its first categories and flags in `kinds`, or is one slice.
     """
     by_dimension: dict[str, pd.Series] = {}
-    columns: dict[str, str] = {d: c for d, c in COLUMNS.items() if c in rows} or _own(rows, kinds)
+    own = [
+        f for f, kind in kinds.items() if kind in ("category", "flag") and rows[f].nunique() <= MOST_VALUES
+    ]
+    columns: dict[str, str] = {d: c for d, c in COLUMNS.items() if c in rows}
+    columns = columns or {f: f for f in own[: len(COLUMNS)]}
     if not columns:
         return {"customers": pd.Series("all", rows.index, dtype=object)}
     for dimension, column in columns.items():
         text = rows[column].astype("string").fillna("unknown")
         by_dimension[dimension] = text.replace(dict(WORDS.get(dimension, {}))).astype(object)
     return by_dimension
-
-
-def _own(rows: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, str]:
-    divides = [f for f, kind in kinds.items() if kind in ("category", "flag")]
-    few = [f for f in divides if rows[f].nunique() <= MOST_VALUES]
-    return {f: f for f in few[: len(COLUMNS)]}
 
 
 def measure(

@@ -3,8 +3,7 @@
 A check that cannot be computed has failed. Every refusal names the value, the limit and the way out; what the policy
 tolerates is a named, dated waiver that is shown with the verdict. A first champion has nobody to be compared with: in
 place of that, the lower end of its average precision must lie above twice the churn rate, which is what chance reaches,
-or a stated share of the way from there to 1. A policy without an absolute floor may ask that no version is surely worse
-than a logistic regression.
+or a stated share of the way from there to 1.
 """
 
 from __future__ import annotations

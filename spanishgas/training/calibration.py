@@ -92,10 +92,7 @@ def fit_final(
     curve: Curve = Curve.SIGMOID,
     margins: Array | None = None,
 ) -> ChurnModel:
-    """The object that is shipped: fitted on the whole training side, calibrated out of fold, with its threshold.
-
-    `margins` are those of `out_of_fold`, where the caller has them.
-    """
+    """The object that is shipped: fitted on the whole training side, calibrated on its `out_of_fold` margins."""
     margins = out_of_fold(training, params) if margins is None else margins
     return ChurnModel(
         fit_calibrated(training, training.unfitted(params), margins, curve),

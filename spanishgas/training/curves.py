@@ -20,13 +20,11 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 SURE = 12.0
-"""Log odds (a chance of 6 in a million) beyond which they grow with their logarithm: next to 1 double precision soon
-runs out of numbers to tell customers apart."""
+"""Log odds beyond which they grow with their logarithm: next to 1 double precision runs out of numbers."""
 TIE_BREAK = 0.01
 """The logistic curve's part in an isotonic one: enough to rise within its steps, too little to bend it."""
 FLATTEST = 1e-3
-"""Least rise of the logistic curve, in log odds per standard deviation of the margins: where they rank no better than
-chance, their best straight line may fall."""
+"""Least rise in log odds per standard deviation of the margins: of those that rank by chance the best line may fall."""
 
 
 class Curve(StrEnum):
@@ -91,10 +89,9 @@ class CalibratedMargins(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return True
 
     @property
-    def classes_(self) -> NDArray[Any]:
+    def classes_(self) -> Any:
         """The labels that the classifier tells apart."""
-        classes: NDArray[Any] = self.estimator.classes_
-        return classes
+        return self.estimator.classes_
 
     def predict_proba(self, X: Any) -> Array:
         """Calibrated probabilities, shape (rows, 2)."""

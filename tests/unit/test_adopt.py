@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from spanishgas.adopt.adoption import Adopted, Roles, adopt
+from spanishgas.adopt.adoption import Adopted, adopt
 from spanishgas.adopt.columns import Recognised, feature_names, recognise
+from spanishgas.adopt.proposal import Roles
 from spanishgas.adopt.telling import told
 from spanishgas.cli import app
 from spanishgas.config.adopted import read_map
@@ -128,7 +129,7 @@ def test_gold_holds_the_tables_values_under_its_contract(place: Path) -> None:
 
 def test_the_same_table_again_leaves_lake_and_folder_as_they_were(place: Path) -> None:
     first, again = take_in(place, shop()), take_in(place, shop())
-    assert (first.fresh, again.fresh) == (True, False)
+    assert (first.strength is None, again.strength is None) == (False, True)
     assert first.gold.manifest == again.gold.manifest
 
 
@@ -236,8 +237,8 @@ def test_what_cannot_be_taken_in_is_one_message_and_nothing_is_left_half_made(
     ("roles", "said"),
     [
         (Roles("Customer", "Left"), "unknown column for --id 'Customer'.*Did you mean 'Customer No'"),
-        (Roles("Customer No", "left"), "unknown column for --target 'left'.*Did you mean 'Left'"),
-        (Roles("Customer No"), "to propose it takes --target"),
+        (Roles("Customer No", "left"), "unknown column of the table 'left'.*Did you mean 'Left'"),
+        (Roles("Customer No"), "for the first time needs --target"),
         (Roles("Customer No", "Left", positive="maybe"), "--positive 'maybe'"),
         (Roles("Customer No", "Left", value="Profit"), "unknown column of the table 'Profit'"),
         (Roles("Customer No", "Left", without=["Vists"]), "Did you mean 'Visits'"),
