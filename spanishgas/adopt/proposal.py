@@ -120,7 +120,7 @@ def _strong(strength: pd.Series) -> str:
     if beyond.empty:
         return "waivers: []\n"
     lines = [
-        f"DECIDE: each of these features alone goes more than {MAX_SKILL:g} of the way to perfect average precision, so",
+        f"DECIDE: each of these features alone goes more than {MAX_SKILL:g} of the way to perfect ranking, so",
         "the gate refuses, until this stands in place of the line above, or the feature is left out.",
         "waivers:\n#   - check: single_feature\n#     reason: how, and when before anybody left, it is written",
         f"    date: {date.today()}\n#     features:",

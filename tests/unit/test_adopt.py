@@ -115,6 +115,25 @@ def test_the_proposed_folder_is_one_that_every_verb_reads(
         settings.cache_clear()
 
 
+def test_a_waiver_for_what_one_feature_says_is_ready_to_be_decided_on(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = shop().assign(
+        Score=lambda t: (t["Left"] == "yes") * 1.0 + np.random.default_rng(0).normal(0, 0.4, 400)
+    )
+    folder = take_in(place, table).folder
+    policy = (folder / "policy.yaml").read_text()
+    asked = policy.split("waivers: []\n")[1]
+    assert "DECIDE: each of these features" in asked
+    declared = "".join(f"{line[2:]}\n" for line in asked.splitlines()[2:])
+    (folder / "policy.yaml").write_text(policy.replace(f"waivers: []\n{asked}", declared))
+    monkeypatch.setenv("SPANISHGAS_EXPERIMENTS", str(folder))
+    settings.cache_clear()
+    (waiver,) = load_policy().waivers
+    settings.cache_clear()
+    assert "score" in waiver.features
+
+
 def test_gold_holds_the_tables_values_under_its_contract(place: Path) -> None:
     table = shop()
     gold = take_in(place, table, Roles("Customer No", "Left", value="Margin")).gold.pandas()
