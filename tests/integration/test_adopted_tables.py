@@ -16,7 +16,7 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
 from spanishgas.settings import settings
 from tests.tracked import own_model, own_store
-from tests.unit.test_adopt import shop
+from tests.unit.test_adopt import declare, shop
 
 
 def run(*words: str) -> str:
@@ -43,7 +43,8 @@ def adopted(table: pd.DataFrame, *words: str, as_of: str = "2024-12-31") -> str:
 
 
 def decide(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the folder the one that verbs read, with room in its gate for the noise of so few customers."""
+    """Make the folder the one that verbs read, its waiver declared, with room in its gate for the noise of so few."""
+    declare(folder)
     policy = folder / "policy.yaml"
     policy.write_text(policy.read_text().replace("max_calibration_error: 0.05", "max_calibration_error: 0.5"))
     monkeypatch.setenv("SPANISHGAS_EXPERIMENTS", str(folder))

@@ -56,6 +56,14 @@ def shop(rows: int = 400, seed: int = 0) -> pd.DataFrame:
     return table
 
 
+def declare(folder: Path) -> None:
+    """Put the proposed waiver, if any, in the place of none."""
+    policy = (folder / "policy.yaml").read_text()
+    head, asked = policy.split("waivers: []\n")
+    declared = "".join(f"{line[2:]}\n" for line in asked.splitlines()[2:])
+    (folder / "policy.yaml").write_text(head + (declared or "waivers: []\n"))
+
+
 ROLES = Roles("Customer No", "Left")
 
 
@@ -122,11 +130,8 @@ def test_a_waiver_for_what_one_feature_says_is_ready_to_be_decided_on(
         Score=lambda t: (t["Left"] == "yes") * 1.0 + np.random.default_rng(0).normal(0, 0.4, 400)
     )
     folder = take_in(place, table).folder
-    policy = (folder / "policy.yaml").read_text()
-    asked = policy.split("waivers: []\n")[1]
-    assert "DECIDE: each of these features" in asked
-    declared = "".join(f"{line[2:]}\n" for line in asked.splitlines()[2:])
-    (folder / "policy.yaml").write_text(policy.replace(f"waivers: []\n{asked}", declared))
+    assert "DECIDE: each of these features" in (folder / "policy.yaml").read_text()
+    declare(folder)
     monkeypatch.setenv("SPANISHGAS_EXPERIMENTS", str(folder))
     settings.cache_clear()
     (waiver,) = load_policy().waivers
