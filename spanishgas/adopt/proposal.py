@@ -52,6 +52,8 @@ def propose(table: pd.DataFrame, roles: Roles) -> tuple[TableMap, Tiers]:
     for name in [roles.target, *roles.without, *grouped, *filter(None, [roles.value])]:
         if name not in table:
             raise UsageError.unknown("column of the table", name, table.columns)
+    if twice := sorted({c for c in grouped if grouped.count(c) > 1}):
+        raise UsageError(f"column '{twice[0]}' stands in two groups: name it in one")
     target = read_target(table[roles.target], roles.target, roles.positive)
     apart = (roles.id, roles.target, roles.value, *roles.without)
     seen = {str(c): recognise(str(c), table[c]) for c in table.columns if c not in apart}

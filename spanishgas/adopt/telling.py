@@ -21,8 +21,7 @@ def told(adopted: Adopted, lake: Lake) -> str:
         lines.append("nobody is labelled: a table to be scored")
     if again := int(adopted.rows.drop(columns=["customer_id", "churn"]).duplicated().sum()):
         lines.append(
-            f"{again:,} customers have the values of another one: if one customer has several ids, drop the repeated "
-            "rows, or the gate may refuse"
+            f"{again:,} customers have the values of another one: drop repeated rows, or the gate may refuse"
         )
     return "\n".join(
         [*lines, *([] if adopted.strength is None else _proposed(adopted, adopted.strength, lake))]

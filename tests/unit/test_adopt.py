@@ -264,6 +264,7 @@ def test_what_cannot_be_taken_in_is_one_message_and_nothing_is_left_half_made(
         (Roles("Customer No", "left"), "unknown column of the table 'left'.*Did you mean 'Left'"),
         (Roles("Customer No"), "for the first time needs --target"),
         (Roles("Customer No", "Left", positive="maybe"), "--positive 'maybe'"),
+        (Roles("Customer No", "Left", groups={"A": ["plan"], "B": ["plan"]}), "'plan' stands in two groups"),
         (Roles("Customer No", "Left", value="Profit"), "unknown column of the table 'Profit'"),
         (Roles("Customer No", "Left", without=["Vists"]), "Did you mean 'Visits'"),
     ],
