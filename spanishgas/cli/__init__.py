@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for verbs in (
-    (chain.main, data.simulate, data.etl, data.sniff, data.validate, data.template),
+    (chain.main, data.simulate, data.etl, data.sniff, data.validate, data.template, data.adopt),
     (lifecycle.experiment, lifecycle.ladder, lifecycle.evaluate),
     (lifecycle.promote, lifecycle.approve, lifecycle.rollback, lifecycle.history, lifecycle.reconcile),
     (lifecycle.transfer,),

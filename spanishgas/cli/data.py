@@ -105,6 +105,34 @@ def template(out: options.Template) -> None:
     echo(f"{out}: fill the files in, then spanishgas validate --raw {out}")
 
 
+def adopt(
+    table: options.AnyTable,
+    id_column: options.IdColumn,
+    as_of: options.AsOf,
+    target: options.TargetColumn = AUTO,
+    lake: options.Place = HERE,
+    value: options.ValueColumn = AUTO,
+    out: options.Out = AUTO,
+    positive: options.Positive = AUTO,
+    without: options.Without = AUTO,
+    groups: options.Groups = AUTO,
+) -> None:
+    """Take in any table of customers: propose its experiments folder, and publish it as gold.
+
+    With a folder that is there already, a later table is read as that says; one without the target is to be scored.
+    """
+    from spanishgas.adopt.adoption import adopt as take_in
+    from spanishgas.adopt.proposal import Roles
+    from spanishgas.adopt.telling import told
+
+    if as_of is None:
+        raise UsageError("--as-of must be the date that the table is of, such as 2024-12-31")
+    folder = Path(out or f"experiments-{table.stem}")
+    roles = Roles(id_column, target, positive, value, groups, options.listed(without))
+    require_tracking()
+    echo(told(take_in(table, roles, as_of, folder, lake=lake), lake))
+
+
 def where(table: options.Table, as_of: options.AsOf = AUTO, lake: options.Place = HERE) -> None:
     """Print the location of a table's current snapshot, as a path or s3:// URI, and nothing else."""
     if table in RAW_FILES:

@@ -60,6 +60,15 @@ def listed(value: str) -> list[str]:
     return [part.strip() for part in (text(value) or "").split(",") if part.strip()]
 
 
+def grouped(value: str) -> dict[str, list[str]]:
+    """Columns by tier, as a YAML file names them; none where the value stands for "not given"."""
+    from pydantic import RootModel
+
+    from spanishgas.config.reading import read
+
+    return read(Path(value), RootModel[dict[str, list[str]]], "name a file").root if text(value) else {}
+
+
 Place = Annotated[Lake, Option("--lake", parser=Lake, help="Folder or s3:// prefix of extracts and tables.")]
 AsOf = Annotated[
     date | None,
@@ -96,6 +105,23 @@ Preset = Annotated[
 Write = Annotated[bool, Option("--write", help="Write mapping.yaml beside the files.")]
 Template = Annotated[str, Argument(help="Folder to write.")]
 Table = Annotated[str, Argument(help="A table of the lake, or one of the seven raw names.")]
+AnyTable = Annotated[Path, Argument(help="CSV, Parquet or Excel file with a row per customer.")]
+IdColumn = Annotated[str, Option("--id", help="Column with the customer's id.")]
+TargetColumn = Annotated[
+    str | None,
+    Option("--target", parser=text, help="Column that says who left; not needed for a later table."),
+]
+ValueColumn = Annotated[
+    str | None, Option("--value", parser=text, help="Column with the monthly margin in EUR, for offers.")
+]
+Positive = Annotated[
+    str | None,
+    Option(parser=text, help="Label of those who left; auto: 1, yes and the like, else the rarer one."),
+]
+Without = Annotated[str, Option(help="Columns to leave out, separated by commas.")]
+Groups = Annotated[
+    Any, Option(parser=grouped, help="YAML file of tiers: a name and its list of columns each.")
+]
 Keep = Annotated[
     int, Option(callback=at_least(1), help="How many of the newest snapshots to keep, per table and date.")
 ]

@@ -82,6 +82,11 @@ class GateLimits(Strict):
     """What a version must reach on the holdout, and what its artefact may cost."""
 
     min_average_precision: float = Field(ge=0, le=1)
+    min_skill: float | None = Field(None, ge=0, lt=1)
+    """Share of the way from the churn rate to 1 that the lower end of a first champion's average precision must have
+    gone; null: that end must exceed twice the churn rate."""
+    beside_baseline: bool = False
+    """Whether a version is refused that is surely worse than a logistic regression on the same features."""
     max_calibration_error: float = Field(gt=0, le=1)
     min_value_eur: float
     max_worse_slices: int = Field(ge=0)

@@ -64,7 +64,7 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
     """The card as Markdown; `verdict` is the gate's, in words."""
     subject, study, sides = evaluation.subject, evaluation.study, evaluation.holdout
     judged = [s for s in study.slices if s.p_ranking is not None]
-    rows = pd.concat([sides.trained, sides.rows], ignore_index=True)
+    texts = _texts(pd.concat([sides.trained, sides.rows], ignore_index=True))
     declared = [w for w in evaluation.policy.waivers if not w.features or {*w.features} & {*subject.features}]
     constant = [name for name in subject.features if sides.trained[name].nunique() <= 1]
     return (
@@ -84,10 +84,10 @@ def markdown(evaluation: Evaluation, verdict: str) -> str:
             rates_table=as_markdown(slices.rates(judged, evaluation.policy.protected)),
             leakage_table=as_markdown(leakage.table(study.findings)),
             waivers=declared,
-            not_beside=[name for name in BESIDE if name not in evaluation.beside],
+            not_beside=[name for name in BESIDE if texts and name not in evaluation.beside],
             tiers_table=as_markdown(study.importance.tiers),
             importance_table=as_markdown(study.importance.features.head(SHOWN_FEATURES)),
-            texts=_texts(rows),
+            texts=texts,
             constant=constant,
             alike=_alike(sides.trained, [name for name in subject.features if name not in constant]),
         )
@@ -122,7 +122,9 @@ def metrics_table(metrics: Mapping[str, float]) -> pd.DataFrame:
 
 
 def _texts(rows: pd.DataFrame) -> dict[str, int | float]:
-    """How the texts of contacts read, by what their customers did, and how many complaints read negative."""
+    """How contacts' texts read, by what their customers did; nothing of a table from elsewhere, which has none."""
+    if not {"sentiment_label", "customer_intent"} <= {*rows}:
+        return {}
     stayed, left = (rows.loc[rows["churn"] == churn, "sentiment_label"].dropna() for churn in (0, 1))
     complaints = rows.loc[rows["customer_intent"] == "Complaint / Escalation", "sentiment_label"]
     return {

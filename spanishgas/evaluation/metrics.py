@@ -19,6 +19,8 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
 LIFTS, GROUPS = (5, 10, 20), 10
 """Per cent of the customers, and groups of them for the calibration error."""
+OF_ORDER = ("average_precision", "roc_auc", *(f"lift_{share:02d}" for share in LIFTS))
+"""What depends on the order of scores alone."""
 
 
 def ranking(y: Labels, probability: Array) -> dict[str, float]:

@@ -10,6 +10,7 @@ Holm's step-down procedure (1979) over all tests of all slices keeps the chance 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -26,6 +27,7 @@ LEVEL = 0.05
 FEWEST = 5
 """Churners, and stayers, from which a slice is judged."""
 BATCH, MOST_DRAWS, ENOUGH = 100, 10_000, 10
+MOST_VALUES = 12
 COLUMNS: Mapping[Dimension, str] = {
     "segment": "segment",
     "channel": "sales_channel",
@@ -84,13 +86,22 @@ class Slice(BaseModel):
         return ", ".join(said) or "no worse than chance"
 
 
-def groups(rows: pd.DataFrame) -> dict[str, pd.Series]:
-    """The slice of each customer by dimension, as text ("unknown" for null); those without a column are left out."""
+def groups(rows: pd.DataFrame, kinds: Mapping[str, str] = MappingProxyType({})) -> dict[str, pd.Series]:
+    """The slice of each customer by dimension, as text ("unknown" for null); those without a column are left out.
+
+    A table with none of these columns is divided by its first categories and flags in `kinds`, or is one slice.
+    """
     by_dimension: dict[str, pd.Series] = {}
-    for dimension, column in COLUMNS.items():
-        if column in rows:
-            text = rows[column].astype("string").fillna("unknown")
-            by_dimension[dimension] = text.replace(dict(WORDS.get(dimension, {}))).astype(object)
+    own = [
+        f for f, kind in kinds.items() if kind in ("category", "flag") and rows[f].nunique() <= MOST_VALUES
+    ]
+    columns: dict[str, str] = {d: c for d, c in COLUMNS.items() if c in rows}
+    columns = columns or {f: f for f in own[: len(COLUMNS)]}
+    if not columns:
+        return {"customers": pd.Series("all", rows.index, dtype=object)}
+    for dimension, column in columns.items():
+        text = rows[column].astype("string").fillna("unknown")
+        by_dimension[dimension] = text.replace(dict(WORDS.get(dimension, {}))).astype(object)
     return by_dimension
 
 

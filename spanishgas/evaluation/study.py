@@ -59,7 +59,7 @@ def study(
 
     sides = leakage.Sides(holdout.trained, holdout.rows, list(training.features), training.kinds, seed)
     findings = leakage.check(sides, as_of, waivers, out_of_fold)
-    by_group = slices.groups(holdout.rows)
+    by_group = slices.groups(holdout.rows, training.kinds)
     return Study(
         findings,
         slices.measure(holdout.y, holdout.probability, holdout.flag, by_group, seed),

@@ -22,12 +22,11 @@ from mlflow.tracking import MlflowClient
 from spanishgas import provenance
 from spanishgas.config.experiment import Experiment, load_experiment
 from spanishgas.config.policy import Judgement, load_policy
-from spanishgas.config.tiers import Tiers
+from spanishgas.config.tiers import Tiers, read_tiers
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
 from spanishgas.evaluation.metrics import decisions, fold_interval, with_intervals
 from spanishgas.evaluation.study import Candidate, HoldoutResult, open_holdout, study
-from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import gate, overview, registry, runs, seal
@@ -124,7 +123,7 @@ def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
         chosen=chosen,
         experiment=load_experiment(chosen.experiment),
         policy=policy.part(Judgement),
-        tiers=load_tiers().rules(),
+        tiers=read_tiers().rules(),
         dirty=policy.gate.clean_work_tree and provenance.dirty(),
     )
     return EvaluateInputs(gold, candidate, registry.champion(), _silver(gold, lake), _beside(chosen))

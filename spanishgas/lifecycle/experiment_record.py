@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,14 +82,19 @@ class Result:
         """Points over all out-of-fold predictions, their intervals, and every fold's values.
 
         Average precision is the mean over the folds of every repeat; other metrics need one prediction per customer,
-        and take their intervals from the spread over the folds of the first repeat.
+        and take their intervals from the spread over the folds of the first repeat. What depends on order alone is
+        that of the margins, which the delivered curve keeps; errors are of probabilities whose curve did not see them.
         """
         training, chosen, flag = self.training, self.chosen, self.flag
-        y, probability = training.y, self.calibrated.probability
-        parts = [p.valid for p in fresh_folds(y, training.folds, training.seed)]
-        every = [metrics.ranking(y[v], probability[v]) | metrics.decisions(y[v], flag[v]) for v in parts]
+        y, probability, margins = training.y, self.calibrated.probability, chosen.margins
+
+        def of(rows: Any) -> dict[str, float]:
+            errors, ranks = (metrics.ranking(y[rows], score[rows]) for score in (probability, margins))
+            return errors | {n: ranks[n] for n in metrics.OF_ORDER} | metrics.decisions(y[rows], flag[rows])
+
+        every = [of(p.valid) for p in fresh_folds(y, training.folds, training.seed)]
         by_fold = {name: [one[name] for one in every] for name in every[0]}
-        points = metrics.ranking(y, probability) | metrics.decisions(y, flag)
+        points = of(slice(None))
         halves = {name: metrics.fold_half_width(values) for name, values in by_fold.items()}
         intervals = {n: (max(0.0, points[n] - half), points[n] + half) for n, half in halves.items()}
         points["average_precision"] = float(np.mean(chosen.fold_scores))

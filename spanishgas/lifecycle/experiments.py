@@ -18,8 +18,8 @@ from spanishgas.config.experiment import Experiment, load_experiment
 from spanishgas.config.policy import Holdout, Protocol, Threshold, load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind, Space, load_search
+from spanishgas.config.tiers import read_tiers
 from spanishgas.errors import UsageError
-from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import experiment_record, runs
 from spanishgas.lifecycle.experiment_record import Result
@@ -70,7 +70,7 @@ def training_side(
 
 def kinds_of(experiment: Experiment, model: ModelKind) -> dict[str, str]:
     """The features of an experiment for a model, in the dictionary's order, with their kinds."""
-    return experiment.kinds(load_tiers(), linear=model.linear)
+    return experiment.kinds(read_tiers(), linear=model.linear)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A check that cannot be computed has failed. Every refusal names the value, the limit and the way out; what the policy
 tolerates is a named, dated waiver that is shown with the verdict. A first champion has nobody to be compared with: in
-place of that, the lower end of its average precision must lie above twice the churn rate, which is what chance reaches.
+place of that, the lower end of its average precision must lie above twice the churn rate, which is what chance reaches,
+or a stated share of the way from there to 1.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import math
 import timeit
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 
 from spanishgas.config.policy import GateLimits, Judgement, Offers
+from spanishgas.config.search import ModelKind
 from spanishgas.config.tiers import Tiers
 from spanishgas.contracts import check_pandas
 from spanishgas.errors import ContractError, SpanishGasError
@@ -34,6 +36,7 @@ from spanishgas.evaluation.value import realised_value
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.records import Bound, Check, Verdict
 from spanishgas.lifecycle.version import Version
+from spanishgas.training.matrix import matrix
 from spanishgas.training.model import FLAG, PROBABILITY, ChurnModel
 
 CHANCE_TIMES = 2.0
@@ -81,6 +84,8 @@ class Evidence:
     first: bool = False
     """Whether there is no champion to be compared with."""
     against: Against | None = None
+    baseline: Difference | None = None
+    """Average precision less that of a logistic regression on the same features, where the policy asks for it."""
 
     def figure(self, name: str) -> Figure:
         """A metric of the holdout with its interval."""
@@ -106,6 +111,7 @@ def gather(
         seconds_per_thousand=seconds_per_thousand(model, rows),
         first=champion is None,
         against=against(champion, model, rows, y, offers, seed) if champion else None,
+        baseline=beside_baseline(candidate, rows, y) if evaluation.policy.gate.beside_baseline else None,
         **beside,
     )
 
@@ -150,6 +156,16 @@ def against(
     return Against(champion.number, differences(y, ours, theirs, seed), float(theirs.value.sum()), changes)
 
 
+def beside_baseline(candidate: Candidate, rows: pd.DataFrame, y: Labels) -> Difference:
+    """Average precision of the candidate less that of a logistic regression fitted on the same rows and features."""
+    training = replace(candidate.training, model=ModelKind.LOGISTIC)
+    fitted = training.unfitted({"max_iter": 2000}).fit(training.X, training.y)
+    none = np.zeros(len(y))
+    ours = Predictions(candidate.model.predict_proba(rows)[:, 1], none)
+    theirs = Predictions(fitted.decision_function(matrix(rows, training.features, training.kinds)), none)
+    return differences(y, ours, theirs, training.seed)["average_precision"]
+
+
 def _changes(ours: ModelSignature, theirs: ModelSignature) -> int:
     sides: Sequence[set[tuple[str, str]]] = [
         {(str(c.name), str(c.type)) for part in (s.inputs, s.outputs) for c in part} for s in (ours, theirs)
@@ -177,7 +193,8 @@ def judge(evidence: Evidence, policy: Judgement) -> Verdict:
             limits.max_seconds_per_thousand,
             f"{SMALLER}, or evaluate on a machine that is less busy",
         ),
-        *([_first(evidence)] if evidence.first else _against(evidence.against, policy)),
+        *([_first(evidence, limits)] if evidence.first else _against(evidence.against, policy)),
+        *([_baseline(evidence.baseline)] if limits.beside_baseline else []),
     ]
     if limits.clean_work_tree:
         way_out = "commit the work tree, then evaluate again"
@@ -238,15 +255,27 @@ def _slices(slices: Sequence[Slice] | None, limits: GateLimits) -> Check:
     )
 
 
-def _first(evidence: Evidence) -> Check:
-    rate = evidence.churn_rate
+def _first(evidence: Evidence, limits: GateLimits) -> Check:
+    rate, skill = evidence.churn_rate, limits.min_skill
+    floor = CHANCE_TIMES * (rate or 0) if skill is None else (rate or 0) + skill * (1 - (rate or 0))
     return _least(
         FIRST,
         evidence.figure("average_precision") if rate is not None else Figure(),
-        math.nan if rate is None else CHANCE_TIMES * rate,
+        math.nan if rate is None else floor,
         "it is hardly better than chance: look at features and labels",
         decides="low",
         note="nobody to compare it with, judged by the interval's lower end",
+    )
+
+
+def _baseline(difference: Difference | None) -> Check:
+    return _least(
+        "baseline.average_precision.difference",
+        Figure(*astuple(difference)) if difference else Figure(),
+        0,
+        "evaluate a logistic regression instead, or search more trials",
+        decides="high",
+        note="against a logistic regression; its upper end decides",
     )
 
 

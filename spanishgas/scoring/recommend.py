@@ -25,8 +25,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spanishgas.config.policy import Control, Holdout, Offers, load_policy
+from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.value import NO_OFFER, option_values
-from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.records import OFFERS
@@ -41,6 +41,8 @@ from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 from spanishgas.training.sides import in_holdout
 
 Array = NDArray[np.float64]
+OF_CONTRACT = ("segment", "months_to_renewal")
+"""What an energy contract says of a customer; a table from elsewhere has neither, and its customers are due at once."""
 EXACT = 20_000
 """Up to so many calibration customers scores are taken as they are; beyond, rounded to four digits to save time."""
 
@@ -81,7 +83,7 @@ def recommend(*, lake: Lake) -> Snapshot:
 
 def recommend_inputs(lake: Lake) -> RecommendInputs:
     """The recommendations of the newest scores, by the version that made them and today's offers."""
-    scores, tiers = lake.current("scores"), load_tiers()
+    scores, tiers = lake.current("scores"), read_tiers()
     version = registry.resolve(str(scores.pandas(["model_version"]).iloc[0, 0])).checked()
     return RecommendInputs(
         scores=scores,
@@ -103,7 +105,8 @@ def _recalled(key: str, inputs: RecommendInputs) -> Snapshot | None:
 
 def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     scored, as_of = inputs.scores.pandas(), inputs.scores.manifest.as_of
-    gold = inputs.gold.pandas([ID, "segment", MARGIN, "months_to_renewal"])
+    gold = inputs.gold.pandas([ID, MARGIN, *(c for c in OF_CONTRACT if c in inputs.gold.manifest.columns)])
+    gold = gold.reindex(columns=[ID, MARGIN, *OF_CONTRACT])
     began = time.perf_counter()
     why = explained(inputs.version.model, inputs.gold, scored, inputs.risk_tiers, inputs.words)
     seconds = time.perf_counter() - began
@@ -147,7 +150,7 @@ def choose(customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, flo
         offer_cost=costs[option],
         expected_margin_impact=values[option, np.arange(len(option))],
         arm=np.where(option > 0, arm, None),  # type: ignore[call-overload]
-        timing_window=timing(customers["months_to_renewal"], offers),
+        timing_window=timing(customers["months_to_renewal"].astype("float64"), offers),
         control_share=offers.control.share,
     )
 

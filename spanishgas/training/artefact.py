@@ -15,6 +15,8 @@ TRUSTED = (
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
     "sklearn.tree._tree.Tree",
+    "spanishgas.training.curves.CalibratedMargins",
+    "spanishgas.training.curves.RisingCurve",
     "spanishgas.training.estimators.BoostedTrees",
     "spanishgas.training.estimators.Forest",
     "spanishgas.training.estimators.Linear",

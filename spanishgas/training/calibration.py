@@ -1,8 +1,7 @@
 """From margins to probabilities, on predictions that the model did not train on.
 
-Two curves are tried across folds: Platt's, a logistic curve over log odds (Platt 1999), and isotonic regression, which
-follows any rising shape (Zadrozny & Elkan 2002). The lower Brier score wins; isotonic's steps give many customers
-one and the same probability, so it must win by more than one paired standard error.
+Two rising curves are tried across folds: Platt's and an isotonic one, which follows any rising shape. The lower Brier
+score wins; the isotonic one has many more degrees of freedom, so it must win by more than one paired standard error.
 
 The decision threshold is chosen on out-of-fold probabilities of the calibrated scale, the one that it is applied to:
 
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from itertools import product
 from typing import Any
 
@@ -22,16 +20,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
-from sklearn.calibration import CalibratedClassifierCV
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import precision_recall_curve
-from sklearn.model_selection import cross_val_predict
 
 from spanishgas.config.policy import Judgement, Retention, Threshold, ThresholdRule
 from spanishgas.config.reading import Value
+from spanishgas.training.curves import CalibratedMargins, Curve, RisingCurve
 from spanishgas.training.fitting import Training, refit
-from spanishgas.training.folds import folds, fresh_folds
+from spanishgas.training.folds import folds
 from spanishgas.training.model import ChurnModel
 
 Array = NDArray[np.float64]
@@ -39,22 +34,13 @@ Labels = NDArray[np.int64]
 FACTORS = (0.5, 1.0, 2.0)
 
 
-class Curve(StrEnum):
-    """How margins become probabilities."""
-
-    SIGMOID = "sigmoid"
-    ISOTONIC = "isotonic"
-
-
 def cross_calibrated(margins: Array, y: Labels, count: int, seed: int, curve: Curve = Curve.SIGMOID) -> Array:
     """Probabilities from out-of-fold `margins`, each calibrated by a curve that did not see its row."""
-    parts = folds(y, count, seed)
-    if curve is Curve.ISOTONIC:
-        steps: Array = cross_val_predict(IsotonicRegression(out_of_bounds="clip"), margins, y, cv=parts)
-        return steps
-    logistic = LogisticRegression(C=np.inf)
-    both: Array = cross_val_predict(logistic, margins[:, None], y, cv=parts, method="predict_proba")
-    return both[:, 1]
+    probability = np.empty(len(y))
+    for fold in folds(y, count, seed):
+        fitted = RisingCurve(curve).fit(margins[fold.train], y[fold.train])
+        probability[fold.valid] = fitted.predict(margins[fold.valid])
+    return probability
 
 
 @dataclass(frozen=True)
@@ -87,10 +73,15 @@ class Fitted:
 
 def fit_chosen(training: Training, params: Mapping[str, Value], policy: Judgement) -> Fitted:
     """Choose curve and threshold out of fold, then fit on the whole training side."""
-    _, margins = refit(replace(training, repeats=1), params)
+    margins = out_of_fold(training, params)
     curves = calibrated(margins, training.y, training.folds, training.seed)
     threshold = choose_threshold(curves.probability, training.y, policy.threshold)
-    return Fitted(fit_final(training, params, threshold, policy, curves.curve), curves)
+    return Fitted(fit_final(training, params, threshold, policy, curves.curve, margins), curves)
+
+
+def out_of_fold(training: Training, params: Mapping[str, Value]) -> Array:
+    """Log odds of every row across the first fresh folds."""
+    return refit(replace(training, repeats=1), params)[1]
 
 
 def fit_final(
@@ -99,10 +90,12 @@ def fit_final(
     threshold: float,
     policy: Judgement,
     curve: Curve = Curve.SIGMOID,
+    margins: Array | None = None,
 ) -> ChurnModel:
-    """The object that is shipped: fitted on the whole training side, calibrated out of fold, with its threshold."""
+    """The object that is shipped: fitted on the whole training side, calibrated on its `out_of_fold` margins."""
+    margins = out_of_fold(training, params) if margins is None else margins
     return ChurnModel(
-        fit_calibrated(training, training.unfitted(params), curve),
+        fit_calibrated(training, training.unfitted(params), margins, curve),
         features=list(training.features),
         kinds=dict(training.kinds),
         threshold=threshold,
@@ -110,13 +103,11 @@ def fit_final(
     )
 
 
-def fit_calibrated(training: Training, unfitted: Any, curve: Curve) -> CalibratedClassifierCV:
-    """The classifier fitted on every row, its curve on predictions across the first fresh folds."""
-    parts = [(f.train, f.valid) for f in fresh_folds(training.y, training.folds, training.seed)]
-    calibrator = CalibratedClassifierCV(unfitted, method=str(curve), cv=parts, ensemble=False)
-    calibrator.fit(training.X, training.y)
-    calibrator.cv = None  # the folds are row numbers of the training data: they end here
-    return calibrator
+def fit_calibrated(training: Training, unfitted: Any, margins: Array, curve: Curve) -> CalibratedMargins:
+    """The classifier fitted on every row, with a curve fitted on its out-of-fold `margins`."""
+    return CalibratedMargins(
+        unfitted.fit(training.X, training.y), RisingCurve(curve).fit(margins, training.y)
+    )
 
 
 def choose_threshold(probability: Array, y: Labels, policy: Threshold) -> float:

@@ -55,9 +55,9 @@ class _Votes:
         return votes
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
-        """Log odds of churn, shape (rows,)."""
+        """Log odds of churn, shape (rows,); votes that differ by rounding alone are equal."""
         edge = 0.5 / self.n_estimators  # type: ignore[attr-defined]
-        vote = np.clip(self.predict_proba(X)[:, 1], edge, 1 - edge)
+        vote = np.clip(self.predict_proba(X)[:, 1].round(12), edge, 1 - edge)
         odds: NDArray[np.float64] = np.log(vote / (1 - vote))
         return odds
 

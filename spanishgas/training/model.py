@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.pipeline import Pipeline
 
+from spanishgas.training.curves import CalibratedMargins
 from spanishgas.training.matrix import matrix
 
 PROBABILITY, FLAG, TIER = "churn_probability", "churn_flag", "risk_tier"
@@ -30,7 +31,7 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        calibrated: CalibratedClassifierCV,
+        calibrated: CalibratedMargins | CalibratedClassifierCV,
         features: Sequence[str],
         kinds: Mapping[str, str],
         threshold: float,
@@ -54,7 +55,9 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def pipeline(self) -> Pipeline:
-        """Preprocessing and estimator beneath the calibrator."""
+        """Preprocessing and estimator beneath the curve; versions of before hold scikit-learn's calibrator."""
+        if isinstance(self.calibrated, CalibratedMargins):
+            return self.calibrated.estimator
         return self.calibrated.calibrated_classifiers_[0].estimator
 
     def prepared(self, frame: pd.DataFrame) -> pd.DataFrame:

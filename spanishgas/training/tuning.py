@@ -98,7 +98,7 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         floor = load_policy().threshold
         self.threshold_ = recall_floor(chosen.probability, labels, floor.min_recall, floor.confidence)
         unfitted = blended(training, self.best_params_, blend.weight)
-        self.calibrated_ = fit_calibrated(training, unfitted, chosen.curve)
+        self.calibrated_ = fit_calibrated(training, unfitted, blend.margins, chosen.curve)
         return self
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

@@ -313,3 +313,36 @@ def test_scoring_time_is_that_of_a_thousand_customers() -> None:
 
     assert gathered.seconds_per_thousand(Counting(), gold_frame(30)) >= 0  # type: ignore[arg-type]
     assert Counting.rows == 1000
+
+
+def relative() -> Policy:
+    """The policy of a table from elsewhere: no absolute floor, but one above the churn rate and a baseline."""
+    policy = load_policy()
+    gate = policy.gate.model_copy(
+        update={"min_average_precision": 0.0, "min_skill": 0.05, "beside_baseline": True}
+    )
+    return policy.model_copy(update={"gate": gate})
+
+
+@pytest.mark.parametrize(
+    ("rate", "low", "passes"), [(0.1, 0.15, True), (0.1, 0.14, False), (0.6, 0.63, True)]
+)
+def test_a_relative_floor_is_a_share_of_the_way_from_the_churn_rate_to_one(
+    rate: float, low: float, passes: bool
+) -> None:
+    values = METRICS | {"holdout.average_precision": low + 0.02, "holdout.average_precision.low": low}
+    even = Difference(0.0, -0.01, 0.01)
+    judged = verdict(relative(), metrics=values, churn_rate=rate, first=True, against=None, baseline=even)
+    assert refused(judged) == ([] if passes else ["first champion"])
+
+
+@pytest.mark.parametrize(
+    ("baseline", "passes"),
+    [(Difference(-0.02, -0.05, 0.001), True), (Difference(-0.02, -0.03, -0.001), False), (None, False)],
+)
+def test_a_version_that_is_surely_worse_than_a_baseline_is_refused_and_one_that_nobody_compared_too(
+    baseline: Difference | None, passes: bool
+) -> None:
+    names = [] if passes else ["baseline.average_precision.difference"]
+    assert refused(verdict(relative(), baseline=baseline)) == names
+    assert "baseline.average_precision.difference" not in [c.name for c in verdict(baseline=baseline).checks]

@@ -139,6 +139,17 @@ def test_the_dimensions_are_columns_of_gold_with_words_for_flags_and_unknown_for
     assert list(slices.groups(frame.assign(province_code=28)))[-1] == "province"
 
 
+def test_a_table_from_elsewhere_is_divided_by_its_own_few_valued_columns_or_is_one_slice() -> None:
+    rows = pd.DataFrame(
+        {"plan": ["a", "b", None, "a"] * 5, "city": [f"c{n}" for n in range(20)], "age": range(20)}
+    )
+    kinds = {"age": "numeric", "city": "category", "plan": "category"}
+    by = slices.groups(rows, kinds)
+    assert list(by) == ["plan"]
+    assert set(by["plan"]) == {"a", "b", "unknown"}
+    assert list(slices.groups(rows, {"age": "numeric"})["customers"].unique()) == ["all"]
+
+
 def test_rates_of_a_slice_are_of_its_own_customers_and_only_of_the_dimensions_asked_for() -> None:
     y, p = customers(600, 0)
     flag, parts = (p > 0.3).astype("int64"), dealt(600, 3, 0)

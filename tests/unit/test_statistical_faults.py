@@ -140,8 +140,8 @@ def test_s9_the_bound_is_the_exact_one_sided_one() -> None:
 def test_s10_curve_and_threshold_stand_on_the_same_predictions_of_the_same_model() -> None:
     _, margins = refit(training(), DEEP)
     by_hand = _SigmoidCalibration().fit(margins, training().y)
-    (inside,) = fitted().model.calibrated.calibrated_classifiers_[0].calibrators
-    assert (inside.a_, inside.b_) == pytest.approx((by_hand.a_, by_hand.b_), rel=1e-6)
+    inside = fitted().model.calibrated.curve
+    assert (inside.slope_, inside.intercept_) == pytest.approx((-by_hand.a_, -by_hand.b_), rel=1e-4)
     assert fitted().model.threshold == recall_floor(
         fitted().chosen_on.probability, training().y, FLOOR, load_policy().threshold.confidence
     )

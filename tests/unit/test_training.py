@@ -668,10 +668,6 @@ def test_order_of_columns_extra_columns_and_index_do_not_matter() -> None:
     assert list(model.predict(rows).index) == list(rows.index)
 
 
-def test_the_shipped_model_holds_no_row_numbers_of_its_training_data() -> None:
-    assert fitted(ModelKind.XGBOOST).calibrated.cv is None
-
-
 def test_the_same_seed_fits_the_same_model() -> None:
     rows = gold_frame(50, seed=6)
     for kind in ModelKind:

@@ -1,0 +1,1 @@
+"""A table of customers from elsewhere: columns recognised, an experiments folder proposed, gold published."""
