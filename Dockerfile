@@ -64,9 +64,7 @@ CMD ["serve"]
 
 FROM base AS tracking
 COPY --from=tracking-build /app/.venv .venv
-# The authorities that sign RDS's certificates, of every region.
-ADD --chmod=444 https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem rds.pem
-COPY infra/tracking/*.py ./
+COPY infra/tracking/*.py infra/tracking/rds.pem ./
 ENV HOME=/tmp MLFLOW_DISABLE_TELEMETRY=true TRACKING_DATABASE_CA=/app/rds.pem
 USER 10001
 EXPOSE 5000

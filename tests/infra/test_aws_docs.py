@@ -35,6 +35,38 @@ def test_the_costs_add_up_and_are_called_an_estimate() -> None:
     assert "An estimate for 20,099 customers" in GUIDE
 
 
+def test_what_an_environment_switches_off_costs_nothing_there() -> None:
+    off = "schedules_enabled = false" in (ROOT / "environments" / "dev.tfvars").read_text()
+    assert off, "the costs of dev below are those without a clock"
+    assert re.search(r"\| reconciling, in prod: .* \| 0 \| \d+ \|", GUIDE)
+    hours = re.search(r"\| jobs: (\d+) hours of ml.m5.xlarge, in prod (\d+) ", GUIDE)
+    each = re.search(r"(\d\.\d) instance-hours for each", " ".join(GUIDE.split()))
+    assert hours is not None
+    assert each is not None
+    assert (float(hours[1]), float(hours[2])) == (2 * float(each[1]), 6 * float(each[1]))
+
+
+def test_no_region_is_asked_for_in_a_way_that_one_of_them_refuses() -> None:
+    """us-east-1 is no LocationConstraint; `aws s3 mb` knows that."""
+    pages = [*(PROJECT / "docs").glob("*.md"), *(PROJECT / "infra").glob("*.sh")]
+    assert [page.name for page in pages if "LocationConstraint" in page.read_text()] == []
+
+
+@pytest.mark.parametrize("page", ["aws.md", "spark.md"])
+def test_a_job_that_is_told_the_server_is_told_the_region(page: str) -> None:
+    """Of AWS_REGION, which AWS sets by itself, boto3 knows nothing."""
+    blocks = (PROJECT / "docs" / page).read_text().split("```")[1::2]
+    jobs = [block for block in blocks if re.search(r"\$MLFLOW_TRACKING_URI", block)]
+    assert [block for block in jobs if "AWS_DEFAULT_REGION" not in block] == []
+
+
+@pytest.mark.parametrize("page", ["scoring.md", "aws.md", "spark.md"])
+def test_a_build_that_is_pushed_asks_for_the_manifest_that_sagemaker_takes(page: str) -> None:
+    text = (PROJECT / "docs" / page).read_text().replace("\\\n", " ")
+    pushes = [line for line in text.splitlines() if re.search(r"docker (push|buildx build)", line)]
+    assert [line for line in pushes if "oci-mediatypes=false" not in line] == []
+
+
 def test_the_endpoints_that_are_paid_are_those_that_are_made() -> None:
     ((endpoints, zones),) = re.findall(r"interface endpoints, (\d+) in one zone, in prod in (\w+)", GUIDE)
     made = re.search(r"for_each += toset\((\[[^]]*\"sts\"\])\)", module("network").text)
@@ -76,7 +108,8 @@ printf -v call '%s\\x1f' "$PWD" "${0##*/}" "$@"
 printf '%s\\x1e' "$call" >> "$CALLS" # in one write: two tools of a pipe write at once
 case "$*" in
   *get-caller-identity*) echo 111122223333 ;;
-  *describe-images*) echo "sha256:$(printf '1%.0s' $(seq 64))" ;;
+  *describe-images*)
+    printf 'sha256:%s\tapplication/vnd.docker.distribution.manifest.v2+json\n' "$(printf '1%.0s' $(seq 64))" ;;
   *describe-services*) echo '{}' ;;
   *"output -raw"*) echo "any-${*: -1}" ;;
   *rev-parse*) printf 'c%.0s' $(seq 40) ;;
@@ -124,6 +157,7 @@ def test_every_command_for_aws_is_an_operation_with_options_that_it_knows(
         if (service, operation) in {
             ("s3", "cp"),
             ("s3", "rm"),
+            ("s3", "mb"),
             ("logs", "tail"),
             ("ecr", "get-login-password"),
         }:

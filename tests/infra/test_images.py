@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import tomllib
 from pathlib import Path
 
@@ -77,6 +78,29 @@ def test_dependencies_come_from_the_lock_alone() -> None:
             assert "rm -rf /var/lib/apt/lists/*" in run
     groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["dependency-groups"]
     assert {group for run in runs for group in re.findall(r"--only-group (\w+)", run)} <= groups.keys()
+
+
+def test_nothing_is_added_by_an_address_without_a_checksum() -> None:
+    for name in stages():
+        for word, rest in stages()[name]:
+            assert word != "ADD" or "--checksum=sha256:" in rest, rest
+            assert "http://" not in rest, rest
+            assert "https://" not in rest, rest
+
+
+def test_the_databases_authorities_are_rdss_own_of_the_kind_that_terraform_asks_for() -> None:
+    text = (PROJECT / "infra/tracking/rds.pem").read_text()
+    (kind,) = re.findall(
+        r'ca_cert_identifier += "rds-ca-(\w+)-g1"',
+        (PROJECT / "infra/terraform/modules/database/main.tf").read_text(),
+    )
+    roots = ssl.create_default_context(cadata=text).get_ca_certs()
+    assert len(roots) == text.count("BEGIN CERTIFICATE") > 20
+    for root in roots:
+        names = [value for part in root["subject"] for key, value in part if key == "commonName"]
+        assert root["subject"] == root["issuer"]
+        assert re.fullmatch(rf"Amazon RDS [a-z]+-[a-z]+-\d Root CA {kind.upper()} G1", names[0])
+        assert int(str(root["notAfter"])[-8:-4]) > 2040
 
 
 def test_no_image_holds_a_secret_or_more_than_it_is_told_to() -> None:
