@@ -50,6 +50,8 @@ FROM project AS job
 # SageMaker alone runs this target, in a machine of its own: /opt/ml, where the job's message goes, is root's there.
 # hadolint ignore=DL3002
 USER 0
+# Held against the lock of the code that comes with a job.
+COPY uv.lock .
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m", "spanishgas.aws.job"]
 

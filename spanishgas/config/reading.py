@@ -126,10 +126,15 @@ def read(
     except FileNotFoundError:
         raise UsageError(f"{path} does not exist: {way_out}") from None
     except ValidationError as wrong:
-        lines = dict.fromkeys(_line(error) for error in wrong.errors())
-        raise UsageError("\n".join([f"{path} is not valid:", *lines])) from wrong
+        raise invalid(path, wrong) from wrong
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as wrong:
         raise UsageError(f"{path} is not YAML that can be read as UTF-8: {wrong}") from wrong
+
+
+def invalid(what: object, wrong: ValidationError) -> UsageError:
+    """The error that says that `what` is not valid, with a line for each key that is unknown, missing or wrong."""
+    lines = dict.fromkeys(_line(error) for error in wrong.errors())
+    return UsageError("\n".join([f"{what} is not valid:", *lines]))
 
 
 def packaged(beside: str, name: str = "") -> Any:

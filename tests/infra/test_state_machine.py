@@ -118,7 +118,9 @@ def test_only_the_state_before_it_leads_to_promotion_and_only_a_passed_gate_to_t
         target: {n for n, s in states().items() if target in following(s)}
         for target in ("Promote", "TakeTurn")
     }
-    assert before["Promote"] == {"TakeTurn"}
+    assert before["Promote"] == {"TakeTurn", "WhichAgain"}
+    (again,) = [rule for rule in states()["WhichAgain"]["Choices"] if rule["Next"] == "Promote"]
+    assert again["StringMatches"] == "spanishgas-promote-*"  # so it was reached, and its turn is still held
     assert before["TakeTurn"] == {"Gate", "IsTurnHeld", "AwaitTurn", "VoidTurn"}
     assert states()["Gate"]["Default"] == "NoVerdict"
 

@@ -26,6 +26,7 @@ module "job_role" {
   account_condition = false # SageMaker does not send the account when it takes a job's role
   statements = [
     { sid = "Lake", actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], resources = [for prefix in local.prefixes : "${var.bucket_arn}/${prefix}/*"] },
+    { sid = "OwnCode", actions = ["s3:GetObject"], resources = ["${var.bucket_arn}/code/commits/*"] }, # of `mlflow run -b sagemaker`
     { sid = "ListLake", actions = ["s3:ListBucket"], resources = [var.bucket_arn] },
     { sid = "Encrypt", actions = ["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"], resources = [var.kms_key_arn] },
     {
