@@ -13,28 +13,32 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-from mlflow.entities import RunStatus
-from mlflow.exceptions import ExecutionException
+import boto3
 from mlflow.projects import utils as projects
 from mlflow.projects.backend.abstract_backend import AbstractBackend
-from mlflow.projects.submitted_run import SubmittedRun
 from mlflow.tracking import MlflowClient
 from pydantic import Field, ValidationError
 
 from spanishgas.aws import job as container
 from spanishgas.aws import preflight
 from spanishgas.aws.packing import PackedCode, pack
-from spanishgas.aws.processing import COMPLETED, ENDED, LOG_GROUP, ProcessingJobs
+from spanishgas.aws.processing import (
+    LOG_GROUP,
+    SubmittedJob,
+    create,
+    described,
+    free_or_running,
+    in_a_line,
+    say,
+)
 from spanishgas.config import reading
 from spanishgas.config.policy import load_policy
-from spanishgas.errors import SpanishGasError, UsageError
+from spanishgas.errors import UsageError
 from spanishgas.lake import SCHEME, S3Store
 
 OWN = {value for name, value in vars(projects).items() if name.startswith("PROJECT_")}
@@ -124,66 +128,19 @@ class SageMakerBackend(AbstractBackend):
         experiment_id: str,
     ) -> SubmittedJob:
         """The job, started or joined; ExecutionException, which MLflow says in a line, for whatever is wrong."""
-        try:
+        with in_a_line():
             tree = Path(projects.fetch_and_validate_project(project_uri, version, entry_point, params))
             order = ordered(tree, entry_point, params, backend_config)
             session = preflight.check(tree, entry_point, order.config, tracking_uri)
-            jobs = ProcessingJobs(session.client("sagemaker"), session.client("logs"))
-            name, job = jobs.free_or_running(order.name)
+            name, job = free_or_running(session.client("sagemaker"), order.name)
             if job is None:
                 S3Store(f"{order.config.code}/{order.code.digest}").write(
                     container.CODE.name, order.code.body
                 )
                 new = (None, project_uri, experiment_id, str(tree), version, entry_point, params)
-                job = _created(jobs, order, name, projects.get_or_create_run(*new).info, session.region_name)
-            _say(f"job {name}: its log is CloudWatch's {LOG_GROUP}, streams {name}/")
-        except (SpanishGasError, BotoCoreError, ClientError) as fault:
-            raise ExecutionException(str(fault)) from fault
-        return SubmittedJob(jobs, name, job["Environment"]["MLFLOW_RUN_ID"], order.config.poll_seconds)
-
-
-class SubmittedJob(SubmittedRun):
-    """A job that was started or joined, as MLflow waits for it and cancels it."""
-
-    def __init__(self, jobs: ProcessingJobs, name: str, run_id: str, poll_seconds: float) -> None:
-        self._jobs, self._name, self._run_id, self._pause = jobs, name, run_id, poll_seconds
-        self._status = ""
-
-    @property
-    def run_id(self) -> str:
-        """The run in MLflow that the job's verb logs to."""
-        return self._run_id
-
-    def wait(self) -> bool:
-        """Whether the job ended as Completed; its log and status are said as they come."""
-        while (job := self._look())["ProcessingJobStatus"] not in ENDED:
-            time.sleep(self._pause)
-        if self._status != COMPLETED:
-            reasons = [job.get(key) for key in ("FailureReason", "ExitMessage")]
-            _say(f"job {self._name}: {'; '.join(filter(None, reasons)) or 'stopped by hand'}")
-        return self._status == COMPLETED
-
-    def get_status(self) -> str:
-        """MLflow's word for the job's status."""
-        words = {COMPLETED: RunStatus.FINISHED, "Failed": RunStatus.FAILED, "Stopped": RunStatus.KILLED}
-        return str(RunStatus.to_string(words.get(self._look()["ProcessingJobStatus"], RunStatus.RUNNING)))
-
-    def cancel(self) -> None:
-        """Have the job stopped, and wait until it is."""
-        self._jobs.stop(self._name)
-        _say(f"job {self._name} was told to stop")
-        self.wait()
-
-    def _look(self) -> Mapping[str, Any]:
-        try:
-            job = self._jobs.described(self._name) or {"ProcessingJobStatus": "Stopped"}
-            self._jobs.follow(self._name, _say)
-        except SpanishGasError as fault:
-            raise ExecutionException(str(fault)) from fault
-        if job["ProcessingJobStatus"] != self._status:
-            self._status = job["ProcessingJobStatus"]
-            _say(f"job {self._name}: {self._status}")
-        return job
+                job = _created(session, order, name, projects.get_or_create_run(*new).info)
+        say(f"job {name}: its log is CloudWatch's {LOG_GROUP}, streams {name}/")
+        return SubmittedJob(session, name, job["Environment"]["MLFLOW_RUN_ID"], order.config.poll_seconds)
 
 
 def ordered(tree: Path, entry_point: str, params: Mapping[str, Any], content: Mapping[str, Any]) -> JobOrder:
@@ -203,24 +160,20 @@ def ordered(tree: Path, entry_point: str, params: Mapping[str, Any], content: Ma
     return JobOrder(entry_point, tuple(words[words.index("spanishgas") + 1 :]), code, config)
 
 
-def _created(jobs: ProcessingJobs, order: JobOrder, name: str, run: Any, region: str) -> Mapping[str, Any]:
+def _created(session: boto3.Session, order: JobOrder, name: str, run: Any) -> Mapping[str, Any]:
     """The new job, or that of another process that was faster, whose run then stands for this one."""
-    tracked = projects.get_run_env_vars(run_id=run.run_id, experiment_id=run.experiment_id)
-    parameters = order.parameters(name, {"AWS_DEFAULT_REGION": region, **tracked})
+    client, tracked = session.client("sagemaker"), projects.get_run_env_vars(run.run_id, run.experiment_id)
+    parameters = order.parameters(name, {"AWS_DEFAULT_REGION": session.region_name, **tracked})
     try:
-        created = jobs.create(parameters)
+        created = create(client, parameters)
     except BaseException:
         MlflowClient().set_terminated(run.run_id, "FAILED")
         raise
     if created:
         return parameters
     MlflowClient().delete_run(run.run_id)
-    return jobs.described(name) or parameters
+    return described(client, name) or parameters
 
 
 def _set(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
