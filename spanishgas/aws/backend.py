@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import boto3
+from mlflow.projects import _wait_for
 from mlflow.projects import utils as projects
 from mlflow.projects.backend.abstract_backend import AbstractBackend
 from mlflow.tracking import MlflowClient
@@ -70,6 +71,8 @@ class BackendConfig(reading.Strict):
     """Secret with the tracking server's user, as for the pipeline's jobs."""
     environment: dict[str, str] = Field(default_factory=dict)
     """More of the container's environment."""
+    wait: bool = True
+    """Whether `mlflow run` ends with the job, not once it is started."""
     poll_seconds: float = Field(10.0, gt=0)
     """How often status and log are looked at."""
 
@@ -86,7 +89,11 @@ class JobOrder:
     @property
     def name(self) -> str:
         """The job's name without its number: equal for equal orders."""
-        content = [self.words, self.code.digest, self.config.model_dump_json(exclude={"poll_seconds"})]
+        content = [
+            self.words,
+            self.code.digest,
+            self.config.model_dump_json(exclude={"poll_seconds", "wait"}),
+        ]
         return (
             f"spanishgas-{self.entry_point}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}"
         )
@@ -140,7 +147,12 @@ class SageMakerBackend(AbstractBackend):
                 new = (None, project_uri, experiment_id, str(tree), version, entry_point, params)
                 job = _created(session, order, name, projects.get_or_create_run(*new).info)
         say(f"job {name}: its log is CloudWatch's {LOG_GROUP}, streams {name}/")
-        return SubmittedJob(session, name, job["Environment"]["MLFLOW_RUN_ID"], order.config.poll_seconds)
+        submitted = SubmittedJob(
+            session, name, job["Environment"]["MLFLOW_RUN_ID"], order.config.poll_seconds
+        )
+        if order.config.wait and not backend_config[projects.PROJECT_SYNCHRONOUS]:
+            _wait_for(submitted)  # MLflow's command line waits for MLflow's own backends alone
+        return submitted
 
 
 def ordered(tree: Path, entry_point: str, params: Mapping[str, Any], content: Mapping[str, Any]) -> JobOrder:

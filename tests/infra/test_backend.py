@@ -17,6 +17,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import ExecutionException
 from mlflow.projects.backend.loader import load_backend
+from mlflow.projects.utils import PROJECT_SYNCHRONOUS
 from mlflow.tracking import MlflowClient
 
 from spanishgas.aws import job as container
@@ -89,7 +90,7 @@ def submit(
     **config: Any,
 ) -> SubmittedJob:
     submitted = load_backend("sagemaker").run(
-        str(tree), entry_point, params or {}, None, {**CONFIG, **config}, uri, "0"
+        str(tree), entry_point, params or {}, None, {**CONFIG, PROJECT_SYNCHRONOUS: True, **config}, uri, "0"
     )
     assert isinstance(submitted, SubmittedJob)
     return submitted
