@@ -91,16 +91,16 @@ class ProcessingDouble:
             boto3.client("s3").download_file(bucket, found["Key"], str(code.parent / Path(found["Key"]).name))
         words = [sys.executable, "-c", JOB, message, code, *job["AppSpecification"]["ContainerArguments"]]
         environment = {**os.environ, **job["Environment"], "PYTHONPATH": str(PROJECT), **self.own}
-        process = subprocess.Popen(
+        say, name = log(job["ProcessingJobName"]), job["ProcessingJobName"]
+        with subprocess.Popen(
             words, env=environment, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        self._processes[job["ProcessingJobName"]] = process
-        say = log(job["ProcessingJobName"])
-        assert process.stdout is not None
-        for line in process.stdout:
-            say(line.rstrip("\n") or " ")
+        ) as process:
+            self._processes[name] = process
+            assert process.stdout is not None
+            for line in process.stdout:
+                say(line.rstrip("\n") or " ")
         job["ExitMessage"] = message.read_text() if message.exists() else None
-        return process.wait()
+        return process.returncode
 
 
 def log(name: str) -> Callable[[str], None]:

@@ -7,14 +7,18 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import botocore.session
 import pytest
 import typer
 from botocore import xform_name
+from mlflow.projects.backend.loader import load_backend
+from mlflow.projects.utils import load_project
 from typer.core import TyperGroup
 
+from spanishgas.aws.backend import BackendConfig
 from spanishgas.cli import app
 from tests.infra.terraform import ROOT, module
 
@@ -102,7 +106,7 @@ def test_the_guide_leads_to_nothing_that_would_be_committed() -> None:
     assert "*.account.tfvars" in (PROJECT / ".gitignore").read_text()
 
 
-TOOLS = ("aws", "docker", "git", "spanishgas", "terraform")
+TOOLS = ("aws", "docker", "git", "mlflow", "spanishgas", "terraform")
 STUB = """#!/usr/bin/env bash
 printf -v call '%s\\x1f' "$PWD" "${0##*/}" "$@"
 printf '%s\\x1e' "$call" >> "$CALLS" # in one write: two tools of a pipe write at once
@@ -130,7 +134,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str, lis
         (tools / name).chmod(0o755)
     blocks = [block for block in GUIDE.split("```")[1::2] if not block.startswith("\nraw/")]
     commands = [*blocks, *re.findall(r"`(aws [^`]+)`", GUIDE)]
-    assert len(commands) == 12
+    assert len(commands) == 14
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "CALLS": str(root / "calls"), "TMPDIR": str(root)}
     subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)], cwd=here, env=environment, check=True
@@ -193,6 +197,26 @@ def test_every_command_for_terraform_finds_its_folder_files_and_targets(
 
 def values(words: Sequence[str], option: str) -> list[str]:
     return [word.removeprefix(option) for word in words if word.startswith(option)]
+
+
+def test_every_project_run_names_a_backend_an_entry_point_and_parameters_that_are_there(
+    calls: list[tuple[Path, str, list[str]]],
+) -> None:
+    project = load_project(PROJECT)
+    (config,) = {words[words.index("--backend-config") + 1] for words in words_of(calls, "mlflow")}
+    assert f"/{config}" in (PROJECT / ".gitignore").read_text().splitlines()
+    for words in words_of(calls, "mlflow"):
+        assert load_backend(words[words.index("-b") + 1]) is not None
+        point = project.get_entry_point(words[words.index("-e") + 1])
+        given = {word.partition("=")[0] for before, word in pairwise(words) if before == "-P"}
+        assert given <= point.parameters.keys()
+
+
+def test_the_page_names_what_the_backends_file_takes() -> None:
+    optional = {name for name, about in BackendConfig.model_fields.items() if not about.is_required()}
+    written = set(module().named("output")["backend"]["value"])
+    said = set(re.findall(r"`(\w+)`", GUIDE.partition("## Entry points as jobs")[2].partition("\n## ")[0]))
+    assert optional - written <= said
 
 
 def test_every_command_of_ours_is_a_verb_with_options_that_it_knows(
