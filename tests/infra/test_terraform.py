@@ -15,6 +15,7 @@ import pytest
 from botocore import xform_name
 
 from spanishgas.aws import job, upload
+from spanishgas.lake import LAYERS
 from spanishgas.monitoring import loop
 from spanishgas.scoring import sagemaker_sdk
 from spanishgas.scoring.jobs import PREFIX
@@ -365,6 +366,14 @@ def test_a_job_may_do_what_its_code_does() -> None:
     assert used | _calls(job, loop) <= may
     assert {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"} <= may
     assert not {"sagemaker:CreateEndpoint", "s3:PutBucketPolicy"} & may
+
+
+def test_a_job_may_write_wherever_a_verb_does() -> None:
+    written = re.search(r"prefixes = \[(.*?)\]", module("sagemaker").text)
+    assert written is not None
+    assert {*LAYERS, "raw", "truth"} <= set(re.findall(r'"(\w+)"', written[1]))
+    assert '"${var.bucket_arn}/code/commits/*"' in module("sagemaker").role("job_role")
+    assert module().named("output")["backend"]["value"]["code"].endswith("/code/commits")
 
 
 def test_a_job_starts_transform_jobs_on_the_instance_types_that_are_named_alone() -> None:

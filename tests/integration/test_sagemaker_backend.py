@@ -20,6 +20,7 @@ import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
+from infra.verify_aws import verify_backend
 from spanishgas.lake import Lake
 from spanishgas.settings import PROJECT, settings
 from spanishgas.simulate.extract import write_extract
@@ -161,6 +162,13 @@ def test_tables_and_search_are_those_of_this_machine_to_the_last_bit(place: Plac
     assert there.data.tags["code.dirty"] == "false"
     assert there.data.tags["mlflow.project.backend"] == "sagemaker"
     assert there.info.status == "FINISHED"
+
+
+def test_the_script_for_a_real_account_finds_nothing_amiss_here(
+    place: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
+    verify_backend(place.root / "backend.json", place.tree)
+    assert capfd.readouterr().out.count("\nok  ") >= 3
 
 
 def test_a_verb_that_refuses_ends_the_command_with_its_words(place: Place) -> None:

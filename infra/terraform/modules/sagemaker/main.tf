@@ -16,7 +16,7 @@ locals {
   arn      = "arn:aws:sagemaker:${data.aws_region.here.region}:${data.aws_caller_identity.here.account_id}"
   pull     = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"]
   write    = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
-  prefixes = ["raw", "bronze", "silver", "gold", "quarantine", "scored"]
+  prefixes = ["raw", "truth", "bronze", "silver", "gold", "quarantine", "scored"] # truth: of what `simulate` drew
 }
 
 module "job_role" {
