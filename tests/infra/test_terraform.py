@@ -371,7 +371,7 @@ def test_a_job_may_do_what_its_code_does() -> None:
 def test_a_job_may_write_wherever_a_verb_does() -> None:
     written = re.search(r"prefixes = \[(.*?)\]", module("sagemaker").text)
     assert written is not None
-    assert {*LAYERS, "raw", "truth"} <= set(re.findall(r'"(\w+)"', written[1]))
+    assert {*map(str, LAYERS.values()), "raw", "truth"} <= set(re.findall(r'"(\w+)"', written[1]))
     assert '"${var.bucket_arn}/code/commits/*"' in module("sagemaker").role("job_role")
     assert module().named("output")["backend"]["value"]["code"].endswith("/code/commits")
 
