@@ -16,7 +16,7 @@ locals {
   arn      = "arn:aws:sagemaker:${data.aws_region.here.region}:${data.aws_caller_identity.here.account_id}"
   pull     = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"]
   write    = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
-  prefixes = ["raw", "truth", "bronze", "silver", "gold", "quarantine", "scored"] # truth: of what `simulate` drew
+  prefixes = ["raw", "truth", "bronze", "silver", "gold", "quarantine", "experiments", "scored"] # truth: of what `simulate` drew
 }
 
 module "job_role" {
