@@ -89,14 +89,9 @@ class JobOrder:
     @property
     def name(self) -> str:
         """The job's name without its number: equal for equal orders."""
-        content = [
-            self.words,
-            self.code.digest,
-            self.config.model_dump_json(exclude={"poll_seconds", "wait"}),
-        ]
-        return (
-            f"spanishgas-{self.entry_point}-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}"
-        )
+        config = self.config.model_dump_json(exclude={"poll_seconds", "wait"})
+        content = json.dumps([self.words, self.code.digest, config])
+        return f"spanishgas-{self.entry_point}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
 
     def parameters(self, name: str, environment: Mapping[str, str]) -> dict[str, Any]:
         """The parameters of CreateProcessingJob."""
@@ -141,9 +136,8 @@ class SageMakerBackend(AbstractBackend):
             session = preflight.check(tree, entry_point, order.config, tracking_uri)
             name, job = free_or_running(session.client("sagemaker"), order.name)
             if job is None:
-                S3Store(f"{order.config.code}/{order.code.digest}").write(
-                    container.CODE.name, order.code.body
-                )
+                place = S3Store(f"{order.config.code}/{order.code.digest}")
+                place.write(container.CODE.name, order.code.body)
                 new = (None, project_uri, experiment_id, str(tree), version, entry_point, params)
                 job = _created(session, order, name, projects.get_or_create_run(*new).info)
         say(f"job {name}: its log is CloudWatch's {LOG_GROUP}, streams {name}/")
@@ -161,7 +155,10 @@ def ordered(tree: Path, entry_point: str, params: Mapping[str, Any], content: Ma
         config = BackendConfig.model_validate({k: v for k, v in content.items() if k not in OWN})
     except ValidationError as wrong:
         raise reading.invalid("the file of --backend-config", wrong) from wrong
-    point = projects.load_project(tree).get_entry_point(entry_point)
+    project = projects.load_project(tree)
+    if entry_point not in project._entry_points:
+        raise UsageError.unknown("entry point", entry_point, project._entry_points)
+    point = project.get_entry_point(entry_point)
     options = {**({"lake": config.lake} if "lake" in point.parameters else {}), **params}
     if not str(options.get("lake", SCHEME)).startswith(SCHEME):
         raise UsageError(

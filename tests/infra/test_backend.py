@@ -263,6 +263,16 @@ def test_a_lake_or_a_store_of_this_machine_is_refused(double: ProcessingDouble, 
     assert double.jobs == {}
 
 
+def test_an_entry_point_that_the_project_does_not_have_is_refused(
+    double: ProcessingDouble, tree: Path
+) -> None:
+    (tree / "mine.py").write_text("print('mine')")
+    for name in ("mine.py", "experimnt"):
+        with pytest.raises(ExecutionException, match=name):
+            submit(tree, entry_point=name)
+    assert double.jobs == {}
+
+
 def test_without_credentials_or_a_region_nothing_is_started(
     double: ProcessingDouble, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

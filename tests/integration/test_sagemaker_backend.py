@@ -195,11 +195,13 @@ def test_ctrl_c_stops_the_job_whose_verb_ends_as_by_ctrl_c(place: Place) -> None
 
 
 @pytest.mark.parametrize(
-    "entry_point", ["drift", "evaluate", "ladder", "outcomes", "reconcile", "retrain", "rollback", "score"]
+    "entry_point",
+    ["drift", "evaluate", "ladder", "main", "outcomes", "reconcile", "retrain", "rollback", "score"],
 )
 def test_every_entry_point_reaches_its_verb(place: Place, entry_point: str) -> None:
     """What the verb then says, of a lake without a champion or gold, is the verb's own."""
-    words = ["-P", "reason=any"] if entry_point == "rollback" else []
+    more = {"rollback": ["-P", "reason=any"], "main": ["-P", "customers=0"]}
+    words = more.get(entry_point, [])
     place.start(entry_point, "-P", "lake=s3://empty", *words).communicate(timeout=300)
     (job,) = [job for name, job in place.double.jobs.items() if name.startswith(f"spanishgas-{entry_point}-")]
     assert job["AppSpecification"]["ContainerArguments"][0] == entry_point
