@@ -52,7 +52,7 @@ class Builder:
 
     def build(self, target: str, arguments: Sequence[str]) -> None:
         """Build a target, with Docker's manifest, as SageMaker wants it."""
-        form = [] if self.name == "docker" else ["--format", "docker"]
+        form = [] if self.name == "docker" else ["--format", "docker", "--layers"]  # targets share stages
         given = [word for argument in arguments for word in ("--build-arg", argument)]
         command = [self.name, "build", *form, *given, "--target", target, "--tag", image(target), "."]
         subprocess.run(command, cwd=PROJECT, check=True)
