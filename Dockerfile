@@ -22,7 +22,9 @@ FROM build AS project-build
 RUN uv sync --locked --no-dev --extra postgres --extra sagemaker --no-install-project --no-python-downloads --compile-bytecode
 
 FROM build AS serve-build
-RUN uv sync --locked --only-group serve --no-python-downloads --compile-bytecode
+# The libraries' own tests are a fifth of them. Where evidently is, its `tests` are no tests, so elsewhere they stay.
+RUN uv sync --locked --only-group serve --no-python-downloads --compile-bytecode \
+ && find .venv -type d -name tests -prune -exec rm -rf {} +
 
 FROM build AS tracking-build
 RUN uv sync --locked --only-group tracking --no-python-downloads --compile-bytecode
@@ -50,6 +52,8 @@ FROM project AS job
 # SageMaker alone runs this target, in a machine of its own: /opt/ml, where the job's message goes, is root's there.
 # hadolint ignore=DL3002
 USER 0
+# Held against the lock of the code that comes with a job.
+COPY uv.lock .
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m", "spanishgas.aws.job"]
 
@@ -64,9 +68,7 @@ CMD ["serve"]
 
 FROM base AS tracking
 COPY --from=tracking-build /app/.venv .venv
-# The authorities that sign RDS's certificates, of every region.
-ADD --chmod=444 https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem rds.pem
-COPY infra/tracking/*.py ./
+COPY infra/tracking/*.py infra/tracking/rds.pem ./
 ENV HOME=/tmp MLFLOW_DISABLE_TELEMETRY=true TRACKING_DATABASE_CA=/app/rds.pem
 USER 10001
 EXPOSE 5000

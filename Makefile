@@ -9,7 +9,8 @@ LAKE       ?=# SPANISHGAS_LAKE, else lake
 EXPERIMENT ?=# SPANISHGAS_EXPERIMENT_NAME, else spanishgas
 PORT       ?= 5000
 JOBS       ?= 2
-ONLY       ?=# a text in the name, file or tests of the mutants asked for
+ONLY       ?=# a text in the name, file or tests of the mutants asked for; or images, with commas between them
+BUILD_ARGS ?=# arguments of the Dockerfile: PYTHON=an-image LAMBDA=an-image
 PYTEST     ?=# more words for pytest, such as --cov
 UV_VERSION ?= 0.13.9
 
@@ -33,7 +34,7 @@ unexport PYTHONDONTWRITEBYTECODE
 DOTENV := if [ -f .env ]; then given=$$(export -p); set -a; . ./.env; set +a; eval "$$given"; fi;
 
 .DEFAULT_GOAL := help
-.PHONY: help run ui stack test test-all mutants lint format dev bench verify-aws docs clean
+.PHONY: help run ui stack test test-all mutants lint format dev bench images verify-aws docs clean
 
 help: ## this text
 	@echo "make <target> [NAME=value ...]"
@@ -99,6 +100,9 @@ bench: .venv/.all ## the project beside its peers and limits, in one table at th
 docs: .venv/.synced ## the documentation as a site, in site/
 	$(BIN)/python docs/reference_pages.py
 	$(BIN)/zensical build --clean --strict
+
+images: .venv/.synced ## every container image built, started as its service does, and weighed (ONLY, BUILD_ARGS)
+	$(BIN)/python -m infra.images $(if $(ONLY),--only '$(ONLY)') $(BUILD_ARGS)
 
 verify-aws: .venv/.synced ## score 90 made-up customers by a real SageMaker job and check each step (docs/scoring.md)
 	$(BIN)/python -m infra.verify_aws

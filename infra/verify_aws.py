@@ -1,12 +1,15 @@
 """Score a small made-up table by a real SageMaker batch transform job, and check each step: `make verify-aws`.
 
 It needs the SPANISHGAS_TRANSFORM_ settings of docs/scoring.md and credentials, starts one instance for about ten
-minutes (which costs money), and leaves nothing but the model archive behind. Nobody who made this project has run it
-on AWS.
+minutes (which costs money), and leaves nothing but the model archive behind. With infra/backend.json and a tracking
+server (docs/aws.md) it also runs an entry point as a processing job, which leaves its code and a small raw extract,
+raw/verify-.... Nobody who made this project has run it on AWS.
 """
 
 from __future__ import annotations
 
+import json
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,13 +17,16 @@ from datetime import date
 from pathlib import Path
 
 import boto3
+import mlflow
 import pandas as pd
 
 import spanishgas
 from spanishgas.config.search import ModelKind
+from spanishgas.lake import S3Store
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
 from spanishgas.scoring.parts import Part, Task, reconciled
 from spanishgas.scoring.settings import CleanUp, Transform, read_settings
+from spanishgas.settings import PROJECT
 from tests.churn_models import churn_model, odd_gold, task_of
 
 CUSTOMERS, ROWS = 90, 40
@@ -72,6 +78,21 @@ def verify(given: Transform, root: Path) -> None:
     check("the SageMaker model is gone", models == [])
 
 
+def verify_backend(config: Path, tree: Path = PROJECT) -> None:
+    """An entry point through `mlflow run -b sagemaker`, and what its job and its run say."""
+    lake = json.loads(config.read_text())["lake"].rstrip("/")
+    raw = f"{lake}/raw/verify-{secrets.token_hex(4)}"  # no date, so nobody takes it for an upload
+    drawn = {"customers": 60, "out": raw}
+    run = mlflow.projects.run(
+        str(tree), "simulate", parameters=drawn, backend="sagemaker", backend_config=str(config)
+    )
+    check("the job of an entry point is Completed", run.get_status() == "FINISHED")
+    tags = mlflow.MlflowClient().get_run(run.run_id).data.tags
+    check("its run is this command's", tags["mlflow.project.entryPoint"] == tags["stage"] == "simulate")
+    check("it ran the commit that is checked out", tags["code.commit"] == tags["mlflow.source.git.commit"])
+    check("what it wrote is in the lake", len(S3Store(raw).listing()) >= 7)
+
+
 def _answers(
     task: Task,
     backend: SageMakerTransform,
@@ -106,5 +127,7 @@ if __name__ == "__main__":
     settings = read_settings(Transform).model_copy(update={"part_rows": ROWS, "clean_up": CleanUp.PUBLISHED})
     with tempfile.TemporaryDirectory() as scratch:
         verify(settings, Path(scratch))
+    if (file := PROJECT / "infra" / "backend.json").exists():
+        verify_backend(file)
     print(f"all as it should be on {date.today()}")
     sys.exit(0)

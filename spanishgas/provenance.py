@@ -14,15 +14,21 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 
 
+SHIPPED = PACKAGE.parent / "COMMIT"
+"""What code that was packed for a job is: a commit, and `dirty` where the work tree differed from it."""
+
+
 @cache
 def commit() -> str:
-    """Commit of the project's work tree, or "unknown" outside git."""
-    return _git("rev-parse", "HEAD") or "unknown"
+    """Commit of the project's work tree, or of the archive that this code was shipped in; else "unknown"."""
+    return _shipped()[0] if SHIPPED.exists() else _git("rev-parse", "HEAD") or "unknown"
 
 
 @cache
 def dirty() -> bool:
-    """Whether the work tree differs from its commit; True outside git, where nobody can tell."""
+    """Whether the work tree differs from its commit; True where nobody can tell."""
+    if SHIPPED.exists():
+        return _shipped()[1:] == ["dirty"]
     return commit() == "unknown" or bool(_git("status", "--porcelain", "--untracked-files=no"))
 
 
@@ -104,6 +110,10 @@ def is_gone(process: str) -> bool:
     except OSError as fault:
         return isinstance(fault, ProcessLookupError)
     return False
+
+
+def _shipped() -> list[str]:
+    return SHIPPED.read_text("utf-8").split()
 
 
 def _git(*words: str) -> str:

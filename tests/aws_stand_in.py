@@ -46,7 +46,11 @@ ROLE = "arn:aws:iam::000000000000:role/any"
 
 
 class JobFailed(Exception):
-    """The job ended as Failed; the message is its ExitMessage."""
+    """The job ended as Failed; the message is its ExitMessage, and `reason` what SageMaker says itself."""
+
+    def __init__(self, message: str, reason: str = "AlgorithmError: , exit code: 1") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 Work = Callable[[Mapping[str, Any]], str]
@@ -135,10 +139,12 @@ class Jobs(StateTaskServiceCallback):
                 raise JobFailed(faults.generate_report())
             env.stack.append({"ExitMessage": self._work(given), "ProcessingJobStatus": "Completed"})
         except JobFailed as fault:
-            raise FailureEventException(self._failure(env, str(fault))) from fault
+            raise FailureEventException(self._failure(env, given, fault)) from fault
 
-    def _failure(self, env: Any, message: str) -> FailureEvent:
-        cause = json.dumps({"ProcessingJobStatus": "Failed", "ExitMessage": message})
+    def _failure(self, env: Any, given: Mapping[str, Any], fault: JobFailed) -> FailureEvent:
+        job = {"ProcessingJobName": given.get("ProcessingJobName"), "FailureReason": fault.reason}
+        described = {**job, "ProcessingJobStatus": "Failed", "ExitMessage": str(fault)}
+        cause = json.dumps(described, separators=(",", ":"))
         kind = StatesErrorNameType.StatesTaskFailed
         details = TaskFailedEventDetails(
             error=kind.to_name(),

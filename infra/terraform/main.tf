@@ -125,6 +125,7 @@ module "alerts" {
   function_name     = module.trigger.function_name
   load_balancer     = module.tracking.load_balancer
   database_id       = module.database.id
+  schedules_enabled = var.schedules_enabled
 }
 
 module "deploy" {

@@ -7,12 +7,6 @@ variable "environment" {
   }
 }
 
-variable "region" {
-  description = "Region of everything."
-  type        = string
-  default     = "eu-west-1"
-}
-
 variable "cidr" {
   description = "Address range of the private network."
   type        = string

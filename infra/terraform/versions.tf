@@ -14,8 +14,8 @@ terraform {
   }
 }
 
+# The region is AWS_REGION, as for the scripts.
 provider "aws" {
-  region = var.region
   default_tags {
     tags = { project = "spanishgas", environment = var.environment, managed_by = "terraform" }
   }

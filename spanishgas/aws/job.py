@@ -1,8 +1,8 @@
 """`python -m spanishgas.aws.job VERB ...`: one verb as a SageMaker processing job.
 
-The tracking server's user, and the sealing key if there is one, are read from Secrets Manager
-(SPANISHGAS_TRACKING_SECRET), so that no definition holds a secret. The last line that the verb says, or its error,
-becomes the job's ExitMessage, which the state machine reads.
+A job runs the code that came with it (`mlflow run -b sagemaker`), else the image's. The tracking server's user, and the
+sealing key if there is one, are read from Secrets Manager (SPANISHGAS_TRACKING_SECRET), so that no definition holds a
+secret. The last line that the verb says, or its error, becomes the job's ExitMessage, which the state machine reads.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO
 
+from spanishgas.errors import UsageError
 from spanishgas.lifetime import LEASH
 
 MESSAGE = Path("/opt/ml/output/message")
@@ -25,15 +27,37 @@ LONGEST = 1024
 ERROR = "error: "
 """How the command line's errors begin, which may have several lines."""
 VERB = (sys.executable, "-m", "spanishgas")
+CODE = Path("/opt/ml/processing/code/code.tar.gz")
+"""The project's code, where it came with the job."""
+LOCK = Path("/app/uv.lock")
+"""What the image's packages were installed from."""
+HOSTS = Path("/opt/ml/config/resourceconfig.json")
+"""SageMaker's list of the job's instances, and which of them this is."""
+SECRET = "SPANISHGAS_TRACKING_SECRET"
+ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "SPANISHGAS_CACHE": "/tmp/spanishgas"}
+"""The environment of every job, whoever starts it."""
 
 
-def main(words: Sequence[str], message: Path = MESSAGE, verb: Sequence[str] = VERB) -> int:
+def main(words: Sequence[str], message: Path = MESSAGE, verb: Sequence[str] = VERB, code: Path = CODE) -> int:
     """Exit code of the verb; its last words are in `message` by then. OSError where they cannot be written."""
+    message.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        environment = _environment(code)
+    except UsageError as fault:
+        message.write_bytes(_fitting(f"{ERROR}{fault}"))
+        return fault.exit_code
+    last, exit_code = _run([*verb, *words], environment)
+    message.write_bytes(_fitting(last))
+    return exit_code
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str]) -> tuple[str, int]:
+    """Last words and exit code of a process, which SIGTERM interrupts."""
     # A process that ignores Ctrl-C, as one in the background does, would hand that down to the verb.
     interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [*verb, *words],
-        env={**os.environ, **secrets(), LEASH: "stdin"},
+        command,
+        env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -47,9 +71,28 @@ def main(words: Sequence[str], message: Path = MESSAGE, verb: Sequence[str] = VE
         code = process.wait()
     signal.signal(signal.SIGTERM, terminate)
     signal.signal(signal.SIGINT, interrupt)
-    message.parent.mkdir(parents=True, exist_ok=True)
-    message.write_bytes(_fitting(failed or f"exit code {code}" if code else said))
-    return code
+    return failed or f"exit code {code}" if code else said, code
+
+
+def _environment(archive: Path) -> dict[str, str]:
+    """The verb's environment: where its code lies, and whose the run in MLflow is: the first instance's."""
+    environment = {**os.environ, **secrets(), LEASH: "stdin"}
+    if archive.exists():
+        environment["PYTHONPATH"] = str(_unpacked(archive))
+    if HOSTS.exists() and (hosts := json.loads(HOSTS.read_text()))["current_host"] != min(hosts["hosts"]):
+        environment.pop("MLFLOW_RUN_ID", None)
+    return environment
+
+
+def _unpacked(archive: Path) -> Path:
+    folder = archive.parent / "project"
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+    if LOCK.exists() and LOCK.read_bytes() != (folder / LOCK.name).read_bytes():
+        raise UsageError(
+            "the image holds other packages than the job's code asks for: push one of its commit (infra/push_images.sh)"
+        )
+    return folder
 
 
 def secrets() -> Mapping[str, str]:
@@ -57,7 +100,7 @@ def secrets() -> Mapping[str, str]:
 
     KeyError if it lacks the username or the password; the sealing key may be missing.
     """
-    name = os.environ.get("SPANISHGAS_TRACKING_SECRET")
+    name = os.environ.get(SECRET)
     if not name:
         return {}
     import boto3

@@ -127,10 +127,18 @@ def read(
         raise UsageError(f"{path} does not exist: {way_out}") from None
     except ValidationError as wrong:
         root = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
-        lines = dict.fromkeys(_line(error, root) for error in wrong.errors())
-        raise UsageError("\n".join([f"{path} is not valid:", *lines])) from wrong
+        raise invalid(path, wrong, root) from wrong
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as wrong:
         raise UsageError(f"{path} is not YAML that can be read as UTF-8: {wrong}") from wrong
+
+
+def invalid(what: object, wrong: ValidationError, root: yaml.Node | None = None) -> UsageError:
+    """The error that says that `what` is not valid, with a line for each key that is unknown, missing or wrong.
+
+    `root` is what the file says, so that its lines can be counted.
+    """
+    lines = dict.fromkeys(_line(error, root) for error in wrong.errors())
+    return UsageError("\n".join([f"{what} is not valid:", *lines]))
 
 
 def packaged(beside: str, name: str = "") -> Any:

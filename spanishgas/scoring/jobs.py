@@ -29,6 +29,8 @@ from spanishgas.scoring.settings import CleanUp, Transform
 from spanishgas.training import artefact
 
 LONGEST_NAME = 63
+PREFIX = "spanishgas-"
+"""Begins the name of every job, whatever the model is called: the rights of a role are written for it."""
 START_MINUTES = 6
 """Minutes until an instance answers: assumed, not measured."""
 ATTEMPTS = 11
@@ -183,7 +185,7 @@ def job_name(task: Task, settings: Transform) -> str:
     gold, version = task.shards.table.manifest.digest, task.version
     cut = f"{version.number} {task.model_sha256} {gold} {settings.media} {settings.part_rows} {settings.payload_mb}"
     tail = f"-v{version.number}-{hashlib.sha256(cut.encode()).hexdigest()[:16]}"
-    head = re.sub(r"[^a-zA-Z0-9]+", "-", version.name).strip("-") or "model"
+    head = PREFIX + re.sub(r"[^a-zA-Z0-9]+", "-", version.name).strip("-").removeprefix(PREFIX)
     return head[: LONGEST_NAME - 4 - len(tail)].rstrip("-") + tail
 
 

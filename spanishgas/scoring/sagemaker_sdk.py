@@ -52,7 +52,7 @@ class SageMaker:
         except ImportError as fault:
             raise UsageError(
                 "the backend sagemaker needs the extra `sagemaker`: uv sync --extra sagemaker, or "
-                "pip install 'sagemaker-core>=2.27,<3'"
+                "pip install 'sagemaker>=3.27,<4'"
             ) from fault
         self._settings, self._resources, self._shapes = settings, resources, shapes
         self._session = boto3.Session()

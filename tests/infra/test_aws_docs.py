@@ -7,14 +7,18 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import botocore.session
 import pytest
 import typer
 from botocore import xform_name
+from mlflow.projects.backend.loader import load_backend
+from mlflow.projects.utils import load_project
 from typer.core import TyperGroup
 
+from spanishgas.aws.backend import BackendConfig
 from spanishgas.cli import app
 from tests.infra.terraform import ROOT, module
 
@@ -33,6 +37,38 @@ def test_the_costs_add_up_and_are_called_an_estimate() -> None:
     assert (name, len(parts)) == ("together", 7)
     assert (sum(p[1] for p in parts), sum(p[2] for p in parts)) == (dev, prod)
     assert "An estimate for 20,099 customers" in GUIDE
+
+
+def test_what_an_environment_switches_off_costs_nothing_there() -> None:
+    off = "schedules_enabled = false" in (ROOT / "environments" / "dev.tfvars").read_text()
+    assert off, "the costs of dev below are those without a clock"
+    assert re.search(r"\| reconciling, in prod: .* \| 0 \| \d+ \|", GUIDE)
+    hours = re.search(r"\| jobs: (\d+) hours of ml.m5.xlarge, in prod (\d+) ", GUIDE)
+    each = re.search(r"(\d\.\d) instance-hours for each", " ".join(GUIDE.split()))
+    assert hours is not None
+    assert each is not None
+    assert (float(hours[1]), float(hours[2])) == (2 * float(each[1]), 6 * float(each[1]))
+
+
+def test_no_region_is_asked_for_in_a_way_that_one_of_them_refuses() -> None:
+    """us-east-1 is no LocationConstraint; `aws s3 mb` knows that."""
+    pages = [*(PROJECT / "docs").glob("*.md"), *(PROJECT / "infra").glob("*.sh")]
+    assert [page.name for page in pages if "LocationConstraint" in page.read_text()] == []
+
+
+@pytest.mark.parametrize("page", ["aws.md", "spark.md"])
+def test_a_job_that_is_told_the_server_is_told_the_region(page: str) -> None:
+    """Of AWS_REGION, which AWS sets by itself, boto3 knows nothing."""
+    blocks = (PROJECT / "docs" / page).read_text().split("```")[1::2]
+    jobs = [block for block in blocks if re.search(r"\$MLFLOW_TRACKING_URI", block)]
+    assert [block for block in jobs if "AWS_DEFAULT_REGION" not in block] == []
+
+
+@pytest.mark.parametrize("page", ["scoring.md", "aws.md", "spark.md"])
+def test_a_build_that_is_pushed_asks_for_the_manifest_that_sagemaker_takes(page: str) -> None:
+    text = (PROJECT / "docs" / page).read_text().replace("\\\n", " ")
+    pushes = [line for line in text.splitlines() if re.search(r"docker (push|buildx build)", line)]
+    assert [line for line in pushes if "oci-mediatypes=false" not in line] == []
 
 
 def test_the_endpoints_that_are_paid_are_those_that_are_made() -> None:
@@ -70,13 +106,14 @@ def test_the_guide_leads_to_nothing_that_would_be_committed() -> None:
     assert "*.account.tfvars" in (PROJECT / ".gitignore").read_text()
 
 
-TOOLS = ("aws", "docker", "git", "spanishgas", "terraform")
+TOOLS = ("aws", "docker", "git", "mlflow", "spanishgas", "terraform")
 STUB = """#!/usr/bin/env bash
 printf -v call '%s\\x1f' "$PWD" "${0##*/}" "$@"
 printf '%s\\x1e' "$call" >> "$CALLS" # in one write: two tools of a pipe write at once
 case "$*" in
   *get-caller-identity*) echo 111122223333 ;;
-  *describe-images*) echo "sha256:$(printf '1%.0s' $(seq 64))" ;;
+  *describe-images*)
+    printf 'sha256:%s\tapplication/vnd.docker.distribution.manifest.v2+json\n' "$(printf '1%.0s' $(seq 64))" ;;
   *describe-services*) echo '{}' ;;
   *"output -raw"*) echo "any-${*: -1}" ;;
   *rev-parse*) printf 'c%.0s' $(seq 40) ;;
@@ -97,7 +134,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, str, lis
         (tools / name).chmod(0o755)
     blocks = [block for block in GUIDE.split("```")[1::2] if not block.startswith("\nraw/")]
     commands = [*blocks, *re.findall(r"`(aws [^`]+)`", GUIDE)]
-    assert len(commands) == 12
+    assert len(commands) == 14
     environment = {"PATH": f"{tools}:{os.environ['PATH']}", "CALLS": str(root / "calls"), "TMPDIR": str(root)}
     subprocess.run(
         ["bash", "-euo", "pipefail", "-c", "\n".join(commands)], cwd=here, env=environment, check=True
@@ -124,6 +161,7 @@ def test_every_command_for_aws_is_an_operation_with_options_that_it_knows(
         if (service, operation) in {
             ("s3", "cp"),
             ("s3", "rm"),
+            ("s3", "mb"),
             ("logs", "tail"),
             ("ecr", "get-login-password"),
         }:
@@ -159,6 +197,26 @@ def test_every_command_for_terraform_finds_its_folder_files_and_targets(
 
 def values(words: Sequence[str], option: str) -> list[str]:
     return [word.removeprefix(option) for word in words if word.startswith(option)]
+
+
+def test_every_project_run_names_a_backend_an_entry_point_and_parameters_that_are_there(
+    calls: list[tuple[Path, str, list[str]]],
+) -> None:
+    project = load_project(PROJECT)
+    (config,) = {words[words.index("--backend-config") + 1] for words in words_of(calls, "mlflow")}
+    assert f"/{config}" in (PROJECT / ".gitignore").read_text().splitlines()
+    for words in words_of(calls, "mlflow"):
+        assert load_backend(words[words.index("-b") + 1]) is not None
+        point = project.get_entry_point(words[words.index("-e") + 1])
+        given = {word.partition("=")[0] for before, word in pairwise(words) if before == "-P"}
+        assert given <= point.parameters.keys()
+
+
+def test_the_page_names_what_the_backends_file_takes() -> None:
+    optional = {name for name, about in BackendConfig.model_fields.items() if not about.is_required()}
+    written = set(module().named("output")["backend"]["value"])
+    said = set(re.findall(r"`(\w+)`", GUIDE.partition("## Entry points as jobs")[2].partition("\n## ")[0]))
+    assert optional - written <= said
 
 
 def test_every_command_of_ours_is_a_verb_with_options_that_it_knows(

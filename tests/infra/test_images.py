@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import ssl
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from infra import images
 
 PROJECT = Path(__file__).resolve().parents[2]
 TARGETS = ["project", "job", "serve", "tracking", "lambda"]
@@ -77,6 +80,76 @@ def test_dependencies_come_from_the_lock_alone() -> None:
             assert "rm -rf /var/lib/apt/lists/*" in run
     groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["dependency-groups"]
     assert {group for run in runs for group in re.findall(r"--only-group (\w+)", run)} <= groups.keys()
+
+
+def test_nothing_is_added_by_an_address_without_a_checksum() -> None:
+    for name in stages():
+        for word, rest in stages()[name]:
+            assert word != "ADD" or "--checksum=sha256:" in rest, rest
+            assert "http://" not in rest, rest
+            assert "https://" not in rest, rest
+
+
+def test_the_databases_authorities_are_rdss_own_of_the_kind_that_terraform_asks_for() -> None:
+    text = (PROJECT / "infra/tracking/rds.pem").read_text()
+    (kind,) = re.findall(
+        r'ca_cert_identifier += "rds-ca-(\w+)-g1"',
+        (PROJECT / "infra/terraform/modules/database/main.tf").read_text(),
+    )
+    roots = ssl.create_default_context(cadata=text).get_ca_certs()
+    assert len(roots) == text.count("BEGIN CERTIFICATE") > 20
+    for root in roots:
+        names = [value for part in root["subject"] for key, value in part if key == "commonName"]
+        assert root["subject"] == root["issuer"]
+        assert re.fullmatch(rf"Amazon RDS [a-z]+-[a-z]+-\d Root CA {kind.upper()} G1", names[0])
+        assert int(str(root["notAfter"])[-8:-4]) > 2040
+
+
+STUB = """#!/usr/bin/env bash
+echo "${0##*/} $*" >> "${0%/*}/calls"
+case "$*" in
+  info) exit "$(cat "${0%/*}/${0##*/}-info")" ;;
+  *inspect*) echo '{"OCIv1": {"config": {"Entrypoint": ["python", "-m", "spanishgas"]}}}' ;;
+  *" --format "*Size*) echo 1GB ;;
+  *where*) echo Usage ;;
+esac
+"""
+
+
+def built(folder: Path, monkeypatch: pytest.MonkeyPatch, *able: str) -> list[str]:
+    """The calls of a build of `project` where the builders that are `able` can build; the others cannot."""
+    for name in images.BUILDERS:
+        (folder / name).write_text(STUB)
+        (folder / name).chmod(0o755)
+        (folder / f"{name}-info").write_text("0" if name in able else "1")
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    assert images.main(["--only", "project", "PYTHON=mine"]) == (0 if able else 2)
+    return (folder / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize("builder", images.BUILDERS)
+def test_images_are_built_tried_and_weighed_by_the_builder_that_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], builder: str
+) -> None:
+    calls = [call for call in built(tmp_path, monkeypatch, builder) if not call.endswith("info")]
+    assert {call.split()[0] for call in calls} == {builder}
+    (build,) = [call for call in calls if call.split()[1] == "build"]
+    assert ("--format docker" in build) == (builder != "docker")
+    assert build.endswith("--build-arg PYTHON=mine --target project --tag spanishgas-project .")
+    (run,) = [call for call in calls if call.split()[1] == "run"]
+    assert run.endswith("where --help")
+    assert "spanishgas-project     1GB" in capsys.readouterr().out
+
+
+def test_without_a_builder_that_can_it_says_which_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    built(tmp_path, monkeypatch)
+    assert "none of docker, podman, buildah can build here" in capsys.readouterr().err
+
+
+def test_every_target_is_started_by_a_smoke_test() -> None:
+    assert list(images.SMOKES) == TARGETS
 
 
 def test_no_image_holds_a_secret_or_more_than_it_is_told_to() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hmac
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -94,3 +96,46 @@ def test_a_job_that_is_told_to_stop_stops_its_verb_as_by_ctrl_c(tmp_path: Path) 
     process.communicate(timeout=30)
     assert time.monotonic() - began < 30
     assert (tmp_path / "message").read_text() == "stopped"
+
+
+def shipped(folder: Path, **files: str) -> Path:
+    """An archive of a job's code."""
+    archive = folder / "code" / "code.tar.gz"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name.replace("__", "/"))
+            entry.size = len(text)
+            tar.addfile(entry, io.BytesIO(text.encode()))
+    return archive
+
+
+def test_a_job_runs_the_code_that_came_with_it(tmp_path: Path) -> None:
+    code = shipped(tmp_path, **{"mine.py": "WORDS = 'of the job'"})
+    assert job.main(["import mine; print(mine.WORDS)"], tmp_path / "message", VERB, code) == 0
+    assert (tmp_path / "message").read_text() == "of the job"
+
+
+@pytest.mark.parametrize("lock", ["the same", "another"])
+def test_code_that_asks_for_other_packages_than_the_images_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: str
+) -> None:
+    monkeypatch.setattr(job, "LOCK", tmp_path / "uv.lock")
+    job.LOCK.write_text("the same")
+    code = shipped(tmp_path, **{"uv.lock": lock})
+    assert job.main(["print('ran')"], tmp_path / "message", VERB, code) == (2 if lock == "another" else 0)
+    said = (tmp_path / "message").read_text()
+    assert said == "ran" if lock == "the same" else "the image holds other packages" in said
+
+
+def test_the_run_in_mlflow_is_the_first_instances_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "HOSTS", tmp_path / "hosts")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "a-run")
+    said = []
+    for host in ("algo-1", "algo-2"):
+        job.HOSTS.write_text(json.dumps({"current_host": host, "hosts": ["algo-2", "algo-1"]}))
+        job.main(["import os; print(os.environ.get('MLFLOW_RUN_ID', 'its own'))"], tmp_path / "message", VERB)
+        said.append((tmp_path / "message").read_text())
+    assert said == ["a-run", "its own"]

@@ -25,7 +25,8 @@ ENDS = {"Succeeded", "NotPromoted", "Failed"}
 
 
 def slow_too(*cases: object) -> list[Any]:
-    return [pytest.param(case, marks=pytest.mark.slow) for case in cases]
+    arguments = [case if isinstance(case, tuple) else (case,) for case in cases]
+    return [pytest.param(*each, marks=pytest.mark.slow) for each in arguments]
 
 
 def following(state: dict[str, Any]) -> set[str]:
@@ -62,6 +63,29 @@ def test_every_task_is_limited_in_time_tried_again_ever_later_and_caught(name: s
     assert task["Catch"][-1]["Next"] == ("AlertFailure" if name in late else last.get(name, "RecordFailure"))
 
 
+@pytest.mark.parametrize("name", [name for name, state in states().items() if state["Type"] == "Task"])
+def test_nothing_that_takes_long_is_repeated_whatever_failed(name: str) -> None:
+    """States.TaskFailed is any failure: of twelve hours of training, or of a holdout that was opened."""
+    task = states()[name]
+    repeated = {error for rule in task["Retry"] for error in rule["ErrorEquals"]}
+    assert "States.ALL" not in repeated
+    assert "States.TaskFailed" not in repeated or task["TimeoutSeconds"] <= 60
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, state in states().items() if state.get("Resource", "").endswith(".sync")]
+)
+def test_every_job_is_told_the_region_by_the_name_that_boto3_reads(name: str) -> None:
+    given = states()[name]["Parameters"]
+    if name == "EtlOnSpark":
+        submitted = given["JobDriver"]["SparkSubmit"]["SparkSubmitParameters"]
+        assert "driverEnv.AWS_DEFAULT_REGION=${region}" in submitted
+    else:
+        assert given["Environment.$"] == "$.settings.environment"
+        environment = states()["Prepare"]["Parameters"]["settings"]["environment"]
+        assert environment["AWS_DEFAULT_REGION"] == "${region}"
+
+
 def words(name: str) -> list[str]:
     """The words of a job that are not taken from the execution's state."""
     given: str = states()[name]["Parameters"]["AppSpecification"]["ContainerArguments.$"]
@@ -94,7 +118,9 @@ def test_only_the_state_before_it_leads_to_promotion_and_only_a_passed_gate_to_t
         target: {n for n, s in states().items() if target in following(s)}
         for target in ("Promote", "TakeTurn")
     }
-    assert before["Promote"] == {"TakeTurn"}
+    assert before["Promote"] == {"TakeTurn", "WhichAgain"}
+    (again,) = [rule for rule in states()["WhichAgain"]["Choices"] if rule["Next"] == "Promote"]
+    assert again["StringMatches"] == "spanishgas-promote-*"  # so it was reached, and its turn is still held
     assert before["TakeTurn"] == {"Gate", "IsTurnHeld", "AwaitTurn", "VoidTurn"}
     assert states()["Gate"]["Default"] == "NoVerdict"
 
@@ -181,11 +207,13 @@ def test_a_schedule_trains_on_the_gold_that_is_there_with_what_it_asks_for(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["score", *slow_too("etl", "experiment", "evaluate", "promote", "drift")])
-def test_a_job_that_fails_twice_is_written_down_and_told(account: Account, jobs: Jobs, verb: str) -> None:
+def test_a_job_whose_container_fails_is_not_repeated_but_written_down_and_told(
+    account: Account, jobs: Jobs, verb: str
+) -> None:
     jobs.said[verb] = JobFailed("error: the disk is full")
     done, way = run(account, TRAIN)
     assert (done["status"], way[-1]) == ("FAILED", "Failed")
-    assert jobs.verbs()[-2:] == [verb, verb]
+    assert jobs.verbs().count(verb) == 1
     assert account.row("any")["status"] == "failed"
     assert "the disk is full" in account.row("any")["failure"]
     ((subject, text),) = account.messages()
@@ -194,18 +222,51 @@ def test_a_job_that_fails_twice_is_written_down_and_told(account: Account, jobs:
     assert account.row("latest") == {}
 
 
-@pytest.mark.slow
-def test_a_job_that_fails_once_is_done_again_and_the_run_goes_on(account: Account, jobs: Jobs) -> None:
-    left = [JobFailed("no capacity")]
+CAPACITY = "CapacityError: Unable to provision requested ML compute capacity."
+INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
 
-    def once() -> str:
+
+def first_failing(jobs: Jobs, verb: str, *reasons: str) -> None:
+    """Have the verb's job fail for each of the reasons, then do as before."""
+    left, before = [*reasons], jobs.said.get(verb, "done")
+
+    def answer() -> str:
         if left:
-            raise left.pop()
-        return GOOD["experiment"]
+            raise JobFailed("", left.pop(0))
+        assert isinstance(before, str)
+        return before
 
-    jobs.said["experiment"] = once
-    assert run(account, TRAIN)[0]["status"] == "SUCCEEDED"
-    assert jobs.verbs().count("experiment") == 2
+    jobs.said[verb] = answer
+
+
+@pytest.mark.parametrize(
+    ("verb", "reason"),
+    [
+        ("score", INTERNAL),
+        *slow_too(*[(verb, CAPACITY) for verb in ("etl", "experiment", "evaluate", "promote", "drift")]),
+        *slow_too(*[(verb, INTERNAL) for verb in ("etl", "experiment", "promote", "drift")]),
+    ],
+)
+def test_a_job_that_sagemaker_could_not_run_is_done_again_and_the_run_goes_on(
+    account: Account, jobs: Jobs, verb: str, reason: str
+) -> None:
+    first_failing(jobs, verb, reason)
+    done, way = run(account, {**TRAIN, "mode": "score" if verb == "score" else "train"})
+    assert done["status"] == "SUCCEEDED", way
+    assert jobs.verbs().count(verb) == 2
+
+
+@pytest.mark.parametrize(
+    ("verb", "reasons"),
+    [("etl", [CAPACITY, INTERNAL]), *slow_too(("evaluate", [INTERNAL]), ("score", [INTERNAL, INTERNAL]))],
+)
+def test_a_second_failure_is_final_and_so_is_an_evaluation_that_may_have_opened_the_holdout(
+    account: Account, jobs: Jobs, verb: str, reasons: list[str]
+) -> None:
+    first_failing(jobs, verb, *reasons)
+    assert run(account, TRAIN)[0]["status"] == "FAILED"
+    assert jobs.verbs().count(verb) == len(reasons)
+    assert reasons[-1] in account.row("any")["failure"]
 
 
 def test_drift_is_told_counted_and_no_failure(account: Account, jobs: Jobs) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shutil
 import subprocess
+import tempfile
 from types import ModuleType
 
 import botocore.session
@@ -13,8 +15,10 @@ import pytest
 from botocore import xform_name
 
 from spanishgas.aws import job, upload
+from spanishgas.lake import LAYERS
 from spanishgas.monitoring import loop
 from spanishgas.scoring import sagemaker_sdk
+from spanishgas.scoring.jobs import PREFIX
 from tests.infra.state_machine import states
 from tests.infra.terraform import ACTION, MODULES, ROOT, Module, module
 
@@ -56,7 +60,6 @@ def test_version_provider_region_and_state_are_the_designs() -> None:
     (providers,) = settings["required_providers"]
     assert providers["aws"] == {"source": "hashicorp/aws", "version": "~> 6.0"}
     assert settings["backend"] == [{"s3": {"use_lockfile": True, "encrypt": True}}]
-    assert module().named("variable")["region"]["default"] == "eu-west-1"
     (tags,) = module().named("provider")["aws"]["default_tags"]
     assert set(tags["tags"]) == {"project", "environment", "managed_by"}
 
@@ -219,14 +222,76 @@ def test_whatever_can_be_encrypted_with_the_projects_key_is() -> None:
     ] == []
 
 
-def test_images_are_scanned_kept_ten_deep_and_deployed_by_digest() -> None:
+def test_images_are_scanned_and_deployed_by_digest() -> None:
     registry = module("registry")
     repository = registry.one("aws_ecr_repository")
     assert repository["image_scanning_configuration"] == [{"scan_on_push": True}]
     assert repository["image_tag_mutability"] == "IMMUTABLE"
-    assert "countNumber = 10" in registry.text
     (rule,) = module().named("variable")["images"]["validation"]
     assert "@sha256:" in rule["condition"]
+
+
+def test_no_image_that_may_run_is_ever_expired() -> None:
+    """Plans push too: whatever counts or ages what has a tag expires in the end the digests that run."""
+    rules = re.findall(r"selection += \{(.*)\}", module("registry").text)
+    assert rules
+    assert [rule for rule in rules if 'tagStatus = "untagged"' not in rule] == []
+
+
+def test_the_region_has_one_source() -> None:
+    assert "region" not in module().named("variable")
+    assert "region" not in module().named("provider")["aws"]
+    script = (ROOT.parent / "terraform.sh").read_text()
+    assert "-e AWS_REGION " in script
+    assert not [file for file in ROOT.rglob("*.tf") if re.search(r"\b[a-z]{2}-[a-z]+-\d\b", file.read_text())]
+
+
+def test_a_service_of_aws_that_pulls_or_calls_does_so_for_this_account_alone() -> None:
+    """A principal that is a service acts for whoever uses that service, unless the condition names the account."""
+    open_to = [
+        (name, label, statement["sid"])
+        for name in MODULES
+        if name != "iam"  # whose roles are taken by the services of this account, by their own condition
+        for _, label, body in module(name).typed("data")
+        for statement in body.get("statement", [])
+        for principal in statement.get("principals", [])
+        if principal["type"] == "Service" and "account_id" not in str(statement.get("condition"))
+    ]
+    assert open_to == []
+
+
+def test_nothing_that_json_encodes_holds_a_character_that_terraform_escapes() -> None:
+    """`jsonencode` writes <, > and & as \\u003c and so on, which whoever replaces keywords does not see."""
+    for name in ALL:
+        for encoded in module(name).text.split("jsonencode(")[1:]:
+            depth, end = 1, 0
+            while depth:
+                depth += {"(": 1, ")": -1}.get(encoded[end], 0)
+                end += 1
+            assert not re.search(r'"[^"]*[<>&][^"]*"', encoded[:end]), name
+
+
+def test_a_weekly_retraining_has_an_id_of_its_own_in_the_text_that_the_scheduler_gets() -> None:
+    (line,) = re.findall(r'(?m)^ +input += ("\{.*\}")', module("pipeline").text)
+    rendered = json.loads(line)
+    assert rendered == '{"id": "schedule/<aws.scheduler.scheduled-time>", "mode": "train"}'
+    terraform = shutil.which("terraform")
+    if terraform is not None:
+        done = subprocess.run(
+            [terraform, "console"], input=line, cwd=tempfile.gettempdir(), capture_output=True, text=True
+        )
+        assert json.loads(done.stdout) == rendered, done.stderr
+
+
+def test_silence_is_an_alarm_only_where_a_clock_starts_runs() -> None:
+    made = module("alerts").one("aws_cloudwatch_metric_alarm")["for_each"]
+    assert 'key != "silent" || var.schedules_enabled' in made
+    assert module().named("module")["alerts"]["schedules_enabled"] == "${var.schedules_enabled}"
+
+
+def test_a_job_may_make_transform_jobs_whatever_the_registered_model_is_called() -> None:
+    (resources,) = set(re.findall(r'"\$\{local.arn\}:transform-job/([\w-]*)\*"', module("sagemaker").text))
+    assert resources == PREFIX
 
 
 def test_only_the_key_policy_and_denials_name_a_wildcard_action() -> None:
@@ -301,6 +366,14 @@ def test_a_job_may_do_what_its_code_does() -> None:
     assert used | _calls(job, loop) <= may
     assert {"s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:ListBucket"} <= may
     assert not {"sagemaker:CreateEndpoint", "s3:PutBucketPolicy"} & may
+
+
+def test_a_job_may_write_wherever_a_verb_does() -> None:
+    written = re.search(r"prefixes = \[(.*?)\]", module("sagemaker").text)
+    assert written is not None
+    assert {*map(str, LAYERS.values()), "raw", "truth"} <= set(re.findall(r'"(\w+)"', written[1]))
+    assert '"${var.bucket_arn}/code/commits/*"' in module("sagemaker").role("job_role")
+    assert module().named("output")["backend"]["value"]["code"].endswith("/code/commits")
 
 
 def test_a_job_starts_transform_jobs_on_the_instance_types_that_are_named_alone() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -17,8 +19,14 @@ WORKFLOWS: dict[str, dict[Any, Any]] = {file.stem: yaml.safe_load(file.read_text
 SCRIPTS = sorted((PROJECT / "infra").glob("*.sh"))
 
 
-def test_there_are_the_three_workflows() -> None:
-    assert set(WORKFLOWS) == {"ci", "deploy", "retrain"}
+def test_there_are_the_four_workflows() -> None:
+    assert set(WORKFLOWS) == {"audit", "ci", "deploy", "retrain"}
+
+
+def test_what_the_world_publishes_turns_no_change_red() -> None:
+    assert "pip-audit" not in FILES[[f.stem for f in FILES].index("ci")].read_text()
+    assert {"schedule", "workflow_dispatch"} == set(WORKFLOWS["audit"][True])
+    assert "pip-audit --requirement" in str(WORKFLOWS["audit"])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -84,21 +92,31 @@ def test_a_script_is_sound_bash_that_stops_at_the_first_failure(script: Path) ->
     assert done.returncode == 0, done.stderr
 
 
-def stubbed(folder: Path, script: str, *words: str, **answers: str) -> subprocess.CompletedProcess[str]:
-    """Run a script with an `aws` that gives the next of an operation's answers, and the last one ever after."""
+def stubbed(
+    folder: Path, script: str, *words: str, settings: Mapping[str, str] = MappingProxyType({}), **answers: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script with an `aws` that gives the next of an operation's answers, and the last one ever after.
+
+    An answer that begins with ! is an error. `docker` only writes down what it is asked for.
+    """
     for operation, given in answers.items():
         (folder / operation).write_text(given)
     aws = folder / "aws"
     aws.write_text(
         """#!/usr/bin/env bash
         left="${0%/*}/$2"; [ -f "$left" ] || exit 0
-        head -1 "$left"; [ "$(wc -l < "$left")" = 1 ] || sed -i 1d "$left"
+        line=$(head -1 "$left"); [ "$(wc -l < "$left")" = 1 ] || sed -i 1d "$left"
+        if [[ $line == "!"* ]]; then echo "${line#!}" >&2; exit 254; fi
+        echo "$line"
         """
     )
+    docker = folder / "docker"
+    docker.write_text('#!/usr/bin/env bash\necho "$*" >> "${0%/*}/docker-calls"\n')
     aws.chmod(0o755)
-    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "EVERY": "0"}
+    docker.chmod(0o755)
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "EVERY": "0", **settings}
     command = ["bash", PROJECT / "infra" / script, *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +132,82 @@ def test_a_retraining_is_waited_for_and_reported(tmp_path: Path, ended: str, out
     assert (done.stdout, done.returncode) == (f"Retraining github/1: **{outcome}** (arn:1)\n", code)
     assert (tmp_path / "describe-execution").read_text() == f"{ended}\n"
     assert {"schedule", "workflow_dispatch"} == set(WORKFLOWS["retrain"][True])  # YAML reads `on` as a truth
+
+
+def test_a_look_at_a_retraining_that_fails_is_not_its_end(tmp_path: Path) -> None:
+    looks = "RUNNING\n!Rate exceeded\nNone\n!Connection reset\nSUCCEEDED\n"
+    answers = {"start-execution": "arn:1\n", "describe-execution": looks, "get-item": "succeeded\n"}
+    done = stubbed(tmp_path, "retrain.sh", "arn", "table", "github/1", **answers)
+    assert (done.stdout, done.returncode) == ("Retraining github/1: **succeeded** (arn:1)\n", 0)
+
+
+def test_a_retraining_that_outlasts_the_job_has_not_failed(tmp_path: Path) -> None:
+    answers = {"start-execution": "arn:1\n", "describe-execution": "RUNNING\n"}
+    done = stubbed(
+        tmp_path, "retrain.sh", "arn", "table", "github/1", settings={"WAIT_SECONDS": "0"}, **answers
+    )
+    assert done.stdout.startswith("Retraining github/1: **not ended** after 0 minutes (RUNNING)")
+    assert done.returncode == 0
+
+
+def test_the_wait_ends_before_the_job_and_the_job_before_its_session() -> None:
+    job = WORKFLOWS["retrain"]["jobs"]["retrain"]
+    (session,) = [s["with"]["role-duration-seconds"] for s in job["steps"] if "role-to" in str(s)]
+    (wait,) = re.findall(r"WAIT_SECONDS:-(\d+)", (PROJECT / "infra/retrain.sh").read_text())
+    deploy = (PROJECT / "infra/terraform/modules/deploy/main.tf").read_text()
+    (longest,) = re.findall(r"max_session_duration = (\d+)", deploy)
+    assert int(wait) < job["timeout-minutes"] * 60 < session <= int(longest)
+
+
+REGISTRY = "111122223333.dkr.ecr.eu-west-1.amazonaws.com/spanishgas-dev"
+DOCKERS, OCIS = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+)
+ABSENT = (
+    "!An error occurred (ImageNotFoundException) when calling the DescribeImages operation: no such tag\n"
+)
+
+
+def pushing(
+    folder: Path, images: str, registry: str = REGISTRY
+) -> tuple[subprocess.CompletedProcess[str], str]:
+    """What push_images.sh did, and what it built."""
+    out = folder / "output"
+    done = stubbed(folder, "push_images.sh", registry, "abc", str(out), **{"describe-images": images})
+    calls = folder / "docker-calls"
+    return done, calls.read_text() if calls.exists() else ""
+
+
+def test_what_is_not_there_is_built_with_the_manifest_that_sagemaker_takes(tmp_path: Path) -> None:
+    done, built = pushing(tmp_path, ABSENT + f"sha256:1\t{DOCKERS}\n")
+    assert done.returncode == 0, done.stderr
+    assert built.count("buildx build") == 1  # the other three are there
+    assert f"--output type=image,name={REGISTRY}/job:abc,push=true,oci-mediatypes=false" in built
+    assert (tmp_path / "output").read_text().count("@sha256:1") == 4
+
+
+def test_a_pushed_image_of_another_manifest_ends_the_release(tmp_path: Path) -> None:
+    done, _ = pushing(tmp_path, f"sha256:1\t{OCIS}\n")
+    assert done.returncode == 1
+    assert f"job:abc is '{OCIS}'" in done.stderr
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_registry_that_may_not_be_read_is_not_an_empty_one(tmp_path: Path) -> None:
+    done, built = pushing(tmp_path, "!An error occurred (AccessDeniedException): not authorized\n")
+    assert done.returncode != 0
+    assert "AccessDeniedException" in done.stderr
+    assert "build" not in built
+
+
+def test_a_region_whose_database_authority_is_not_here_is_said_before_anything_is_built(
+    tmp_path: Path,
+) -> None:
+    done, built = pushing(tmp_path, ABSENT, REGISTRY.replace("eu-west-1", "xx-north-9"))
+    assert done.returncode == 1
+    assert "has no authority of xx-north-9" in done.stderr
+    assert built == ""
 
 
 @pytest.mark.parametrize("code", [0, 3])
@@ -133,7 +227,7 @@ def test_every_push_is_checked_for_all_that_is_promised() -> None:
         "terraform validate",
         "checkov ",
     )
-    promised += ("docker build --target", "pip-audit ", "--format cyclonedx1.5")
+    promised += ("docker build --target", "--format cyclonedx1.5")
     assert [words for words in promised if words not in steps] == []
     built = set(WORKFLOWS["ci"]["jobs"]["images"]["strategy"]["matrix"]["target"])
     assert built == {"project", "job", "serve", "tracking", "lambda"}

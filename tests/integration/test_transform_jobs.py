@@ -16,7 +16,7 @@ import spanishgas
 from infra.verify_aws import verify
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import DataError, UsageError
-from spanishgas.scoring.jobs import SageMakerTransform, job_name
+from spanishgas.scoring.jobs import PREFIX, SageMakerTransform, job_name
 from spanishgas.scoring.parts import Task, TransformError, reconciled
 from spanishgas.scoring.payload import Media
 from spanishgas.scoring.settings import CleanUp, Transform
@@ -178,7 +178,7 @@ def test_an_interrupt_stops_the_job_and_the_next_call_starts_another(
     [
         pytest.param(
             Plan.FAIL,
-            "failed: ClientError: See job logs.*/aws/sagemaker/TransformJobs, streams m-v1-.*-1/",
+            "failed: ClientError: See job logs.*/aws/sagemaker/TransformJobs, streams spanishgas-m-v1-.*-1/",
             marks=pytest.mark.slow,
         ),
         pytest.param(Plan.STOP, "was stopped, so nothing was published", marks=pytest.mark.slow),
@@ -224,6 +224,7 @@ def test_names_of_jobs_are_valid_and_differ_by_version_and_gold(task: Task, tmp_
     changed = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path / "other", odd_gold(99), rows=40)
     names = {f"{job_name(t, given)}-999" for t in (task, other, changed)}
     assert len(names) == 3
+    assert all(name.startswith(PREFIX) for name in names), "the rights of a role are written for it"
     assert all(len(name) <= 63 and name.replace("-", "").isalnum() for name in names)
 
 

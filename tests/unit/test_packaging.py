@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,20 @@ def test_no_file_names_a_path_of_one_machine() -> None:
     ]
 
     assert found == []
+
+
+def test_the_sagemaker_sdk_brings_mlflow_no_plugin_and_holds_nobody_back() -> None:
+    with pytest.raises(metadata.PackageNotFoundError):
+        metadata.distribution("sagemaker-mlflow")
+    (plugin,) = metadata.entry_points(group="mlflow.project_backend")
+    assert (plugin.name, plugin.value) == ("sagemaker", "spanishgas.aws.backend:SageMakerBackend")
+    newest = {"rich": 15, "protobuf": 7, "importlib-metadata": 9}
+    assert {name: int(metadata.version(name).partition(".")[0]) for name in newest} == newest
+
+
+@pytest.mark.slow
+def test_the_sagemaker_sdk_imports_whole_beside_mlflow_without_a_word() -> None:
+    code = "import mlflow, sagemaker.core, sagemaker.train, sagemaker.serve, sagemaker.mlops"
+    environment = {**os.environ, "AWS_DEFAULT_REGION": "eu-west-1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

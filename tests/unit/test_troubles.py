@@ -372,6 +372,20 @@ def test_a_clock_behind_what_was_written_is_told(experiment: str, tracking: Path
     is_told(faults(doctor.clock(tracking / "lake")), "wrong_clock", str(file))
 
 
+def test_a_server_that_sagemaker_manages_is_refused_by_name(
+    tracking: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arn = "arn:aws:sagemaker:eu-west-1:111122223333:mlflow-tracking-server/any"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(arn)
+    try:
+        code, said = ran(capfd, "history")
+    finally:
+        mlflow.set_tracking_uri(before)
+    assert code == 1
+    is_told([said], "managed_mlflow", arn)
+
+
 # --- wording
 
 

@@ -1,4 +1,5 @@
-# Who is told, and of what: failed runs, drift, no good run in eight days, a function or a server that fails.
+# Who is told, and of what: failed runs, drift, a function or a server that fails; where runs are started by the clock, also
+# that there was no good one in eight days.
 # Cost: cents: a few alarms, and mails.
 
 variable "name" { type = string }
@@ -8,6 +9,7 @@ variable "state_machine_arn" { type = string }
 variable "function_name" { type = string }
 variable "load_balancer" { type = object({ balancer = string, targets = string }) }
 variable "database_id" { type = string }
+variable "schedules_enabled" { type = bool }
 
 data "aws_caller_identity" "here" {}
 
@@ -77,7 +79,7 @@ resource "aws_sns_topic_subscription" "mail" {
 }
 
 resource "aws_cloudwatch_metric_alarm" "this" {
-  for_each            = local.alarms
+  for_each            = { for key, alarm in local.alarms : key => alarm if key != "silent" || var.schedules_enabled }
   alarm_name          = "${var.name}-${replace(each.key, "_", "-")}"
   alarm_description   = each.value.what
   namespace           = each.value.namespace

@@ -70,6 +70,7 @@ resource "aws_db_instance" "this" {
   master_user_secret_kms_key_id   = var.kms_key_arn
   multi_az                        = var.size.multi_az
   publicly_accessible             = false
+  ca_cert_identifier              = "rds-ca-rsa2048-g1" # its roots are infra/tracking/rds.pem
   db_subnet_group_name            = aws_db_subnet_group.this.name
   vpc_security_group_ids          = [aws_security_group.this.id]
   parameter_group_name            = aws_db_parameter_group.this.name

@@ -196,7 +196,7 @@ resource "aws_iam_role" "this" {
   for_each             = local.environments
   name                 = "${var.name}-github-${each.key}"
   assume_role_policy   = data.aws_iam_policy_document.trust[each.key].json
-  max_session_duration = 14400 # a retraining that is waited for
+  max_session_duration = 21600 # a retraining that is waited for, as long as a job of GitHub may last
 }
 
 resource "aws_iam_role_policy" "this" {

@@ -155,7 +155,7 @@ resource "aws_scheduler_schedule" "retrain" {
   target {
     arn      = aws_sfn_state_machine.this.arn
     role_arn = module.scheduler_role.arn
-    input    = jsonencode({ id = "schedule/<aws.scheduler.scheduled-time>", mode = "train" })
+    input    = "{\"id\": \"schedule/<aws.scheduler.scheduled-time>\", \"mode\": \"train\"}" # jsonencode writes < as \u003c
   }
 }
 

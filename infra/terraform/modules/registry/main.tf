@@ -1,5 +1,6 @@
-# Image repositories. A tag never moves; deployments name digests.
-# Cost: storage by the gigabyte-month of ten images each.
+# Image repositories. A tag never moves; deployments name digests, and nobody here knows which of them run: what has a tag
+# is removed by hand alone.
+# Cost: storage by the gigabyte-month; layers that images share count once.
 
 variable "name" { type = string }
 variable "kms_key_arn" { type = string }
@@ -21,14 +22,17 @@ resource "aws_ecr_lifecycle_policy" "this" {
   policy = jsonencode({
     rules = [{
       rulePriority = 1
-      description  = "Keep ten"
-      selection    = { tagStatus = "any", countType = "imageCountMoreThan", countNumber = 10 }
+      description  = "What a broken push left"
+      selection    = { tagStatus = "untagged", countType = "sinceImagePushed", countUnit = "days", countNumber = 14 }
       action       = { type = "expire" }
     }]
   })
 }
 
-# Lambda pulls by itself, not through a role.
+data "aws_caller_identity" "here" {}
+data "aws_region" "here" {}
+
+# Lambda pulls by itself, not through a role: for the functions of this name alone.
 data "aws_iam_policy_document" "lambda" {
   statement {
     sid     = "LambdaPulls"
@@ -36,6 +40,11 @@ data "aws_iam_policy_document" "lambda" {
     principals {
       type        = "Service"
       identifiers = ["lambda.amazonaws.com"]
+    }
+    condition {
+      test     = "ArnLike"
+      variable = "aws:SourceArn"
+      values   = ["arn:aws:lambda:${data.aws_region.here.region}:${data.aws_caller_identity.here.account_id}:function:${var.name}-*"]
     }
   }
 }

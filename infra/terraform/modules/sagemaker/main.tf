@@ -16,7 +16,7 @@ locals {
   arn      = "arn:aws:sagemaker:${data.aws_region.here.region}:${data.aws_caller_identity.here.account_id}"
   pull     = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:BatchCheckLayerAvailability"]
   write    = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"]
-  prefixes = ["raw", "bronze", "silver", "gold", "quarantine", "scored"]
+  prefixes = ["raw", "truth", "bronze", "silver", "gold", "quarantine", "experiments", "scored"] # truth: of what `simulate` drew
 }
 
 module "job_role" {
@@ -26,6 +26,7 @@ module "job_role" {
   account_condition = false # SageMaker does not send the account when it takes a job's role
   statements = [
     { sid = "Lake", actions = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload"], resources = [for prefix in local.prefixes : "${var.bucket_arn}/${prefix}/*"] },
+    { sid = "OwnCode", actions = ["s3:GetObject"], resources = ["${var.bucket_arn}/code/commits/*"] }, # of `mlflow run -b sagemaker`
     { sid = "ListLake", actions = ["s3:ListBucket"], resources = [var.bucket_arn] },
     { sid = "Encrypt", actions = ["kms:Decrypt", "kms:GenerateDataKey", "kms:DescribeKey"], resources = [var.kms_key_arn] },
     {

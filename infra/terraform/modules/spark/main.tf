@@ -12,7 +12,7 @@ variable "pipeline_secret_arn" { type = string }
 resource "aws_emrserverless_application" "this" {
   name          = var.name
   release_label = "emr-spark-8.0.0" # it must hold Spark 4: look up what your region calls the newest such release
-  type          = "spark"
+  type          = "SPARK"
   architecture  = "X86_64"
   network_configuration {
     subnet_ids         = var.subnet_ids

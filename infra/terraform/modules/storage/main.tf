@@ -1,4 +1,4 @@
-# The lake: one bucket with the prefixes raw, bronze, silver, gold, models and scored (and quarantine), and the key that
+# The lake: one bucket, a prefix per layer, models for the tracking server, code for the jobs; and the key that
 # encrypts it and everything else.
 # Cost: storage by the gigabyte-month, the key by the month. Old versions of objects count until they expire.
 
