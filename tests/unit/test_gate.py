@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score
 
-from spanishgas.config.policy import Policy, Waiver, load_policy
+from spanishgas.config.policy import TOO_GOOD, Policy, Waiver, load_policy
 from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.inference import Difference, Predictions, calibration_by_chance, differences
 from spanishgas.evaluation.leakage import LeakageFinding
@@ -119,6 +119,7 @@ def test_what_cannot_be_computed_is_refused(changes: dict[str, Any], names: set[
     ("changes", "name"),
     [
         ({"metrics": metrics(average_precision=0.699)}, "holdout.average_precision"),
+        ({"metrics": metrics(average_precision=0.95, average_precision__low=0.91)}, "leakage.too_good"),
         ({"metrics": metrics(ece=0.051)}, "holdout.ece"),
         ({"metrics": metrics(value_eur=-1.0)}, "holdout.value_eur"),
         ({"contract_faults": 1}, "input.contract"),
@@ -138,6 +139,15 @@ def test_one_bad_figure_alone_refuses(changes: dict[str, Any], name: str) -> Non
 
 def test_the_floor_of_average_precision_is_a_point_and_the_limit_itself_passes() -> None:
     assert verdict(metrics=metrics(average_precision=0.70, average_precision__low=0.5)).passed
+
+
+def test_a_model_is_too_good_by_the_lower_end_and_passes_where_that_is_declared() -> None:
+    high = metrics(average_precision=0.95, average_precision__low=0.9)
+    assert verdict(metrics=high).passed
+    best = metrics(average_precision=1.0, average_precision__low=1.0)
+    waiver = Waiver(check=TOO_GOOD, reason="the data say so", date=date(2026, 1, 2))
+    assert verdict(load_policy().model_copy(update={"waivers": [waiver]}), metrics=best).passed
+    assert refused(verdict(metrics=best)) == ["leakage.too_good"]
 
 
 def test_recall_is_refused_only_where_its_upper_end_misses_the_floor() -> None:
