@@ -1,6 +1,6 @@
 """Tables of customers from worlds that the simulator of the project did not draw: used to judge, never to tune.
 
-    heavy    consumption, contacts and margin with heavy tails; churn by products of features that no column names
+    heavy    consumption and contacts with heavy tails; churn by products of features that no column names
     shocks   a common shock and one for each of sixty postcodes, the same for all customers of a postcode
     hidden   what drives churn is not observed, but for weak traces; a rare code of customers who mostly leave
 
@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.special import expit
-from scipy.stats import norm
 
 Array = NDArray[np.float64]
 AS_OF = date(2024, 12, 31)
@@ -25,11 +24,10 @@ AS_OF = date(2024, 12, 31)
 
 @dataclass(frozen=True)
 class World:
-    """Customers with their labels, the probability that each label was drawn from, and EUR a month."""
+    """Customers with their labels, and the probability that each label was drawn from."""
 
     frame: pd.DataFrame
     truth: Array
-    margin: Array
 
     @property
     def kinds(self) -> Mapping[str, str]:
@@ -50,7 +48,7 @@ def world(name: str, rows: int, seed: int) -> World:
     level = _level(odds, rng.uniform(0.06, 0.16))
     truth = expit(odds + level)
     frame.insert(1, "churn", (rng.random(rows) < truth).astype("int64"))
-    return World(frame, truth, MARGINS["pareto" if name == "heavy" else "lognormal"](rng, rows))
+    return World(frame, truth)
 
 
 def _columns(rng: np.random.Generator, rows: int) -> pd.DataFrame:
@@ -118,24 +116,3 @@ def _level(odds: Array, rate: float) -> float:
 def _zipf(count: int) -> Array:
     share = 1 / np.arange(1, count + 1)
     return np.asarray(share / share.sum())
-
-
-def _mixed(rng: np.random.Generator, rows: int) -> Array:
-    """EUR a month as the simulator's: a normal bulk of households, and one firm in twenty far above."""
-    firm = rng.random(rows) < 0.05
-    return np.where(firm, np.exp(rng.normal(4.5, 1.0, rows)), rng.normal(7, 5, rows))
-
-
-MARGINS: Mapping[str, Callable[[np.random.Generator, int], Array]] = {
-    "mixed": _mixed,
-    "lognormal": lambda rng, rows: np.exp(rng.normal(1.5, 1.2, rows)),
-    "pareto": lambda rng, rows: 3 * (1 - rng.random(rows)) ** (-1 / 1.8),
-}
-"""EUR a month of customers by the shape of its distribution; `pareto` has no variance (tail index 1.8)."""
-
-
-def correlated(rng: np.random.Generator, draw: Array, probability: Array, strength: float = 0.3) -> Array:
-    """The values of `draw` in an order that goes with `probability`, by a Gaussian copula."""
-    score = norm.ppf((np.argsort(np.argsort(probability)) + 0.5) / len(probability))
-    order = np.argsort(np.argsort(strength * score + np.sqrt(1 - strength**2) * rng.normal(size=len(score))))
-    return np.sort(draw)[order]
