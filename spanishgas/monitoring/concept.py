@@ -61,7 +61,7 @@ class Concept:
     level_shift: float = float("nan")
     """Log odds by which customers with the same score leave more often than those of the reference."""
     slope: float = float("nan")
-    """By how much the reference's log odds are to be multiplied."""
+    """Factor on the reference's log odds, beside an intercept of its own."""
 
     @property
     def drifted(self) -> bool | None:

@@ -205,7 +205,7 @@ def _metrics(figures: dict[str, Figures], tiers: pd.DataFrame) -> dict[str, floa
 
 
 def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
-    """By those without an offer, controls standing for all who were chosen; None where nobody can stand for them."""
+    """The test on those without an offer, controls standing for all who were chosen; None without controls."""
     if inputs.training is None or not cohort.replaceable:
         return None
     reference = inputs.training.held_out()
