@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,7 @@ from spanishgas.evaluation.inference import Judged, performance
 from spanishgas.evaluation.metrics import decisions, ranking
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
+from spanishgas.monitoring import outcomes as outcomes_of
 from spanishgas.monitoring.cohort import Cohort, calibration, expected, groups, uplift
 from spanishgas.monitoring.concept import OVERALL, concept_drift
 from spanishgas.monitoring.labels import known_only, read_labels
@@ -376,6 +379,12 @@ def test_another_shape_is_the_rest() -> None:
     middle = after[PROBABILITY].between(0.2, 0.4).to_numpy()
     y = np.where(middle, drawn(np.full(len(after), 0.7), 5), after["churn"])
     assert concept_drift(before, after.assign(churn=y), 0.01).gap["rest"] < 0.001
+
+
+def test_without_controls_nobody_can_stand_for_those_with_an_offer_and_nothing_is_tested() -> None:
+    rows = pd.DataFrame({"arm": pd.array(["offer", None], dtype="object")})
+    inputs: Any = SimpleNamespace(training="there")
+    assert outcomes_of._concept(Cohort(rows), inputs) is None
 
 
 def test_too_few_customers_are_no_proof_of_anything() -> None:
