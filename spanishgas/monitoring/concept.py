@@ -21,6 +21,7 @@ may have it), the slope (the score says more or less than it did), and the rest 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -118,14 +119,20 @@ def concept_drift(
         if _enough(common[here], after[here]):
             raw[str(name)] = test(curve, (after * here)[:, None], common)
     added = {"level": shift[:, :1], "slope": shift[:, 1:], "rest": after[:, None] * bends}
-    gap, base, says = dict[str, float](), curve, common
-    for name, more in added.items():
-        gap[name] = test(base, more, says)
-        base = np.column_stack([base, more])
-        says = _probability(base, y, stands, base)
+    gap = _divided(curve, added, y, stands)
     usual = _probability(curve[before], y[before], stands[before], curve[~before])
     moved = _recalibration(usual, y[~before], stands[~before])
     return Concept(holm(raw), level, churners, float(stands[~before] @ usual), gap, *moved)
+
+
+def _divided(base: Array, parts: Mapping[str, Array], y: Labels, weights: Array) -> dict[str, float]:
+    """P-value of each part, given those before it."""
+    gap = dict[str, float]()
+    for name, more in parts.items():
+        says = _probability(base, y, weights, base)
+        gap[name] = _score_test(base, more, says, y=y, weights=weights)
+        base = np.column_stack([base, more])
+    return gap
 
 
 def _recalibration(usual: Array, y: Labels, weights: Array) -> tuple[float, float]:
