@@ -80,7 +80,7 @@ def false_alarms(seeds: int, rows: int) -> list[str]:
 
 
 def test_clean_tables_raise_no_alarm() -> None:
-    assert len(false_alarms(8, 400)) <= 1  # two of the five checks allow chance one in a thousand each
+    assert len(false_alarms(8, 400)) <= 1  # each check allows chance far less than one in a hundred
 
 
 @pytest.mark.slow
