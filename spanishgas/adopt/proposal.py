@@ -17,7 +17,7 @@ from spanishgas.adopt.target import read_target
 from spanishgas.config.adopted import FILE, TableMap
 from spanishgas.config.tiers import Tier, Tiers
 from spanishgas.errors import DataError, UsageError
-from spanishgas.evaluation.leakage import MAX_SKILL
+from spanishgas.evaluation.leakage.columns import MAX_SKILL
 from spanishgas.settings import settings
 
 POLICY = Path(__file__).with_name("policy.yaml")

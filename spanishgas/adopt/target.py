@@ -8,8 +8,8 @@ from spanishgas.adopt.reading import label
 from spanishgas.config.adopted import TableMap, Target
 from spanishgas.config.tiers import Tiers
 from spanishgas.errors import DataError, UsageError
-from spanishgas.evaluation.leakage import skill
-from spanishgas.training.matrix import is_text
+from spanishgas.evaluation.leakage.columns import skills
+from spanishgas.training.matrix import matrix
 
 FEWEST, THE_TARGET = 50, 0.95
 """Customers of either label at least; skill of one column beyond which it is the target by another name."""
@@ -48,8 +48,8 @@ def strengths(gold: pd.DataFrame, tiers: Tiers, columns: TableMap) -> pd.Series:
     """
     rows = gold[gold["churn"].notna()]
     y = rows["churn"].to_numpy(dtype="int64")
-    alone = {f: skill(rows[f], y, text=is_text(tiers.kind(f)), seed=0) for f in tiers.features()}
-    strength = pd.Series(alone, dtype="float64").sort_values(ascending=False)
+    kinds = {feature: tiers.kind(feature) for feature in tiers.features()}
+    strength = skills(matrix(rows, list(kinds), kinds), y, seed=0).sort_values(ascending=False)
     if same := [columns.columns[f].column for f in strength[strength > THE_TARGET].index]:
         raise DataError(
             f"who left can be told by one column alone, {' or '.join(map(repr, same))}, which is the target under "

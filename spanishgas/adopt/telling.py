@@ -6,7 +6,7 @@ import pandas as pd
 
 from spanishgas.adopt.adoption import Adopted
 from spanishgas.adopt.columns import slug
-from spanishgas.evaluation.leakage import MAX_SKILL
+from spanishgas.evaluation.leakage.columns import MAX_SKILL
 from spanishgas.lake import Lake
 
 

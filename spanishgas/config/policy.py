@@ -16,9 +16,9 @@ from spanishgas.settings import settings
 RISK_TIERS = ("Low", "Medium", "High", "Critical")
 ACTIONS = ("no_offer", "offer_small", "offer_medium", "offer_large")
 TIMINGS = ("immediate", "30_60_days", "60_90_days")
-SIGNATURE = "signature"
+SIGNATURE, TOO_GOOD = "signature", "too_good"
 ABOUT_FEATURES = ("outcome_conditioned_text", "single_feature")
-"""Findings that a waiver declares for the features it names; the others are never waived."""
+"""Findings that a waiver declares for the features it names; beside them and the two above, none is ever waived."""
 
 
 class Holdout(Strict):
@@ -87,6 +87,8 @@ class GateLimits(Strict):
     gone; null: that end must exceed twice the churn rate."""
     beside_baseline: bool = False
     """Whether a version is refused that is surely worse than a logistic regression on the same features."""
+    max_average_precision: float = Field(1.0, ge=0, le=1)
+    """Above it, by the lower end of its interval, a model is too good to be true. Earlier records set no limit."""
     max_calibration_error: float = Field(gt=0, le=1)
     min_value_eur: float
     max_worse_slices: int = Field(ge=0)
@@ -242,14 +244,14 @@ class Judgement(Protocol):
         """A file's waivers name known features and past dates; recorded ones are not held against the present."""
         if info.context is None:
             return self
-        checks, features = (SIGNATURE, *ABOUT_FEATURES), read_tiers().features()
+        checks, features = (SIGNATURE, TOO_GOOD, *ABOUT_FEATURES), read_tiers().features()
         unique([waiver.check for waiver in self.waivers])
         for number, waiver in enumerate(self.waivers):
             where = f"waivers.{number}"
             member(f"{where}.check", "check that can be waived", waiver.check, checks)
             for feature in waiver.features:
                 member(f"{where}.features", "feature", feature, features)
-            if (waiver.check == SIGNATURE) == bool(waiver.features):
+            if (waiver.check in ABOUT_FEATURES) != bool(waiver.features):
                 raise fault(f"{where}.features", f"are for {' and '.join(ABOUT_FEATURES)}", waiver.features)
             if not waiver.reason.strip():
                 raise fault(f"{where}.reason", "must say why", waiver.reason)

@@ -4,6 +4,10 @@ A draw takes as many customers as there are, with replacement and **not within c
 draw to draw, as it does from one sample of customers to the next. Drawing within classes leaves that out, and its
 intervals of average precision are too narrow. A draw that lacks a class which the customers have is drawn again.
 
+A total in EUR is another matter: ten customers carry a third of it, and a percentile bootstrap of so skewed a sum
+leaves the truth out in one of five. It gets a normal interval by Hall's transformation for skewness (1992), nowhere
+narrower than the plain one (`total`).
+
 Customers from whom others were taken by chance stand for those others as well, with a weight of 1 / (share that was
 left): inverse probability weights, Horvitz & Thompson (1952).
 """
@@ -64,6 +68,29 @@ def percentiles(draws: Array, level: float = 0.95) -> tuple[float, float]:
     return float(low), float(high)
 
 
+def total(values: Array, level: float = 0.95) -> tuple[float, float]:
+    """Interval of what so many customers bring in all, from what each of these brings."""
+    off = values - values.mean()
+    return skewed(float(values.sum()), float((off**2).sum()), float((off**3).sum()), level)
+
+
+def skewed(value: float, variance: float, third: float, level: float = 0.95) -> tuple[float, float]:
+    """Interval of an estimate from its second and third central moment.
+
+    Hall (1992), "On the removal of skewness by transformation": t + c/3 t^2 + c^2/27 t^3 + c/6 is all but normal where
+    c is the estimate's skewness, and is solved for t. Its ends are moved outward to those of the normal interval where
+    they lie within: a difference has heavy tails to both sides, and few customers show only one of them.
+    """
+    error, z = sqrt(variance), float(norm.isf((1 - level) / 2))
+    if not error > 0:
+        return value, value
+    skewness = third / error**3
+    ends = [z, -z]
+    if abs(skewness) > 1e-6:
+        ends = [3 / skewness * (float(np.cbrt(1 + skewness * (u - skewness / 6))) - 1) for u in ends]
+    return value - error * max(z, ends[0]), value - error * min(-z, ends[1])
+
+
 @dataclass(frozen=True)
 class Judged:
     """Customers whose label is known, what a model said of them, and what offers to the flagged would have brought."""
@@ -92,11 +119,12 @@ class Judged:
 def performance(
     judged: Judged, weights: Array | None = None, *, seed: int = 0, level: float = 0.95
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
-    """Metrics and their intervals by `figures`, without those that the labels do not define."""
+    """Metrics and their intervals by `figures` and `total`, without those that the labels do not define."""
     order = np.argsort(-judged.probability, kind="stable")  # once, not for every draw
     ranked = Judged(judged.y[order], judged.probability[order], judged.flag[order], judged.value[order])
     base = 1.0 if weights is None else weights[order]
     points, intervals = figures(lambda drawn: ranked.metrics(drawn * base), ranked.y, seed, level)
+    intervals["value_eur"] = total(ranked.value * base, level)
     defined = [name for name, point in points.items() if np.isfinite(point)]
     return {name: points[name] for name in defined}, {name: intervals[name] for name in defined}
 
@@ -133,7 +161,7 @@ def differences(
 ) -> dict[str, Difference]:
     """Ours less theirs: `average_precision`, and `value_eur` summed over the customers.
 
-    As `figures` gives them; each draw judges both models on the same customers. `counts` is how
+    As `figures` and `total` give them; each draw judges both models on the same customers. `counts` is how
     many customers each of them stands for (1 if None), `level` that of the intervals.
     """
     stands = np.ones(len(y)) if counts is None else counts
@@ -144,6 +172,7 @@ def differences(
         return {"average_precision": our - their, "value_eur": weights @ (ours.value - theirs.value)}
 
     points, intervals = figures(gaps, y, seed, level, DRAWS)
+    intervals["value_eur"] = total(stands * (ours.value - theirs.value), level)
     return {name: Difference(points[name], *intervals[name]) for name in points}
 
 

@@ -21,7 +21,7 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 
-from spanishgas.config.policy import GateLimits, Judgement, Offers
+from spanishgas.config.policy import TOO_GOOD, GateLimits, Judgement, Offers
 from spanishgas.config.search import ModelKind
 from spanishgas.config.tiers import Tiers
 from spanishgas.contracts import check_pandas
@@ -184,7 +184,7 @@ def judge(evidence: Evidence, policy: Judgement) -> Verdict:
             0,
             "build gold again: it breaks its own contract",
         ),
-        *_leakage(evidence.findings),
+        *_leakage(evidence, policy),
         _slices(evidence.slices, limits),
         _most("artefact.megabytes", Figure(evidence.megabytes), limits.max_megabytes, SMALLER),
         _most(
@@ -236,12 +236,23 @@ def _quality(evidence: Evidence, limits: GateLimits, min_recall: float) -> list[
     ]
 
 
-def _leakage(findings: Sequence[LeakageFinding] | None) -> list[Check]:
-    if not findings:
-        return [_most("leakage", Figure(), 0, "run the leakage checks: spanishgas evaluate does")]
-    return [
-        _most(f"leakage.{f.name}", Figure(f.value), f.limit, f.way_out, declared=f.declared) for f in findings
+def _leakage(evidence: Evidence, policy: Judgement) -> list[Check]:
+    too_good = _most(
+        f"leakage.{TOO_GOOD}",
+        evidence.figure("average_precision"),
+        policy.gate.max_average_precision,
+        f"look for what the model cannot have known, or declare it, a waiver '{TOO_GOOD}' in policy.yaml",
+        decides="low",
+        note="average precision; its lower end decides",
+        declared=any(w.check == TOO_GOOD for w in policy.waivers),
+    )
+    if not evidence.findings:
+        return [_most("leakage", Figure(), 0, "run the leakage checks: spanishgas evaluate does"), too_good]
+    by_name = [
+        _most(f"leakage.{f.name}", Figure(f.value), f.limit, f.way_out, declared=f.declared)
+        for f in evidence.findings
     ]
+    return [*by_name, too_good]
 
 
 def _slices(slices: Sequence[Slice] | None, limits: GateLimits) -> Check:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from operator import add, sub
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,10 @@ from spanishgas.evaluation.inference import (
     RESAMPLES,
     Judged,
     Z,
-    means,
     percentiles,
     performance,
     shares,
+    skewed,
     wilson,
 )
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
@@ -169,7 +170,7 @@ class Uplift:
     assumed: float
     """The same as policy.yaml's uplift and acceptance would have it."""
     worth_eur: float
-    """Margin kept over the horizon less the offers taken, over all who got one; Welch's interval."""
+    """Margin kept over the horizon less the offers taken, over all who got one; Welch's interval, by `skewed`."""
     worth_interval: tuple[float, float]
 
     @property
@@ -197,17 +198,25 @@ def uplift(cohort: Cohort, offers: Offers) -> Uplift | None:
     terms = [_terms(offers, name) for name in rows["offer"][arms["offer"]]]
     risk = rows[PROBABILITY][arms["offer"]].to_numpy()
     cost = sum(offer.acceptance * offer.cost_eur for offer in terms)
-    loss = {arm: (float(lost[of].mean()), float(lost[of].std())) for arm, of in arms.items()}
-    kept = means(*loss["control"], controls, *loss["offer"], offered, Z)
+    loss = {arm: float(lost[of].mean()) for arm, of in arms.items()}
+    worth = offered * (loss["control"] - loss["offer"]) - cost
+    moments = {arm: _moments(lost[of].to_numpy(), offered) for arm, of in arms.items()}
+    variance, third = (op(moments["control"][i], moments["offer"][i]) for i, op in enumerate((add, sub)))
     return Uplift(
         offered,
         controls,
         left["control"] / controls - left["offer"] / offered,
         between,
         float(np.mean([o.acceptance * o.uplift * p for o, p in zip(terms, risk, strict=True)])),
-        offered * (loss["control"][0] - loss["offer"][0]) - cost,
-        (offered * kept[0] - cost, offered * kept[1] - cost),
+        worth,
+        skewed(worth, variance, third),
     )
+
+
+def _moments(values: Array, times: int) -> tuple[float, float]:
+    """Variance and third central moment of `times` the mean."""
+    off, n = values - values.mean(), len(values)
+    return times**2 * float((off**2).sum()) / (n * (n - 1)), times**3 * float((off**3).sum()) / n**3
 
 
 def _terms(offers: Offers, name: str) -> Offer:

@@ -145,7 +145,7 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
     table = run.publish_rows(inputs.lake, "outcomes", day, cohort.rows)
     unseen, figures = cohort.unseen.judged, of_cohort.groups(cohort)
     tiers = of_cohort.calibration(cohort.unseen, inputs.version.record.policy.risk_tiers)
-    effect, concept = of_cohort.uplift(cohort, inputs.offers), _concept(cohort.unseen.untreated, inputs)
+    effect, concept = of_cohort.uplift(cohort, inputs.offers), _concept(cohort.unseen, inputs)
     estimated = expected(unseen.probability, unseen.flag) if len(unseen.y) else None
     outcomes = Outcomes(
         run_id=run.run_id,
@@ -205,12 +205,13 @@ def _metrics(figures: dict[str, Figures], tiers: pd.DataFrame) -> dict[str, floa
 
 
 def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
-    """Offers are chosen by score and margin, so customers without one are fair among those with the same score."""
-    if inputs.training is None:
+    """The test on those without an offer, controls standing for all who were chosen; None without controls."""
+    if inputs.training is None or not cohort.replaceable:
         return None
     reference = inputs.training.held_out()
     scored = inputs.version.model.predict(reference).assign(churn=reference[LABEL])
-    return concept_drift(scored, cohort.rows, inputs.false_alarm_rate)
+    free = cohort.untreated
+    return concept_drift(scored, free.rows, inputs.false_alarm_rate, free.weights)
 
 
 @dataclass(frozen=True)

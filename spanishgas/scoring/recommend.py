@@ -5,10 +5,12 @@
 Reasons cost about a hundred times more than scores, so they are computed from Medium tier up; below stands a stated
 generic reason. Guardrails: no offer for a negative margin, none that is not expected to pay, reasons never empty.
 
-How sure the model is of a customer is told by Venn-Abers intervals of the probability of churn (Vovk & Petej 2014). The
-holdout's customers calibrate: the model did not learn from them. One of the two ends is a calibrated probability,
-whatever the model and the data, as long as customers to be scored are like those. The model's own probability may lie
-outside where its calibration curve differs from what the holdout shows.
+`probability_low` and `probability_high` are Venn-Abers' two values (Vovk & Petej 2014): what isotonic calibration on
+the holdout's customers, whom the model did not learn from, would state were this customer added as a stayer and as a
+churner. The one that comes true is calibrated, on average over customers like those of the holdout; which it is, nobody
+knows beforehand. They show how firmly the holdout supports a score. They are no confidence interval: neither the
+customer's own probability nor the churn rate at the score need lie between. The model's own probability may lie outside
+where its calibration curve differs from what the holdout shows.
 """
 
 from __future__ import annotations

@@ -34,6 +34,7 @@ from spanishgas.evaluation.inference import (
     holm,
     performance,
     resamples,
+    total,
 )
 from spanishgas.evaluation.metrics import (
     average_precisions,
@@ -200,6 +201,28 @@ def test_intervals_hold_a_truth_that_varies_with_the_churn_rate_as_often_as_they
         ]
         held += low <= truth <= high
     assert binom.ppf(0.005, repeats, 0.94) <= held <= binom.ppf(0.995, repeats, 0.96)
+
+
+def test_the_interval_of_a_skewed_total_holds_it_where_the_plain_one_does_not() -> None:
+    """Lognormal sums of 400 customers: the plain interval's upper end is too low."""
+    rng, sigma, repeats = np.random.default_rng(0), 1.5, 2000
+    truth, ends, plain = 400 * np.exp(sigma**2 / 2), [], []
+    for values in np.exp(sigma * rng.normal(size=(repeats, 400))):
+        ends.append(total(values))
+        half = inference.Z * np.sqrt(400) * values.std() * (1 - 1e-9)
+        plain.append((values.sum() - half, values.sum() + half))
+    held, held_plainly = (np.mean([low <= truth <= high for low, high in of]) for of in (ends, plain))
+    assert held_plainly < 0.925
+    assert 0.93 <= held <= 0.97
+    assert all(
+        low <= below and high >= above for (low, high), (below, above) in zip(ends, plain, strict=True)
+    )
+
+
+def test_the_interval_of_an_even_total_is_the_normal_one_and_of_equal_values_a_point() -> None:
+    values = np.repeat([-1.0, 3.0], 200)
+    assert total(values) == pytest.approx((400 - 1.96 * 40, 400 + 1.96 * 40), rel=1e-3)
+    assert total(np.full(9, 2.0)) == (18.0, 18.0)
 
 
 def test_holms_procedure_by_hand() -> None:

@@ -47,7 +47,7 @@ def show() -> None:
 def risk(facts: dict[str, Any]) -> None:
     """Probability and value, what is recommended, and the reasons."""
     columns = st.columns(4)
-    between = f"{facts['probability_low']:.1%} to {facts['probability_high']:.1%}"
+    between = f"by the holdout {facts['probability_low']:.1%} or {facts['probability_high']:.1%}"
     frame.metric(columns[0], "Churn probability", f"{facts['churn_probability']:.1%}", between)
     columns[1].metric("Risk tier", facts["risk_tier"])
     columns[2].metric("Expected monthly loss", frame.eur(facts["expected_monthly_loss"], 2))
@@ -85,7 +85,11 @@ def about(facts: dict[str, Any]) -> str:
     values = [facts["segment"], facts["sales_channel"], facts["tenure_bucket"], facts["renewal_bucket"]]
     names = ("segment", "sales channel", "with us", "renewal in")
     said = [f"{name}: {value}" for name, value in zip(names, values, strict=True) if not pd.isna(value)]
-    trained = ["the model saw this customer's outcome in training"] if facts["in_training"] else []
+    trained = (
+        ["the model saw this customer's outcome in training, and may be too sure of it"]
+        if facts["in_training"]
+        else []
+    )
     return markdown("; ".join([*said, *trained, f"scored by version {facts['model_version']}"]))
 
 
