@@ -28,6 +28,8 @@ from spanishgas.raw_files import HOURS as TABLE
 FUELS = ("elec_kwh", "gas_m3")
 CHANCE = 0.1
 """Share of a customer's readings, or at one stamp of the customers, that no chance spoils."""
+TWO_DAYS = 48
+"""Hours of a customer whose readings may differ, however few there are."""
 EXAMPLES = 1_000
 """Hours of one rule that quarantine shows; all are counted."""
 PAST_DATES = ("customer_first_activation_date", "last_product_change_date")
@@ -197,7 +199,7 @@ class Bronze:
         enough = counts.in_window >= FEW
         rules = {
             "at_the_change": counts.at_the_change > 0,
-            "copies": enough & (counts.differing > CHANCE * counts.in_window),
+            "copies": enough & (counts.differing >= ibis.greatest(TWO_DAYS, CHANCE * counts.in_window)),
             "between": enough & (counts.between_hours > CHANCE * counts.in_window),
         }
         sums = {name: flagged(rule) for name, rule in rules.items()}

@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 
 from spanishgas.contracts import contract
 from spanishgas.errors import ContractError
-from spanishgas.etl import formats
+from spanishgas.etl import values
 from spanishgas.etl.engine import DuckEngine, held
 from spanishgas.etl.formats import PLAIN, STEPS, Format
 from spanishgas.etl.packed import plain
@@ -192,27 +192,27 @@ def _id(column: ir.Column, how: Format) -> ir.Value:
     text = column.cast("string")
     if how.nulls:
         text = ibis.ifelse(text.strip().isin(how.nulls), None, text)
-    return formats.cups(text) if how.ids else text
+    return values.cups(text) if how.ids else text
 
 
 def _time(column: ir.Column, place: ir.Column | None, how: Format) -> ir.Value:
-    moment = formats.time(column, how) if column.type().is_string() else column.cast("timestamp")
+    moment = values.time(column, how) if column.type().is_string() else column.cast("timestamp")
     if place is None:
         return moment
-    return formats.in_day(moment, formats.place(place, how) if how.position else place, how)
+    return values.in_day(moment, values.place(place, how) if how.position else place, how)
 
 
 def _number(column: ir.Column, name: str, how: Format) -> ir.Value:
     """The reading; NaN for a text that is none. What takes longer is asked only of texts that are no plain number."""
     if not column.type().is_string():
-        return formats.scaled(column.cast("float64"), name, how)
+        return values.scaled(column.cast("float64"), name, how)
     if how.nulls:
         column = ibis.ifelse(column.strip().isin(how.nulls), None, column)
     # a point where a comma is the sign becomes a comma, and the text no number
     plain = column if how.decimal == "." else column.translate(",.", ".,")
     blank = (column.strip() == "").fill_null(True)
-    ways = [plain.try_cast("float64"), *([formats.number(column, how)] if how.thousands else [])]
-    return formats.scaled(ibis.coalesce(*ways, ibis.ifelse(blank, None, float("nan"))), name, how)
+    ways = [plain.try_cast("float64"), *([values.number(column, how)] if how.thousands else [])]
+    return values.scaled(ibis.coalesce(*ways, ibis.ifelse(blank, None, float("nan"))), name, how)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from spanishgas import contracts
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.errors import ContractError
-from spanishgas.etl import formats
+from spanishgas.etl import values
 from spanishgas.etl.formats import Format
 from spanishgas.etl.quality import FAULT, ROW, Audit, flagged
 from spanishgas.etl.source import MEND, Source
@@ -65,10 +65,10 @@ def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
 def _parsed(name: str, table: ir.Table, header: str | None, how: Format) -> ir.Table:
     """`_typed` of a table of texts; `header` is what the file calls customer_id."""
     fields = contracts.contract(name).fields
-    texts = {column: formats.given(table[column], field, how) for column, field in fields.items()}
+    texts = {column: values.given(table[column], field, how) for column, field in fields.items()}
     table = table.select(
         ROW,
-        **{column: formats.parse(texts[column], column, field, how) for column, field in fields.items()},
+        **{column: values.parse(texts[column], column, field, how) for column, field in fields.items()},
         **{f"given_{column}": texts[column].notnull() for column in fields},
     )
     rules = [rule for column in fields for rule in _rules(table, column, fields[column])]

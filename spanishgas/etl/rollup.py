@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 
 from spanishgas.contracts.tables import PERIODS
-from spanishgas.etl import calendar, engine_spark, ordered
+from spanishgas.etl import calendar, engine_spark, ordered, values
 from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.engines import Engine
 from spanishgas.etl.hours import READINGS, is_parquet, open_hours, parts_of, reading, replaced
@@ -71,7 +71,7 @@ class RollUp:
 
 def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
     """The hours of an extract, opened and rolled up by the engine."""
-    file, grid = source.file(HOURS), source.format(HOURS).grid
+    file, grid = source.file(HOURS), values.grid(source.format(HOURS))
     if isinstance(engine, DuckEngine):
         opened = open_hours(source, engine)
         with reading(file):

@@ -32,6 +32,7 @@ from spanishgas.etl.hours import READINGS, open_hours
 from spanishgas.etl.looks import Look, looks
 from spanishgas.etl.mapping import PRESETS, Renaming
 from spanishgas.etl.source import Source
+from spanishgas.etl.values import grid
 from spanishgas.raw_files import HOURS, LABELS, MAPPING, RAW_FILES, names
 
 TRIES = packaged(__file__)
@@ -294,7 +295,7 @@ def _clock_of_the_nights(look: Look, entry: Entry) -> None:
         if first != first:  # no time can be read
             return
         gone = datetime(last.year, 3, 31, 2) - timedelta(days=date(last.year, 3, 31).isoweekday() % 7)
-        year = calendar.hours(date(last.year, 12, 31), replace(how.grid, clock=LEGAL))
+        year = calendar.hours(date(last.year, 12, 31), replace(grid(how), clock=LEGAL))
         night = hours.filter(hours.hour.isin([gone, *year["hour"][year["times"] > 1]]))
         night = night.group_by("customer_id", "hour").agg(rows=night.count())
         rows = engine.fetch(night).to_pandas()

@@ -13,7 +13,7 @@ import pytest
 
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.errors import ContractError, UsageError
-from spanishgas.etl import formats
+from spanishgas.etl import values
 from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.formats import Format
 from spanishgas.etl.hours import parts_of
@@ -32,7 +32,7 @@ def engine() -> Iterator[DuckEngine]:
         yield opened
 
 
-def values(engine: DuckEngine, texts: list[str | None], read: Any) -> list[Any]:
+def made_of(engine: DuckEngine, texts: list[str | None], read: Any) -> list[Any]:
     """What an expression makes of texts."""
     table = engine.import_table("texts", pa.table({"text": pa.array(texts, pa.string())}))
     return engine.fetch(table.select(value=read(table.text)))["value"].to_pylist()
@@ -54,7 +54,7 @@ def values(engine: DuckEngine, texts: list[str | None], read: Any) -> list[Any]:
 def test_a_number_is_read_by_its_signs_and_no_other(
     engine: DuckEngine, how: dict[str, Any], texts: list[str | None], numbers: list[float | None]
 ) -> None:
-    assert values(engine, texts, lambda text: formats.number(text, Format(**how))) == numbers
+    assert made_of(engine, texts, lambda text: values.number(text, Format(**how))) == numbers
 
 
 def test_a_date_is_read_in_its_one_order(engine: DuckEngine) -> None:
@@ -69,9 +69,9 @@ def test_a_date_is_read_in_its_one_order(engine: DuckEngine) -> None:
     day, month = date(2024, 4, 3), date(2024, 12, 31)
     read = {form: Format(dates=form) for form in ("%d/%m/%Y", "%m/%d/%Y")}
     field = Field(Kind.DAY)
-    ours = values(engine, texts, lambda text: formats.parse(text, "date", field, read["%d/%m/%Y"]))
+    ours = made_of(engine, texts, lambda text: values.parse(text, "date", field, read["%d/%m/%Y"]))
     assert ours == [day, month, None, None, None, None]
-    theirs = values(engine, texts, lambda text: formats.parse(text, "date", field, read["%m/%d/%Y"]))
+    theirs = made_of(engine, texts, lambda text: values.parse(text, "date", field, read["%m/%d/%Y"]))
     assert theirs == [date(2024, 3, 4), None, month, None, None, None]
 
 
@@ -96,7 +96,7 @@ def test_a_date_is_read_in_its_one_order(engine: DuckEngine) -> None:
 def test_a_stamp_is_read_by_its_clock(
     engine: DuckEngine, how: dict[str, Any], text: str, stamp: datetime | None
 ) -> None:
-    assert values(engine, [text], lambda t: formats.time(t, Format(**how))) == [stamp]
+    assert made_of(engine, [text], lambda t: values.time(t, Format(**how))) == [stamp]
 
 
 @pytest.mark.parametrize(
@@ -116,14 +116,14 @@ def test_a_place_in_a_day_is_one_that_the_longest_day_has(
     engine: DuckEngine, how: dict[str, Any], texts: list[str | None], places: list[int | None]
 ) -> None:
     form = Format(**{"position": "hora", "resolution": "hour", **how})
-    assert values(engine, texts, lambda text: formats.place(text, form)) == places
+    assert made_of(engine, texts, lambda text: values.place(text, form)) == places
 
 
 def test_a_supply_points_check_characters_must_be_those_of_its_digits(engine: DuckEngine) -> None:
     texts: list[str | None] = ["ES1234123456789012JY", "es1234123456789012jy1f", "ES1234123456789012JZ"]
     texts += ["ES1234123456789013JY", "ES123412345678901JY", "", None]
     right = "ES1234123456789012JY"
-    assert values(engine, texts, formats.cups) == [right, right, None, None, None, None, None]
+    assert made_of(engine, texts, values.cups) == [right, right, None, None, None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -184,10 +184,10 @@ def faults_of(raw: Path) -> str:
         ),
     ],
 )
+@pytest.mark.usefixtures("strict")
 def test_without_a_setting_what_could_be_read_in_two_ways_stops_the_run(
-    tmp_path: Path, written: dict[str, str], fault: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, written: dict[str, str], fault: str
 ) -> None:
-    monkeypatch.setenv("SPANISHGAS_MAX_QUARANTINED", "0.05")
     raw = write_raw(tmp_path / "raw", omit=[HOURS])
     pd.DataFrame(hours_of("C1")).astype(object).assign(**written).to_csv(raw / f"{HOURS}.csv", index=False)
     assert fault in faults_of(raw)
@@ -203,10 +203,10 @@ def test_a_column_that_the_file_does_not_have_is_without_values(tmp_path: Path) 
     assert faults_of(raw) == ""
 
 
+@pytest.mark.usefixtures("strict")
 def test_an_id_that_is_no_supply_point_is_set_apart_and_what_stands_beside_a_preset_wins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setenv("SPANISHGAS_MAX_QUARANTINED", "0.05")
     raw = write_raw(tmp_path / "raw", omit=[HOURS])
     rows = ["CUPS;Fecha;Hora;AE_kWh", *(f"C1;31/01/2024;{hour};1,5" for hour in range(1, 25))]
     (raw / f"{HOURS}.csv").write_text("\n".join(rows))

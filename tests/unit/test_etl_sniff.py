@@ -14,6 +14,7 @@ from spanishgas.errors import DataError, UsageError
 from spanishgas.etl import sniff
 from spanishgas.etl.source import open_source
 from spanishgas.etl.validate import validate
+from spanishgas.settings import settings
 from tests import dialects
 from tests.raw_builder import write_raw
 
@@ -37,6 +38,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> dialects.Frames:
     return {**tables, HOURS: pd.concat(hours, ignore_index=True)}
 
 
+@pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in dialects.DIALECTS]
 )
@@ -44,6 +46,7 @@ def test_what_is_proposed_reads_all_of_a_dialect_with_one_decision_by_hand_at_mo
     tmp_path: Path, frames: dialects.Frames, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SPANISHGAS_MAX_QUARANTINED", "0")
+    settings.cache_clear()
     raw = dialects.write(name, frames, tmp_path / "raw")
     expected = validate(open_source(raw), date(2024, 12, 31))
     (raw / "mapping.yaml").unlink()
