@@ -243,7 +243,7 @@ def _leakage(evidence: Evidence, policy: Judgement) -> list[Check]:
         policy.gate.max_average_precision,
         f"look for what the model cannot have known, or declare it, a waiver '{TOO_GOOD}' in policy.yaml",
         decides="low",
-        note="average precision; its lower end decides",
+        note="judged by the lower end of average precision",
         declared=any(w.check == TOO_GOOD for w in policy.waivers),
     )
     if not evidence.findings:

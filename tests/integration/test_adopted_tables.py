@@ -70,6 +70,9 @@ def test_a_small_table_goes_from_a_file_to_scores(home: Path, monkeypatch: pytes
     assert told["segment"].isna().all()
     assert (told["action"] != "no_offer").any()
     assert "every link is there" in run("lineage", "champion", "--lake", "lake")
+    reported = run("drift", "--lake", "lake")
+    assert "Not calibrated for this utility yet: 0 of 12 months seen." in reported
+    assert "alarm: no" in reported
 
 
 @pytest.mark.slow
@@ -84,6 +87,7 @@ def test_a_larger_table_goes_through_the_later_verbs_too(home: Path, monkeypatch
     words = adopted(later.drop(columns="Left"), as_of="2025-03-31")
     assert "nobody is labelled" in words
     run("score", "--lake", "lake")
+    assert "judged by own months alone" in run("drift", "--lake", "lake")
     labels = pd.DataFrame(
         {"customer_id": later["Customer No"], "churn": np.where(later["Left"] == "yes", 1, 0)}
     )
