@@ -49,6 +49,13 @@ class Project:
             entry,
             *given,
         ]
+        return self._ran(command, expect)
+
+    def verb(self, *words: str) -> str:
+        """Output of a verb, with what an entry point has no parameter for."""
+        return self._ran([sys.executable, "-m", "spanishgas", *words], 0)
+
+    def _ran(self, command: list[str], expect: int) -> str:
         environment = {
             **os.environ,
             **self.environment,

@@ -64,10 +64,11 @@ def test_experiments_on_a_table_with_signal_lead_to_a_champion_that_scores(proje
 def test_promote_needs_a_passed_gate_and_rollback_a_previous_champion(project: Project) -> None:
     verdict = project.client.get_model_version(MODEL, "2").tags["gate"]
     project.run("promote", expect=0 if verdict == "passed" else 1, reason="the best so far")
-    project.client.set_model_version_tag(MODEL, "1", "gate", "passed")
-    project.client.set_model_version_tag(MODEL, "2", "gate", "passed")
-    project.run("promote", version=1, reason="a rehearsal")
-    project.run("promote", version=2, reason="the best so far")
+    project.client.set_model_version_tag(MODEL, "1", "gate", "passed")  # a tag is not the verdict
+    project.run("promote", expect=1, version=1, reason="a rehearsal")
+    for version in ("1", "2"):
+        passed = ("--override", "too few customers")
+        project.verb("promote", "--version", version, "--reason", "a rehearsal", *passed)
     assert project.aliases()["champion"] == "2"
     project.run("rollback", reason="a rehearsal")
     assert project.aliases()["champion"] == "1"
