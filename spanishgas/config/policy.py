@@ -276,6 +276,8 @@ class Policy(Judgement):
     max_age_days: int | None = Field(None, ge=1)
     """Days from a champion's training table to the newest data after which it is called too old; null: it never is."""
     probation: ProbationRules = ProbationRules()
+    label_horizon_months: int = Field(12, ge=1)
+    """Months after the as-of date within which a customer who left counts as churned, where labels have dates."""
     drift: DriftLimits
 
 

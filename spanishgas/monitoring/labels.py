@@ -14,13 +14,14 @@ from spanishgas.etl.source import read_text
 from spanishgas.settings import settings
 
 ID, LABEL, WHEN = "customer_id", "churn", "label_date"
+LEFT, OBSERVED = "churn_date", "observed_until"
 NAMED = 5
 """Examples that a message names."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """A row per customer: customer_id, churn (0 or 1), label_date (None where the file has none)."""
+    """A row per customer: customer_id, churn (0 or 1), label_date (None without), and observed_until if it is told."""
 
     rows: pd.DataFrame
     coverage: Sequence[str]
@@ -33,7 +34,9 @@ class Labels:
 
 
 def read_labels(file: Path) -> Labels:
-    """The labels in a CSV or Parquet file with the columns customer_id and churn, and label_date if there is one.
+    """The labels in a CSV or Parquet file with the columns customer_id and churn, and the dates that there are.
+
+    `churn_date` (or `label_date`) is when a customer left, `observed_until` until when nobody who left was missed.
 
     Raises `UsageError` for a file that is not there, `ContractError` for one that cannot be read, and `DataError` that
     counts and names the rows without an id, with another label than 0 or 1, with a date that is none, and the customers
@@ -41,12 +44,16 @@ def read_labels(file: Path) -> Labels:
     """
     if not file.is_file():
         raise UsageError(f"labels file '{file}' does not exist: give a CSV file with {ID} and {LABEL}")
-    text = read_text(file, [ID, LABEL], optional=[WHEN]).to_pandas()
+    text = read_text(file, [ID, LABEL], optional=[LEFT, WHEN, OBSERVED]).to_pandas()
+    text = text.rename(columns={LEFT: WHEN} if WHEN not in text else {})
     if text.empty:
         raise DataError(f"{file.name} holds no label: give a row per customer, {ID} and {LABEL}")
     rows = pd.DataFrame({ID: text[ID].str.strip(), LABEL: pd.to_numeric(text[LABEL], errors="coerce")})
     dates = text[WHEN] if WHEN in text else pd.Series(None, index=text.index, dtype="str")
-    rows[WHEN] = pd.to_datetime(dates, format="ISO8601", errors="coerce").dt.date
+    rows[WHEN] = _days(dates)
+    if OBSERVED in text:
+        rows[OBSERVED] = _days(text[OBSERVED])
+        _refuse(file, text[OBSERVED][rows[OBSERVED].isna()], f"hold no date (YYYY-MM-DD) in '{OBSERVED}'")
     _refuse(file, text[ID][rows[ID].isna() | rows[ID].eq("")], f"have no {ID}")
     _refuse(file, text[LABEL][~rows[LABEL].isin([0, 1])], f"hold no label (0 or 1) in '{LABEL}'")
     _refuse(file, dates[dates.notna() & rows[WHEN].isna()], f"hold no date (YYYY-MM-DD) in '{WHEN}'")
@@ -90,6 +97,37 @@ def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
     if strangers:
         words.append(f"{len(strangers):,} labels are of customers who were not scored; they are left out.")
     return Labels(rows, [*words, *labels.coverage])
+
+
+def matured(labels: Labels, as_of: date, horizon_months: int) -> Labels:
+    """The labels as they stand when the horizon after `as_of` is over: who left later had not left within it.
+
+    Raises `DataError` if more stayers than the share that may go to quarantine (SPANISHGAS_MAX_QUARANTINED) were not
+    observed so long: they may leave yet, and to count them as stayers would look like fewer reasons to leave.
+    """
+    end = (pd.Timestamp(as_of) + pd.DateOffset(months=horizon_months)).date()
+    later = labels.rows[WHEN].map(lambda day: day is not None and day > end).astype(bool)
+    rows = labels.rows.assign(**{LABEL: labels.rows[LABEL].mask(later, 0)})
+    words = (
+        [f"{int(later.sum()):,} left after {end}, which is not within the horizon."] if later.any() else []
+    )
+    if OBSERVED not in rows:
+        return Labels(rows, [*labels.coverage, *words])
+    unripe, limit = rows[LABEL].eq(0) & (rows[OBSERVED] < end), settings().max_quarantined
+    if unripe.sum() > limit * len(rows):
+        raise DataError(
+            f"{int(unripe.sum()):,} of {len(rows):,} labels have not matured: those customers had not left by "
+            f"{rows[OBSERVED][unripe].max()}, but the horizon ends on {end} ({horizon_months} months after the scores, "
+            f"label_horizon_months in policy.yaml). Labels of {as_of} are complete from that day on: wait for it"
+        )
+    if unripe.any():
+        words.append(f"{int(unripe.sum()):,} were not observed until {end} and are left out.")
+    return Labels(rows[~unripe].drop(columns=OBSERVED).reset_index(drop=True), [*labels.coverage, *words])
+
+
+def _days(texts: pd.Series) -> pd.Series:
+    days: pd.Series = pd.to_datetime(texts, format="ISO8601", errors="coerce").dt.date
+    return days
 
 
 def _refuse(file: Path, bad: pd.Series, words: str) -> None:

@@ -27,7 +27,7 @@ from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
 from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, expected
 from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, concept_drift
-from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, read_labels
+from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, matured, read_labels
 from spanishgas.monitoring.probation import probation
 from spanishgas.rendering import paragraphs
 from spanishgas.stages import Stage, unkeyed
@@ -51,6 +51,8 @@ class OutcomesInputs:
     offers: Offers
     """Those that were made, by the run that recommended them; else the policy's."""
     false_alarm_rate: float
+    horizon_months: int
+    """Within which a customer who left counts as such."""
     lake: Lake = unkeyed("where the outcomes table goes")
 
     def cohort(self) -> Cohort:
@@ -111,11 +113,12 @@ def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInput
         scores=scores,
         gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         treatments=treatments,
-        labels=known_only(labels, scored[ID], day),
+        labels=matured(known_only(labels, scored[ID], day), day, policy.label_horizon_months),
         version=version,
         training=_training(version, lake),
         offers=_offers(treatments) or policy.offers,
         false_alarm_rate=policy.drift.false_alarm_rate,
+        horizon_months=policy.label_horizon_months,
         lake=lake,
     )
 

@@ -29,7 +29,7 @@ from spanishgas.lifecycle.erasure import erase
 from spanishgas.monitoring import outcomes as outcomes_of
 from spanishgas.monitoring.cohort import Cohort, calibration, expected, groups, uplift
 from spanishgas.monitoring.concept import OVERALL, concept_drift
-from spanishgas.monitoring.labels import known_only, read_labels
+from spanishgas.monitoring.labels import Labels, known_only, matured, read_labels
 from spanishgas.monitoring.outcomes import Outcomes, estimate, outcomes
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
 from tests.churn_models import churn_model
@@ -132,6 +132,45 @@ def test_a_label_dated_before_the_scores_is_not_their_outcome(tmp_path: Path) ->
     found = read_labels(labels(tmp_path, "customer_id,churn,label_date\nC1,1,2025-01-31\nC2,0,2025-03-31\n"))
     with pytest.raises(DataError, match=r"1 labels are dated before 2025-03-31.*'C1'.*--as-of"):
         known_only(found, pd.Series(["C1", "C2"]), LATER)
+
+
+def observed(tmp_path: Path, *until: str) -> Labels:
+    """C0 left within a year of the scores, C1 after it, and nobody else; each observed until so long."""
+    left = ["2025-09-30", "2026-05-31"]
+    rows = [f"C{i},{int(i < 2)},{left[i] if i < 2 else ''},{day}" for i, day in enumerate(until)]
+    return read_labels(
+        labels(tmp_path, "\n".join(["customer_id,churn,churn_date,observed_until", *rows, ""]))
+    )
+
+
+def test_who_left_after_the_horizon_had_not_left_within_it(tmp_path: Path) -> None:
+    rows = matured(observed(tmp_path, *["2026-06-30"] * 40), LATER, 12)
+    assert rows.rows["churn"].tolist() == [1] + [0] * 39
+    assert rows.coverage == ["1 left after 2026-03-31, which is not within the horizon."]
+    assert "observed_until" not in rows.rows
+    assert matured(observed(tmp_path, *["2026-06-30"] * 40), LATER, 15).rows["churn"].sum() == 2
+
+
+@pytest.mark.usefixtures("strict")
+def test_labels_that_have_not_matured_are_refused_and_a_few_left_out(tmp_path: Path) -> None:
+    """After one of twelve months, with everybody else counted as a stayer, churn looked far lower than it was."""
+    early = observed(tmp_path, *["2026-06-30"] * 2, *["2025-04-30"] * 38)
+    with pytest.raises(
+        DataError, match=r"38 of 40 labels have not matured.*2025-04-30.*ends on 2026-03-31 \(12"
+    ):
+        matured(early, LATER, 12)
+    assert len(matured(early, LATER, 1).rows) == 40
+    few = matured(observed(tmp_path, *["2026-06-30"] * 39, "2026-03-30"), LATER, 12)
+    assert len(few.rows) == 39
+    assert few.coverage[-1] == "1 were not observed until 2026-03-31 and are left out."
+
+
+@pytest.mark.usefixtures("strict")
+def test_an_observation_without_a_date_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"1 rows of labels.csv hold no date .* in 'observed_until'.*'soon' \(row 3\)"
+    ):
+        observed(tmp_path, "2026-06-30", "soon")
 
 
 # --- figures

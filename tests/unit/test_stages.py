@@ -215,7 +215,7 @@ READS: Mapping[str, set[str]] = {
     "score": set(),
     "recommend": {"offers"},
     "drift": {"drift.false_alarm_rate", "drift.min_effect"},
-    "outcomes": {"offers", "drift.false_alarm_rate"},
+    "outcomes": {"offers", "label_horizon_months", "drift.false_alarm_rate"},
     "estimate": set(),
 }
 
