@@ -273,11 +273,11 @@ def test_a_verdict_that_was_half_uploaded_is_not_believed(model: str, s3_server:
     version = add_version()
     s3, key = stored(s3_server, str(registry.resolve(version).run_id), "verdict.json")
     s3.put_object(Bucket="lifecycle-server", Key=key, Body=b'{"verdict": {"checks"')
-    with pytest.raises(TrackingError, match=r"holds no verdict\.json"):
+    with pytest.raises(TrackingError, match=r"no artefact verdict\.json that can be read"):
         promotion.promote(version, "please")
     assert history.read().moves == []
     s3.delete_object(Bucket="lifecycle-server", Key=key)
-    with pytest.raises(TrackingError, match=r"holds no verdict\.json"):
+    with pytest.raises(TrackingError, match=r"no artefact verdict\.json that can be read"):
         promotion.promote(version, "please")
 
 
