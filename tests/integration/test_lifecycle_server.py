@@ -326,7 +326,7 @@ def test_the_whole_lifecycle_runs_on_the_server(
         ]
 
         newer = publish_gold(lake, later_gold(), date(2025, 6, 30)).manifest.as_of
-        logged = str(registry.resolve("1").source).removeprefix("models:/")
+        logged = str(registry.resolve("1").entity.source).removeprefix("models:/")
         s3, key = stored(s3_server, logged, "model.skops")
         whole = s3.get_object(Bucket="lifecycle-server", Key=key)["Body"].read()
         s3.put_object(Bucket="lifecycle-server", Key=key, Body=whole[: len(whole) // 2])
