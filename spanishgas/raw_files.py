@@ -19,6 +19,8 @@ MAPPING = "mapping.yaml"
 """Beside the files, where they or their columns have other names."""
 ARCHIVES, WORKBOOKS = (".zip", ".csv.zst"), (".xlsx", ".xls", ".ods")
 """Forms of a file that a mapping names."""
+DELIMITERS = ",;\t|"
+"""Signs that may part the columns of a text file."""
 CSV, JSON, PARQUET = (".csv", ".csv.gz"), (".json", ".jsonl", ".json.gz", ".jsonl.gz"), (".parquet",)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from spanishgas.errors import DataError, UsageError
+from spanishgas.raw_files import DELIMITERS
 
-SEPARATORS = ",;\t|"
 MOST_COLUMNS = 500
 
 
@@ -43,7 +43,7 @@ def _read(path: Path, id_column: str) -> pd.DataFrame:
     if ending in (".csv", ".tsv", ".txt"):
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
-        separator = max(SEPARATORS, key=header.count)
+        separator = max(DELIMITERS, key=header.count)
         return pd.read_csv(
             path,
             sep=separator,

@@ -10,6 +10,7 @@ import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from spanishgas.aws.packing import other_environment
+from spanishgas.aws.processing import code_of
 from spanishgas.errors import UsageError
 from spanishgas.troubles import words
 
@@ -78,8 +79,7 @@ def _tags(place: re.Match[str], image: str, session: boto3.Session) -> list[str]
     try:
         said = session.client("ecr").describe_images(repositoryName=place["name"], imageIds=[wanted])
     except ClientError as fault:
-        code = fault.response["Error"]["Code"]
-        if code in ("ImageNotFoundException", "RepositoryNotFoundException"):
+        if code_of(fault) in ("ImageNotFoundException", "RepositoryNotFoundException"):
             raise UsageError(f"the image {image} is not there: push it (infra/push_images.sh)") from fault
         return []
     return [tag for detail in said["imageDetails"] for tag in detail.get("imageTags", [])]

@@ -39,7 +39,7 @@ def described(client: Any, name: str) -> Mapping[str, Any] | None:
     try:
         job: Mapping[str, Any] = client.describe_processing_job(ProcessingJobName=name)
     except ClientError as fault:
-        if "could not find" in str(fault).lower() or _code(fault) == "ResourceNotFound":
+        if "could not find" in str(fault).lower() or code_of(fault) == "ResourceNotFound":
             return None
         raise
     return job
@@ -58,7 +58,7 @@ def create(client: Any, parameters: Mapping[str, Any]) -> bool:
     try:
         client.create_processing_job(**parameters)
     except ClientError as fault:
-        if _code(fault) != "ResourceInUse":
+        if code_of(fault) != "ResourceInUse":
             raise
         return False
     return True
@@ -116,7 +116,7 @@ class SubmittedJob(SubmittedRun):
                 while events := self._events({**group, "logStreamName": stream}):
                     say("\n".join(event["message"] for event in events))
         except ClientError as fault:
-            if _code(fault) not in NO_LOG:
+            if code_of(fault) not in NO_LOG:
                 raise
 
     def _events(self, stream: Mapping[str, str]) -> list[Mapping[str, Any]]:
@@ -132,5 +132,6 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def _code(fault: ClientError) -> str:
+def code_of(fault: ClientError) -> str:
+    """AWS's code of a refusal."""
     return str(fault.response["Error"]["Code"])

@@ -16,11 +16,11 @@ import pyarrow.parquet as pq
 
 from spanishgas.errors import DataError
 from spanishgas.etl.formats import Format
-from spanishgas.etl.packed import FAULTS, plain
+from spanishgas.etl.packed import FAULTS, members, plain
 from spanishgas.etl.parquet import is_text
 from spanishgas.lake import files_of, is_hidden
 from spanishgas.lifetime import temporary_folder
-from spanishgas.raw_files import ARCHIVES, CSV, JSON, MAPPING, PARQUET, WORKBOOKS
+from spanishgas.raw_files import ARCHIVES, CSV, DELIMITERS, JSON, MAPPING, PARQUET, WORKBOOKS
 
 HEAD = 2**20
 """Bytes of a text file that are looked at."""
@@ -70,7 +70,7 @@ def _look(file: Path) -> Look:
         return _look_at_parquet(file)
     form: dict[str, Any] = {}
     lines = _head(file, form).splitlines()[:ROWS]
-    delimiter = max(",;\t|", key=lambda sign: _evenness(sign, lines))
+    delimiter = max(DELIMITERS, key=lambda sign: _evenness(sign, lines))
     rows = list(csv.reader(lines, delimiter=delimiter))
     width = max((len(row) for row in rows), default=0)
     start = next((n for n, row in enumerate(rows) if len(row) == width and all(row)), 0)
@@ -117,10 +117,8 @@ def _head(file: Path, form: dict[str, Any]) -> str:
 def _bytes(file: Path, name: str) -> bytes:
     if name.endswith(".zip"):
         with zipfile.ZipFile(file) as archive:
-            members = [
-                m for m in sorted(archive.namelist()) if m.lower().endswith(".csv") and not is_hidden(m)
-            ]
-            return archive.open(members[0]).read(HEAD) if members else b""
+            parts = members(archive)
+            return archive.open(parts[0]).read(HEAD) if parts else b""
     if name.endswith(".zst"):
         with pa.input_stream(str(file), compression="zstd") as packed:
             return bytes(packed.read(HEAD))

@@ -52,16 +52,21 @@ def plain(file: Path, how: Format, folder: Path) -> list[Path]:
         raise ContractError.broken(file.name, [f"cannot be read: {words}"], WAY_OUT) from fault
 
 
+def members(archive: zipfile.ZipFile) -> list[str]:
+    """The CSV files of an archive, by name."""
+    return sorted(m for m in archive.namelist() if m.lower().endswith(".csv") and not is_hidden(m))
+
+
 def _copies(file: Path, how: Format, work: Path) -> Iterator[Path]:
     name = file.name.lower()
     if name.endswith(WORKBOOKS):
         yield _sheet(file, how, work / f"{file.name}.csv")
     elif name.endswith(".zip"):
         with zipfile.ZipFile(file) as archive:
-            members = sorted(m for m in archive.namelist() if m.lower().endswith(".csv") and not is_hidden(m))
-            if not members:
+            parts = members(archive)
+            if not parts:
                 raise ValueError("the archive holds no .csv file")
-            for number, member in enumerate(members):
+            for number, member in enumerate(parts):
                 (work / str(number)).mkdir()
                 with archive.open(member) as stream:
                     yield _text(stream, how, work / str(number) / Path(member).name)

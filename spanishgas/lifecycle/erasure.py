@@ -42,7 +42,7 @@ from spanishgas.lake import (
 from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.lake.store import staged, sweep
 from spanishgas.lake.tables import MANIFEST, POINTER
-from spanishgas.raw_files import ARCHIVES, MAPPING, WORKBOOKS, table_of
+from spanishgas.raw_files import ARCHIVES, DELIMITERS, MAPPING, WORKBOOKS, table_of
 
 ID = "customer_id"
 _FOLDER = re.compile(r"(raw|truth|downloads)/[^/]+(?=/)|[^/]+/[^/]+/as_of=[^/]+/[^/]+(?=/)")
@@ -262,7 +262,7 @@ def _csv(file: Path, fresh: Path, customer_id: str, column: str) -> int:
     with _opened(file, "rt", file) as source, _opened(fresh, "wt", file) as out:
         first = source.readline()
         source.seek(0)
-        delimiter = max(",;\t|", key=lambda d: column in _names(first, d))
+        delimiter = max(DELIMITERS, key=lambda d: column in _names(first, d))
         rows = csv.reader(source, delimiter=delimiter)
         writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
         if column not in (names := _names(first, delimiter)):

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class Baseline:
         about = [f"{self.customers}", f"{self.groups}", f"{self.floor}", self.source]
         return [*about, *(hashlib.sha256(rows).hexdigest() for rows in tables)]
 
-    @property
+    @cached_property
     def starts(self) -> list[tuple[int, int]]:
         """Calendar month of the earlier table and months between the two, of all pairs on record."""
         return sorted(set(self.pairs.index))

@@ -131,21 +131,25 @@ def drift_inputs(current: date | None, alias: str, lake: Lake) -> DriftInputs:
 def own_months(alias: str = Alias.CHAMPION, *, lake: Lake) -> tuple[OwnMonths, pd.DataFrame]:
     """What the months before the newest scored table tell the alarm, and that as a table for people."""
     inputs = drift_inputs(None, alias, lake)
-    model = inputs.version.model
-    before = model.prepared(labelled(inputs.reference.pandas()).set_index(ID))
-    own = OwnMonths.of(inputs.months, before, {f: model.kinds[f] for f in model.features}, model.prepared)
+    before, _, own = _learned(inputs)
     return own, described(own, inputs.baseline, len(before))
+
+
+def _learned(inputs: DriftInputs) -> tuple[pd.DataFrame, dict[str, str], OwnMonths]:
+    """The reference as the model takes it, the kinds of its inputs, and the own months in the reference's parts."""
+    model = inputs.version.model
+    kinds = {f: model.kinds[f] for f in model.features}
+    before = model.prepared(labelled(inputs.reference.pandas()).set_index(ID))
+    return before, kinds, OwnMonths.of(inputs.months, before, kinds, model.prepared)
 
 
 def _report(run: Work, inputs: DriftInputs) -> Drift:
     model, limits = inputs.version.model, inputs.limits
     now = inputs.current.pandas().set_index(ID)
-    before, after = model.prepared(labelled(inputs.reference.pandas()).set_index(ID)), model.prepared(now)
-    kinds = {f: model.kinds[f] for f in model.features}
+    (before, kinds, own), after = _learned(inputs), model.prepared(now)
     customers = (len(before), len(after))
     dates = (inputs.reference.manifest.as_of, inputs.current.manifest.as_of)
     divided = shares(before, after, kinds)
-    own = OwnMonths.of(inputs.months, before, kinds, model.prepared)
     judged = judge(divided, customers, dates, inputs.baseline, limits, own)
     weighed = reports.weighed(
         judged.effects, contributions(model, reports.sampled(now, EXPLAINED)).abs().mean()

@@ -93,10 +93,11 @@ class OwnMonths:
         if not self.freedom:
             return pd.DataFrame({"trend": 0.0, "variance": bound**2, "own": 0.0}, index=parts)
         weight, months = 1 - self.ignorance, self._distance(0, self.seen - 1)
-        change, spread = self._change(0, self.seen - 1, baseline, parts)
+        rows = self.shares.reindex(columns=parts, fill_value=0.0)
+        change, spread = self._change(0, self.seen - 1, baseline, rows)
         trend, of_chance = change / months, baseline.customers / customers
         widest = np.zeros(len(parts))
-        for distance, changes in self._by_distance(baseline, parts, months):
+        for distance, changes in self._by_distance(baseline, rows, months):
             beyond = np.mean([(change - distance * trend) ** 2 for change, _ in changes], axis=0)
             chance = of_chance * np.mean([spread**2 for _, spread in changes], axis=0)
             widest = np.maximum(widest, np.maximum(beyond - chance, 0.0) * max(lag, 1) / distance)
@@ -107,13 +108,13 @@ class OwnMonths:
         return pd.DataFrame({"trend": reached, "variance": variance, "own": own}, index=parts)
 
     def _by_distance(
-        self, baseline: Baseline, parts: pd.Index[Any], months: int
+        self, baseline: Baseline, rows: pd.DataFrame, months: int
     ) -> Iterator[tuple[int, list[tuple[Floats, Floats]]]]:
         """Changes between neighbouring tables, and between those half of all months apart, by their distance."""
         by_distance: dict[int, list[tuple[Floats, Floats]]] = {}
         for i, j in combinations(range(self.seen), 2):
             if j == i + 1 or self._distance(i, j) == months // 2:
-                by_distance.setdefault(self._distance(i, j), []).append(self._change(i, j, baseline, parts))
+                by_distance.setdefault(self._distance(i, j), []).append(self._change(i, j, baseline, rows))
         yield from by_distance.items()
 
     def _distance(self, i: int, j: int) -> int:
@@ -124,10 +125,9 @@ class OwnMonths:
         day: date = self.shares.index[at]
         return day
 
-    def _change(self, i: int, j: int, baseline: Baseline, parts: pd.Index[Any]) -> tuple[Floats, Floats]:
+    def _change(self, i: int, j: int, baseline: Baseline, rows: pd.DataFrame) -> tuple[Floats, Floats]:
         """Change of each part's share beyond what the record expects, and its spread by chance among customers."""
-        moments = baseline.moments_of(month_of(self.date(i)), self._distance(i, j)).reindex(parts)
-        rows = self.shares.reindex(columns=parts, fill_value=0.0)
+        moments = baseline.moments_of(month_of(self.date(i)), self._distance(i, j)).reindex(rows.columns)
         change = rows.iloc[j].to_numpy() - rows.iloc[i].to_numpy()
         return change - moments["expected"].fillna(0.0).to_numpy(), moments["spread"].fillna(0.0).to_numpy()
 
