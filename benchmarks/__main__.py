@@ -47,6 +47,10 @@ BENCHMARKS = {
     ),
     "year": ("benchmarks.year", "a year of drift, alarms, retrains and labels, and its picture"),
     "tabular": ("benchmarks.tabular", "`tune` beside FLAML, LightGBM, CatBoost and others (group bench)"),
+    "uplift": (
+        "benchmarks.uplift",
+        "`tune_uplift` beside causalml and econml, and its intervals (group bench)",
+    ),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
     "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),
     "startup": ("benchmarks.startup", "CPU seconds of every verb that trains nothing, and of every --help"),
