@@ -25,6 +25,7 @@ from scipy.special import expit
 from scipy.stats import t as student
 
 from spanishgas.evaluation import uplift as judged
+from spanishgas.evaluation.inference import Difference
 from spanishgas.training import tune_uplift
 from spanishgas.training.uplift import pseudo_outcomes
 
@@ -99,13 +100,16 @@ def halves(rows: int, count: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np
         yield np.sort(order[: rows // 2]), np.sort(order[rows // 2 :])
 
 
-def normalised(effect: Array, treated: Array, y: NDArray[np.int64]) -> float:
+def normalised(effect: Array, treated: Array, y: NDArray[Any]) -> float:
     """The Qini coefficient by inverse propensity, in shares of that of the order by outcome that knows all.
 
     The scale of scikit-uplift's `qini_auc_score` (perfect order: treated who came, others, untreated who came).
     """
     scores = judged.inverse_propensity(y.astype(float), treated, np.full(len(y), treated.mean()))
-    return judged.qini(effect, scores).value / judged.qini(y * (2 * treated - 1), scores).value
+    return (
+        judged.qini(effect, scores).value
+        / judged.qini((y * (2 * treated - 1)).astype("float64"), scores).value
+    )
 
 
 def paired(gain: Array) -> tuple[float, float]:
@@ -132,7 +136,7 @@ def compare(quick: bool) -> None:
             warnings.simplefilter("ignore")  # the peers' own
             for name, peer in (_causalml() | _econml()).items():
                 began = time.perf_counter()
-                told[name] = peer(matrix[teach], treated[teach], y[teach], matrix[judge])
+                told[name] = peer(matrix[teach], treated[teach], y[teach].astype("float64"), matrix[judge])
                 took[name] = time.perf_counter() - began
         scores.append({name: normalised(one, treated[judge], y[judge]) for name, one in told.items()})
         seconds.append(took)
@@ -166,7 +170,7 @@ class Drawn:
         self.y = (rng.random(rows) < base + self.treated * self.effect).astype("int64")
         self.rough = np.full((rows, 2), 0.3)  # outcome models that know nothing
 
-    def policy(self, choice: NDArray[np.intp]) -> judged.Difference:
+    def policy(self, choice: NDArray[np.intp]) -> Difference:
         """What `choice` brings beside treating nobody."""
         chance = np.column_stack([1 - self.propensity, self.propensity])
         taken = self.treated.astype("int64")

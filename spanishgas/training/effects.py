@@ -1,4 +1,4 @@
-"""Candidates for the effect of a treatment on the probability of an outcome, and how they are mixed.
+"""EffectCandidates for the effect of a treatment on the probability of an outcome, and how they are mixed.
 
 Two kinds: models of the outcome that are asked under both arms, and regressions of doubly robust pseudo-outcomes. They
 differ in what they assume of an effect (it follows the risk, few columns tell it, it jumps); which of that holds in a
@@ -24,7 +24,7 @@ MOST_ROWS, PULL = 20_000, 0.3
 
 
 @dataclass(frozen=True)
-class Candidate:
+class EffectCandidate:
     """One way to learn the effect, not yet fitted."""
 
     name: str
@@ -66,7 +66,7 @@ class ArmsModel(BaseEstimator):  # type: ignore[misc]
         return np.hstack([X, off, X * off / 2] if self.crossed else [X, treated[:, None]])
 
 
-def candidates(trials: int, rows: int, seed: int) -> list[Candidate]:
+def candidates(trials: int, rows: int, seed: int) -> list[EffectCandidate]:
     """The first `trials` of those listed and then drawn; outcomes and effects, linear and of trees, take turns."""
     listed = [
         _logistic(0.03),
@@ -80,6 +80,7 @@ def candidates(trials: int, rows: int, seed: int) -> list[Candidate]:
         _forest(ExtraTreesRegressor, 0.01, rows, seed),
         _boosted(3, 80, 0.005, rows, seed),
         _logistic(0.3),
+        _logistic(3.0),
     ]
     rng = np.random.default_rng(seed)
     while len(listed) < trials:
@@ -88,39 +89,39 @@ def candidates(trials: int, rows: int, seed: int) -> list[Candidate]:
     return listed[:trials]
 
 
-def _logistic(C: float) -> Candidate:
+def _logistic(C: float) -> EffectCandidate:
     model = LogisticRegression(C=C, max_iter=500, tol=1e-3)
-    return Candidate(f"logistic, C={C}", ArmsModel(model, crossed=True), True)
+    return EffectCandidate(f"logistic, C={C}", ArmsModel(model, crossed=True), True)
 
 
-def _joint(depth: int, rate: float, trees: int, least: float, penalty: float, seed: int) -> Candidate:
+def _joint(depth: int, rate: float, trees: int, least: float, penalty: float, seed: int) -> EffectCandidate:
     model = XGBClassifier(
         max_depth=depth, learning_rate=rate, n_estimators=trees, min_child_weight=least, reg_lambda=penalty,
         subsample=0.6, colsample_bytree=0.7, max_bin=64, random_state=seed % 2**32, n_jobs=1,
     )  # fmt: skip
-    return Candidate(f"boosted outcome, {trees} trees of depth {depth}", ArmsModel(model), False)
+    return EffectCandidate(f"boosted outcome, {trees} trees of depth {depth}", ArmsModel(model), False)
 
 
-def _sparse(strength: float, rows: int) -> Candidate:
+def _sparse(strength: float, rows: int) -> EffectCandidate:
     # of targets with unit variance
-    return Candidate(f"lasso, {strength}", Lasso(alpha=strength / np.sqrt(rows), tol=1e-3), True)
+    return EffectCandidate(f"lasso, {strength}", Lasso(alpha=strength / np.sqrt(rows), tol=1e-3), True)
 
 
-def _forest(kind: Any, leaf: float, rows: int, seed: int) -> Candidate:
+def _forest(kind: Any, leaf: float, rows: int, seed: int) -> EffectCandidate:
     model = kind(
-        150, min_samples_leaf=leaf, max_features=0.5, bootstrap=True, max_samples=min(rows // 2, MOST_ROWS),
+        100, min_samples_leaf=leaf, max_features=0.5, bootstrap=True, max_samples=min(rows // 2, MOST_ROWS),
         random_state=seed % 2**32, n_jobs=1,
     )  # fmt: skip
-    return Candidate(f"{kind.__name__}, leaves of {leaf}", model, False)
+    return EffectCandidate(f"{kind.__name__}, leaves of {leaf}", model, False)
 
 
-def _boosted(depth: int, trees: int, least: float, rows: int, seed: int) -> Candidate:
+def _boosted(depth: int, trees: int, least: float, rows: int, seed: int) -> EffectCandidate:
     model = XGBRegressor(
         max_depth=depth, learning_rate=0.04, n_estimators=trees, min_child_weight=least * rows,
         reg_lambda=least * rows, subsample=0.6, colsample_bytree=0.7, max_bin=64, base_score=0.0,
         random_state=seed % 2**32, n_jobs=1,
     )  # fmt: skip
-    return Candidate(f"boosted effect, {trees} trees of depth {depth}", model, False)
+    return EffectCandidate(f"boosted effect, {trees} trees of depth {depth}", model, False)
 
 
 def mixed(predictions: Array, target: Array) -> Array:

@@ -24,7 +24,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from spanishgas.errors import DataError, UsageError
 from spanishgas.settings import settings
 from spanishgas.training.columns import LearnsColumns, table_of
-from spanishgas.training.effects import Candidate, candidates, mixed
+from spanishgas.training.effects import EffectCandidate, candidates, mixed
 from spanishgas.training.folds import Fold, folds
 from spanishgas.training.matrix import preprocessor
 
@@ -60,7 +60,7 @@ class FoldLearner(BaseEstimator):  # type: ignore[misc]
     What is `views` here is the matrix for trees and the one for linear models.
     """
 
-    def __init__(self, tried: list[Candidate], rows: NDArray[np.intp]) -> None:
+    def __init__(self, tried: list[EffectCandidate], rows: NDArray[np.intp]) -> None:
         self.tried = tried
         self.rows = rows
 
@@ -213,7 +213,7 @@ def tune_uplift(
     return UpliftModel(trials=trials, folds=folds, seed=seed).fit(X, treatment, y, propensity)
 
 
-def _order(candidate: Candidate) -> bool:
+def _order(candidate: EffectCandidate) -> bool:
     return not candidate.of_outcome
 
 
@@ -234,9 +234,9 @@ def _view(rows: pd.DataFrame, roles: dict[str, str], linear: bool) -> Pipeline:
 
 
 def _stretch(off: Array, scores: Array) -> float:
-    """By what deviations from the average effect are multiplied: the slope of `scores` on them, shrunk by its error.
+    """The factor on deviations from the average effect: the slope of `scores` on them, shrunk by its error.
 
-    The factor 1 - 4 / z^2, as of James & Stein (1961): what lies within two standard errors the best of many candidates
+    That is by 1 - 4 / z^2, as of James & Stein (1961): what lies within two standard errors the best of many candidates
     reaches by chance. LEAST of it stays, so that rows keep their order.
     """
     square = float((off**2).sum())

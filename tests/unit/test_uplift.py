@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from spanishgas.errors import DataError, UsageError
 from spanishgas.evaluation import uplift as judged
 from spanishgas.evaluation.inference import Difference
+from spanishgas.settings import PROJECT
 from spanishgas.training import UpliftModel, tune_uplift
 from spanishgas.training import uplift as learned
 from spanishgas.training.effects import mixed
@@ -257,3 +258,7 @@ def test_intervals_hold_the_truth_though_the_outcome_models_are_wrong(name: str)
 def test_the_example_in_the_documentation_runs() -> None:
     assert doctest.testmod(learned).failed == 0
     assert doctest.testmod(learned).attempted >= 6
+    text = (PROJECT / "docs" / "tune.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(text.split("```python\n")[2].split("```")[0], names)
+    assert names["model"].effect_ < -2 * names["model"].effect_error_
