@@ -64,7 +64,7 @@ def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) 
         return
     for as_of, labelled in ((BASE, True), (LATER, False)):
         told = partial(progress, f"simulate {as_of}")
-        drawn = {"customers": customers, "seed": seed, "labelled": labelled}
+        drawn: dict[str, Any] = {"customers": customers, "seed": seed, "labelled": labelled}
         simulate(lake.raw(as_of), as_of=as_of, progress=told, **drawn)
 
 

@@ -87,6 +87,17 @@ Labelled = Annotated[str, Option(help="true: with churn_label.csv; false: withou
 Shift = Annotated[
     str, Option(help="none, prices, channels, province or concept; prices:0.5 halves it, + joins several.")
 ]
+Treatments = Annotated[
+    str | None,
+    Option(
+        parser=text,
+        help="Offers made as of the date: a CSV or Parquet file with customer_id and offer, or a lake with treatments. "
+        "The labels are those under the offers; auto: nobody got one.",
+    ),
+]
+Effect = Annotated[
+    float, Option(help="Strength of what offers do: 1 as policy assumes on average, 0 nothing.")
+]
 Raw = Annotated[
     str | None, Option(parser=text, help="Folder or s3:// prefix of an extract; auto: the newest.")
 ]

@@ -69,7 +69,7 @@ def _left(offers: Offers, spent: float) -> float | None:
     if budget is not None and spent > budget:
         raise UsageError(
             f"offers.explore {offers.explore:g} tries out offers for {spent:,.0f} EUR, more than "
-            f"offers.total_budget_eur {budget:,.0f}: lower it, such as to {offers.explore * budget / spent / 2:.2g}, or raise the budget"
+            f"offers.total_budget_eur {budget:,.0f}: lower it, to {offers.explore * budget / spent / 2:.2g} for example"
         )
     return None if budget is None else budget - spent
 
