@@ -17,14 +17,13 @@ import pandas as pd
 
 from spanishgas.config.policy import ACTIONS
 from spanishgas.errors import LakeError
+from spanishgas.evaluation.effects import PROPENSITIES
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.monitoring.labels import ID, LABEL, WHEN, named
 from spanishgas.training.model import PROBABILITY, TIER
 
 MARGIN = "avg_monthly_margin"
-PROPENSITIES = [f"propensity_{option}" for option in ACTIONS]
-"""Columns of the treatment log: the probability of each option, no offer first."""
 COLUMNS = (
     *(ID, "as_of", "stratum", "treatment", "propensity", *PROPENSITIES),
     *(LABEL, "risk_score", "margin", TIER, "segment", "in_training"),
