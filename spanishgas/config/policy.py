@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from spanishgas.config.reading import Names, Strict, Text, fault, member, read, unique
 from spanishgas.config.tiers import read_tiers
+from spanishgas.errors import UsageError
 from spanishgas.settings import settings
 
 RISK_TIERS = ("Low", "Medium", "High", "Critical")
@@ -133,6 +134,11 @@ class Offer(Strict):
     acceptance: float = Field(ge=0, le=1)
     uplift: float = Field(ge=0, le=1)
 
+    @property
+    def expected_cost(self) -> float:
+        """EUR that making the offer costs on average."""
+        return self.acceptance * self.cost_eur
+
 
 class Control(Strict):
     """Customers who get no offer though one was chosen for them, by a salted hash of the id: they measure uplift."""
@@ -176,6 +182,12 @@ class Offers(Strict):
         if edges != sorted(set(edges)) or windows != [name for name in TIMINGS if name in windows]:
             raise fault("timing_days", f"must ascend, in the order {', '.join(TIMINGS)}", self.timing_days)
         return self
+
+    def named(self, name: str) -> Offer:
+        """The offer of a treatment log; UsageError where the menu no longer has it."""
+        if name not in self.menu:
+            raise UsageError.unknown("offer in the treatment log, by policy.yaml", name, self.menu)
+        return self.menu[name]
 
 
 class Windows(Strict):

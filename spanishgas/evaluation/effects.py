@@ -42,12 +42,11 @@ def average_effects(rows: pd.DataFrame, offers: Offers) -> pd.DataFrame:
     `rows` are as `Campaigns.rows` has them; avoided and its 95 % interval are differences of the churn rate, `assumed`
     what the policy's uplift and acceptance would avoid. Comparisons without FEWEST customers in each arm are missing.
     """
-    models, lines = outcome_models(rows), list[tuple[object, ...]]()
-    for name in (ALL, *offers.menu):
-        both = comparable(rows, name)
-        if not both.any():
-            continue
-        part, score = rows[both], scores(rows, models, name)[both]
+    lines = list[tuple[object, ...]]()
+    compared = [(name, part) for name, part in _compared(rows) if name in (ALL, *offers.menu)]
+    models = outcome_models(rows) if compared else np.empty((0, 0))
+    for name, part in compared:
+        score = scores(rows, models, name)[comparable(rows, name)]
         groups = [("offer", name, np.ones(len(part), dtype=bool))]
         if name == ALL:
             values = ((by, value) for by in ("risk_tier", "segment") for value in part[by].dropna().unique())
@@ -70,8 +69,7 @@ def worth(rows: pd.DataFrame, offers: Offers) -> tuple[float, float, float]:
     protected = offers.horizon_months * part["margin"].astype("float64").clip(lower=0).fillna(0.0)
     offered = 1 - part[PROPENSITIES[0]].to_numpy(dtype="float64")
     kept = scores(rows, outcome_models(rows), ALL)[comparable(rows, ALL)] * protected.to_numpy() * offered
-    terms = [offers.menu[name] for name in part["treatment"] if name != NO_OFFER]
-    cost = sum(offer.acceptance * offer.cost_eur for offer in terms)
+    cost = sum(offers.named(name).expected_cost for name in part["treatment"] if name != NO_OFFER)
     value, low, high = (len(part) * end for end in mean_interval(kept, part["customer_id"]))
     return value - cost, low - cost, high - cost
 

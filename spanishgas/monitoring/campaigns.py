@@ -8,16 +8,17 @@ say with which probability each customer was treated is left out, with a message
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
 import pandas as pd
 
-from spanishgas.config.policy import ACTIONS
+from spanishgas.config.policy import ACTIONS, Offers
 from spanishgas.errors import LakeError
-from spanishgas.evaluation.effects import PROPENSITIES
+from spanishgas.evaluation.effects import ALL, BALANCE_LEVEL, PROPENSITIES, average_effects, balance, worth
+from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.monitoring.labels import ID, LABEL, WHEN, named
@@ -90,7 +91,7 @@ def joined(outcomes: pd.DataFrame, log: pd.DataFrame, gold: Snapshot | None) -> 
     )
 
 
-def pooled(tables: Iterator[pd.DataFrame]) -> Campaigns:
+def pooled(tables: Iterable[pd.DataFrame]) -> Campaigns:
     """The campaigns that can be estimated from, as one table, and why others cannot."""
     kept, refused = [], dict[date, str]()
     for rows in tables:
@@ -138,3 +139,57 @@ def faults(rows: pd.DataFrame) -> Iterator[str]:
     ):
         if not arm.any():
             yield f"none of its {len(rows):,} labelled customers got {words}, so there is nobody to compare with"
+
+
+@dataclass(frozen=True)
+class OfferEffects:
+    """What the offers of all campaigns did on average, and how far chance decided who got them."""
+
+    campaigns: int
+    table: pd.DataFrame
+    """As `average_effects` has it; empty where the campaigns are too small, or their arms unlike."""
+    worth: tuple[float, float, float] | None
+    """EUR, with its interval."""
+    balance: pd.DataFrame
+    p: float
+    refused: list[str]
+
+    @classmethod
+    def of(cls, pool: Campaigns, offers: Offers) -> OfferEffects:
+        """The effects over the pooled campaigns."""
+        rows, refused = pool.rows, list(pool.refused.values())
+        (alike, p), table = balance(rows), average_effects(rows, offers)
+        table = table if p >= BALANCE_LEVEL else table[:0]
+        earned = worth(rows, offers) if len(table) else None
+        return cls(rows["as_of"].nunique(), table, earned, alike, p, refused)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the arms differ by no more than the draw leaves."""
+        return self.p >= BALANCE_LEVEL
+
+    @property
+    def overall(self) -> dict[str, float]:
+        """The line of all offers together."""
+        return self._lines(self.table[self.table["value"].eq(ALL)])[0]
+
+    def lines(self, about: str) -> list[dict[str, float]]:
+        """The lines by `offer`, `risk_tier` or `segment`."""
+        rows = self.table[self.table["about"].eq(about) & self.table["value"].ne(ALL)]
+        return self._lines(rows)
+
+    def _lines(self, rows: pd.DataFrame) -> list[dict[str, float]]:
+        return [{str(name): value for name, value in line.items()} for line in rows.to_dict("records")]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Flat, under `uplift.`; those of all offers have no further name."""
+        metrics = {"uplift.campaigns": float(self.campaigns), "uplift.balance_p": self.p}
+        for line in self.table.to_dict("records"):
+            name = "" if line["value"] == ALL else f".{line['about']}.{str(line['value']).lower()}"
+            points = {key: float(line[key]) for key in ("offered", "controls", "avoided", "assumed")}
+            metrics |= with_intervals(f"uplift{name}", points, {"avoided": (line["low"], line["high"])})
+        if self.worth:
+            value, *ends = self.worth
+            metrics |= with_intervals("uplift", {"worth_eur": value}, {"worth_eur": (ends[0], ends[1])})
+        return metrics
