@@ -51,7 +51,7 @@ def average_effects(rows: pd.DataFrame, offers: Offers) -> pd.DataFrame:
         if name == ALL:
             values = ((by, value) for by in ("risk_tier", "segment") for value in part[by].dropna().unique())
             groups += [(by, str(value), part[by].eq(value).to_numpy()) for by, value in values]
-        assumed = _assumed(part, offers, name)
+        assumed = assumed_effect(part, offers, name)
         for about, value, of in groups:
             counts = len(part[of]), *(int(arm[of].sum()) for arm in _arms(part, name))
             if min(counts[1:]) >= FEWEST:
@@ -137,7 +137,8 @@ def _under(base: Array, made: NDArray[np.object_]) -> Array:
     return np.column_stack([base, which, base[:, 0] * (made != NO_OFFER)])
 
 
-def _assumed(rows: pd.DataFrame, offers: Offers, name: str) -> Array:
+def assumed_effect(rows: pd.DataFrame, offers: Offers, name: str) -> Array:
+    """The churn that each customer's offer (or mix of offers) avoids by the policy's uplift and acceptance."""
     effects = {option: offer.acceptance * offer.uplift for option, offer in offers.menu.items()}
     if name == ALL:
         shares = rows[PROPENSITIES[1:]].to_numpy(dtype="float64")

@@ -107,12 +107,10 @@ def _recalled(key: str, inputs: RecommendInputs) -> Snapshot | None:
 
 def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     scored, as_of = inputs.scores.pandas(), inputs.scores.manifest.as_of
-    gold = inputs.gold.pandas([ID, MARGIN, *(c for c in OF_CONTRACT if c in inputs.gold.manifest.columns)])
-    gold = gold.reindex(columns=[ID, MARGIN, *OF_CONTRACT])
     began = time.perf_counter()
     why = explained(inputs.version.model, inputs.gold, scored, inputs.risk_tiers, inputs.words)
     seconds = time.perf_counter() - began
-    chosen = choose(scored.merge(gold, on=ID, validate="1:1"), inputs.offers, inputs.risk_tiers)
+    chosen = choose(with_gold(scored, inputs.gold), inputs.offers, inputs.risk_tiers)
     made = recommendations(chosen, Calibration.of(inputs.version.model, inputs.training), why)
     run.document(inputs.offers.model_dump(mode="json"), OFFERS)
     run.publish_rows(inputs.lake, "treatments", as_of, chosen[chosen["arm"].notna()])
@@ -130,6 +128,13 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
         tags={"recommendations": published.uri},
     )
     return published
+
+
+def with_gold(scored: pd.DataFrame, gold: Snapshot) -> pd.DataFrame:
+    """Scored customers beside what `choose` takes of gold."""
+    there = [ID, MARGIN, *(c for c in OF_CONTRACT if c in gold.manifest.columns)]
+    beside = gold.pandas(there).reindex(columns=[ID, MARGIN, *OF_CONTRACT])
+    return scored.merge(beside, on=ID, validate="1:1")
 
 
 def choose(customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, float]) -> pd.DataFrame:
