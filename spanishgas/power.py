@@ -24,7 +24,7 @@ DETECTABLE = Z + float(norm.ppf(POWER))
 
 
 def power(
-    lake: Lake, effect: float | None = None, customers: float | None = None, planned: int = 1
+    lake: Lake, effect: float | None = None, customers: int | None = None, planned: int = 1
 ) -> pd.DataFrame:
     """A row per comparison (all offers, each offer): what `required` says, and the controls labelled so far.
 

@@ -129,8 +129,8 @@ def outcomes(
 
 
 def power(
-    effect: options.Points = AUTO,
-    customers: options.PerCampaign = AUTO,
+    effect: options.Points = None,
+    customers: options.Scored = None,
     campaigns: options.Planned = 1,
     lake: options.Place = HERE,
     as_json: options.AsJson = False,

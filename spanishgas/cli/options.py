@@ -43,21 +43,6 @@ def day(option: str) -> Callable[[str], date | None]:
     return read
 
 
-def positive(option: str) -> Callable[[str], float | None]:
-    """Reads the value of `option` as a number above 0, None where it stands for "not given"; UsageError otherwise."""
-
-    def read(value: str) -> float | None:
-        try:
-            number = float(value) if text(value) else None
-        except ValueError:
-            number = 0.0
-        if number is not None and not 0 < number < float("inf"):
-            raise UsageError(f"{option} must be a number above 0 such as 5, but got '{value}'")
-        return number
-
-    return read
-
-
 def at_least(low: int) -> Callable[[CallbackParam, int], int]:
     """Refuses an option's number below `low`; the message echoes it."""
 
@@ -114,20 +99,12 @@ Effect = Annotated[
     float, Option(help="Strength of what offers do: 1 as policy assumes on average, 0 nothing.")
 ]
 Points = Annotated[
-    float | None,
-    Option(
-        "--effect", parser=positive("--effect"), help="Churn avoided, in points; auto: what policy assumes."
-    ),
+    float | None, Option("--effect", min=0.01, help="Churn avoided, in points; the policy's if none.")
 ]
-PerCampaign = Annotated[
-    float | None,
-    Option(
-        "--customers",
-        parser=positive("--customers"),
-        help="Customers scored in a campaign; auto: as many as were.",
-    ),
+Scored = Annotated[
+    int | None, Option("--customers", min=1, help="Customers scored in a campaign; as now if none.")
 ]
-Planned = Annotated[int, Option("--campaigns", callback=at_least(1), help="Campaigns that are planned.")]
+Planned = Annotated[int, Option("--campaigns", min=1, help="Campaigns that are planned.")]
 Raw = Annotated[
     str | None, Option(parser=text, help="Folder or s3:// prefix of an extract; auto: the newest.")
 ]

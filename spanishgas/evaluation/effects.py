@@ -43,7 +43,7 @@ def average_effects(rows: pd.DataFrame, offers: Offers) -> pd.DataFrame:
     what the policy's uplift and acceptance would avoid. Comparisons without FEWEST customers in each arm are missing.
     """
     lines = list[tuple[object, ...]]()
-    compared = [(name, part) for name, part in _compared(rows) if name in (ALL, *offers.menu)]
+    compared = list(_compared(rows))
     models = outcome_models(rows) if compared else np.empty((0, 0))
     for name, part in compared:
         score = scores(rows, models, name)[comparable(rows, name)]
@@ -144,7 +144,7 @@ def assumed_effect(rows: pd.DataFrame, offers: Offers, name: str) -> Array:
         shares = rows[PROPENSITIES[1:]].to_numpy(dtype="float64")
         mixed = shares @ [effects.get(option, 0.0) for option in ACTIONS[1:]] / shares.sum(axis=1)
     else:
-        mixed = np.full(len(rows), effects[name])
+        mixed = np.full(len(rows), effects.get(name, 0.0))
     out: Array = mixed * rows["risk_score"].to_numpy(dtype="float64")
     return out
 

@@ -8,9 +8,10 @@ say with which probability each customer was treated is left out, with a message
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -169,23 +170,15 @@ class OfferEffects:
         return self.p >= BALANCE_LEVEL
 
     @property
-    def overall(self) -> dict[str, float]:
-        """The line of all offers together."""
-        return self._lines(self.table[self.table["value"].eq(ALL)])[0]
-
-    def lines(self, about: str) -> list[dict[str, float]]:
-        """The lines by `offer`, `risk_tier` or `segment`."""
-        rows = self.table[self.table["about"].eq(about) & self.table["value"].ne(ALL)]
-        return self._lines(rows)
-
-    def _lines(self, rows: pd.DataFrame) -> list[dict[str, float]]:
-        return [{str(name): value for name, value in line.items()} for line in rows.to_dict("records")]
+    def lines(self) -> list[dict[Hashable, Any]]:
+        """The rows of the table."""
+        return self.table.to_dict("records")
 
     @property
     def metrics(self) -> dict[str, float]:
         """Flat, under `uplift.`; those of all offers have no further name."""
         metrics = {"uplift.campaigns": float(self.campaigns), "uplift.balance_p": self.p}
-        for line in self.table.to_dict("records"):
+        for line in self.lines:
             name = "" if line["value"] == ALL else f".{line['about']}.{str(line['value']).lower()}"
             points = {key: float(line[key]) for key in ("offered", "controls", "avoided", "assumed")}
             metrics |= with_intervals(f"uplift{name}", points, {"avoided": (line["low"], line["high"])})

@@ -60,8 +60,7 @@ def draw_response(
     """The response to each offer; `after` is the probability of churn without one, `strength` 0 leaves all as it is."""
     temperament = draws.rng(Stream.RESPONSE).standard_normal(BLOCK)
     luck = draws.rng(Stream.RESPONSE, as_of.toordinal()).random(BLOCK)
-    sensitive = price_sensitivity(seen, topic)
-    lean = _lean(seen, topic, sensitive, temperament) + np.outer(RESPONSE.tilt, sensitive - 1)
+    lean = _lean(seen, topic, temperament)
     keeps = np.clip(strength * RESPONSE.keeps[:, None] * np.maximum(lean, 0), 0, MOST)
     wakes = np.clip(strength * RESPONSE.wakes * np.maximum(-lean, 0), 0, MOST)
     changed = np.where(outcome, luck < keeps, luck < wakes)
@@ -72,27 +71,23 @@ def draw_response(
     )
 
 
-def price_sensitivity(seen: pd.DataFrame, topic: NDArray[np.int64]) -> Floats:
-    """How much a price counts: by comparison site, a question about prices, a rise of them, competitors nearby."""
+def _lean(seen: pd.DataFrame, topic: NDArray[np.int64], temperament: Floats) -> Floats:
+    """How far each customer leans towards each offer, shape (offers, customers)."""
     compared = seen["channel"].to_numpy() == CHANNELS.index("comparador")
     rising = np.nan_to_num(seen["trend"].to_numpy()) > RESPONSE.rising
     signs = [compared, _about(topic, "Pricing Offers"), rising, seen["high_competition"].to_numpy()]
-    out: Floats = RESPONSE.price @ np.stack(signs)
-    return out
-
-
-def _lean(seen: pd.DataFrame, topic: NDArray[np.int64], sensitive: Floats, temperament: Floats) -> Floats:
-    tenure = np.interp(seen["tenure"], RESPONSE.tenure_knots, RESPONSE.tenure)
+    sensitive = RESPONSE.price @ np.stack(signs)
     angry = (topic != NONE) & (topic % len(SENTIMENTS) == SENTIMENTS.index("negative"))
     out: Floats = (
         RESPONSE.level
         + sensitive
-        + tenure
+        + np.interp(seen["tenure"], RESPONSE.tenure_knots, RESPONSE.tenure)
         + RESPONSE.dual * seen["dual"].to_numpy()
         + RESPONSE.silent * (topic == NONE)
         + RESPONSE.angry * angry
         + RESPONSE.resolved * _about(topic, "Cancellation / Switch")
         + RESPONSE.temperament * temperament
+        + np.outer(RESPONSE.tilt, sensitive - 1)
     )
     return out
 
