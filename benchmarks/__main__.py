@@ -40,6 +40,10 @@ BENCHMARKS = {
     "gate-curve": ("benchmarks.gate_curve", "how often the gate passes equal and worse challengers"),
     "intervals": ("benchmarks.intervals", "how often intervals hold the truth, and the calibration error"),
     "ladder": ("benchmarks.ladder", "how long the ladder takes on 20,099 customers"),
+    "offers": (
+        "benchmarks.offers",
+        "whether intervals of what offers do hold it, and how many campaigns show it",
+    ),
     "openings": ("benchmarks.openings", "optimism of a holdout that is opened twenty times"),
     "search": (
         "benchmarks.grid_search",

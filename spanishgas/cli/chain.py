@@ -128,6 +128,34 @@ def outcomes(
     echo(f"outcomes of version {study.version} as of {study.as_of} in run {study.run_id}")
 
 
+def power(
+    effect: options.Points = None,
+    customers: options.Scored = None,
+    campaigns: options.Planned = 1,
+    lake: options.Place = HERE,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say how many customers and campaigns it takes to see what offers do, and whether there are enough controls yet.
+
+    An effect is the difference in churn, in percentage points, between customers with an offer and controls. It is
+    seen if a campaign of this design would call it significant (two-sided, 5 %) four times out of five (80 % power).
+    More controls, more customers or more campaigns see smaller effects: set offers.control in policy.yaml.
+    """
+    from spanishgas import power as design
+    from spanishgas.rendering import as_markdown
+
+    table = design.power(lake, effect, customers, campaigns)
+    if as_json:
+        echo(table.to_json(orient="records", indent=1))
+        return
+    show(as_markdown(table.rename(columns=lambda name: name.replace("_", " "))))
+    short = table["offer"][~table["enough"]].tolist()
+    words = f"not yet enough for {', '.join(short)}" if short else "enough for every comparison"
+    echo(
+        f"Controls with labels in the lake: {words}. Effects are in points; power is that of {campaigns} campaigns."
+    )
+
+
 def doctor(
     lake: options.Place = HERE, relocate: options.Relocate = False, as_json: options.AsJson = False
 ) -> None:
