@@ -156,6 +156,21 @@ def power(
     )
 
 
+def uplift(lake: options.Place = HERE, trials: options.Trials = 25, seed: options.Seed = 7) -> None:
+    """Learn from all labelled campaigns whom each offer keeps, and say whether that would earn more than the risk rule.
+
+    Customers of the holdout teach nothing: on them, offers by learned effects are compared with offers by risk at the
+    same budget. Only an interval of the difference above zero is a passed verdict.
+    """
+    from spanishgas.uplift import uplift as learned
+
+    require_tracking()
+    verdict = learned(lake, trials, seed)
+    for line in verdict.findings:
+        echo(line)
+    echo(f"offers by learned effects {'passed' if verdict.passed else 'not passed'} in run {verdict.run_id}")
+
+
 def doctor(
     lake: options.Place = HERE, relocate: options.Relocate = False, as_json: options.AsJson = False
 ) -> None:
