@@ -55,7 +55,7 @@ def average_effects(rows: pd.DataFrame, offers: Offers) -> pd.DataFrame:
         for about, value, of in groups:
             counts = len(part[of]), *(int(arm[of].sum()) for arm in _arms(part, name))
             if min(counts[1:]) >= FEWEST:
-                estimate = mean_interval(score[of], part["customer_id"][of])
+                estimate = np.clip(mean_interval(score[of], part["customer_id"][of]), -1, 1)
                 lines.append((about, value, *counts, *estimate, float(assumed[of].mean())))
     return pd.DataFrame(lines, columns=EFFECTS)
 

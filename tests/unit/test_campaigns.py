@@ -400,7 +400,8 @@ def test_intervals_of_average_effects_hold_the_truth_as_often_as_they_say(
     where: Callable[[], bench.Population], design: str
 ) -> None:
     offers, repeats = bench.DESIGNS[design], 200
-    told, p = bench.repeated(where(), offers, 3, repeats, seed=9)
+    n = bench.CUSTOMERS if where is bench.simulated else 4_000
+    told, p = bench.repeated(where(), offers, 3, repeats, seed=9, n=n)
     table = bench.held(told, bench.truth(where(), offers))
     held = int((table["holds"] * table["n"]).iloc[0])
     assert binom.ppf(0.001, repeats, 0.93) <= held <= binom.ppf(0.999, repeats, 0.97)
