@@ -40,6 +40,10 @@ BENCHMARKS = {
     "gate-curve": ("benchmarks.gate_curve", "how often the gate passes equal and worse challengers"),
     "intervals": ("benchmarks.intervals", "how often intervals hold the truth, and the calibration error"),
     "ladder": ("benchmarks.ladder", "how long the ladder takes on 20,099 customers"),
+    "offers": (
+        "benchmarks.offers",
+        "whether intervals of what offers do hold it, and how many campaigns show it",
+    ),
     "openings": ("benchmarks.openings", "optimism of a holdout that is opened twenty times"),
     "search": (
         "benchmarks.grid_search",
@@ -48,6 +52,10 @@ BENCHMARKS = {
     "year": ("benchmarks.year", "a year of drift, alarms, retrains and labels, and its picture"),
     "board": ("benchmarks.board", "`tune` beside its peers on tables of your own (group bench)"),
     "tabular": ("benchmarks.tabular", "`tune` beside FLAML, LightGBM, CatBoost and others (group bench)"),
+    "uplift": (
+        "benchmarks.uplift",
+        "`tune_uplift` beside causalml and econml, and its intervals (group bench)",
+    ),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
     "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),
     "startup": ("benchmarks.startup", "CPU seconds of every verb that trains nothing, and of every --help"),

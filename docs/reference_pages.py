@@ -35,6 +35,8 @@ FILES: dict[str, type[BaseModel]] = {
 PYTHON = (
     "spanishgas.training.tuning.tune",
     "spanishgas.training.tuning.TunedClassifier",
+    "spanishgas.training.uplift.tune_uplift",
+    "spanishgas.training.uplift.UpliftModel",
     "spanishgas.lake.Lake",
     "spanishgas.score",
 )

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import date
 from functools import partial
+from typing import Any
 
 import pandas as pd
 
@@ -64,7 +65,7 @@ def draw_if_empty(customers: int, seed: int, *, lake: Lake, progress: Progress) 
         return
     for as_of, labelled in ((BASE, True), (LATER, False)):
         told = partial(progress, f"simulate {as_of}")
-        drawn = {"customers": customers, "seed": seed, "labelled": labelled}
+        drawn: dict[str, Any] = {"customers": customers, "seed": seed, "labelled": labelled}
         simulate(lake.raw(as_of), as_of=as_of, progress=told, **drawn)
 
 

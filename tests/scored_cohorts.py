@@ -103,6 +103,10 @@ def treated(scored: pd.DataFrame, margin: NDArray[np.float64], share: float = 0.
             "risk_score": scored[PROBABILITY],
             "expected_margin_impact": value,
             "control_share": share,
+            "stratum": "all",
+            "propensity": np.where(control, share, 1 - share),
+            "propensity_no_offer": share,
+            **{f"propensity_{name}": np.where(offer == name, 1 - share, 0.0) for name in offers.menu},
             "model_version": scored["model_version"],
             "as_of": scored["as_of"],
         }

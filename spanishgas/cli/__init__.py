@@ -31,7 +31,16 @@ for verbs in (
     (lifecycle.promote, lifecycle.approve, lifecycle.rollback, lifecycle.history, lifecycle.reconcile),
     (lifecycle.transfer, lifecycle.export_package),
     (lifecycle.lineage, lifecycle.compare, lifecycle.reproduce),
-    (chain.score, chain.drift, chain.baseline, chain.monitor, chain.outcomes, chain.retrain),
+    (
+        chain.score,
+        chain.drift,
+        chain.baseline,
+        chain.monitor,
+        chain.outcomes,
+        chain.power,
+        chain.uplift,
+        chain.retrain,
+    ),
     (data.where, data.prune, data.erase, chain.doctor, chain.dashboard),
 ):
     for verb in verbs:

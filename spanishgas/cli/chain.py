@@ -128,6 +128,49 @@ def outcomes(
     echo(f"outcomes of version {study.version} as of {study.as_of} in run {study.run_id}")
 
 
+def power(
+    effect: options.Points = None,
+    customers: options.Scored = None,
+    campaigns: options.Planned = 1,
+    lake: options.Place = HERE,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say how many customers and campaigns it takes to see what offers do, and whether there are enough controls yet.
+
+    An effect is the difference in churn, in percentage points, between customers with an offer and controls. It is
+    seen if a campaign of this design would call it significant (two-sided, 5 %) four times out of five (80 % power).
+    More controls, more customers or more campaigns see smaller effects: set offers.control in policy.yaml.
+    """
+    from spanishgas import power as design
+    from spanishgas.rendering import as_markdown
+
+    table = design.power(lake, effect, customers, campaigns)
+    if as_json:
+        echo(table.to_json(orient="records", indent=1))
+        return
+    show(as_markdown(table.rename(columns=lambda name: name.replace("_", " "))))
+    short = table["offer"][~table["enough"]].tolist()
+    words = f"not yet enough for {', '.join(short)}" if short else "enough for every comparison"
+    echo(
+        f"Controls with labels in the lake: {words}. Effects are in points; power is that of {campaigns} campaigns."
+    )
+
+
+def uplift(lake: options.Place = HERE, trials: options.Trials = 25, seed: options.Seed = 7) -> None:
+    """Learn from all labelled campaigns whom each offer keeps, and say whether that would earn more than the risk rule.
+
+    Customers of the holdout teach nothing: on them, offers by learned effects are compared with offers by risk at the
+    same budget. Only an interval of the difference above zero is a passed verdict.
+    """
+    from spanishgas.uplift import uplift as learned
+
+    require_tracking()
+    verdict = learned(lake, trials, seed)
+    for line in verdict.findings:
+        echo(line)
+    echo(f"offers by learned effects {'passed' if verdict.passed else 'not passed'} in run {verdict.run_id}")
+
+
 def doctor(
     lake: options.Place = HERE, relocate: options.Relocate = False, as_json: options.AsJson = False
 ) -> None:

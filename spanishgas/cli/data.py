@@ -24,6 +24,8 @@ def simulate(
     as_of: options.AsOf = options.BASE,
     labelled: options.Labelled = "true",
     shift: options.Shift = "none",
+    treatments: options.Treatments = AUTO,
+    effect: options.Effect = 1.0,
 ) -> None:
     """Draw one extract of the synthetic utility in the source's schema; its true probabilities are kept separately."""
     from spanishgas.lifecycle import data
@@ -40,6 +42,8 @@ def simulate(
         as_of=day,
         labelled=labelled.lower() == "true",
         shift=shift,
+        treatments=treatments,
+        effect=effect,
         progress=partial(bar, "simulate"),
     )
     echo(f"raw files: {folder}\ntrue churn probabilities: {truth}")

@@ -87,6 +87,24 @@ Labelled = Annotated[str, Option(help="true: with churn_label.csv; false: withou
 Shift = Annotated[
     str, Option(help="none, prices, channels, province or concept; prices:0.5 halves it, + joins several.")
 ]
+Treatments = Annotated[
+    str | None,
+    Option(
+        parser=text,
+        help="Offers made as of the date: a CSV or Parquet file with customer_id and offer, or a lake with treatments. "
+        "The labels are those under the offers; auto: nobody got one.",
+    ),
+]
+Effect = Annotated[
+    float, Option(help="Strength of what offers do: 1 as policy assumes on average, 0 nothing.")
+]
+Points = Annotated[
+    float | None, Option("--effect", min=0.01, help="Churn avoided, in points; the policy's if none.")
+]
+Scored = Annotated[
+    int | None, Option("--customers", min=1, help="Customers scored in a campaign; as now if none.")
+]
+Planned = Annotated[int, Option("--campaigns", min=1, help="Campaigns that are planned.")]
 Raw = Annotated[
     str | None, Option(parser=text, help="Folder or s3:// prefix of an extract; auto: the newest.")
 ]

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from spanishgas.config.reading import Names, Strict, Text, fault, member, read, unique
 from spanishgas.config.tiers import read_tiers
+from spanishgas.errors import UsageError
 from spanishgas.settings import settings
 
 RISK_TIERS = ("Low", "Medium", "High", "Critical")
@@ -133,17 +134,24 @@ class Offer(Strict):
     acceptance: float = Field(ge=0, le=1)
     uplift: float = Field(ge=0, le=1)
 
+    @property
+    def expected_cost(self) -> float:
+        """EUR that making the offer costs on average."""
+        return self.acceptance * self.cost_eur
+
 
 class Control(Strict):
     """Customers who get no offer though one was chosen for them, by a salted hash of the id: they measure uplift."""
 
     share: float = Field(ge=0, lt=1)
+    minimum: int = Field(0, ge=0)
+    """Least number of controls in each stratum, though never more than half of it."""
     salt: str
 
     @model_validator(mode="after")
     def _drawn_by_a_salt(self) -> Self:
-        if self.share and not self.salt.strip():
-            raise fault("salt", "must be text where the share is above 0", self.salt)
+        if (self.share or self.minimum) and not self.salt.strip():
+            raise fault("salt", "must be text where the share or the minimum is above 0", self.salt)
         return self
 
 
@@ -154,12 +162,19 @@ class Offers(Strict):
     max_share_of_margin: float = Field(gt=0, le=1)
     total_budget_eur: float | None = Field(None, ge=0)
     control: Control = Control(share=0.0, salt="")
+    strata: Annotated[list[Literal["risk_tier", "segment"]], AfterValidator(unique)] = []
+    """What customers are told apart by where controls are counted."""
+    explore: float = Field(0.0, ge=0, lt=1)
+    """Share of the customers above the lowest tier who get one of the offers open to them by chance, whether it is
+    expected to pay or not: the effects of offers that the values would not choose are then measured as well."""
     menu: dict[str, Offer] = Field(min_length=1)
     timing_days: dict[str, Annotated[int, Field(ge=1)]] = Field(min_length=1)
     """Upper edges of the windows of days to renewal, ascending."""
 
     @model_validator(mode="after")
     def _names_are_those_of_the_tables(self) -> Self:
+        if self.explore and not self.control.salt.strip():
+            raise fault("control.salt", "must be text where explore is above 0", self.control.salt)
         for key, names in (("menu", ACTIONS[1:]), ("timing_days", TIMINGS)):
             for name in getattr(self, key):
                 member(f"{key}.{name}", "name", name, names)
@@ -167,6 +182,12 @@ class Offers(Strict):
         if edges != sorted(set(edges)) or windows != [name for name in TIMINGS if name in windows]:
             raise fault("timing_days", f"must ascend, in the order {', '.join(TIMINGS)}", self.timing_days)
         return self
+
+    def named(self, name: str) -> Offer:
+        """The offer of a treatment log; UsageError where the menu no longer has it."""
+        if name not in self.menu:
+            raise UsageError.unknown("offer in the treatment log, by policy.yaml", name, self.menu)
+        return self.menu[name]
 
 
 class Windows(Strict):

@@ -22,6 +22,7 @@ from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 from sklearn.metrics import ConfusionMatrixDisplay, confusion_matrix, precision_recall_curve
 
+from spanishgas.evaluation.inference import Difference
 from spanishgas.evaluation.metrics import LIFTS, ranking
 from spanishgas.evaluation.selection import Compared
 
@@ -191,3 +192,20 @@ def _of_few_trials() -> Iterator[None]:
         for category in (UserWarning, optuna.exceptions.ExperimentalWarning):
             warnings.simplefilter("ignore", category)
         yield
+
+
+def uplift_chart(curves: Mapping[str, NDArray[np.float64]], values: Mapping[str, Difference]) -> Figure:
+    """The uplift curve of each offer beside a random order, and what each rule is worth with its interval."""
+    figure = _figure(10, 4)
+    left, right = figure.subplots(1, 2)
+    for name, curve in curves.items():
+        (line,) = left.plot(curve[:, 0], curve[:, 1], label=name)
+        left.plot([0, 1], [0, curve[-1, 1]], color=line.get_color(), linestyle="--", linewidth=0.8)
+    left.set(xlabel="share of customers offered", ylabel="churn avoided, of all", title="Uplift")
+    left.legend(frameon=False)
+    names, shown = list(values), list(values.values())
+    ends = [[d.value - d.low for d in shown], [d.high - d.value for d in shown]]
+    right.errorbar([d.value for d in shown], names, xerr=ends, fmt="o", color=INK)
+    right.axvline(0, color=PALE, linestyle="--")
+    right.set(xlabel="EUR per customer beside no offers", title="Value of each rule")
+    return figure

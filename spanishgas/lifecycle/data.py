@@ -15,21 +15,29 @@ from spanishgas.lake import SCHEME, Lake, Place, S3Store, location, open_store
 from spanishgas.lifecycle import runs
 from spanishgas.lifetime import temporary_folder
 from spanishgas.simulate import write_extract
+from spanishgas.simulate.response import offers_made
 
 
 def simulate(
-    out: Place, *, as_of: date, progress: Callable[[int, int], None] | None = None, **drawn: Any
+    out: Place,
+    *,
+    as_of: date,
+    treatments: str | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    **drawn: Any,
 ) -> Place:
     """Draw one extract into `out` (a folder or an s3:// prefix); gives where the truth lies, apart from it.
 
-    `drawn` says what else `write_extract` is to know: customers, seed, labelled, and the shift, if any.
+    `drawn` says what else `write_extract` is to know: customers, seed, labelled, effect, and the shift, if any.
+    `treatments` says where `offers_made` reads which offers the labels are drawn under.
     """
     out = open_store(out).root
     truth, params = truth_of(out), {"as_of": as_of, "shift": "none", **drawn}
     title = f"simulate {drawn['customers']:,} customers as of {as_of}"
-    with runs.stage("simulate", title, params=params) as run:
+    offers = offers_made(treatments, as_of) if treatments else None
+    with runs.stage("simulate", title, params=params | {"treatments": treatments or "none"}) as run:
         with _drawn(out, truth) as (raw, true):
-            write_extract(raw, **params, truth=true, progress=progress)
+            write_extract(raw, **params, treatments=offers, truth=true, progress=progress)
         run.log(tags={"raw": location(out), "truth": location(truth)})
     return truth
 

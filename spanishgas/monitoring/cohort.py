@@ -1,4 +1,4 @@
-"""One cohort once its labels are there: how well it was scored, by tier, and what the offers did. Tables in and out.
+"""One cohort once its labels are there: how well it was scored, and by tier. Tables in and out.
 
 Three groups are kept apart. Customers on the model's own training side say nothing about it. A customer who got an
 offer may have stayed because of it, so beside all unseen customers stand the unseen ones without an offer; among them,
@@ -10,26 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from operator import add, sub
 
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from spanishgas.config.policy import Offer, Offers
-from spanishgas.errors import UsageError
-from spanishgas.evaluation.inference import (
-    CELLS,
-    RESAMPLES,
-    Judged,
-    Z,
-    percentiles,
-    performance,
-    shares,
-    skewed,
-    wilson,
-)
-from spanishgas.evaluation.metrics import Array, Labels, average_precisions, with_intervals
+from spanishgas.evaluation.inference import CELLS, RESAMPLES, Judged, Z, percentiles, performance, wilson
+from spanishgas.evaluation.metrics import Array, Labels, average_precisions
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
@@ -156,70 +143,3 @@ def _drawn(p: Array, flag: Labels, draws: int, rng: np.random.Generator) -> dict
             "precision": caught / flag.sum(),
             "churn_rate": churners / len(p),
         }
-
-
-@dataclass(frozen=True)
-class Uplift:
-    """What the offers did, by the customers who got none by chance. Intervals are of 95 %."""
-
-    offered: int
-    controls: int
-    avoided: float
-    """Churn rate of the controls less that of the offered; Newcombe's interval."""
-    avoided_interval: tuple[float, float]
-    assumed: float
-    """The same as policy.yaml's uplift and acceptance would have it."""
-    worth_eur: float
-    """Margin kept over the horizon less the offers taken, over all who got one; Welch's interval, by `skewed`."""
-    worth_interval: tuple[float, float]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Flat, under `uplift.`."""
-        counts = {"offered": float(self.offered), "controls": float(self.controls), "assumed": self.assumed}
-        measured = {"avoided": self.avoided, "worth_eur": self.worth_eur}
-        intervals = {"avoided": self.avoided_interval, "worth_eur": self.worth_interval}
-        return with_intervals("uplift", counts | measured, intervals)
-
-
-def uplift(cohort: Cohort, offers: Offers) -> Uplift | None:
-    """What offers did, as intended (whoever was to get one counts as offered); None without two of each arm.
-
-    What an offer costs is paid when it is taken, and the labels do not say by whom: acceptance is the policy's.
-    """
-    rows = cohort.rows
-    lost = rows["churn"] * offers.horizon_months * rows["margin"].clip(lower=0).fillna(0.0)
-    arms = {arm: rows["arm"].eq(arm) for arm in ("offer", "control")}
-    (offered, controls) = (int(of.sum()) for of in arms.values())
-    if min(offered, controls) < 2:
-        return None
-    left = {arm: float(rows["churn"][of].sum()) for arm, of in arms.items()}
-    between = shares(left["control"], controls, left["offer"], offered, Z)
-    terms = [_terms(offers, name) for name in rows["offer"][arms["offer"]]]
-    risk = rows[PROBABILITY][arms["offer"]].to_numpy()
-    cost = sum(offer.acceptance * offer.cost_eur for offer in terms)
-    loss = {arm: float(lost[of].mean()) for arm, of in arms.items()}
-    worth = offered * (loss["control"] - loss["offer"]) - cost
-    moments = {arm: _moments(lost[of].to_numpy(), offered) for arm, of in arms.items()}
-    variance, third = (op(moments["control"][i], moments["offer"][i]) for i, op in enumerate((add, sub)))
-    return Uplift(
-        offered,
-        controls,
-        left["control"] / controls - left["offer"] / offered,
-        between,
-        float(np.mean([o.acceptance * o.uplift * p for o, p in zip(terms, risk, strict=True)])),
-        worth,
-        skewed(worth, variance, third),
-    )
-
-
-def _moments(values: Array, times: int) -> tuple[float, float]:
-    """Variance and third central moment of `times` the mean."""
-    off, n = values - values.mean(), len(values)
-    return times**2 * float((off**2).sum()) / (n * (n - 1)), times**3 * float((off**3).sum()) / n**3
-
-
-def _terms(offers: Offers, name: str) -> Offer:
-    if name not in offers.menu:
-        raise UsageError.unknown("offer in the treatment log, by policy.yaml", name, offers.menu)
-    return offers.menu[name]

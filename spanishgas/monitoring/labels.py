@@ -60,7 +60,7 @@ def read_labels(file: Path) -> Labels:
     unlike = rows.groupby(ID)[LABEL].transform("nunique") > 1
     if unlike.any():
         raise DataError(
-            f"{file.name} contradicts itself on {_named(rows[ID][unlike])}: both 0 and 1 stand there. Leave one label "
+            f"{file.name} contradicts itself on {named(rows[ID][unlike])}: both 0 and 1 stand there. Leave one label "
             "each"
         )
     once = rows.drop_duplicates(ID).astype({LABEL: "int64"}).reset_index(drop=True)
@@ -81,14 +81,14 @@ def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
     if not was_scored.any() or len(strangers) > limit * len(rows):
         raise DataError(
             f"{len(strangers):,} of {len(rows):,} labels are of customers not scored as of {as_of}: "
-            f"{_named(strangers)}. At most {limit:.0%} may be (SPANISHGAS_MAX_QUARANTINED): check the ids, or name the "
+            f"{named(strangers)}. At most {limit:.0%} may be (SPANISHGAS_MAX_QUARANTINED): check the ids, or name the "
             "scores that they belong to with --as-of"
         )
     rows = rows[was_scored].reset_index(drop=True)
     early = rows[WHEN].map(lambda day: day is not None and day < as_of).astype(bool)
     if early.any():
         raise DataError(
-            f"{int(early.sum()):,} labels are dated before {as_of}, the day of the scores: {_named(rows[ID][early])}. "
+            f"{int(early.sum()):,} labels are dated before {as_of}, the day of the scores: {named(rows[ID][early])}. "
             "Name the scores that they belong to with --as-of"
         )
     words = [
@@ -141,7 +141,8 @@ def _refuse(file: Path, bad: pd.Series, words: str) -> None:
         )
 
 
-def _named(ids: Sequence[str] | pd.Series) -> str:
+def named(ids: Sequence[str] | pd.Series) -> str:
+    """The first few of the ids, in quotes, and how many more there are."""
     names = list(dict.fromkeys(ids))
     more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
     return ", ".join(f"'{name}'" for name in names[:NAMED]) + more

@@ -1,7 +1,7 @@
 """What became of a scored cohort, once its labels are there.
 
-    labels + scores + gold + treatments -> outcomes table -> performance, calibration by tier, value, uplift,
-                                                             concept drift -> one run, stage=outcomes
+    labels + scores + gold + treatments -> outcomes table -> performance, calibration by tier, value, concept drift,
+                      earlier campaigns -> effects of offers -> one run, stage=outcomes
 
 The rows go to the lake; the run gets figures with intervals and a sentence per finding. Before labels arrive, the run
 gets what the scores would reach if the probabilities they state were right (`estimate`).
@@ -17,6 +17,7 @@ import pandas as pd
 
 from spanishgas.config.policy import Offers, load_policy
 from spanishgas.errors import DataError, LakeError
+from spanishgas.evaluation.effects import FEWEST as FEWEST_ARM
 from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.evaluation.value import realised_value
 from spanishgas.lake import Lake, Snapshot
@@ -25,6 +26,7 @@ from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
+from spanishgas.monitoring.campaigns import Logged, OfferEffects, joined, logged, pooled
 from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, expected
 from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, concept_drift
 from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, matured, read_labels
@@ -53,7 +55,16 @@ class OutcomesInputs:
     false_alarm_rate: float
     horizon_months: int
     """Within which a customer who left counts as such."""
-    lake: Lake = unkeyed("where the outcomes table goes")
+    earlier: tuple[Logged, ...] = ()
+    """The campaigns before, which are pooled with this one."""
+    lake: Lake = unkeyed("where the outcomes table goes", None)
+
+    def effects(self, cohort: Cohort) -> OfferEffects | None:
+        """What offers do, by this campaign and those before; None where none was logged."""
+        logs = [one.rows() for one in self.earlier]
+        if self.treatments is not None:
+            logs.append(joined(cohort.rows, self.treatments.pandas(), self.gold))
+        return OfferEffects.of(pooled(logs), self.offers) if any(map(len, logs)) else None
 
     def cohort(self) -> Cohort:
         """The labelled customers, as the figures take them."""
@@ -119,6 +130,7 @@ def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInput
         offers=_offers(treatments) or policy.offers,
         false_alarm_rate=policy.drift.false_alarm_rate,
         horizon_months=policy.label_horizon_months,
+        earlier=tuple(logged(lake, before=day)),
         lake=lake,
     )
 
@@ -148,7 +160,7 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
     table = run.publish_rows(inputs.lake, "outcomes", day, cohort.rows)
     unseen, figures = cohort.unseen.judged, of_cohort.groups(cohort)
     tiers = of_cohort.calibration(cohort.unseen, inputs.version.record.policy.risk_tiers)
-    effect, concept = of_cohort.uplift(cohort, inputs.offers), _concept(cohort.unseen, inputs)
+    effects, concept = inputs.effects(cohort), _concept(cohort.unseen, inputs)
     estimated = expected(unseen.probability, unseen.flag) if len(unseen.y) else None
     outcomes = Outcomes(
         run_id=run.run_id,
@@ -163,7 +175,6 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
                 unseen=len(unseen.y),
                 seen=len(cohort.rows) - len(unseen.y),
                 offered=int(cohort.unseen.rows["arm"].eq("offer").sum()),
-                treated=bool(cohort.rows["arm"].notna().any()),
                 figures=figures,
                 promised=inputs.version.metrics.get("holdout.average_precision"),
                 estimated=estimated,
@@ -171,7 +182,8 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
                 fewest=FEWEST,
                 overall=OVERALL,
                 tiers=tiers.to_dict("records"),
-                uplift=effect,
+                effects=effects,
+                fewest_arm=FEWEST_ARM,
             ),
         ],
         concept_drift=concept.drifted if concept else None,
@@ -183,7 +195,7 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
             **_metrics(figures, tiers),
             **(with_intervals("estimated", *estimated) if estimated else {}),
             **(concept.metrics if concept else {}),
-            **(effect.metrics if effect else {}),
+            **(effects.metrics if effects else {}),
         },
         tags={
             "outcomes": table.uri,
@@ -192,6 +204,8 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
         },
     )
     run.tables({"calibration.json": tiers})
+    if effects:
+        run.tables({"effects.json": effects.table, "balance.json": effects.balance})
     outcomes.keep(run, DOCUMENT)
     return outcomes
 

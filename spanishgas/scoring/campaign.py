@@ -113,11 +113,14 @@ def page(customers: pd.DataFrame, offers: Offers, as_of: date) -> str:
     return html(text, f"Retention campaign as of {as_of}")
 
 
-def within_budget(values: Array, costs: Array, budget: float | None) -> NDArray[np.intp]:
+def within_budget(
+    values: Array, costs: Array, budget: float | None, spends: NDArray[np.bool_] | None = None
+) -> NDArray[np.intp]:
     """The option chosen per customer, so that the costs chosen sum to at most `budget` (None: as much as pays).
 
     `values` has a row per option and a column per customer: expected EUR, -inf where an option is not allowed; option 0
-    is no offer at 0 EUR. `costs` are EUR per option. Equal choices give equal results: ties go to the earlier customer.
+    is no offer at 0 EUR. `costs` are EUR per option; only customers whom `spends` names (None: all) cost them. Equal
+    choices give equal results: ties go to the earlier customer.
     """
     if budget is None:
         best: NDArray[np.intp] = values.argmax(axis=0)
@@ -136,7 +139,8 @@ def within_budget(values: Array, costs: Array, budget: float | None) -> NDArray[
             closed.add(int(customer[at]))  # a later step stands on this one
             continue
         chosen[customer[at]] = option[at]
-        left -= cost[at]
+        if spends is None or spends[customer[at]]:
+            left -= cost[at]
     return chosen
 
 

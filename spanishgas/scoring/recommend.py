@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from spanishgas.config.policy import Control, Holdout, Offers, load_policy
+from spanishgas.config.policy import ACTIONS, Offers, load_policy
 from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.lake import Lake, Snapshot
@@ -34,13 +34,13 @@ from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring.campaign import page, within_budget
+from spanishgas.scoring.campaign import page
+from spanishgas.scoring.design import assign, stratum
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
 from spanishgas.scoring.score import MARGIN
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
-from spanishgas.training.sides import in_holdout
 
 Array = NDArray[np.float64]
 OF_CONTRACT = ("segment", "months_to_renewal")
@@ -107,12 +107,10 @@ def _recalled(key: str, inputs: RecommendInputs) -> Snapshot | None:
 
 def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     scored, as_of = inputs.scores.pandas(), inputs.scores.manifest.as_of
-    gold = inputs.gold.pandas([ID, MARGIN, *(c for c in OF_CONTRACT if c in inputs.gold.manifest.columns)])
-    gold = gold.reindex(columns=[ID, MARGIN, *OF_CONTRACT])
     began = time.perf_counter()
     why = explained(inputs.version.model, inputs.gold, scored, inputs.risk_tiers, inputs.words)
     seconds = time.perf_counter() - began
-    chosen = choose(scored.merge(gold, on=ID, validate="1:1"), inputs.offers, inputs.risk_tiers)
+    chosen = choose(with_gold(scored, inputs.gold), inputs.offers, inputs.risk_tiers)
     made = recommendations(chosen, Calibration.of(inputs.version.model, inputs.training), why)
     run.document(inputs.offers.model_dump(mode="json"), OFFERS)
     run.publish_rows(inputs.lake, "treatments", as_of, chosen[chosen["arm"].notna()])
@@ -132,28 +130,41 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     return published
 
 
+def with_gold(scored: pd.DataFrame, gold: Snapshot) -> pd.DataFrame:
+    """Scored customers beside what `choose` takes of gold."""
+    there = [ID, MARGIN, *(c for c in OF_CONTRACT if c in gold.manifest.columns)]
+    beside = gold.pandas(there).reindex(columns=[ID, MARGIN, *OF_CONTRACT])
+    return scored.merge(beside, on=ID, validate="1:1")
+
+
 def choose(customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, float]) -> pd.DataFrame:
     """Scored customers, beside gold's segment, margin and months to renewal, with what is decided for each.
 
-    - offer: what pays, to a customer above the lowest tier, as far as the budget goes; else no_offer
+    - offer: what pays, to a customer above the lowest tier, as far as the budget goes, or is tried out; else no_offer
     - offer_cost, expected_margin_impact: EUR of it, when it is taken and as expected
-    - arm: `control` where it is withheld to measure what offers do, else `offer`; None where there is none
-    - risk_score, timing_window, control_share
+    - arm: `offer` where it is made, else `control`; None where nothing was left to chance
+    - stratum, propensity (of what is done) and one per option; control_share is that of no offer
+    - risk_score, timing_window
     """
     values = option_values(
         customers[PROBABILITY].to_numpy(), customers[MARGIN].to_numpy(dtype="float64"), offers
     )
     values[1:, ~at_risk(customers, risk_tiers)] = -np.inf
     costs = np.array([0.0, *(offer.cost_eur for offer in offers.menu.values())])
-    option = within_budget(values, costs, offers.total_budget_eur)
-    arm = np.where(in_control(customers, offers.control), "control", "offer")
+    strata, names = stratum(customers, offers.strata), np.array([NO_OFFER, *offers.menu], dtype=object)
+    drawn = assign(values, costs, customers, strata, offers)
+    everyone, shares = np.arange(len(customers)), dict(zip(names, drawn.propensities, strict=True))
+    arm = np.where(drawn.made > 0, "offer", "control")
     return customers.rename(columns={PROBABILITY: "risk_score"}).assign(
-        offer=np.array([NO_OFFER, *offers.menu], dtype=object)[option],
-        offer_cost=costs[option],
-        expected_margin_impact=values[option, np.arange(len(option))],
-        arm=np.where(option > 0, arm, None),  # type: ignore[call-overload]
+        offer=names[drawn.intended],
+        offer_cost=costs[drawn.intended],
+        expected_margin_impact=values[drawn.intended, everyone],
+        arm=np.where(drawn.drawn, arm, None),  # type: ignore[call-overload]
         timing_window=timing(customers["months_to_renewal"].astype("float64"), offers),
-        control_share=offers.control.share,
+        control_share=drawn.propensities[0],
+        stratum=strata,
+        propensity=drawn.propensities[drawn.made, everyone],
+        **{f"propensity_{option}": shares.get(option, 0.0) for option in ACTIONS},
     )
 
 
@@ -161,17 +172,6 @@ def at_risk(scored: pd.DataFrame, risk_tiers: Mapping[str, float]) -> NDArray[np
     """Whether each customer is above the lowest risk tier."""
     above: NDArray[np.bool_] = scored[TIER].ne(next(iter(risk_tiers))).to_numpy()
     return above
-
-
-def in_control(scored: pd.DataFrame, control: Control) -> NDArray[np.bool_]:
-    """Whether each customer's hash falls into the control share.
-
-    It changes with the as-of date, so that nobody is left out of every campaign.
-    """
-    if control.share == 0 or scored.empty:
-        return np.zeros(len(scored), dtype=bool)
-    salt = f"{control.salt} {scored['as_of'].iloc[0]} "
-    return in_holdout(scored["customer_id"], Holdout(share=control.share, salt=salt))
 
 
 def recommendations(chosen: pd.DataFrame, calibration: Calibration, why: list[list[str]]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ its truth.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -24,12 +24,13 @@ from spanishgas.simulate import churn, contacts, population
 from spanishgas.simulate.files import Block, RawFiles
 from spanishgas.simulate.market import draw_energy, draw_prices, province_costs
 from spanishgas.simulate.population import Floats
-from spanishgas.simulate.shifts import Shift
+from spanishgas.simulate.response import draw_response, under_treatment
+from spanishgas.simulate.shifts import STRONGEST, Shift
 from spanishgas.simulate.streams import BASE, BLOCK, LAST, Draws, Stream, last_month, rng, window
 
 ORPHAN_SHARE = 21 / 20_099
 """Customers that only the price file has, without an id: 252 rows of 20,099 customers."""
-TRUTH_FILE = "churn_probability.parquet"
+TRUTH_FILE, RESPONSE_FILE = "churn_probability.parquet", "response.parquet"
 
 
 def write_extract(
@@ -40,6 +41,8 @@ def write_extract(
     as_of: date,
     labelled: bool,
     shift: str = "none",
+    effect: float = 1.0,
+    treatments: pd.Series | None = None,
     truth: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -51,16 +54,19 @@ def write_extract(
       prices in shared months;
     - memory is bounded by the block, not by `customers`;
     - the truth has customer_id, churn, churn_probability (given everything the files show, the text included) and
-      churn_probability_before_text (given contract and market alone), exact under the model the data is drawn from.
+      churn_probability_before_text (given contract and market alone), exact under the model the data is drawn from;
+      beside it lies what becomes of each customer under each offer, with effects of the strength `effect`;
+    - `treatments` (the offer made, by customer) changes the labels of those customers and nothing else: not the truth,
+      not the texts, and no later extract, which knows of no campaign.
 
     `customers` counts the base date's; a later extract has lost and won some. Raises UsageError for arguments
     out of range, an unknown `shift` (see shifts.py), or an `out` that exists.
     """
-    _check(out, customers, seed, as_of, shift, truth)
+    _check(out, customers, seed, as_of, shift, effect, truth)
     total = customers + population.newcomers(customers, as_of)
     with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
-            blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift)
+            blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift, effect=effect)
             for done, block in enumerate(blocks, start=1):
                 files.add(block)
                 if progress is not None:
@@ -69,12 +75,14 @@ def write_extract(
         costs = province_costs(window(as_of), opened=Shift.of(shift).scale("province") > 0)
         costs.to_csv(staging / RAW_FILES["costs_by_province_month"], index=False)
         outcomes = pd.concat(files.outcomes, ignore_index=True)
+        responses = pd.concat(files.responses, ignore_index=True)
+        treated = outcomes if treatments is None else under_treatment(outcomes, responses, treatments)
         if labelled:
             order = rng(seed, Stream.ORDER).permutation(len(outcomes))
-            labels = outcomes.loc[order, ["customer_id", "churn"]]
+            labels = treated.loc[order, ["customer_id", "churn"]]
             labels.to_csv(staging / RAW_FILES["churn_label"], index=False)
         if truth is not None:
-            _replace_truth(truth, outcomes)
+            _replace_truth(truth, {TRUTH_FILE: outcomes, RESPONSE_FILE: responses})
         try:
             staging.rename(out)
         except OSError as error:
@@ -83,15 +91,17 @@ def write_extract(
             ) from error
 
 
-def draw_blocks(customers: int, *, seed: int, as_of: date, shift: str = "none") -> Iterator[Block]:
+def draw_blocks(
+    customers: int, *, seed: int, as_of: date, shift: str = "none", effect: float = 1.0
+) -> Iterator[Block]:
     """The customers of an extract, block by block, without their hours: base cohort first, then newcomers."""
     change = Shift.of(shift)
     for cohort, size in enumerate((customers, population.newcomers(customers, as_of))):
         for number in range(-(-size // BLOCK)):
-            yield _draw_block(Draws(seed, cohort, number), size, customers, as_of, change)
+            yield _draw_block(Draws(seed, cohort, number), size, customers, as_of, change, effect)
 
 
-def _draw_block(draws: Draws, size: int, customers: int, as_of: date, shift: Shift) -> Block:
+def _draw_block(draws: Draws, size: int, customers: int, as_of: date, shift: Shift, effect: float) -> Block:
     people = population.draw_people(draws, customers)
     energy, prices = draw_energy(people, draws), draw_prices(people, draws)
     keep = np.arange(BLOCK) + draws.block * BLOCK < size
@@ -113,21 +123,26 @@ def _draw_block(draws: Draws, size: int, customers: int, as_of: date, shift: Shi
     dual = seen["dual"].to_numpy()
     topic = contacts.draw_topics(draws.rng(Stream.CONTACT, as_of.toordinal()), outcome, dual)
     after = contacts.posterior(before, topic, dual)
-    return Block(draws, people, energy, prices, seen, outcome, topic, before, after, keep)
+    response = draw_response(draws, as_of, seen, topic, outcome, after, effect)
+    return Block(draws, people, energy, prices, seen, outcome, topic, before, after, response, keep)
 
 
 def _outcome(probability: Floats, draws: Draws, as_of: date) -> NDArray[np.bool_]:
     return np.asarray(draws.rng(Stream.OUTCOME, as_of.toordinal()).random(BLOCK) < probability)
 
 
-def _replace_truth(folder: Path, outcomes: pd.DataFrame) -> None:
+def _replace_truth(folder: Path, tables: Mapping[str, pd.DataFrame]) -> None:
     with staged(folder) as staging:
-        part = staging / TRUTH_FILE
-        pq.write_table(pa.Table.from_pandas(outcomes, preserve_index=False), part, compression="zstd")
-        put_in_place(part, folder / TRUTH_FILE)
+        for name, rows in tables.items():
+            pq.write_table(
+                pa.Table.from_pandas(rows, preserve_index=False), staging / name, compression="zstd"
+            )
+            put_in_place(staging / name, folder / name)
 
 
-def _check(out: Path, customers: int, seed: int, as_of: date, shift: str, truth: Path | None) -> None:
+def _check(
+    out: Path, customers: int, seed: int, as_of: date, shift: str, effect: float, truth: Path | None
+) -> None:
     if customers < 1:
         raise UsageError(
             f"customers must be at least 1, but got {customers}: ask for 200 or more to train on them"
@@ -137,6 +152,10 @@ def _check(out: Path, customers: int, seed: int, as_of: date, shift: str, truth:
     if not BASE <= as_of <= LAST:
         raise UsageError(
             f"as_of must lie between {BASE} and {LAST}, the simulated years, but got {as_of}: name a day of it"
+        )
+    if not 0 <= effect <= STRONGEST:
+        raise UsageError(
+            f"effect must lie between 0 and {STRONGEST:g}, but got {effect:g}: 1 is what policy assumes"
         )
     Shift.of(shift)
     if out.exists():

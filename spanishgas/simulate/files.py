@@ -21,6 +21,7 @@ from spanishgas.simulate import contacts, population
 from spanishgas.simulate.hours import draw_hours, timestamps
 from spanishgas.simulate.market import Energy, Prices, draw_prices
 from spanishgas.simulate.population import CHANNELS, PROVINCES, Floats
+from spanishgas.simulate.response import OFFERS, Response
 from spanishgas.simulate.streams import BLOCK, Draws, Stream, last_month, month_start, months, window
 
 _ORPHAN_BLOCK = 1_000_000
@@ -49,6 +50,7 @@ class Block:
     topic: NDArray[np.int64]
     before: Floats
     after: Floats
+    response: Response
     keep: NDArray[np.bool_]
 
 
@@ -58,6 +60,7 @@ class RawFiles:
     def __init__(self, folder: Path, seed: int, as_of: date) -> None:
         self.folder, self.seed, self.as_of, self.span = folder, seed, as_of, window(as_of)
         self.outcomes: list[pd.DataFrame] = []
+        self.responses: list[pd.DataFrame] = []
         self._clock = pa.array(timestamps(self.span))
         self._started: set[str] = set()
 
@@ -91,6 +94,7 @@ class RawFiles:
             )
             self._started.add("customer_interactions")
         self.outcomes.append(truth_rows(block))
+        self.responses.append(response_rows(block))
 
     def add_orphans(self, count: int) -> None:
         """Append the price rows of `count` customers without an id."""
@@ -202,3 +206,13 @@ def truth_rows(block: Block) -> pd.DataFrame:
             "churn_probability_before_text": block.before[block.keep],
         }
     )
+
+
+def response_rows(block: Block) -> pd.DataFrame:
+    """Outcome, probability of churn and type of the block's customers under each offer."""
+    rows = pd.DataFrame({"customer_id": block.people.loc[block.keep, "customer_id"].to_numpy()})
+    for offer, *under in zip(OFFERS, *vars(block.response).values(), strict=True):
+        churn, probability, types = (values[block.keep] for values in under)
+        rows[f"churn_{offer}"], rows[f"churn_probability_{offer}"] = churn.astype(np.int8), probability
+        rows[f"type_{offer}"] = types
+    return rows

@@ -22,23 +22,12 @@ from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, UsageError
 from spanishgas.training.blend import TUNED, BlendChoice, blended, choose_blend
 from spanishgas.training.calibration import calibrated, fit_calibrated, recall_floor
+from spanishgas.training.columns import LearnsColumns, table_of
 from spanishgas.training.fitting import Training
 from spanishgas.training.search import search
 
-NUMERIC, CATEGORY = "numeric", "category"
-RARE, MOST = "(rare)", 30
-ROLES = {
-    **dict.fromkeys(("integer", "floating", "mixed-integer-float", "decimal"), NUMERIC),
-    **dict.fromkeys(("date", "datetime", "datetime64"), "date"),
-    **dict.fromkeys(("timedelta", "timedelta64"), "duration"),
-    "period": "period",
-}
-"""What a column of Python objects is, by the kind that pandas infers; anything else is a category."""
-LARGEST = float(np.finfo("float32").max)
-"""XGBoost and forests hold no larger number."""
 
-
-class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class TunedClassifier(LearnsColumns, ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier that chooses its own hyperparameters by cross-validated average precision, then calibrates itself.
 
     After `fit`:
@@ -69,7 +58,7 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any) -> Self:
         """Search, calibrate, choose the threshold; DataError or UsageError says what is wrong with X, y or options."""
-        kind, table = ModelKind.of(self.model), _table(X)
+        kind, table = ModelKind.of(self.model), table_of(X)
         if self.folds < 2:
             raise UsageError(f"folds must be at least 2, but got {self.folds}: give folds=5 or so")
         self.classes_ = _classes(y, len(table), self.folds)
@@ -80,8 +69,6 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         self.positive_ = int(np.flatnonzero(self.classes_ == target)[0])
         labels = (np.asarray(y).ravel() == target).astype("int64")
-        self.feature_names_in_ = np.array([str(c) for c in table.columns], dtype=object)
-        self.n_features_in_ = len(self.feature_names_in_)
         self._learn_columns(table)
         columns = list(self.roles_)
         training = Training(self._prepared(table), labels, columns, self.roles_, kind, self.folds, self.seed)
@@ -107,9 +94,7 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Calibrated probabilities, a column per label in the order of `classes_`."""
         if not hasattr(self, "calibrated_"):
             raise NotFittedError("this TunedClassifier is not fitted yet: call fit(X, y) first")
-        table = _table(X)
-        if missing := [c for c in self.feature_names_in_ if c not in table.columns]:
-            raise DataError(f"the table lacks the columns {missing} that the model was fitted on: add them")
+        table = self._checked(X)
         if len(table) == 0:
             return np.empty((0, 2))
         positive = self.calibrated_.predict_proba(self._prepared(table))[:, 1]
@@ -121,25 +106,6 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         flagged = self.predict_proba(X)[:, self.positive_] >= self.threshold_
         chosen: NDArray[Any] = self.classes_[np.where(flagged, self.positive_, 1 - self.positive_)]
         return chosen
-
-    def _learn_columns(self, table: pd.DataFrame) -> None:
-        """What each column holds, and the values of a text that are frequent enough to be told apart."""
-        self.roles_ = {str(name): _role(table[name]) for name in table.columns}
-        self.kept_: dict[str, list[str]] = {}
-        for name, role in self.roles_.items():
-            if role == CATEGORY:
-                counts = _texts(table[name]).value_counts()
-                self.kept_[name] = sorted(counts[counts >= 2].index[:MOST]) or sorted(counts.index[:1])
-
-    def _prepared(self, table: pd.DataFrame) -> pd.DataFrame:
-        columns: dict[str, Any] = {}
-        for name, role in self.roles_.items():
-            if role == CATEGORY:
-                text = _texts(table[name])
-                columns[name] = text.where(text.isin(self.kept_[name]) | text.isna(), RARE)
-            else:
-                columns[name] = _numbers(table[name], name, role)
-        return pd.DataFrame(columns, index=table.index)
 
 
 def tune(
@@ -176,17 +142,6 @@ def tune(
     return unfitted.fit(X, y)
 
 
-def _table(X: Any) -> pd.DataFrame:
-    table = X if isinstance(X, pd.DataFrame) else pd.DataFrame(X)
-    table = table.set_axis([str(c) for c in table.columns], axis=1).reset_index(drop=True)
-    twice = table.columns[table.columns.duplicated()].unique().tolist()
-    if twice:
-        raise DataError(f"the table has several columns named {twice}: rename them")
-    if table.shape[1] == 0:
-        raise DataError("the table has no columns: give at least one to learn from")
-    return table
-
-
 def _classes(y: Any, rows: int, count: int) -> NDArray[Any]:
     labels = pd.Series(np.asarray(y).ravel())
     if len(labels) != rows:
@@ -211,38 +166,3 @@ def _classes(y: Any, rows: int, count: int) -> NDArray[Any]:
             f"the labels {counts.index.tolist()} are of two types, so neither sorts first: give both as texts"
         ) from fault
     return classes
-
-
-def _role(column: pd.Series) -> str:
-    if pd.api.types.is_complex_dtype(column.dtype):
-        raise DataError(f"column {column.name!r} holds complex numbers: give their parts as columns")
-    if pd.api.types.is_bool_dtype(column.dtype) or pd.api.types.is_numeric_dtype(column.dtype):
-        return NUMERIC
-    if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return "date"
-    return ROLES.get(pd.api.types.infer_dtype(column.dropna()), CATEGORY)
-
-
-def _texts(column: pd.Series) -> pd.Series:
-    text = column.astype(object)
-    present = text.notna()
-    return text.where(~present, text[present].map(str)).where(present, np.nan)
-
-
-def _numbers(column: pd.Series, name: str, role: str) -> pd.Series:
-    """Float64, with what float32 cannot hold as missing, infinities too; dates and durations in days."""
-    try:
-        if role == "period":
-            column = pd.Series(pd.PeriodIndex(column).to_timestamp(), index=column.index)
-        if role in ("date", "period"):
-            moment = pd.to_datetime(column, utc=True)
-            return (moment - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)
-        if role == "duration":
-            return pd.to_timedelta(column) / pd.Timedelta(days=1)
-        number = pd.to_numeric(column, errors="raise").astype("float64")
-    except (TypeError, ValueError) as fault:
-        words = "numbers" if role == NUMERIC else f"{role}s"
-        raise DataError(
-            f"column {name!r} held {words} when the model was fitted, but now: {fault}"
-        ) from fault
-    return number.where(number.abs() <= LARGEST, np.nan)

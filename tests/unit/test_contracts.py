@@ -151,7 +151,7 @@ def test_a_feature_stands_in_one_tier_only(tmp_path: Path) -> None:
 def test_values_that_the_policy_names_are_those_that_the_tables_may_hold() -> None:
     treatments, recommended = (contracts.contract(name).fields for name in ("treatments", "recommendations"))
     assert recommended["action"].values == ACTIONS
-    assert treatments["offer"].values == ACTIONS[1:]
+    assert treatments["offer"].values == ACTIONS
     assert recommended["timing_window"].values == treatments["timing_window"].values == TIMINGS
     assert (
         recommended["risk_tier"].values

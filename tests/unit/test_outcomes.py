@@ -22,12 +22,13 @@ from spanishgas.cli import app
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind
 from spanishgas.errors import ContractError, DataError, UsageError
+from spanishgas.evaluation.effects import average_effects, worth
 from spanishgas.evaluation.inference import Judged, performance
 from spanishgas.evaluation.metrics import decisions, ranking
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.erasure import erase
 from spanishgas.monitoring import outcomes as outcomes_of
-from spanishgas.monitoring.cohort import Cohort, calibration, expected, groups, uplift
+from spanishgas.monitoring.cohort import Cohort, calibration, expected, groups
 from spanishgas.monitoring.concept import OVERALL, concept_drift
 from spanishgas.monitoring.labels import Labels, known_only, matured, read_labels
 from spanishgas.monitoring.outcomes import Outcomes, estimate, outcomes
@@ -282,37 +283,46 @@ def test_a_tiers_wilson_interval_holds_its_probabilities_or_says_so() -> None:
     assert not wrong["holds"].all()
 
 
+def logged_rows(cohort: Cohort) -> pd.DataFrame:
+    """The customers an offer was chosen for, as the pooled campaigns have them."""
+    rows = cohort.rows[cohort.rows["arm"].notna()].reset_index(drop=True)
+    made = rows["arm"].eq("offer")
+    return rows.rename(columns={PROBABILITY: "risk_score"}).assign(
+        as_of=LATER, segment="SME", treatment=rows["offer"].where(made, "no_offer"),
+        propensity_no_offer=1 / 3, propensity_offer_small=2 / 3,
+        propensity_offer_medium=0.0, propensity_offer_large=0.0,
+    )  # fmt: skip
+
+
 def test_uplift_is_the_churn_that_offers_avoided_and_its_interval_holds_the_truth() -> None:
     cohort, y = treated_cohort(20_000, 6, effect=0.3)
-    found = uplift(cohort, OFFERS)
-    assert found is not None
-    offered = cohort.rows["arm"].eq("offer").to_numpy()
-    truth = 0.3 * y[offered].mean()
-    assert found.avoided_interval[0] < truth < found.avoided_interval[1]
-    offer = OFFERS.menu["offer_small"]
-    worth = found.offered * (truth * OFFERS.horizon_months * 10 - offer.acceptance * offer.cost_eur)
-    assert found.worth_interval[0] < worth < found.worth_interval[1]
-    assert found.assumed == pytest.approx(
-        offer.acceptance * offer.uplift * cohort.rows[PROBABILITY][offered].mean()
-    )
+    rows, of = logged_rows(cohort), cohort.rows["arm"].notna().to_numpy()
+    told = average_effects(rows, OFFERS).set_index("value")
+    truth, line = 0.3 * y[of].mean(), told.loc["all offers"]
+    assert line["low"] < truth < line["high"] < line["low"] + 0.08
+    offer, offered = OFFERS.menu["offer_small"], int(rows["treatment"].ne("no_offer").sum())
+    assert (line["offered"], line["controls"]) == (offered, len(rows) - offered)
+    _, low, high = worth(rows, OFFERS)
+    real = offered * (truth * OFFERS.horizon_months * 10 - offer.acceptance * offer.cost_eur)
+    assert low < real < high
+    assert line["assumed"] == pytest.approx(offer.acceptance * offer.uplift * rows["risk_score"].mean())
+    assert told.loc["offer_small"].to_dict() == pytest.approx(line.to_dict())
 
 
 def test_the_worth_of_offers_is_the_margin_kept_less_what_they_cost() -> None:
-    cohort, _ = treated_cohort(1500, 8)
-    found, rows = uplift(cohort, OFFERS), cohort.rows
-    assert found is not None
-    lost = rows["churn"] * OFFERS.horizon_months * 10.0
-    kept = lost[rows["arm"].eq("control")].mean() - lost[rows["arm"].eq("offer")].mean()
-    offer = OFFERS.menu["offer_small"]
-    worth = found.offered * (kept - offer.acceptance * offer.cost_eur)
-    assert found.worth_eur == pytest.approx(worth)
-    assert found.worth_interval[0] < worth < found.worth_interval[1]
+    rows = logged_rows(treated_cohort(1500, 8)[0])
+    value, low, high = worth(rows, OFFERS)
+    offer, offered = OFFERS.menu["offer_small"], int(rows["treatment"].ne("no_offer").sum())
+    avoided = average_effects(rows, OFFERS)["avoided"].iloc[0]
+    kept = avoided * 2 / 3 * len(rows) * OFFERS.horizon_months * 10.0
+    assert value == pytest.approx(kept - offered * offer.acceptance * offer.cost_eur)
+    assert low < value < high
 
 
 def test_without_controls_there_is_no_uplift_and_nobody_stands_for_the_offered() -> None:
     cohort, _ = treated_cohort(1500, 7)
     only = cohort.where(cohort.rows["arm"].ne("control"))
-    assert uplift(only, OFFERS) is None
+    assert average_effects(logged_rows(only), OFFERS).empty
     assert "untreated" not in groups(only)
 
 

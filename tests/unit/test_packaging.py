@@ -36,6 +36,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
         "labelled": "true",
         "shift": "none",
     },
+    "uplift": {"lake": "lake", "trials": 25, "seed": 7},
     "etl": {"raw": "auto", "lake": "lake", "as_of": "auto", "engine": "duckdb", "mapping": "auto"},
     "sniff": {"raw": None, "preset": "auto"},
     "experiment": {
