@@ -23,13 +23,15 @@ def simulate(
     seed: options.Seed = 7,
     as_of: options.AsOf = options.BASE,
     labelled: options.Labelled = "true",
+    dated: options.Dated = "false",
     shift: options.Shift = "none",
 ) -> None:
     """Draw one extract of the synthetic utility in the source's schema; its true probabilities are kept separately."""
     from spanishgas.lifecycle import data
 
-    if labelled.lower() not in ("true", "false"):
-        raise UsageError(f"--labelled must be true or false, but got '{labelled}'")
+    for name, value in (("labelled", labelled), ("dated", dated)):
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"--{name} must be true or false, but got '{value}'")
     day = as_of or date.fromisoformat(options.BASE)
     folder = out or Lake(settings().lake).raw(day)
     require_tracking()
@@ -39,6 +41,7 @@ def simulate(
         seed=seed,
         as_of=day,
         labelled=labelled.lower() == "true",
+        dated=dated.lower() == "true",
         shift=shift,
         progress=partial(bar, "simulate"),
     )

@@ -5,7 +5,7 @@ seven raw files -> bronze_customer, bronze_customer_month -> silver_* -> gold_ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,11 +17,20 @@ _DECLARED = packaged(__file__)
 
 
 def _table(
-    columns: list[str], *, layer: str = "raw", but: dict[str, Any] | None = None, **more: Any
+    columns: list[str],
+    *,
+    optional: Sequence[str] = (),
+    layer: str = "raw",
+    but: dict[str, Any] | None = None,
+    **more: Any,
 ) -> Table:
-    fields = {name: _field(**_DECLARED["columns"][name] | (but or {}).get(name, {})) for name in columns}
+    every = {
+        name: _field(**_DECLARED["columns"][name] | (but or {}).get(name, {}))
+        for name in (*columns, *optional)
+    }
+    beside = {name: every.pop(name) for name in optional}
     lists = {name: tuple(value) for name, value in more.items() if isinstance(value, list)}
-    return Table(fields, closed=layer != "raw", layer=layer, **more | lists)
+    return Table(every, closed=layer != "raw", layer=layer, optional=beside, **more | lists)
 
 
 def _field(kind: str, values: list[str] | None = None, **limits: Any) -> Field:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES
 from spanishgas.lake.store import put_in_place, staged
-from spanishgas.simulate import churn, contacts, population
+from spanishgas.simulate import churn, contacts, dates, population
 from spanishgas.simulate.files import Block, RawFiles
 from spanishgas.simulate.market import draw_energy, draw_prices, province_costs
 from spanishgas.simulate.population import Floats
@@ -29,7 +29,7 @@ from spanishgas.simulate.streams import BASE, BLOCK, LAST, Draws, Stream, last_m
 
 ORPHAN_SHARE = 21 / 20_099
 """Customers that only the price file has, without an id: 252 rows of 20,099 customers."""
-TRUTH_FILE = "churn_probability.parquet"
+TRUTH_FILE, HAZARDS_FILE = "churn_probability.parquet", "churn_hazards.parquet"
 
 
 def write_extract(
@@ -39,6 +39,7 @@ def write_extract(
     seed: int,
     as_of: date,
     labelled: bool,
+    dated: bool = False,
     shift: str = "none",
     truth: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -51,18 +52,26 @@ def write_extract(
       prices in shared months;
     - memory is bounded by the block, not by `customers`;
     - the truth has customer_id, churn, churn_probability (given everything the files show, the text included) and
-      churn_probability_before_text (given contract and market alone), exact under the model the data is drawn from.
+      churn_probability_before_text (given contract and market alone), exact under the model the data is drawn from;
+    - with `dated`, labels say when customers left, and the truth has the hazards that this was drawn from; no other
+      byte differs.
 
     `customers` counts the base date's; a later extract has lost and won some. Raises UsageError for arguments
     out of range, an unknown `shift` (see shifts.py), or an `out` that exists.
     """
     _check(out, customers, seed, as_of, shift, truth)
+    if dated and not labelled:
+        raise UsageError("dated labels are labels: leave --dated out, or give --labelled true")
+    times, true_hazards = list[pd.DataFrame](), list[pd.DataFrame]()
     total = customers + population.newcomers(customers, as_of)
     with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
             blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift)
             for done, block in enumerate(blocks, start=1):
                 files.add(block)
+                if dated:
+                    times.append(dates.dated_rows(block, as_of))
+                    true_hazards.append(dates.hazard_rows(block))
                 if progress is not None:
                     progress(min(done * BLOCK, total), total)
             files.add_orphans(round(customers * ORPHAN_SHARE))
@@ -71,10 +80,13 @@ def write_extract(
         outcomes = pd.concat(files.outcomes, ignore_index=True)
         if labelled:
             order = rng(seed, Stream.ORDER).permutation(len(outcomes))
-            labels = outcomes.loc[order, ["customer_id", "churn"]]
+            rows = pd.concat(times, ignore_index=True) if dated else outcomes[["customer_id", "churn"]]
+            labels = rows.loc[order]
             labels.to_csv(staging / RAW_FILES["churn_label"], index=False)
         if truth is not None:
-            _replace_truth(truth, outcomes)
+            _replace_truth(truth, TRUTH_FILE, outcomes)
+            if dated:
+                _replace_truth(truth, HAZARDS_FILE, pd.concat(true_hazards, ignore_index=True))
         try:
             staging.rename(out)
         except OSError as error:
@@ -120,11 +132,11 @@ def _outcome(probability: Floats, draws: Draws, as_of: date) -> NDArray[np.bool_
     return np.asarray(draws.rng(Stream.OUTCOME, as_of.toordinal()).random(BLOCK) < probability)
 
 
-def _replace_truth(folder: Path, outcomes: pd.DataFrame) -> None:
+def _replace_truth(folder: Path, name: str, outcomes: pd.DataFrame) -> None:
     with staged(folder) as staging:
-        part = staging / TRUTH_FILE
+        part = staging / name
         pq.write_table(pa.Table.from_pandas(outcomes, preserve_index=False), part, compression="zstd")
-        put_in_place(part, folder / TRUTH_FILE)
+        put_in_place(part, folder / name)
 
 
 def _check(out: Path, customers: int, seed: int, as_of: date, shift: str, truth: Path | None) -> None:

@@ -41,6 +41,7 @@ class Stream(IntEnum):
     CONTACT = 6
     SHIFT = 7
     ORDER = 8
+    DATES = 9
 
 
 class Draws(NamedTuple):
