@@ -16,43 +16,33 @@ import numpy as np
 
 from spanishgas.evaluation.inference import figures
 from spanishgas.evaluation.metrics import Array, rankings
-from spanishgas.training.hazard import HORIZONS, Times
+from spanishgas.training.hazard import HORIZONS
+from spanishgas.training.times import Times
 
 SHOWN = ("average_precision", "roc_auc", "ece")
 
 
-def observed_beyond(times: Times) -> Array:
-    """Probability of being observed through each month, shape (horizon + 1,): of censoring, by Kaplan & Meier (1958).
-
-    Who leaves in a month leaves before anybody is lost after it.
-    """
-    out = np.ones(times.horizon + 1)
-    for month in range(times.horizon):
-        lost = ~times.left & (times.month == month)
-        out[month + 1] = out[month] * (1 - lost.sum() / max(1, (lost | (times.month > month)).sum()))
-    return out
-
-
 def weights(times: Times, month: int) -> tuple[Array, Array]:
-    """How many customers each stands for by `month`: as one who had left, and as one of whom it is known at all."""
-    observed = observed_beyond(times)
-    left = times.left & (times.month <= month)
-    hits = np.where(left, 1 / observed[np.minimum(times.month, times.horizon)], 0.0)
+    """How many customers each stands for by `month`: as one who had left, and as one of whom it is known."""
+    observed = times.observed
+    hits = np.where(times.left & (times.month <= month), 1 / observed[times.month], 0.0)
     there = (times.month > month) | (~times.left & (times.month == month))
     return hits, hits + there / observed[month]
 
 
-def survival(times: Times, curve: Array, seed: int = 0) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+def survival(
+    times: Times, curve: Array, seed: int = 0
+) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """Metrics of a curve (rows, months), and their 95 % bootstrap intervals; weights are those of all customers."""
     horizons = [months for months in HORIZONS if months <= times.horizon]
-    known = [weights(times, month) for month in range(1, times.horizon + 1)]
-    error = [hits * (1 - 2 * p) + rows * p**2 for (hits, rows), p in zip(known, curve.T, strict=True)]
+    stands = [weights(times, month) for month in range(1, times.horizon + 1)]
+    error = [hits * (1 - 2 * p) + rows * p**2 for (hits, rows), p in zip(stands, curve.T, strict=True)]
     brier = np.mean(error, axis=0)
 
     def metrics(drawn: Array) -> dict[str, Array]:
         out = {"integrated_brier": drawn @ brier / drawn.sum(axis=1)}
         for months in horizons:
-            hits, rows = known[months - 1]
+            hits, rows = stands[months - 1]
             ranked = rankings(drawn * hits, drawn * rows, curve[:, months - 1])
             out |= {f"{name}_{months}m": ranked[name] for name in SHOWN}
         return out

@@ -3,10 +3,10 @@
     gold with months -> a row per customer and month at risk -> the classifier's estimator -> hazard by month
     hazards, scaled so that the whole horizon has the classifier's probability -> curve -> columns beside the score
 
-A hazard is the probability of leaving in a month of who has not left before; a classifier of rows per customer and month
-estimates it, and censored customers count for the months that they were observed (Singer & Willett 1993), with the
-classifier's hyperparameters. Of the rows in which nobody leaves a share is drawn, which raises all odds by one over it
-(Prentice & Pyke 1979) and is undone.
+A hazard is the probability of leaving in a month of who has not left before; a classifier of rows per customer and
+month estimates it, and censored customers count for the months that they were observed (Singer & Willett 1993), with
+the classifier's hyperparameters. Of the rows in which nobody leaves a share is drawn, which raises all odds by one over
+it (Prentice & Pyke 1979) and is undone.
 
 The classifier is calibrated and judged for the horizon, so the curve ends at its probability p: the hazards give the
 shape alone. The cumulative hazard is multiplied by one factor per customer, which keeps every hazard a probability:
@@ -17,7 +17,7 @@ shape alone. The cumulative hazard is multiplied by one factor per customer, whi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -29,42 +29,19 @@ from spanishgas.training.calibration import fit_calibrated
 from spanishgas.training.curves import CalibratedMargins, Curve
 from spanishgas.training.fitting import Folds, Training, fold_by_fold
 from spanishgas.training.folds import Fold, fresh_folds
+from spanishgas.training.times import Times
 
 Array = NDArray[np.float64]
 HORIZONS = (1, 3, 6, 12)
 WITHIN = {months: f"churn_within_{months}m" for months in HORIZONS}
 MEDIAN, EARLY, EXPECTED = "median_months", "early_month", "expected_month"
+CURVE = (*WITHIN.values(), MEDIAN, EARLY, EXPECTED)
+"""Columns that `summary` gives."""
 RENEWAL = "months_to_renewal"
 """A feature that runs down: month by month the model sees how far the renewal still is."""
 PER_CUSTOMER = 1.5
 """Rows drawn per customer in which nobody leaves: more cost time and hardly tell more."""
 SURE = 1 - 1e-9
-
-
-@dataclass(frozen=True)
-class Times:
-    """When customers left, and how long they were observed; a row each."""
-
-    month: NDArray[np.int64]
-    """Month in which the customer left, or the last whole month that it was observed for; at most the horizon."""
-    left: NDArray[np.bool_]
-    """Whether it left in that month."""
-    horizon: int
-
-    @classmethod
-    def of(cls, rows: pd.DataFrame) -> Times:
-        """The times of rows of gold that `timed` gives."""
-        horizon = int(rows["horizon_months"].max())
-        month = rows["churn_month"].fillna(np.inf).to_numpy(dtype="float64")
-        left = month <= horizon
-        month = np.where(left, month, np.minimum(rows["observed_months"].to_numpy(dtype="float64"), horizon))
-        return cls(month.astype("int64"), left, horizon)
-
-
-def timed(gold: pd.DataFrame) -> pd.DataFrame:
-    """The rows of gold that say when a customer left or until when it had not, labelled or not; none without dates."""
-    rows = gold[gold["observed_months"].notna()] if "observed_months" in gold else gold.iloc[:0]
-    return rows.reset_index(drop=True)
 
 
 class HazardModel(BaseEstimator):  # type: ignore[misc]
@@ -78,7 +55,7 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
     def hazards(self, X: pd.DataFrame) -> Array:
         """Probability of leaving in each month of who has not left before, shape (rows, months)."""
         out = np.empty((len(X), self.months))
-        for month in range(1, self.months + 1):
+        for month in range(1, self.months + 1) if len(X) else ():
             share = self.model.predict_proba(clocked(X, np.full(len(X), month), self.months))[:, 1]
             out[:, month - 1] = share * self.drawn / (1 - share + share * self.drawn)
         return out
@@ -110,7 +87,9 @@ def fit_hazard(training: Training, times: Times, params: Mapping[str, Value]) ->
     return HazardModel(model, drawn, times.horizon)
 
 
-def person_months(times: Times, seed: int) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64], float]:
+def person_months(
+    times: Times, seed: int
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.int64], float]:
     """Customer, month and whether it left in it: all months of leaving, and of the others the share that is last."""
     customer = np.repeat(np.arange(len(times.month)), times.month)
     month = np.arange(len(customer)) - np.repeat(times.month.cumsum() - times.month, times.month) + 1
@@ -121,7 +100,7 @@ def person_months(times: Times, seed: int) -> tuple[NDArray[np.intp], NDArray[np
 
 
 def clocked(X: pd.DataFrame, month: NDArray[np.int64], months: int) -> pd.DataFrame:
-    """`X` with the columns of time: the month, a flag per month for linear models, and how far the renewal is by then."""
+    """`X` with the columns of time: the month, a flag per month, and how far the renewal is by then."""
     columns = {"month": month.astype("float64")}
     columns |= {f"month_{m}": (month == m).astype("float64") for m in range(2, months + 1)}
     if RENEWAL in X:
