@@ -37,7 +37,16 @@ from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import KEY, Work, through
-from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
+from spanishgas.lifecycle.version import (
+    DIGEST,
+    JUDGED,
+    PASSED,
+    REFUSED,
+    VERDICT,
+    WORDS,
+    TrainingTable,
+    Version,
+)
 from spanishgas.lifetime import temporary_folder
 from spanishgas.rendering import as_markdown
 from spanishgas.settings import settings
@@ -274,7 +283,7 @@ def _manifest(
         policy=json_digest(made.policy.model_dump(mode="json")),
         code=provenance.source_digest(),
         gold=made.chosen.gold,
-        customers=json_digest(sorted(holdout.trained["customer_id"])),
+        customers=json_digest(sorted(TrainingTable(made.training, made.policy.holdout).customers)),
         holdout=json_digest(sorted(holdout.rows["customer_id"])),
     )
 

@@ -52,8 +52,9 @@ class TrainingTable:
     @property
     def customers(self) -> set[str]:
         """Ids of the customers that the version learned from: its probabilities of them are too sure of themselves."""
-        rows = self.table.pandas(["customer_id", "churn"])
-        ids = rows["customer_id"][rows["churn"].notna().to_numpy()]
+        told = [name for name in ("churn", "observed_months") if name in self.table.manifest.columns]
+        rows = self.table.pandas(["customer_id", *told])
+        ids = rows["customer_id"][rows[told].notna().any(axis="columns").to_numpy()]
         return set(ids[~in_holdout(ids, self.holdout)])
 
     def held_out(self) -> pd.DataFrame:
