@@ -43,7 +43,7 @@ KINDS = {"x": "numeric", "z": "numeric", "months_to_renewal": "numeric"}
 
 def proportional(X: pd.DataFrame) -> Array:
     """One baseline that rises over the year; features multiply it."""
-    level = np.exp(-5.2 + 0.9 * X["x"].to_numpy() - 0.6 * X["z"].to_numpy())
+    level = np.exp(-4.4 + 0.9 * X["x"].to_numpy() - 0.6 * X["z"].to_numpy())
     hazard: Array = 1 - np.exp(-level[:, None] * np.linspace(0.6, 1.6, HORIZON))
     return hazard
 
@@ -184,7 +184,7 @@ def test_the_metrics_are_those_of_their_papers(name: str) -> None:
     points, intervals = survival(times, curve)
     by_month = [oracle(times, curve, month) for month in range(1, HORIZON + 1)]
     assert points["integrated_brier"] == pytest.approx(np.mean([brier for brier, _ in by_month]))
-    for month in (3, 6, 12):
+    for month in (6, 12):
         assert points[f"roc_auc_{month}m"] == pytest.approx(by_month[month - 1][1])
     for metric, (low, high) in intervals.items():
         assert low <= points[metric] <= high or metric.startswith("ece")
