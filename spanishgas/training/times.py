@@ -61,7 +61,9 @@ def with_fair_labels(gold: pd.DataFrame) -> pd.DataFrame:
     if seen.empty:
         return rows
     times = Times.of(seen)
-    month = rows["churn_month"].astype("float64").fillna(times.horizon).clip(upper=times.horizon).astype("int64")
+    month = (
+        rows["churn_month"].astype("float64").fillna(times.horizon).clip(upper=times.horizon).astype("int64")
+    )
     share = times.observed[-1] / np.maximum(times.observed[month], 1e-12)
     hashed = [hashlib.sha256(f"observed {i}".encode()).digest()[:8] for i in rows["customer_id"]]
     luck = np.array([int.from_bytes(h) / 2**64 for h in hashed])
