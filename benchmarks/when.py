@@ -181,12 +181,12 @@ def run(quick: bool) -> None:
             n: table[(table["day"] == day) & (table["curve"] == n)].reset_index()
             for n in ("ours", "shape", "true")
         }
-        ratio, shape = of["ours"]["brier"] / of["true"]["brier"], of["shape"]["brier"] / of["true"]["brier"]
+        gap, shape = of["ours"]["brier"] / of["true"]["brier"], of["shape"]["brier"] / of["true"]["brier"]
         error = of["ours"][[f"ece {m}m" for m in HORIZONS]].mean().max()
         print(
-            f"as of {day}: integrated Brier {ratio.mean():.3f} times the true hazards' ({ratio.min():.3f} to "
-            f"{ratio.max():.3f} over seeds; {shape.mean():.3f} with the true shape), {_kept(ratio.mean() <= BRIER)}, at "
-            f"most {BRIER}; largest calibration error of a horizon {error:.4f}, {_kept(error <= ERROR)}, at most {ERROR}"
+            f"as of {day}: integrated Brier {gap.mean():.3f} times the true hazards' ({gap.min():.3f} to {gap.max():.3f} "
+            f"over seeds; {shape.mean():.3f} with the true shape), {_kept(gap.mean() <= BRIER)}, at most {BRIER}; "
+            f"largest calibration error of a horizon {error:.4f}, {_kept(error <= ERROR)}, at most {ERROR}"
         )
     most = max(ratios)
     print(

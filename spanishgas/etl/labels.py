@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
-from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -26,6 +25,12 @@ from spanishgas.etl.source import Source
 from spanishgas.raw_files import LABELS, RAW_FILES
 
 LEFT, OBSERVED = "churn_date", "observed_until"
+COUNTS = {
+    "censored": "unused.not_observed_to_the_horizon",
+    "later": "repaired.left_after_the_horizon",
+    "assumed": "repaired.observed_until_is_assumed",
+}
+WAY_OUT = "Wait for later labels, leave the file out to score, or lower label_horizon_months. Nothing was published."
 NEARLY_ALL = 0.9
 """Share of those who had not left from which on a horizon is too long for the labels."""
 
@@ -85,52 +90,44 @@ class DatedLabels:
         return rows.drop("broken")
 
     def _judged(self, rows: ir.Table) -> ir.Table:
-        facts = self.audit.sums(rows, last=rows[LEFT].max())
-        assumed = self._assumed(facts["last"] or self.end)
+        last = self.audit.sums(rows, last=rows[LEFT].max())["last"] or self.end
+        assumed = self.end if last > self._after(self.horizon_months - 1) else last
+        until = rows[OBSERVED].fill_null(_day(assumed))
         month = self._months(rows[LEFT]) + (rows[LEFT].day() > self.as_of.day).cast("int64")
         month = ibis.ifelse(month < 1, 1, month)
-        until = rows[OBSERVED].fill_null(_day(assumed))
         whole = (until.day() >= self.as_of.day) | ((until + ibis.interval(days=1)).day() == 1)
         watched = self._months(until) - (~whole).cast("int64")
-        within, stayed = month <= self.horizon_months, rows[LEFT].isnull() & (rows.churn == 0)
+        within, undated = month <= self.horizon_months, rows[LEFT].isnull()
+        stayed = undated & (rows.churn == 0)
         censored = stayed & (watched < self.horizon_months)
+        self._count(rows, until, stayed, censored, ~within)
         label = ibis.cases((within, 1), (month.notnull(), 0), (censored, None), else_=rows.churn)
-        self._count(
-            rows, censored=censored, stayed=stayed, late=~within, assumed=rows[OBSERVED].isnull(), until=until
-        )
-        undated = rows[LEFT].isnull() & (rows.churn == 1)
         judged = rows.mutate(
             churn=label.cast("int64"),
             churn_month=month.cast("int64"),
-            observed_months=ibis.ifelse(undated, None, watched).cast("int64"),
+            observed_months=ibis.ifelse(undated & ~stayed, None, watched).cast("int64"),
             horizon_months=ibis.literal(self.horizon_months, "int64"),
         )
         return judged.drop(LEFT, OBSERVED, "active")
 
-    def _count(self, rows: ir.Table, *, until: ir.DateValue, stayed: ir.BooleanValue, **which: Any) -> None:
-        names = {
-            "unused.not_observed_to_the_horizon": which["censored"],
-            "repaired.left_after_the_horizon": which["late"].fill_null(False),
-            "repaired.observed_until_is_assumed": which["assumed"],
+    def _count(
+        self, rows: ir.Table, until: ir.Value, stayed: ir.Value, censored: ir.Value, later: ir.Value
+    ) -> None:
+        sums = {
+            "censored": flagged(censored),
+            "later": flagged(later),
+            "assumed": flagged(rows[OBSERVED].isnull()),
         }
-        self.audit.measure(LABELS, rows, **{name: flagged(rule) for name, rule in names.items()})
-        seen = self.audit.sums(
-            rows, censored=flagged(which["censored"]), stayed=flagged(stayed), last=until.max()
-        )
+        seen = self.audit.sums(rows, stayed=flagged(stayed), last=until.max(), **sums)
+        counts = {name: seen[key] for key, name in COUNTS.items()}
+        self.audit.quality.add(LABELS, **counts)
         if seen["censored"] > NEARLY_ALL * seen["stayed"]:
-            raise ContractError.broken(
-                RAW_FILES[LABELS],
-                [
-                    f"{seen['censored']:,} of {seen['stayed']:,} customers who had not left were observed until "
-                    f"{seen['last']} at the latest, before the horizon ends on {self.end} ({self.horizon_months} "
-                    f"months after {self.as_of}, label_horizon_months in policy.yaml)"
-                ],
-                "Wait for later labels, leave the file out to score, or lower label_horizon_months. Nothing was "
-                "published.",
+            fault = (
+                f"{seen['censored']:,} of {seen['stayed']:,} customers who had not left were observed until "
+                f"{seen['last']} at the latest, before the horizon ends on {self.end} ({self.horizon_months} "
+                f"months after {self.as_of}, label_horizon_months in policy.yaml)"
             )
-
-    def _assumed(self, last: date) -> date:
-        return self.end if last > self._after(self.horizon_months - 1) else last
+            raise ContractError.broken(RAW_FILES[LABELS], [fault], WAY_OUT)
 
     def _months(self, day: ir.DateValue) -> ir.IntegerValue:
         """Calendar months from as-of to `day`, whatever the day of the month."""

@@ -47,6 +47,8 @@ SURE = 1 - 1e-9
 class HazardModel(BaseEstimator):  # type: ignore[misc]
     """A fitted hazard model: the classifier of customer-months, and the share of quiet ones that it was fitted on."""
 
+    columns = CURVE
+
     def __init__(self, model: CalibratedMargins, drawn: float, months: int) -> None:
         self.model = model
         self.drawn = drawn
@@ -67,6 +69,10 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
         curve: Array = -np.expm1(left * factor[:, None])
         curve[:, -1] = probability
         return curve
+
+    def told(self, X: pd.DataFrame, probability: Array) -> pd.DataFrame:
+        """The `summary` of these curves, indexed like `X`."""
+        return summary(self.curves(X, probability), X.index)
 
 
 def fit_hazard(training: Training, times: Times, params: Mapping[str, Value]) -> HazardModel:

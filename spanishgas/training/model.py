@@ -71,9 +71,7 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def curve_columns(self) -> list[str]:
         """Columns of when customers leave, after the others."""
-        from spanishgas.training.hazard import CURVE
-
-        return list(CURVE) if self.hazard else []
+        return list(self.hazard.columns) if self.hazard else []
 
     def prepared(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The model's columns of `frame` in the types it was trained on."""
@@ -98,11 +96,7 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             },
             index=frame.index,
         )
-        if self.hazard is None:
-            return table
-        from spanishgas.training.hazard import summary
-
-        return table.join(summary(self.hazard.curves(self.prepared(frame), probability), frame.index))
+        return table.join(self.hazard.told(self.prepared(frame), probability)) if self.hazard else table
 
 
 def risk_tier(probability: NDArray[np.float64], lower_edges: Mapping[str, float]) -> NDArray[np.object_]:
