@@ -60,6 +60,7 @@ class TrainingTable:
     def held_out(self) -> pd.DataFrame:
         """Labelled rows of the customers that it did not learn from."""
         rows = with_fair_labels(self.table.pandas())
+        rows = rows[rows["churn"].notna().to_numpy()]
         return rows[in_holdout(rows["customer_id"], self.holdout)].reset_index(drop=True)
 
 

@@ -192,13 +192,13 @@ def recommendations(chosen: pd.DataFrame, calibration: Calibration, why: list[li
     )
 
 
-def timing(months: pd.Series, offers: Offers) -> list[str]:
-    """When to contact: the first window whose upper edge in days the month falls under, else the last.
+def timing(months_to_renewal: pd.Series, offers: Offers) -> list[str]:
+    """When to contact: the first window whose upper edge in days the renewal falls under, else the last.
 
-    The months are those to renewal, or those by when a quarter of such leavers has left, where the model says when. An
-    expired contract, or one whose renewal nobody knows, is due at once.
+    An expired contract, or one whose renewal nobody knows, is due at once. So it is with the month in which such
+    customers begin to leave, where the model says when.
     """
-    days = (months * 30).fillna(0.0).to_numpy()
+    days = (months_to_renewal * 30).fillna(0.0).to_numpy()
     names, edges = list(offers.timing_days), list(offers.timing_days.values())
     return [names[min(i, len(names) - 1)] for i in np.searchsorted(edges, days, side="left")]
 

@@ -24,7 +24,8 @@ def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
 
 def labelled(gold: pd.DataFrame) -> pd.DataFrame:
     """The rows of gold that can train; DataError without two classes to learn from."""
-    rows = with_fair_labels(gold).reset_index(drop=True)
+    gold = with_fair_labels(gold)
+    rows = gold[gold["churn"].notna()].reset_index(drop=True)
     counts = rows["churn"].value_counts()
     if len(counts) < 2 or counts.min() < 10:
         raise DataError(

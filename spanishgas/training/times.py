@@ -51,21 +51,18 @@ def timed(gold: pd.DataFrame) -> pd.DataFrame:
 
 
 def with_fair_labels(gold: pd.DataFrame) -> pd.DataFrame:
-    """The labelled rows of gold; of churners a share is left out where stayers have no label, so that rates stay right.
+    """Gold without a share of its churners, as stayers who were lost have no label: so rates stay right.
 
     A stayer has a label only if it was observed to the horizon, a churner also if it would have been lost later. So of
     the churners of a month as many are kept, by a hash of the id, as were observed from there to the horizon.
     """
-    rows: pd.DataFrame = gold[gold["churn"].notna().to_numpy()]
     seen = timed(gold)
     if seen.empty:
-        return rows
+        return gold
     times = Times.of(seen)
-    month = (
-        rows["churn_month"].astype("float64").fillna(times.horizon).clip(upper=times.horizon).astype("int64")
-    )
-    share = times.observed[-1] / np.maximum(times.observed[month], 1e-12)
-    hashed = [hashlib.sha256(f"observed {i}".encode()).digest()[:8] for i in rows["customer_id"]]
+    month = gold["churn_month"].astype("float64").fillna(times.horizon).clip(upper=times.horizon)
+    share = times.observed[-1] / np.maximum(times.observed[month.astype("int64")], 1e-12)
+    hashed = [hashlib.sha256(f"observed {i}".encode()).digest()[:8] for i in gold["customer_id"]]
     luck = np.array([int.from_bytes(h) / 2**64 for h in hashed])
-    kept: pd.DataFrame = rows[(rows["churn"] == 0).to_numpy() | (luck < share)]
+    kept: pd.DataFrame = gold[(gold["churn"].astype("float64") != 1).to_numpy() | (luck < share)]
     return kept

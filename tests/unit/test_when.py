@@ -187,13 +187,13 @@ def test_labels_keep_the_churn_rate_where_stayers_were_lost_and_are_all_kept_whe
     X, hazard, times = world("crossing", 20_000, seed=7, lost=0.5)
     gold = dated(pd.DataFrame({"customer_id": [f"C{i}" for i in range(len(X))]}), times)
     rate = curve_of(hazard)[:, -1].mean()
-    kept, raw = with_fair_labels(gold)["churn"], gold["churn"].dropna()
+    kept, raw = with_fair_labels(gold)["churn"].dropna(), gold["churn"].dropna()
     assert raw.mean() > 1.25 * rate
     assert kept.mean() == pytest.approx(rate, abs=4 * np.sqrt(rate / len(kept)))
     complete = dated(gold[["customer_id"]], world("crossing", 20_000, seed=7)[2])
     pd.testing.assert_frame_equal(with_fair_labels(complete), complete)
     undated = gold[["customer_id", "churn"]]
-    pd.testing.assert_frame_equal(with_fair_labels(undated), undated.dropna())
+    assert with_fair_labels(undated) is undated
 
 
 def test_no_experiment_sees_when_customers_left() -> None:
