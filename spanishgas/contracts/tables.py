@@ -5,7 +5,7 @@ seven raw files -> bronze_customer, bronze_customer_month -> silver_* -> gold_ma
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -17,18 +17,11 @@ _DECLARED = packaged(__file__)
 
 
 def _table(
-    columns: list[str],
-    *,
-    optional: Sequence[str] = (),
-    layer: str = "raw",
-    but: dict[str, Any] | None = None,
-    **more: Any,
+    columns: list[str], *, layer: str = "raw", but: dict[str, Any] | None = None, **more: Any
 ) -> Table:
-    every = {
-        name: _field(**_DECLARED["columns"][name] | (but or {}).get(name, {}))
-        for name in (*columns, *optional)
-    }
-    beside = {name: every.pop(name) for name in optional}
+    names, declared = [*columns, *more.get("optional", [])], _DECLARED["columns"]
+    every = {name: _field(**declared[name] | (but or {}).get(name, {})) for name in names}
+    beside = {name: every.pop(name) for name in more.pop("optional", [])}
     lists = {name: tuple(value) for name, value in more.items() if isinstance(value, list)}
     return Table(every, closed=layer != "raw", layer=layer, optional=beside, **more | lists)
 
