@@ -30,18 +30,45 @@ class Utility(NamedTuple):
     true: pd.Series
 
 
+class DatedUtility(NamedTuple):
+    """Gold of labels with dates, and the true probability of leaving by month of each customer."""
+
+    gold: pd.DataFrame
+    hazards: pd.DataFrame
+
+
 @cache
 def drawn(customers: int, seed: int, as_of: date = AS_OF, shift: str = "none") -> Utility:
     """A utility of its own per size and seed, as of a later date if wanted."""
+    gold, truth = _taken(customers, seed, as_of, shift, "churn_probability.parquet")
+    return Utility(gold, truth["churn_probability"])
+
+
+@cache
+def dated(customers: int, seed: int, as_of: date = AS_OF) -> DatedUtility:
+    """The same customers with the dates on which they left."""
+    return DatedUtility(*_taken(customers, seed, as_of, "none", "churn_hazards.parquet"))
+
+
+def _taken(
+    customers: int, seed: int, as_of: date, shift: str, file: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     with tempfile.TemporaryDirectory() as folder:
         raw, truth = Path(folder) / "raw", Path(folder) / "truth"
         with period_sums.drawn(as_of):
             write_extract(
-                raw, customers=customers, seed=seed, as_of=as_of, labelled=True, shift=shift, truth=truth
+                raw,
+                customers=customers,
+                seed=seed,
+                as_of=as_of,
+                labelled=True,
+                dated="hazards" in file,
+                shift=shift,
+                truth=truth,
             )
         gold = build(raw, Lake(Path(folder) / "lake"), as_of).snapshots["gold_master"].pandas()
-        true = pd.read_parquet(truth / "churn_probability.parquet").set_index("customer_id")
-    return Utility(gold, true["churn_probability"])
+        true = pd.read_parquet(truth / file).set_index("customer_id")
+    return gold, true
 
 
 def e5(customers: int, seed: int, model: ModelKind = ModelKind.XGBOOST) -> Training:

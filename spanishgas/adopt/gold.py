@@ -38,7 +38,7 @@ def gold_rows(table: pd.DataFrame, columns: TableMap, tiers: Tiers, as_of: date)
         values = _read(table, column, as_of)
         whole = tiers.kind(feature) == "flag" and values.notna().all() and (values % 1 == 0).all()
         made[feature] = values.astype("int64") if whole else values
-    rows = pd.DataFrame(made, index=table.index)[list(contract("gold_master", tiers).fields)]
+    rows = pd.DataFrame(made, index=table.index)[list(contract("gold_master", tiers).of(made).fields)]
     return check_pandas("gold_master", rows.sort_values("customer_id", ignore_index=True), tiers)
 
 

@@ -23,6 +23,7 @@ def simulate(
     seed: options.Seed = 7,
     as_of: options.AsOf = options.BASE,
     labelled: options.Labelled = "true",
+    dated: options.Dated = "false",
     shift: options.Shift = "none",
     treatments: options.Treatments = AUTO,
     effect: options.Effect = 1.0,
@@ -30,8 +31,9 @@ def simulate(
     """Draw one extract of the synthetic utility in the source's schema; its true probabilities are kept separately."""
     from spanishgas.lifecycle import data
 
-    if labelled.lower() not in ("true", "false"):
-        raise UsageError(f"--labelled must be true or false, but got '{labelled}'")
+    for name, value in (("labelled", labelled), ("dated", dated)):
+        if value.lower() not in ("true", "false"):
+            raise UsageError(f"--{name} must be true or false, but got '{value}'")
     day = as_of or date.fromisoformat(options.BASE)
     folder = out or Lake(settings().lake).raw(day)
     require_tracking()
@@ -41,6 +43,7 @@ def simulate(
         seed=seed,
         as_of=day,
         labelled=labelled.lower() == "true",
+        dated=dated.lower() == "true",
         shift=shift,
         treatments=treatments,
         effect=effect,

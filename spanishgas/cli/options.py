@@ -84,6 +84,7 @@ Customers = Annotated[int, Option(callback=at_least(200), help="Customers to dra
 Drawn = Annotated[int, Option(callback=at_least(1), help="Customers in the base extract.")]
 Out = Annotated[str | None, Option(parser=text, help="Folder or s3:// prefix; auto: <lake>/raw/<as_of>.")]
 Labelled = Annotated[str, Option(help="true: with churn_label.csv; false: without it, to be scored.")]
+Dated = Annotated[str, Option(help="true: labels say when customers left, drawn from known hazards.")]
 Shift = Annotated[
     str, Option(help="none, prices, channels, province or concept; prices:0.5 halves it, + joins several.")
 ]

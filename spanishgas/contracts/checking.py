@@ -55,7 +55,7 @@ def check(
     unexpected, types, and per column the number of rows outside what is allowed, with an example. Rows are looked at
     only where names and types are right. `fetch` runs a query; without it, the data's own engine does.
     """
-    declared, fetch = contract(table, tiers), fetch or (lambda query: query.to_pyarrow())
+    declared, fetch = contract(table, tiers).of(data.columns), fetch or (lambda query: query.to_pyarrow())
     faults, summed = list(_shape(declared, data)), dict[str, Any]()
     if not faults:
         summed = fetch(statistics(declared, data)).to_pylist()[0]
@@ -79,7 +79,8 @@ def typed(table: str, frame: pd.DataFrame) -> pa.Table:
     import ibis
     import pyarrow
 
-    types = {name: field.kind.dtype for name, field in contract(table).fields.items()}
+    declared = contract(table).of(frame.columns)
+    types = {name: field.kind.dtype for name, field in declared.fields.items()}
     return pyarrow.Table.from_pandas(frame, ibis.schema(types).to_pyarrow(), preserve_index=False)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -80,3 +80,15 @@ class Table:
     meaning: str = ""
     sources: tuple[str, ...] = ()
     """What the ETL builds it from."""
+    optional: Mapping[str, Field] = field(default_factory=dict)
+    """Columns that it may have beside them."""
+
+    @property
+    def every(self) -> Mapping[str, Field]:
+        """All columns that it may have."""
+        return {**self.fields, **self.optional}
+
+    def of(self, columns: Iterable[str]) -> Table:
+        """The contract of a table that has these columns: with the optional ones among them."""
+        present = {name: self.optional[name] for name in columns if name in self.optional}
+        return replace(self, fields={**self.fields, **present})

@@ -27,13 +27,14 @@ def _table(
     but: dict[str, Any] | None = None,
     **more: Any,
 ) -> Table:
-    fields = {
+    every = {
         name: _field(**_DECLARED["columns"][column] | (but or {}).get(column, {}) | means)
-        for column in columns
+        for column in [*columns, *more.get("optional", [])]
         for name, means in _named(column, periods)
     }
+    beside = {name: every.pop(name) for name in more.pop("optional", [])}
     lists = {name: tuple(value) for name, value in more.items() if isinstance(value, list)}
-    return Table(fields, closed=layer != "raw", layer=layer, **more | lists)
+    return Table(every, closed=layer != "raw", layer=layer, optional=beside, **more | lists)
 
 
 def _named(column: str, periods: Mapping[str, str]) -> Iterator[tuple[str, dict[str, str]]]:

@@ -20,6 +20,7 @@ from spanishgas.contracts.checking import FEW
 from spanishgas.errors import DataError
 from spanishgas.etl import calendar
 from spanishgas.etl.hours import READINGS
+from spanishgas.etl.labels import DatedLabels
 from spanishgas.etl.quality import ROW, Audit, flagged
 from spanishgas.etl.rollup import RollUp, customer_months
 from spanishgas.etl.units import UNIT, fault
@@ -41,8 +42,14 @@ class Bronze:
     """The raw tables on their way to bronze, for one as_of."""
 
     def __init__(
-        self, raw: Mapping[str, ir.Table], customer_ids: ir.Table, as_of: date, audit: Audit
+        self,
+        raw: Mapping[str, ir.Table],
+        customer_ids: ir.Table,
+        as_of: date,
+        audit: Audit,
+        horizon_months: int | None = None,
     ) -> None:
+        self.horizon_months = horizon_months
         self.as_of = ibis.date(as_of.year, as_of.month, as_of.day)
         self.window = calendar.window(as_of)
         self.day = as_of
@@ -55,7 +62,7 @@ class Bronze:
         table = self.customer_ids
         for part in parts:
             table = table.left_join(part, "customer_id").drop("customer_id_right")
-        table = table.select(*contract("bronze_customer").fields)
+        table = table.select(*contract("bronze_customer").of(table.columns).fields)
         return self.engine.materialize("bronze_customer", table, by=["customer_id"])
 
     def customer_month(self, hours: RollUp, customers: ir.Table) -> ir.Table:
@@ -94,7 +101,11 @@ class Bronze:
         labels = self._collapse(name, self.raw[name])
         per_id = labels.group_by("customer_id").mutate(labels=lambda t: t.count())
         one = self.audit.use(name, "conflicting_label", per_id, per_id.labels == 1)
-        return self._settled(name, one.drop("labels"))
+        one = one.drop("labels")
+        if self.horizon_months:
+            dated = DatedLabels(self.day, self.horizon_months, self.audit)
+            one = dated.labels(one, self.raw["customer_contracts"])
+        return self._settled(name, one)
 
     def _attributes(self) -> ir.Table:
         name = "customer_attributes"

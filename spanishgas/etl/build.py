@@ -22,6 +22,7 @@ from spanishgas.contracts.tables import DERIVED
 from spanishgas.etl import raw, silver
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engines import Engine, connect
+from spanishgas.etl.labels import horizon_of
 from spanishgas.etl.quality import Audit, Quality, Report
 from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.sentiment import SentimentModel, load_model
@@ -98,6 +99,8 @@ class EtlInputs:
     tiers: Tiers
     tariff: Tariff
     sentiment: SentimentModel
+    horizon_months: int | None
+    """Within which a customer who left counts as such; None where labels have no dates."""
 
 
 ETL = Stage[EtlInputs]("etl", (__name__,))
@@ -105,9 +108,8 @@ ETL = Stage[EtlInputs]("etl", (__name__,))
 
 def etl_inputs(source: Source, as_of: date, engine: str) -> EtlInputs:
     """The build as settings and the data dictionary have it now."""
-    return EtlInputs(
-        source, as_of, engine, settings().max_quarantined, load_tiers().rules(), tariff(), load_model()
-    )
+    limit, tiers = settings().max_quarantined, load_tiers().rules()
+    return EtlInputs(source, as_of, engine, limit, tiers, tariff(), load_model(), horizon_of(source))
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,8 @@ class _Build:
         audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.inputs.as_of
         small, customer_ids = raw.read(self.inputs.source, Audit(engine.reader, self.quality))
         small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}
-        bronze = Bronze(small, engine.import_table("known", customer_ids), as_of, audit)
+        ids = engine.import_table("known", customer_ids)
+        bronze = Bronze(small, ids, as_of, audit, self.inputs.horizon_months)
         hours = hours_of(self.inputs.source, as_of, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
@@ -213,5 +216,5 @@ def gold(customers: ir.Table, months: ir.Table, tiers: Tiers, as_of: date, engin
     row = engine.materialize("row", row.mutate(is_urban=row.is_urban.fill_null(0)))
     for number, names in enumerate(levels(row, tiers, as_of)):
         row = engine.materialize(f"row_{number}", add_features(row, tiers, names, as_of))
-    row = row.select(*contracts.contract("gold_master", tiers).fields)
+    row = row.select(*contracts.contract("gold_master", tiers).of(row.columns).fields)
     return engine.materialize("gold_master", row, by=["customer_id"])

@@ -50,7 +50,7 @@ class Renamed(Format):
 
     def theirs(self, table: str) -> dict[str, str]:
         """The columns of a table that its file has, each with its header; those told by day have none of their own."""
-        names = {column: self.columns.get(column, column) for column in contract(table).fields}
+        names = {column: self.columns.get(column, column) for column in contract(table).every}
         readings = self.spread if self.wide else {}
         return {ours: name for ours, name in names.items() if name is not None and ours not in readings}
 
@@ -64,7 +64,7 @@ class Renaming(RootModel[dict[str, Renamed]]):
     def _names_what_is_read(self) -> Self:
         for table, renamed in self.root.items():
             member(table, "table", table, RAW_FILES)
-            fields = contract(table).fields
+            fields = contract(table).every
             for column in renamed.columns:
                 member(f"{table}.columns.{column}", f"column of {table}", column, fields)
                 if renamed.columns[column] is None and fields[column].required:

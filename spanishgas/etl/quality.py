@@ -123,7 +123,7 @@ class Quality:
         name, _, column = rule.partition(".")
         if not column:
             return str(_WORDS["rules"][name])
-        field = contract(table).fields[column]
+        field = contract(table).every[column]
         values = [
             json.loads(row["row"] or "{}").get(column)
             for row in self._rows

@@ -50,8 +50,8 @@ def read(source: Source, audit: Audit) -> tuple[dict[str, ir.Table], ir.Table]:
 
 def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
     """Every row with its typed values, its place in the file, and under `FAULT` the first rule that it breaks."""
-    fields = contracts.contract(name).fields
     text = source.text(name)
+    fields = contracts.contract(name).of(text.column_names).fields
     audit.quality.read(name, text)
     places = pa.array(range(text.num_rows), pa.int64())
     table = audit.engine.import_table(f"text_{name}", text.append_column(ROW, places))
@@ -64,7 +64,7 @@ def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
 @lru_cache(maxsize=64)
 def _parsed(name: str, table: ir.Table, header: str | None, how: Format) -> ir.Table:
     """`_typed` of a table of texts; `header` is what the file calls customer_id."""
-    fields = contracts.contract(name).fields
+    fields = contracts.contract(name).of(table.columns).fields
     texts = {column: values.given(table[column], field, how) for column, field in fields.items()}
     table = table.select(
         ROW,

@@ -38,7 +38,9 @@ def customer(bronze: ir.Table, model: SentimentModel, audit: Audit) -> ir.Table:
     read = audit.engine.import_table("texts", _read_texts(bronze, model, audit.engine))
     table = table.left_join(read, "interaction_summary").drop("interaction_summary_right")
     return audit.engine.materialize(
-        "silver_customer", table.select(*contract("silver_customer").fields), by=["customer_id"]
+        "silver_customer",
+        table.select(*contract("silver_customer").of(table.columns).fields),
+        by=["customer_id"],
     )
 
 

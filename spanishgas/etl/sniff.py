@@ -82,7 +82,8 @@ def _tables(seen: Sequence[Look]) -> Iterator[tuple[str, Look]]:
     scores = []
     for table, look in itertools.product(RAW_FILES, seen):
         named, numbered = look.file.name in names(table, {}), table == HOURS and bool(_spans(look.columns))
-        share = len(_matched(table, look)) / len(contract(table).fields)
+        needed = contract(table).fields
+        share = len(_matched(table, look).keys() & needed) / len(needed)
         if named or numbered or share >= 0.5:
             scores.append((named, numbered, share, table, look))
     done: set[str] = set()
@@ -95,7 +96,7 @@ def _tables(seen: Sequence[Look]) -> Iterator[tuple[str, Look]]:
 def _matched(table: str, look: Look) -> dict[str, str]:
     """The file's column by ours, the likest first; each stands once."""
     pairs = []
-    for ours, theirs in itertools.product(contract(table).fields, look.columns):
+    for ours, theirs in itertools.product(contract(table).every, look.columns):
         name, own, others = _bare(theirs), _bare(ours), TRIES["columns"].get(ours, [])
         likeness = 0.95 if name.startswith(f"{own} ") else difflib.SequenceMatcher(None, name, own).ratio()
         likeness = 0.9 - others.index(name) / 100 if name in others else likeness
@@ -119,11 +120,11 @@ def _entry(table: str, look: Look, preset: str | None) -> Entry:
         return entry
     if table == HOURS and (preset := preset or _preset(look)):
         return entry | {"preset": preset}
-    fields, columns = contract(table).fields, _matched(table, look)
+    fields, columns = contract(table).every, _matched(table, look)
     entry |= look.form | (_by_day(look, columns) if table == HOURS else {})
     wide = [name for group in _spans(look.columns).values() for name in group] if "wide" in entry else []
     unused = [c for c in look.columns if c not in (*columns.values(), *wide)]
-    for column in fields.keys() - columns.keys() - {*entry.get("wide", {})}:
+    for column in contract(table).fields.keys() - columns.keys() - {*entry.get("wide", {})}:
         look.doubts.append(
             f"no column for {column}: {fields[column].meaning}. Not used: {', '.join(unused[:9])}"
         )

@@ -117,18 +117,24 @@ class Source:
     def text(self, table: str) -> pa.Table:
         """The declared columns of a small table as text, an empty text as null; a missing label file has no rows.
 
+        Optional columns are there if the file has them.
+
         Raises `ContractError` for a file or column that is missing, and for a file that cannot be read.
         """
-        columns, declared = self.columns(table), contracts.contract(table).fields
+        columns, declared = self.columns(table), contracts.contract(table).every
+        needed = contracts.contract(table).fields
         if table == LABELS and table not in self.found:
-            return pa.table({column: pa.array([], pa.string()) for column in declared})
-        fields = {theirs: declared[ours] for ours, theirs in columns.items()}
-        how = self.format(table)
+            return pa.table({column: pa.array([], pa.string()) for column in needed})
+        fields, how = {theirs: declared[ours] for ours, theirs in columns.items()}, self.format(table)
+        wanted = [theirs for ours, theirs in columns.items() if ours in needed or ours in how.columns]
+        beside = [theirs for theirs in fields if theirs not in wanted]
         with temporary_folder() as folder:
             parts = plain(self.present(table), how, folder)
-            text = pa.concat_tables([read_text(part, list(fields), fields=fields, how=how) for part in parts])
+            texts = [read_text(part, wanted, beside, fields=fields, how=how) for part in parts]
+            text = pa.concat_tables(texts, promote_options="default")
         absent = pa.nulls(len(text), pa.string())
-        return pa.table({c: text[columns[c]] if c in columns else absent for c in declared})
+        present = {ours: text[theirs] for ours, theirs in columns.items() if theirs in text.column_names}
+        return pa.table({c: present.get(c, absent) for c in declared if c in present or c in needed})
 
 
 def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None = None) -> Source:
@@ -182,7 +188,7 @@ def read_text(
     one of `fields`, and for a file that cannot be read.
     """
     try:
-        more = [c for c in optional if c in _columns(file)] if optional else []
+        more = [c for c in optional if c in _columns(file, how)] if optional else []
         return _read(file, [*columns, *more], fields or {}, how)
     except _UNREADABLE as fault:
         raise _unreadable(file, fault) from fault
@@ -294,7 +300,7 @@ def _csv(file: Path, columns: list[str], how: Format) -> pa.Table:
 def _parquet(file: Path, columns: list[str], fields: Mapping[str, Field], how: Format) -> pa.Table:
     check_header(file, pq.read_schema(file).names, columns)
     table = pq.read_table(file, columns=list(dict.fromkeys(columns)))
-    filled = {name: f for name, f in fields.items() if table[name].null_count < len(table)}
+    filled = {n: fields[n] for n in table.column_names if n in fields and table[n].null_count < len(table)}
     if faults := misfits(table.schema, filled):
         raise ContractError.broken(file.name, faults, MEND)
     return pa.table({name: _as_text(table[name], how) for name in table.column_names})
@@ -316,12 +322,17 @@ def _as_text(values: pa.ChunkedArray, how: Format) -> pa.ChunkedArray:
     return pc.if_else(pc.equal(text, ""), None, text)
 
 
-def _columns(file: Path) -> list[str]:
-    """Names that the header holds, by either delimiter."""
+def _columns(file: Path, how: Format) -> list[str]:
+    """Names that the header holds, by the format's delimiter or either of the usual ones."""
     if file.name.endswith(PARQUET):
         names: list[str] = pq.read_schema(file).names
         return names
-    return [name for delimiter in (",", ";") for name in _header(file, delimiter)]
+    return [
+        name
+        for delimiter in (how.delimiter or "", ",", ";")
+        if delimiter
+        for name in _header(file, delimiter)
+    ]
 
 
 def _json(file: Path, columns: list[str], encoding: str) -> pa.Table:

@@ -20,7 +20,7 @@ def write_template(folder: Path) -> None:
         raise UsageError(f"'{folder}' is not an empty folder: name a new one for the template")
     folder.mkdir(parents=True, exist_ok=True)
     for table, name in RAW_FILES.items():
-        columns = contract(table).fields
+        columns = contract(table).every
         if table == HOURS:
             kinds = {Kind.NUMBER: pa.float64(), Kind.TEXT: pa.string()}
             schema = [(column, kinds.get(f.kind, pa.timestamp("us"))) for column, f in columns.items()]
@@ -34,7 +34,7 @@ def _readme() -> Iterator[str]:
     yield "# The seven raw files\n\nColumns may stand in any order, and others beside them."
     for table, name in RAW_FILES.items():
         yield f"\n## {name}\n{contract(table).meaning}\n\n| column | meaning | value |\n|---|---|---|"
-        for column, field in contract(table).fields.items():
+        for column, field in contract(table).every.items():
             yield f"| {column} | {field.meaning} | {_value(field)} |"
 
 

@@ -11,6 +11,7 @@ from spanishgas.etl import raw
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.hours import open_hours
+from spanishgas.etl.labels import horizon_of
 from spanishgas.etl.quality import Audit, Quality
 from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.source import Source
@@ -35,7 +36,7 @@ def validate(source: Source, as_of: date) -> Validation:
         if not faults:
             try:
                 audit = Audit(engine, quality)
-                bronze = Bronze(*raw.read(source, audit), as_of, audit)
+                bronze = Bronze(*raw.read(source, audit), as_of, audit, horizon_of(source))
                 customers = bronze.customer()
                 bronze.customer_month(hours_of(source, as_of, engine), customers)
             except ContractError as fault:

@@ -146,6 +146,20 @@ def importance_chart(importance: pd.DataFrame, title: str, most: int = 20) -> Fi
     return figure
 
 
+def when_chart(curve: NDArray[np.float64], observed: NDArray[np.float64]) -> Figure:
+    """Share that has left by month, as the curves say and as `observed` (weights of leavers), by probability."""
+    figure = _figure(7, 4.5)
+    axes, order = figure.subplots(), np.argsort(-curve[:, -1], kind="stable")
+    tenth, months = max(1, len(order) // 10), np.arange(curve.shape[1] + 1)
+    groups = {"riskiest tenth": order[:tenth], "second tenth": order[tenth : 2 * tenth], "all": order}
+    for (name, rows), colour in zip(groups.items(), (ACCENT, INK, PALE), strict=True):
+        axes.plot(months, [0, *curve[rows].mean(axis=0)], color=colour, label=f"{name}: expected")
+        axes.plot(months[1:], observed[rows].mean(axis=0), "o", color=colour, label=f"{name}: observed")
+    axes.set(xlabel="months after as-of", ylabel="share that has left", title="When customers left")
+    axes.legend(fontsize=8)
+    return figure
+
+
 def search_page(study: optuna.Study, title: str) -> str:
     """Optuna's plots of a study as one HTML page that needs no network: plotly.js stands in it, once."""
     drawn, name = _drawn(optuna.visualization, study).values(), escape(title)

@@ -9,6 +9,7 @@ customer's margin over the horizon:
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from spanishgas.config.policy import Offer, Offers
@@ -25,6 +26,18 @@ def offer_value(churn: Array, margin: Array, offer: Offer, horizon_months: int) 
     protected = horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
     value: Array = offer.acceptance * (churn * offer.uplift * protected - offer.cost_eur)
     return value
+
+
+def lasting_margin(customers: pd.DataFrame, margin: Array, offers: Offers) -> Array:
+    """Margin per month of the horizon, of who would leave in its `expected_month` and not today, if that is a column.
+
+    Until then it pays in any case: an offer protects horizon - expected_month months.
+    """
+    if "expected_month" not in customers:
+        return margin
+    share = 1 - customers["expected_month"].to_numpy(dtype="float64") / offers.horizon_months
+    lasting: Array = margin * np.clip(share, 0.0, 1.0)
+    return lasting
 
 
 def option_values(probability: Array, margin: Array, offers: Offers) -> Array:

@@ -10,7 +10,7 @@ import io
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
 from spanishgas.evaluation.metrics import decisions, fold_interval, with_intervals
 from spanishgas.evaluation.study import Candidate, HoldoutResult, open_holdout, study
+from spanishgas.evaluation.survival import survival, weights
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import gate, overview, registry, runs, seal
@@ -36,13 +37,27 @@ from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import KEY, Work, through
-from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
+from spanishgas.lifecycle.version import (
+    DIGEST,
+    JUDGED,
+    PASSED,
+    REFUSED,
+    VERDICT,
+    WORDS,
+    TrainingTable,
+    Version,
+)
 from spanishgas.lifetime import temporary_folder
 from spanishgas.rendering import as_markdown
 from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
 from spanishgas.training.calibration import Fitted, fit_chosen, sensitivity
+from spanishgas.training.hazard import fit_hazard
+from spanishgas.training.matrix import matrix
+from spanishgas.training.model import ChurnModel
+from spanishgas.training.sides import in_holdout
+from spanishgas.training.times import Times, timed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -187,6 +202,10 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     table = inputs.training.pandas()
     training = training_side(table, chosen.kinds, chosen.model, policy, chosen.seed)
     fitted = fit_chosen(training, chosen.params, policy)
+    if len(rows := timed(table)):
+        rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
+        everybody = replace(training, X=matrix(rows, list(chosen.kinds), chosen.kinds))
+        fitted.model.hazard = fit_hazard(everybody, Times.of(rows), chosen.params)
     _log_choices(run, fitted, training.y, policy)
     info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(made))
     with temporary_folder() as copy:
@@ -236,8 +255,23 @@ def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: Evaluat
         chosen.gold,
     )
     asked = study(candidate, holdout, chosen.as_of, policy.waivers, made.tiers)
-    metrics = holdout.metrics(chosen.seed)
+    metrics = holdout.metrics(chosen.seed) | _when(run, candidate.model, rows, policy, chosen.seed)
     return card.Evaluation(subject, policy, holdout, openings, metrics, asked, inputs.beside)
+
+
+def _when(
+    run: Work, model: ChurnModel, table: pd.DataFrame, policy: Judgement, seed: int
+) -> dict[str, float]:
+    """`holdout.when.*`: how well the model says when, of all held-out customers, labelled or not; and the picture."""
+    if model.hazard is None:
+        return {}
+    rows = timed(table)
+    rows = rows[in_holdout(rows["customer_id"], policy.holdout)]
+    times, probability = Times.of(rows), model.predict_proba(rows)[:, 1]
+    curve = model.hazard.curves(model.prepared(rows), probability)
+    shares = [weights(times, month)[0] for month in range(1, times.horizon + 1)]
+    run.figure(charts.when_chart(curve, np.column_stack(shares)), "when.png")
+    return with_intervals("holdout.when", *survival(times, curve, seed))
 
 
 def _manifest(
@@ -249,7 +283,7 @@ def _manifest(
         policy=json_digest(made.policy.model_dump(mode="json")),
         code=provenance.source_digest(),
         gold=made.chosen.gold,
-        customers=json_digest(sorted(holdout.trained["customer_id"])),
+        customers=json_digest(sorted(TrainingTable(made.training, made.policy.holdout).customers)),
         holdout=json_digest(sorted(holdout.rows["customer_id"])),
     )
 

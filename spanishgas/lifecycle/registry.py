@@ -70,6 +70,7 @@ def signature(model: ChurnModel) -> ModelSignature:
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(kind, name) for kind, name in (("double", PROBABILITY), ("long", FLAG), ("string", TIER))
     ]
+    outputs += [ColSpec("double", name) for name in model.curve_columns]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 

@@ -30,6 +30,7 @@ from spanishgas.lifecycle.history import MoveRecord
 from spanishgas.lifecycle.records import JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifetime import temporary_folder
 from spanishgas.training.sides import in_holdout
+from spanishgas.training.times import with_fair_labels
 
 if TYPE_CHECKING:
     from spanishgas.training.model import ChurnModel
@@ -51,17 +52,16 @@ class TrainingTable:
     @property
     def customers(self) -> set[str]:
         """Ids of the customers that the version learned from: its probabilities of them are too sure of themselves."""
-        rows = self._labelled(["customer_id", "churn"])
-        return set(rows["customer_id"][~in_holdout(rows["customer_id"], self.holdout)])
+        told = [name for name in ("churn", "observed_months") if name in self.table.manifest.columns]
+        rows = self.table.pandas(["customer_id", *told])
+        ids = rows["customer_id"][rows[told].notna().any(axis="columns").to_numpy()]
+        return set(ids[~in_holdout(ids, self.holdout)])
 
     def held_out(self) -> pd.DataFrame:
         """Labelled rows of the customers that it did not learn from."""
-        rows = self._labelled()
+        rows = with_fair_labels(self.table.pandas())
+        rows = rows[rows["churn"].notna().to_numpy()]
         return rows[in_holdout(rows["customer_id"], self.holdout)].reset_index(drop=True)
-
-    def _labelled(self, columns: list[str] | None = None) -> pd.DataFrame:
-        rows = self.table.pandas(columns)
-        return rows[rows["churn"].notna().to_numpy()]
 
 
 @dataclass(frozen=True)

@@ -142,15 +142,16 @@ class Backend(Protocol):
 
 
 def reconciled(
-    table: Snapshot, answers: Iterable[tuple[Part, bytes]]
+    table: Snapshot, answers: Iterable[tuple[Part, bytes]], curve: Sequence[str] = ()
 ) -> Iterator[tuple[Part, pd.DataFrame, str]]:
     """Each part of `table` with its answer as a table, row for row of the same customers, and the answer's SHA-256.
 
-    TransformError names the part whose customers differ from those that were sent, without naming one.
+    `curve` names the columns that the model adds. TransformError names the part whose customers differ from those that
+    were sent, without naming one.
     """
     rows = 0
     for part, body in answers:
-        scores = _scores(part, body)
+        scores = _scores(part, body, curve)
         _same(part.customers[ID], scores[ID], part.name)
         rows += len(scores)
         yield part, scores, hashlib.sha256(body).hexdigest()
@@ -160,9 +161,9 @@ def reconciled(
         )
 
 
-def _scores(part: Part, body: bytes) -> pd.DataFrame:
+def _scores(part: Part, body: bytes, curve: Sequence[str]) -> pd.DataFrame:
     try:
-        frame = read(body, part.media, ANSWER, 10**9)
+        frame = read(body, part.media, ANSWER | dict.fromkeys(curve, pa.float64()), 10**9)
     except Refused as fault:
         raise TransformError(
             f"the answer to {part.name} cannot be read ({fault}): nothing was published"

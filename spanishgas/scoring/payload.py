@@ -132,7 +132,7 @@ def decode(body: bytes, media: Media, wanted: Inputs, max_rows: int, decoded: in
 
 
 def answer(ids: pd.Series, predicted: pd.DataFrame) -> pa.Table:
-    """What is answered: customer_id, churn_probability, churn_flag, risk_tier, a row per row of the request."""
+    """What is answered: customer_id, churn_probability, churn_flag, risk_tier and its curve, a row per row sent."""
     from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
     return pa.table(
@@ -141,6 +141,7 @@ def answer(ids: pd.Series, predicted: pd.DataFrame) -> pa.Table:
             PROBABILITY: pa.array(predicted[PROBABILITY], pa.float64()),
             FLAG: pa.array(predicted[FLAG], pa.int64()),
             TIER: pa.array(predicted[TIER], pa.string()),
+            **{name: pa.array(predicted[name], pa.float64()) for name in predicted.columns[3:]},
         }
     )
 

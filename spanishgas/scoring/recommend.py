@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import ACTIONS, Offers, load_policy
 from spanishgas.config.tiers import read_tiers
-from spanishgas.evaluation.value import NO_OFFER, option_values
+from spanishgas.evaluation.value import NO_OFFER, lasting_margin, option_values
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.records import OFFERS
@@ -40,6 +40,7 @@ from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
 from spanishgas.scoring.score import MARGIN
 from spanishgas.stages import Stage, unkeyed
+from spanishgas.training.hazard import EARLY
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 
 Array = NDArray[np.float64]
@@ -116,7 +117,10 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     run.publish_rows(inputs.lake, "treatments", as_of, chosen[chosen["arm"].notna()])
     published = run.publish_rows(inputs.lake, "recommendations", as_of, made)
     columns = {"risk_score": "probability", MARGIN: "margin", TIER: "tier"}
-    run.text(page(made.rename(columns=columns), inputs.offers, as_of), "campaign.html")
+    lasting = lasting_margin(made, made[MARGIN].to_numpy(dtype="float64"), inputs.offers)
+    run.text(
+        page(made.assign(**{MARGIN: lasting}).rename(columns=columns), inputs.offers, as_of), "campaign.html"
+    )
     run.log(
         metrics={
             "recommend.offers": float(made["arm"].eq("offer").sum()),
@@ -146,9 +150,9 @@ def choose(customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, flo
     - stratum, propensity (of what is done) and one per option; control_share is that of no offer
     - risk_score, timing_window
     """
-    values = option_values(
-        customers[PROBABILITY].to_numpy(), customers[MARGIN].to_numpy(dtype="float64"), offers
-    )
+    margin = lasting_margin(customers, customers[MARGIN].to_numpy(dtype="float64"), offers)
+    values = option_values(customers[PROBABILITY].to_numpy(), margin, offers)
+    due = customers[EARLY if EARLY in customers else "months_to_renewal"]
     values[1:, ~at_risk(customers, risk_tiers)] = -np.inf
     costs = np.array([0.0, *(offer.cost_eur for offer in offers.menu.values())])
     strata, names = stratum(customers, offers.strata), np.array([NO_OFFER, *offers.menu], dtype=object)
@@ -160,7 +164,7 @@ def choose(customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, flo
         offer_cost=costs[drawn.intended],
         expected_margin_impact=values[drawn.intended, everyone],
         arm=np.where(drawn.drawn, arm, None),  # type: ignore[call-overload]
-        timing_window=timing(customers["months_to_renewal"].astype("float64"), offers),
+        timing_window=timing(due.astype("float64"), offers),
         control_share=drawn.propensities[0],
         stratum=strata,
         propensity=drawn.propensities[drawn.made, everyone],
@@ -191,7 +195,8 @@ def recommendations(chosen: pd.DataFrame, calibration: Calibration, why: list[li
 def timing(months_to_renewal: pd.Series, offers: Offers) -> list[str]:
     """When to contact: the first window whose upper edge in days the renewal falls under, else the last.
 
-    An expired contract, or one whose renewal nobody knows, is due at once.
+    An expired contract, or one whose renewal nobody knows, is due at once. So it is with the month in which such
+    customers begin to leave, where the model says when.
     """
     days = (months_to_renewal * 30).fillna(0.0).to_numpy()
     names, edges = list(offers.timing_days), list(offers.timing_days.values())

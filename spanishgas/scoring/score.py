@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 
 import ibis
@@ -32,6 +33,7 @@ from spanishgas.scoring.payload import inputs as columns_of
 from spanishgas.scoring.settings import MEGABYTE, Transform, read_settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
+from spanishgas.training.hazard import HORIZONS, WITHIN
 from spanishgas.training.model import FLAG, PROBABILITY, TIER, ChurnModel
 
 MARGIN = "avg_monthly_margin"
@@ -109,12 +111,13 @@ def _score(run: Work, inputs: ScoreInputs) -> Snapshot:
     size = settings.payload_mb * MEGABYTE
     shards = Shards(gold, columns, settings.media, settings.part_rows, size, beside=(ID, MARGIN))
     task, trained = Task(inputs.version, shards), inputs.training.customers
-    account, counts = list[dict[str, object]](), Counter[str]()
+    account, counts, curve = list[dict[str, object]](), Counter[str](), inputs.version.model.curve_columns
 
     def write(folder: Path) -> None:
-        for part, answer, sha256 in reconciled(gold, inputs.backend.answers(task, inputs.progress)):
+        for part, answer, sha256 in reconciled(gold, inputs.backend.answers(task, inputs.progress), curve):
             scored = answer.assign(
                 **{LOSS: expected_loss(answer[PROBABILITY], part.customers[MARGIN])},
+                **(expected_losses(answer, part.customers[MARGIN]) if curve else {}),
                 in_training=answer[ID].isin(trained),
                 model_version=inputs.version.number,
                 as_of=gold.manifest.as_of,
@@ -141,6 +144,19 @@ def expected_loss(probability: pd.Series, margin: pd.Series) -> pd.Series:
     return loss
 
 
+def expected_losses(scored: pd.DataFrame, margin: pd.Series) -> dict[str, pd.Series]:
+    """Margin that is expected to be lost within 1, 3, 6 and 12 months, EUR, by column.
+
+    A customer loses its margin for each month that it is gone; between the horizons curves are taken as straight.
+    """
+    out, gone, before = dict[str, pd.Series](), 0.0 * scored[PROBABILITY], 0.0 * scored[PROBABILITY]
+    for start, end in pairwise((0, *HORIZONS)):
+        within = scored[WITHIN[end]]
+        gone, before = gone + (before + within) / 2 * (end - start), within
+        out[f"expected_loss_{end}m"] = expected_loss(gone, margin)
+    return out
+
+
 def score_table(table: pd.DataFrame, model: ChurnModel | str | Path) -> pd.DataFrame:
     """Score a table in this process, without lake or tracking: what `spanishgas.score` does.
 
@@ -150,7 +166,8 @@ def score_table(table: pd.DataFrame, model: ChurnModel | str | Path) -> pd.DataF
             in the registry.
 
     Returns:
-        customer_id, churn_probability, churn_flag and risk_tier, indexed like `table`.
+        customer_id, churn_probability, churn_flag and risk_tier, and of a model that knows when customers leave the
+        columns of its curve, indexed like `table`.
     """
     if ID not in table.columns:
         raise UsageError(f"the table has no column {ID}: add one, it comes back beside each score")

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES
 from spanishgas.lake.store import put_in_place, staged
-from spanishgas.simulate import churn, contacts, population
+from spanishgas.simulate import churn, contacts, dates, population
 from spanishgas.simulate.files import Block, RawFiles
 from spanishgas.simulate.market import draw_energy, draw_prices, province_costs
 from spanishgas.simulate.population import Floats
@@ -30,7 +30,9 @@ from spanishgas.simulate.streams import BASE, BLOCK, LAST, Draws, Stream, last_m
 
 ORPHAN_SHARE = 21 / 20_099
 """Customers that only the price file has, without an id: 252 rows of 20,099 customers."""
-TRUTH_FILE, RESPONSE_FILE = "churn_probability.parquet", "response.parquet"
+TRUTH_FILE, RESPONSE_FILE, HAZARDS_FILE = (
+    f"{name}.parquet" for name in ("churn_probability", "response", "churn_hazards")
+)
 
 
 def write_extract(
@@ -40,6 +42,7 @@ def write_extract(
     seed: int,
     as_of: date,
     labelled: bool,
+    dated: bool = False,
     shift: str = "none",
     effect: float = 1.0,
     treatments: pd.Series | None = None,
@@ -57,18 +60,28 @@ def write_extract(
       churn_probability_before_text (given contract and market alone), exact under the model the data is drawn from;
       beside it lies what becomes of each customer under each offer, with effects of the strength `effect`;
     - `treatments` (the offer made, by customer) changes the labels of those customers and nothing else: not the truth,
-      not the texts, and no later extract, which knows of no campaign.
+      not the texts, and no later extract, which knows of no campaign;
+    - with `dated`, labels say when customers left, and the truth has the hazards that this was drawn from; no other
+      byte differs.
 
     `customers` counts the base date's; a later extract has lost and won some. Raises UsageError for arguments
     out of range, an unknown `shift` (see shifts.py), or an `out` that exists.
     """
     _check(out, customers, seed, as_of, shift, effect, truth)
+    if dated and not labelled:
+        raise UsageError("dated labels are labels: leave --dated out, or give --labelled true")
+    if dated and treatments is not None:
+        raise UsageError("labels under a campaign have no dates: leave --dated or --treatments out")
+    times, true_hazards = list[pd.DataFrame](), list[pd.DataFrame]()
     total = customers + population.newcomers(customers, as_of)
     with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
             blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift, effect=effect)
             for done, block in enumerate(blocks, start=1):
                 files.add(block)
+                if dated:
+                    times.append(dates.dated_rows(block, as_of))
+                    true_hazards.append(dates.hazard_rows(block))
                 if progress is not None:
                     progress(min(done * BLOCK, total), total)
             files.add_orphans(round(customers * ORPHAN_SHARE))
@@ -79,10 +92,14 @@ def write_extract(
         treated = outcomes if treatments is None else under_treatment(outcomes, responses, treatments)
         if labelled:
             order = rng(seed, Stream.ORDER).permutation(len(outcomes))
-            labels = treated.loc[order, ["customer_id", "churn"]]
+            rows = pd.concat(times, ignore_index=True) if dated else treated[["customer_id", "churn"]]
+            labels = rows.loc[order]
             labels.to_csv(staging / RAW_FILES["churn_label"], index=False)
         if truth is not None:
-            _replace_truth(truth, {TRUTH_FILE: outcomes, RESPONSE_FILE: responses})
+            tables = {TRUTH_FILE: outcomes, RESPONSE_FILE: responses}
+            if dated:
+                tables[HAZARDS_FILE] = pd.concat(true_hazards, ignore_index=True)
+            _replace_truth(truth, tables)
         try:
             staging.rename(out)
         except OSError as error:

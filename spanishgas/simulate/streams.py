@@ -42,6 +42,7 @@ class Stream(IntEnum):
     SHIFT = 7
     ORDER = 8
     RESPONSE = 9
+    DATES = 10
 
 
 class Draws(NamedTuple):

@@ -20,6 +20,7 @@ TRUSTED = (
     "spanishgas.training.estimators.BoostedTrees",
     "spanishgas.training.estimators.Forest",
     "spanishgas.training.estimators.Linear",
+    "spanishgas.training.hazard.HazardModel",
     "spanishgas.training.model.ChurnModel",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBClassifier",

@@ -6,6 +6,7 @@ What the holdout measured is byte for byte what is registered and served.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,9 @@ from sklearn.pipeline import Pipeline
 from spanishgas.training.curves import CalibratedMargins
 from spanishgas.training.matrix import matrix
 
+if TYPE_CHECKING:
+    from spanishgas.training.hazard import HazardModel
+
 PROBABILITY, FLAG, TIER = "churn_probability", "churn_flag", "risk_tier"
 
 
@@ -26,8 +30,12 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     - `predict` takes any frame that holds the model's features (others are ignored) and gives one row per row:
       churn_probability in [0, 1], churn_flag (1 at or above the threshold), risk_tier
     - `predict_proba` gives the same probabilities in scikit-learn's shape (rows, 2)
+    - with a `hazard` model, which says when customers leave, `predict` adds the columns `curve_columns`
     - a missing feature is a `DataError` that names it; nothing scores silently without its inputs
     """
+
+    hazard: HazardModel | None = None
+    """Set on the object where labels have dates, so that the bytes of other models stay as they are."""
 
     def __init__(
         self,
@@ -60,6 +68,11 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             return self.calibrated.estimator
         return self.calibrated.calibrated_classifiers_[0].estimator
 
+    @property
+    def curve_columns(self) -> list[str]:
+        """Columns of when customers leave, after the others."""
+        return list(self.hazard.columns) if self.hazard else []
+
     def prepared(self, frame: pd.DataFrame) -> pd.DataFrame:
         """The model's columns of `frame` in the types it was trained on."""
         return matrix(frame, self.features, self.kinds)
@@ -73,9 +86,9 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return probabilities
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """The table of probability, flag and tier, indexed like `frame`."""
+        """The table of probability, flag and tier, and when, indexed like `frame`."""
         probability = self.predict_proba(frame)[:, 1]
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 PROBABILITY: probability,
                 FLAG: (probability >= self.threshold).astype("int64"),
@@ -83,6 +96,7 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             },
             index=frame.index,
         )
+        return table.join(self.hazard.told(self.prepared(frame), probability)) if self.hazard else table
 
 
 def risk_tier(probability: NDArray[np.float64], lower_edges: Mapping[str, float]) -> NDArray[np.object_]:

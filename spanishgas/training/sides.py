@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError
+from spanishgas.training.times import with_fair_labels
 
 
 def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
@@ -23,6 +24,7 @@ def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
 
 def labelled(gold: pd.DataFrame) -> pd.DataFrame:
     """The rows of gold that can train; DataError without two classes to learn from."""
+    gold = with_fair_labels(gold)
     rows = gold[gold["churn"].notna()].reset_index(drop=True)
     counts = rows["churn"].value_counts()
     if len(counts) < 2 or counts.min() < 10:
