@@ -32,6 +32,7 @@ for verbs in (
     (lifecycle.transfer,),
     (lifecycle.lineage, lifecycle.compare, lifecycle.reproduce),
     (chain.score, chain.drift, chain.baseline, chain.monitor, chain.outcomes, chain.retrain),
+    (chain.backtest,),
     (data.where, data.prune, data.erase, chain.doctor, chain.dashboard),
 ):
     for verb in verbs:

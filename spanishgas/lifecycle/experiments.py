@@ -19,7 +19,7 @@ from spanishgas.config.policy import Holdout, Protocol, Threshold, load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind, Space, load_search
 from spanishgas.config.tiers import read_tiers
-from spanishgas.errors import UsageError
+from spanishgas.errors import TooEarly, UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import experiment_record, runs
 from spanishgas.lifecycle.experiment_record import Result
@@ -47,7 +47,7 @@ def training_gold(lake: Lake) -> Snapshot:
         snapshot = lake.current("gold_master", day)
         if snapshot.pandas(["churn"])["churn"].notna().any():
             return snapshot
-    raise UsageError(
+    raise TooEarly(
         f"{lake.root} holds no labelled gold table: run `spanishgas etl` on an extract with churn_label.csv"
     )
 

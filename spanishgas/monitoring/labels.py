@@ -99,13 +99,19 @@ def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
     return Labels(rows, [*words, *labels.coverage])
 
 
+def matures(as_of: date, horizon_months: int) -> date:
+    """The day on which the labels of customers as of a date are complete."""
+    end: date = (pd.Timestamp(as_of) + pd.DateOffset(months=horizon_months)).date()
+    return end
+
+
 def matured(labels: Labels, as_of: date, horizon_months: int) -> Labels:
     """The labels as they stand when the horizon after `as_of` is over: who left later had not left within it.
 
     Raises `DataError` if more stayers than the share that may go to quarantine (SPANISHGAS_MAX_QUARANTINED) were not
     observed so long: they may leave yet, and to count them as stayers would look like fewer reasons to leave.
     """
-    end = (pd.Timestamp(as_of) + pd.DateOffset(months=horizon_months)).date()
+    end = matures(as_of, horizon_months)
     later = labels.rows[WHEN].map(lambda day: day is not None and day > end).astype(bool)
     rows = labels.rows.assign(**{LABEL: labels.rows[LABEL].mask(later, 0)})
     words = (
