@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 from spanishgas.errors import DataError
 from spanishgas.etl.source import Source, extract_date, header, open_source
 from spanishgas.lake import Lake
-from spanishgas.monitoring.labels import ID, LABEL, LEFT, OBSERVED, WHEN, matures
+from spanishgas.monitoring.labels import ID, LABEL, LEFT, OBSERVED, WHEN
 from spanishgas.raw_files import CSV, HOURS, JSON, LABELS, MAPPING, PARQUET
 from spanishgas.stages import digest
+from spanishgas.training.sides import matures
 
 KNOWN_AT = "known_at"
 KEYS: Mapping[str, tuple[str, ...]] = {

@@ -30,13 +30,22 @@ from spanishgas.evaluation.study import Candidate, HoldoutResult, open_holdout, 
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import gate, overview, registry, runs, seal
-from spanishgas.lifecycle.experiments import HOLDOUT, training_side
+from spanishgas.lifecycle.experiments import HOLDOUT, training_side, training_table
 from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import KEY, Work, through
-from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
+from spanishgas.lifecycle.version import (
+    DIGEST,
+    JUDGED,
+    PASSED,
+    REFUSED,
+    VERDICT,
+    WORDS,
+    TrainingTable,
+    Version,
+)
 from spanishgas.lifetime import temporary_folder
 from spanishgas.rendering import as_markdown
 from spanishgas.settings import settings
@@ -60,6 +69,7 @@ class CandidateInputs:
     """What a candidate, and all of its verdict but the comparison with the champion, depends on."""
 
     training: Snapshot
+    earlier: tuple[Snapshot, ...]
     of_run: str
     chosen: ExperimentRecord
     experiment: Experiment
@@ -116,9 +126,10 @@ def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
             f"run {run_id} set other customers aside ({str(chosen.holdout)!r}) than experiments/policy.yaml does now "
             f"({str(policy.holdout)!r}), and may have chosen by those held out now: run the experiment again"
         )
-    gold = lake.by_digest(chosen.gold, "gold_master")
+    gold, *earlier = (lake.by_digest(digest, "gold_master") for digest in chosen.tables)
     candidate = CandidateInputs(
         training=gold,
+        earlier=tuple(earlier),
         of_run=run_id,
         chosen=chosen,
         experiment=load_experiment(chosen.experiment),
@@ -185,7 +196,8 @@ def _params(inputs: CandidateInputs) -> dict[str, object]:
 def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     made, chosen, policy = inputs.candidate, inputs.candidate.chosen, inputs.candidate.policy
     table = inputs.training.pandas()
-    training = training_side(table, chosen.kinds, chosen.model, policy, chosen.seed)
+    learned = training_table(made.earlier, inputs.training)
+    training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
     fitted = fit_chosen(training, chosen.params, policy)
     _log_choices(run, fitted, training.y, policy)
     info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(made))
@@ -237,6 +249,10 @@ def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: Evaluat
     )
     asked = study(candidate, holdout, chosen.as_of, policy.waivers, made.tiers)
     metrics = holdout.metrics(chosen.seed)
+    for day in made.earlier[-1:]:
+        on_that_day = open_holdout(candidate.model, day.pandas(), policy.holdout, policy.offers)
+        of_it = on_that_day.metrics(chosen.seed)
+        metrics |= {f"same_day.{name.removeprefix('holdout.')}": value for name, value in of_it.items()}
     return card.Evaluation(subject, policy, holdout, openings, metrics, asked, inputs.beside)
 
 
@@ -249,7 +265,9 @@ def _manifest(
         policy=json_digest(made.policy.model_dump(mode="json")),
         code=provenance.source_digest(),
         gold=made.chosen.gold,
-        customers=json_digest(sorted(holdout.trained["customer_id"])),
+        customers=json_digest(
+            sorted(TrainingTable(made.training, made.policy.holdout, made.earlier).customers)
+        ),
         holdout=json_digest(sorted(holdout.rows["customer_id"])),
     )
 
@@ -327,6 +345,7 @@ def _register(
         VERDICT: PASSED if verdict.passed else REFUSED,
         WORDS: verdict.words,
         DIGEST: seal.digest(content),
+        **{f"data.earlier.{n}": digest for n, digest in enumerate(chosen.earlier)},
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
     words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")

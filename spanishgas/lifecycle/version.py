@@ -47,21 +47,21 @@ class TrainingTable:
 
     table: Snapshot
     holdout: Holdout
+    earlier: tuple[Snapshot, ...] = ()
+    """What it learned from where the holdout was by time, and `table` is the day that it was judged on."""
 
     @property
     def customers(self) -> set[str]:
         """Ids of the customers that the version learned from: its probabilities of them are too sure of themselves."""
-        rows = self._labelled(["customer_id", "churn"])
-        return set(rows["customer_id"][~in_holdout(rows["customer_id"], self.holdout)])
+        days = [day.pandas(["customer_id", "churn"]).dropna() for day in self.earlier or (self.table,)]
+        ids = pd.concat(days)["customer_id"].drop_duplicates()
+        return set(ids[~in_holdout(ids, self.holdout)])
 
     def held_out(self) -> pd.DataFrame:
         """Labelled rows of the customers that it did not learn from."""
-        rows = self._labelled()
+        rows = self.table.pandas()
+        rows = rows[rows["churn"].notna().to_numpy()]
         return rows[in_holdout(rows["customer_id"], self.holdout)].reset_index(drop=True)
-
-    def _labelled(self, columns: list[str] | None = None) -> pd.DataFrame:
-        rows = self.table.pandas(columns)
-        return rows[rows["churn"].notna().to_numpy()]
 
 
 @dataclass(frozen=True)
@@ -169,9 +169,8 @@ class Version:
 
     def training_table(self, lake: Lake) -> TrainingTable:
         """The table that it was made from; LakeError where that is gone."""
-        return TrainingTable(
-            lake.by_digest(self.record.chosen.gold, "gold_master"), self.record.policy.holdout
-        )
+        gold, *earlier = (lake.by_digest(digest, "gold_master") for digest in self.record.chosen.tables)
+        return TrainingTable(gold, self.record.policy.holdout, tuple(earlier))
 
     @cached_property
     def folder(self) -> Path:

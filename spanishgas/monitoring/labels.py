@@ -12,6 +12,7 @@ import pandas as pd
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl.source import read_text
 from spanishgas.settings import settings
+from spanishgas.training.sides import matures
 
 ID, LABEL, WHEN = "customer_id", "churn", "label_date"
 LEFT, OBSERVED = "churn_date", "observed_until"
@@ -97,12 +98,6 @@ def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
     if strangers:
         words.append(f"{len(strangers):,} labels are of customers who were not scored; they are left out.")
     return Labels(rows, [*words, *labels.coverage])
-
-
-def matures(as_of: date, horizon_months: int) -> date:
-    """The day on which the labels of customers as of a date are complete."""
-    end: date = (pd.Timestamp(as_of) + pd.DateOffset(months=horizon_months)).date()
-    return end
 
 
 def matured(labels: Labels, as_of: date, horizon_months: int) -> Labels:
