@@ -20,6 +20,7 @@ from spanishgas.backtest.report import Replayed, compared, picture
 from spanishgas.config.policy import Policy
 from spanishgas.config.reading import read
 from spanishgas.errors import DataError, UsageError
+from spanishgas.etl.source import extract_date
 from spanishgas.lake import Lake, location
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import runs
@@ -53,11 +54,11 @@ def backtest(
     and a place that holds another backtest; DataError where no champion came of it.
     """
     days = steps(first, last, every)
-    replays = _begun(lake, out, policies, {"from": first, "to": last, "every": every}, how)
-    extracts = replays[0].view.extracts()
+    extracts = [extract_date(raw) for raw in lake.raw_extracts()]
     if not [day for day in extracts if first <= day <= last]:
         there = ", ".join(map(str, extracts)) or "none: run `spanishgas simulate`, or bring your own"
         raise UsageError(f"{lake.root} holds no extract from {first} to {last}; there are {there}")
+    replays = _begun(lake, out, policies, {"from": first, "to": last, "every": every}, how)
     replayed = [Replayed(replay, replay.run(days)) for replay in replays]
     for one in replayed:
         if not any(step["champion"] for step in one.steps):

@@ -103,7 +103,9 @@ def test_the_newest_day_is_judged_and_days_whose_labels_reach_into_its_window_ar
 
 
 def test_days_that_all_overlap_are_refused_by_their_dates(lake: Lake) -> None:
-    with pytest.raises(TooEarly, match="nothing may train: labels of 2024-03-31, 2024-06-30, 2024-09-30") as fault:
+    with pytest.raises(
+        TooEarly, match="nothing may train: labels of 2024-03-31, 2024-06-30, 2024-09-30"
+    ) as fault:
         training_days(lake, training_gold(lake), policy(12))
     assert "2024-12-31, which is to be judged on" in str(fault.value)
     assert "24 months older" in str(fault.value)
