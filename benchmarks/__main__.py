@@ -45,7 +45,11 @@ BENCHMARKS = {
         "benchmarks.grid_search",
         "the search beside the replaced system's GridSearchCV: score and time",
     ),
-    "year": ("benchmarks.year", "a year of drift, alarms, retrains and labels, and its picture"),
+    "optimism": ("benchmarks.optimism", "what holdouts by customer and by time promise, beside use later on"),
+    "year": (
+        "benchmarks.year",
+        "a backtest of a year of drift, alarms, retrains and labels, and its picture",
+    ),
     "tabular": ("benchmarks.tabular", "`tune` beside FLAML, LightGBM, CatBoost and others (group bench)"),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
     "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),
