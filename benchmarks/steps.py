@@ -115,11 +115,11 @@ def pandas(folder: Path, _: int) -> Work:
     import pandas as pd
     import pyarrow.parquet as pq
 
-    from spanishgas.etl.calendar import HOLIDAYS, WORKING_DAY
+    from spanishgas.config.tariff import tariff
 
     amounts = ["consumption_elec_kwh", "consumption_gas_m3"]
-    periods = np.array(WORKING_DAY)
-    holidays = [int(day.replace("-", "")) for day in HOLIDAYS]
+    periods = np.array([3] * 8 + [2] * 2 + [1] * 4 + [2] * 4 + [1] * 4 + [2] * 2)
+    holidays = [int(day.replace("-", "")) for day in tariff().holidays.fixed]
 
     def chunk(rows: pd.DataFrame) -> pd.DataFrame:
         rows = rows.groupby(["customer_id", "timestamp"], as_index=False)[amounts].max()

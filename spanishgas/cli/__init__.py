@@ -29,7 +29,7 @@ for verbs in (
     (chain.main, data.simulate, data.etl, data.sniff, data.validate, data.template, data.adopt),
     (lifecycle.experiment, lifecycle.ladder, lifecycle.evaluate),
     (lifecycle.promote, lifecycle.approve, lifecycle.rollback, lifecycle.history, lifecycle.reconcile),
-    (lifecycle.transfer,),
+    (lifecycle.transfer, lifecycle.export_package),
     (lifecycle.lineage, lifecycle.compare, lifecycle.reproduce),
     (chain.score, chain.drift, chain.baseline, chain.monitor, chain.outcomes, chain.retrain),
     (chain.backtest,),

@@ -120,6 +120,15 @@ def transfer(
     )
 
 
+def export_package(version: options.Named = "champion", group: options.Group = AUTO) -> None:
+    """Register a version that passed its gate as a Model Package of SageMaker, for those who need one there."""
+    from spanishgas.scoring import package
+    from spanishgas.scoring.settings import Transform, read_settings
+
+    require_tracking(writes=False)
+    echo(package.export_package(version, group, read_settings(Transform)))
+
+
 def history(as_json: options.AsJson = False) -> None:
     """Show every move of champion, including those made elsewhere: when, by whom, why, and by which verdict."""
     from spanishgas.lifecycle import history as moves

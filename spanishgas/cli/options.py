@@ -151,6 +151,9 @@ RunId = Annotated[
 Named = Annotated[str, Argument(help="Version number or alias.")]
 Challenger = Annotated[str, Option("--version", help="Version number or alias.")]
 OtherStore = Annotated[str, Option("--to", help="URI of the tracking server or store to copy to.")]
+Group = Annotated[
+    str | None, Option(parser=text, help="Model package group; without it, the registered model's name.")
+]
 History = Annotated[bool, Option("--history", help="Copy all finished runs of the experiment as well.")]
 Reason = Annotated[str, Option(help="Why; kept with the version.")]
 Override = Annotated[

@@ -17,6 +17,7 @@ from pathlib import Path
 import ibis.expr.types as ir
 
 from spanishgas import contracts, provenance
+from spanishgas.config.tariff import Tariff, applied, tariff
 from spanishgas.contracts.tables import DERIVED
 from spanishgas.etl import raw, silver
 from spanishgas.etl.bronze import Bronze
@@ -31,7 +32,9 @@ from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.settings import settings
 from spanishgas.stages import Stage
 
-SOURCES: Mapping[str, tuple[str, ...]] = {name: t.sources for name, t in DERIVED.items() if t.sources}
+SOURCES: Mapping[str, tuple[str, ...]] = {
+    name: DERIVED[name].sources for name in DERIVED if DERIVED[name].sources
+}
 """What each table is built from, in the order in which they are published."""
 QUALITY = "_quality.json"
 """Note beside gold: the data-quality report of the build."""
@@ -93,6 +96,7 @@ class EtlInputs:
     engine: str
     max_quarantined: float
     tiers: Tiers
+    tariff: Tariff
     sentiment: SentimentModel
 
 
@@ -101,7 +105,9 @@ ETL = Stage[EtlInputs]("etl", (__name__,))
 
 def etl_inputs(source: Source, as_of: date, engine: str) -> EtlInputs:
     """The build as settings and the data dictionary have it now."""
-    return EtlInputs(source, as_of, engine, settings().max_quarantined, load_tiers().rules(), load_model())
+    return EtlInputs(
+        source, as_of, engine, settings().max_quarantined, load_tiers().rules(), tariff(), load_model()
+    )
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,10 @@ class _Build:
     @ETL.working()
     def compute(self) -> dict[str, ir.Table]:
         """The tables, held and checked."""
+        with applied(self.inputs.tariff):
+            return self._tables()
+
+    def _tables(self) -> dict[str, ir.Table]:
         audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.inputs.as_of
         small, customer_ids = raw.read(self.inputs.source, Audit(engine.reader, self.quality))
         small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}

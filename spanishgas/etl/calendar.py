@@ -1,7 +1,4 @@
-"""The window of twelve months before as_of, and the tariff period of each reading that a file may hold of it.
-
-Spanish 2.0TD in local time (feature dictionary, "Bronze: the hourly roll-up").
-"""
+"""The window of twelve months before as_of, and the tariff period of each reading that a file may hold of it."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ from functools import lru_cache
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from spanishgas.config.tariff import HOLIDAY, WEEKDAYS, Line, Tariff, minutes, tariff
+from spanishgas.errors import UsageError
+
+Integers = NDArray[np.int64]
 MONTHS = 12
-LEGAL = "Europe/Madrid"
-HOLIDAYS = ("01-01", "01-06", "05-01", "08-15", "10-12", "11-01", "12-06", "12-08", "12-25")
-"""National holidays of fixed date."""
-PEAK, STANDARD, OFFPEAK = 1, 2, 3
-WORKING_DAY = [OFFPEAK] * 8 + [STANDARD] * 2 + [PEAK] * 4 + [STANDARD] * 4 + [PEAK] * 4 + [STANDARD] * 2
 
 
 def window(as_of: date) -> list[str]:
@@ -31,15 +28,30 @@ def window(as_of: date) -> list[str]:
     return [str(last - back) for back in range(MONTHS - 1, -1, -1)]
 
 
-def tariff_period(hour: pd.Timestamp) -> int:
-    """1 peak, 2 standard, 3 off-peak.
+def period_numbers(times: pd.DatetimeIndex, tariff: Tariff) -> Integers:
+    """The number of the tariff period, from 1, that each local time lies in."""
+    holidays, names = tariff.holidays.of(sorted(set(times.year))), list(tariff.periods)
+    where = [_holds(line, times, holidays) for line in tariff.calendar]
+    return np.select(where, [names.index(line.period) + 1 for line in tariff.calendar]).astype("int64")
 
-    >>> tariff_period(pd.Timestamp("2024-03-04 10:00")), tariff_period(pd.Timestamp("2024-05-01 10:00"))
-    (1, 3)
-    """
-    if hour.weekday() >= 5 or f"{hour:%m-%d}" in HOLIDAYS:
-        return OFFPEAK
-    return WORKING_DAY[hour.hour]
+
+def _holds(line: Line, times: pd.DatetimeIndex, holidays: list[date]) -> NDArray[np.bool_]:
+    where: NDArray[np.bool_] = np.ones(len(times), dtype=bool)
+    if line.months:
+        where &= times.month.isin(line.months)
+    if line.days:
+        numbers = [WEEKDAYS.index(day) for day in line.days if day != HOLIDAY]
+        off = times.normalize().isin(pd.DatetimeIndex(holidays if HOLIDAY in line.days else []))
+        where &= times.dayofweek.isin(numbers) | off
+    if line.hours:
+        minute = (times.hour * 60 + times.minute).to_numpy()
+        where &= np.any([_within(minute, *minutes(span)) for span in line.hours], axis=0)
+    return where
+
+
+def _within(minute: Integers, begin: int, end: int) -> NDArray[np.bool_]:
+    """Whether each minute of the day lies in a span, which goes over midnight where its end is not after its begin."""
+    return (minute >= begin) & (minute < end) if begin < end else (minute >= begin) | (minute < end)
 
 
 @dataclass(frozen=True)
@@ -59,36 +71,43 @@ class Grid:
         return self.step or 60
 
 
-@lru_cache(maxsize=8)
 def hours(as_of: date, grid: Grid = Grid()) -> pd.DataFrame:
     """Every stamp of the window, once: `hour` as the file has it, `slot`, `code`, and `times` that it comes.
 
-    `slot` is the place of its month in the window x 10 + tariff period. A local stamp comes twice where the clock goes
-    back; its `code` is then half of what both add to the sum.
+    `slot` is the place of its month in the window x 10 + tariff period, by the tariff that is applied. A local stamp
+    comes twice where the clock goes back; its `code` is then half of what both add to the sum. `UsageError` for
+    readings that are too coarse for the tariff.
     """
+    if grid.minutes > (step := tariff().finest()):
+        raise UsageError(
+            f"tariff.yaml has periods that begin between readings of {grid.minutes} minutes: give readings of {step} "
+            "minutes and say 'resolution' in mapping.yaml, or let its periods begin where readings do"
+        )
+    return _hours(as_of, grid, tariff())
+
+
+@lru_cache(maxsize=8)
+def _hours(as_of: date, grid: Grid, tariff: Tariff) -> pd.DataFrame:
     months = window(as_of)
     end = pd.Period(months[-1], freq="M").end_time
     step = pd.Timedelta(minutes=grid.minutes)
-    start = pd.date_range(f"{months[0]}-01", end, freq=step, tz=LEGAL if grid.clock else None)
+    start = pd.date_range(f"{months[0]}-01", end, freq=step, tz=tariff.zone if grid.clock else None)
     stamp = start + step if grid.end else start
     stamp = stamp.tz_convert(grid.clock).tz_localize(None) if grid.clock else stamp
-    frame = pd.DataFrame({"hour": stamp, "slot": _slots(start.tz_localize(None), months)})
+    local = start.tz_localize(None)
+    place = (local.year - int(months[0][:4])) * 12 + local.month - int(months[0][5:])
+    frame = pd.DataFrame(
+        {"hour": stamp, "slot": place.to_numpy("int64") * 10 + period_numbers(local, tariff)}
+    )
     frame["times"] = frame.groupby("hour")["hour"].transform("size")
     frame = frame.drop_duplicates("hour", ignore_index=True)
     return frame.assign(code=codes(len(frame)))
 
 
 def doubled(as_of: date, grid: Grid) -> list[pd.Timestamp]:
-    """The stamps that a clock of Spanish legal time shows twice in the window."""
-    frame = hours(as_of, Grid(grid.step, LEGAL, grid.end))
+    """The stamps that a clock of the tariff's legal time shows twice in the window."""
+    frame = hours(as_of, Grid(grid.step, tariff().zone, grid.end))
     return list(frame["hour"][frame["times"] > 1])
-
-
-def _slots(local: pd.DatetimeIndex, months: list[str]) -> np.ndarray:
-    place = {month: index for index, month in enumerate(months)}
-    hour = local.floor("h")
-    slot = {h: place[f"{h:%Y-%m}"] * 10 + tariff_period(h) for h in hour.unique()}
-    return np.array([slot[h] for h in hour], dtype="int64")
 
 
 def codes(count: int) -> np.ndarray:

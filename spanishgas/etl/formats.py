@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
+from pydantic import AfterValidator, model_validator
 from pydantic import Field as Limited
-from pydantic import model_validator
+from pydantic_core import PydanticCustomError
 
 from spanishgas.config.reading import Names, Strict, Text, fault, member, packaged
+from spanishgas.config.tariff import tariff, zone
 from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Kind
 from spanishgas.raw_files import HOURS
@@ -21,9 +23,25 @@ from spanishgas.raw_files import HOURS
 UNITS: Mapping[str, Mapping[str, tuple[float, float]]] = packaged(__file__)
 STEPS = {"hour": 60, "half_hour": 30, "quarter_hour": 15}
 OF_HOURS = ("clock", "stamp", "resolution", "wide", "position", "first_position", "corrections")
+CLOCKS = {"+01:00": "Etc/GMT-1", "offset": "UTC"}
+"""Time zone of the stamps as they are read, by those values of `clock` that are no zone."""
 ZONE = r":\d\d.*([A-Za-z]|[+-] *\d)"
 _EXAMPLE = datetime(2021, 11, 22, 13, 45, tzinfo=UTC)
 _SPAN = re.compile(r"(.*)\{(\d+)\.\.(\d+)\}(.*)")
+
+
+def _is_clock(name: str) -> str:
+    if name in ("local", *CLOCKS):
+        return name
+    try:
+        return zone(name)
+    except PydanticCustomError as unknown:
+        raise fault(
+            "", "must be local, '+01:00', offset or a time zone, such as Europe/Madrid", name
+        ) from unknown
+
+
+Clock = Annotated[Text, AfterValidator(_is_clock)]
 
 
 class Format(Strict):
@@ -48,8 +66,9 @@ class Format(Strict):
     """The unit in the file by column, or a factor (which may be below 0, for a sign)."""
     ids: Literal["cups"] | None = None
     """cups: ids are supply points, whose check characters must be right; 20 characters count."""
-    clock: Literal["Europe/Madrid", "UTC", "+01:00", "offset"] | None = None
-    """Time zone of the stamps: legal, UTC, CET all year, or an offset in each; none: days of 24 hours."""
+    clock: Clock | None = None
+    """Time zone of the stamps: legal time by tariff.yaml, CET all year, an offset in each, or a zone by its name; none:
+    days of 24 hours."""
     stamp: Literal["start", "end"] = "start"
     """Which end of its interval a stamp is."""
     resolution: Literal["hour", "half_hour", "quarter_hour"] | None = None
@@ -80,9 +99,9 @@ class Format(Strict):
             raise fault("dates", "must hold %z with clock: offset, and only then", self.dates)
         if self.months and not _round_trip(self.months, (2021, 11), lambda at: (at.year, at.month)):
             raise fault("months", "must write month and year, as %m/%Y does", self.months)
-        if self.by_day and self.clock not in (None, "Europe/Madrid"):
+        if self.by_day and self.clock not in (None, "local", legal := tariff().zone):
             raise fault(
-                "clock", "must be Europe/Madrid, or left out, where a day's readings are numbered", self.clock
+                "clock", f"must be local ({legal}), or left out, where readings are numbered", self.clock
             )
         if self.by_day and self.resolution is None:
             raise fault("resolution", "must be named where a day's readings are numbered", None)

@@ -24,7 +24,7 @@ import ibis.expr.types as ir
 import pandas as pd
 import pyarrow as pa
 
-from spanishgas.contracts.tables import PERIODS
+from spanishgas.config.tariff import tariff
 from spanishgas.etl import calendar, engine_spark, ordered, values
 from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.engines import Engine
@@ -172,18 +172,19 @@ def _in_order(source: Source, frame: pd.DataFrame, engine: Engine) -> ir.Table |
 def customer_months(slots: ir.Table, as_of: date) -> ir.Table:
     """One row per customer and month that has an hour: totals and the split by tariff period, in kWh and m3."""
     slots = slots.mutate(place=slots.slot // 10, period=slots.slot % 10)
+    periods = {name: number for number, name in enumerate(tariff().periods, 1)}
     sums = {
-        **{f"elec_kwh_{name}": _amount(slots, slots.elec, [i]) for i, name in enumerate(PERIODS, 1)},
-        **{f"gas_m3_{name}": _amount(slots, slots.gas, [i]) for i, name in enumerate(PERIODS, 1)},
-        "monthly_elec_kwh": _amount(slots, slots.elec, [1, 2, 3]),
-        "monthly_gas_m3": _amount(slots, slots.gas, [1, 2, 3]),
+        **{f"elec_kwh_{name}": _amount(slots, slots.elec, [number]) for name, number in periods.items()},
+        **{f"gas_m3_{name}": _amount(slots, slots.gas, [number]) for name, number in periods.items()},
+        "monthly_elec_kwh": _amount(slots, slots.elec, [*periods.values()]),
+        "monthly_gas_m3": _amount(slots, slots.gas, [*periods.values()]),
     }
     months = slots.group_by("customer_id", "place").agg(**sums)
     names = [(months.place == place, month) for place, month in enumerate(calendar.window(as_of))]
     return months.mutate(
         month=ibis.cases(*names),
         monthly_gas_kwh=months.monthly_gas_m3 * KWH_PER_M3,
-        **{f"gas_kwh_{name}": months[f"gas_m3_{name}"] * KWH_PER_M3 for name in PERIODS},
+        **{f"gas_kwh_{name}": months[f"gas_m3_{name}"] * KWH_PER_M3 for name in periods},
     ).drop("place")
 
 

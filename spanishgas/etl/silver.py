@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
+from spanishgas.config.tariff import tariff
 from spanishgas.contracts import contract
-from spanishgas.contracts.tables import CHANNELS, COSTS, PERIODS, PRICES, SENTIMENTS
+from spanishgas.contracts.tables import CHANNELS, COSTS, SENTIMENTS, price_columns
 from spanishgas.etl.engines import Engine
 from spanishgas.etl.intent import intent
 from spanishgas.etl.prices import impute
@@ -67,12 +69,11 @@ def profit_and_loss(months: ir.Table) -> ir.Table:
 
     A missing price or cost counts as 0; a side that the customer does not use in the window has no revenue or cost.
     """
-    m = {name: months[name].fill_null(0.0) for name in (*PRICES, *COSTS)}
-    energy = [
-        months[f"elec_kwh_{p}"] * m[f"variable_price_tier{i}_eur_kwh"] for i, p in enumerate(PERIODS, 1)
-    ]
+    m = {name: months[name].fill_null(0.0) for name in (*price_columns(), *COSTS)}
+    prices = zip(tariff().prices, tariff().periods, strict=True)
+    energy = [months[f"elec_kwh_{period}"] * m[price] for price, period in prices]
     electricity = {
-        "elec_revenue_variable": energy[0] + energy[1] + energy[2],
+        "elec_revenue_variable": reduce(add, energy),
         "elec_revenue_fixed": m["elec_fixed_fee_eur_month"],
         "elec_cost_variable": months.monthly_elec_kwh
         * (m["elec_var_cost_eur_kwh"] + m["peaje_elec_eur_kwh"]),
@@ -127,7 +128,7 @@ def _count_unknown_channels(bronze: ir.Table, audit: Audit) -> None:
 def _count_missing(months: ir.Table, audit: Audit) -> None:
     """Prices and costs that count as 0 for a customer who uses that commodity."""
     missing = {}
-    for name in (*PRICES, *COSTS):
+    for name in (*price_columns(), *COSTS):
         uses = months.uses_gas if name.startswith("gas") else months.uses_elec
         missing[f"missing_as_0.{name}"] = flagged((uses == 1) & months[name].isnull())
     audit.measure("silver_customer_month", months, **missing)

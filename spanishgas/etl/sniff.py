@@ -12,27 +12,26 @@ import re
 import statistics
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from datetime import date, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import yaml
 
 from spanishgas.config.reading import packaged
+from spanishgas.config.tariff import tariff
 from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.errors import DataError, UsageError
-from spanishgas.etl import calendar
-from spanishgas.etl.calendar import LEGAL
 from spanishgas.etl.engine import duckdb
 from spanishgas.etl.formats import ZONE, units
 from spanishgas.etl.hours import READINGS, open_hours
 from spanishgas.etl.looks import Look, looks
 from spanishgas.etl.mapping import PRESETS, Renaming
 from spanishgas.etl.source import Source
-from spanishgas.etl.values import grid
 from spanishgas.raw_files import HOURS, LABELS, MAPPING, RAW_FILES, names
 
 TRIES = packaged(__file__)
@@ -171,14 +170,14 @@ def _by_day(look: Look, columns: dict[str, str]) -> Entry:
             f"a row a day: {', '.join(f'{name} is {reading}' for reading, name in wide.items())}"
         )
         longest = max(map(len, spans.values()))
-        clock = {"clock": LEGAL} if longest in (25, 50, 100) else {}
+        clock = {"clock": tariff().zone} if longest in (25, 50, 100) else {}
         return {"wide": wide, "resolution": STEPS[longest], **clock}
     places = [c for c in look.columns if _bare(c) in TRIES["columns"]["place"] and c not in columns.values()]
     if not places or any(":" in text for text in look.values.get(columns.get("timestamp", ""), [])):
         return {}
     look.doubts.append(f"'{places[0]}' numbers the readings of a day from local midnight")
     first = {"first_position": 0} if {"0", "00:00"} & {*look.values[places[0]]} else {}
-    return {"position": places[0], "resolution": "hour", "clock": LEGAL, **first}
+    return {"position": places[0], "resolution": "hour", "clock": tariff().zone, **first}
 
 
 def _read_values(column: str, declared: Field, texts: list[str], entry: Entry, look: Look) -> None:
@@ -285,6 +284,14 @@ def _clock(look: Look, columns: dict[str, str], entry: Entry) -> None:
         _clock_of_the_nights(look, entry)
 
 
+def _nights(year: int) -> tuple[pd.DatetimeIndex, pd.DatetimeIndex]:
+    """The hours of a year that legal time leaves out, and those that it has twice."""
+    hours = pd.date_range(f"{year}-01-01", f"{year}-12-31 23:00", freq="h")
+    summer = hours.tz_localize(tariff().zone, ambiguous=np.ones(len(hours), dtype=bool), nonexistent="NaT")
+    either = hours.tz_localize(tariff().zone, ambiguous="NaT", nonexistent="NaT")
+    return hours[summer.isna()], hours[np.asarray(either.isna()) & np.asarray(summer.notna())]
+
+
 def _clock_of_the_nights(look: Look, entry: Entry) -> None:
     """The clock, as far as the nights tell in which it changes: all hours are read for that, as the entry has them."""
     how = Renaming.model_validate({HOURS: {"file": look.file.name} | entry}).root[HOURS]
@@ -294,14 +301,13 @@ def _clock_of_the_nights(look: Look, entry: Entry) -> None:
         [(first, last)] = engine.fetch(ends).to_pandas().itertuples(index=False, name=None)
         if first != first:  # no time can be read
             return
-        gone = datetime(last.year, 3, 31, 2) - timedelta(days=date(last.year, 3, 31).isoweekday() % 7)
-        year = calendar.hours(date(last.year, 12, 31), replace(grid(how), clock=LEGAL))
-        night = hours.filter(hours.hour.isin([gone, *year["hour"][year["times"] > 1]]))
+        gone, twice = _nights(last.year)
+        night = hours.filter(hours.hour.isin([*gone, *twice]))
         night = night.group_by("customer_id", "hour").agg(rows=night.count())
         rows = engine.fetch(night).to_pandas()
-    back = rows[rows["hour"] != gone]
+    back = rows[rows["hour"].isin(twice)]
     if len(back) == len(rows) and (back["rows"] > 1).sum() > len(back) / 2:
-        entry["clock"] = LEGAL
+        entry["clock"] = tariff().zone
     elif first.day == 31 and first.month == 12 and first.hour >= 22:
         entry["clock"] = "UTC"
         look.doubts.append(f"the first stamp is {first}: UTC is proposed as the clock")

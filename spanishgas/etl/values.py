@@ -8,12 +8,11 @@ from datetime import datetime
 import ibis
 import ibis.expr.types as ir
 
+from spanishgas.config.tariff import tariff
 from spanishgas.contracts.fields import Field, Kind
-from spanishgas.etl.calendar import LEGAL, Grid
-from spanishgas.etl.formats import STEPS, ZONE, Format
+from spanishgas.etl.calendar import Grid
+from spanishgas.etl.formats import CLOCKS, STEPS, ZONE, Format
 
-CLOCKS = {"Europe/Madrid": LEGAL, "UTC": "UTC", "+01:00": "Etc/GMT-1", "offset": "UTC"}
-"""Time zone of the stamps as they are read, by the `clock` of a mapping."""
 CUPS_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
 WHOLE = 2.0**53
 """Above it a double no longer tells whole numbers apart."""
@@ -21,7 +20,8 @@ WHOLE = 2.0**53
 
 def grid(how: Format) -> Grid:
     """How the stamps lie on time, once they are read."""
-    clock = "UTC" if how.by_day and how.clock else CLOCKS[how.clock] if how.clock else None
+    zones = CLOCKS | {"local": tariff().zone}
+    clock = "UTC" if how.by_day and how.clock else zones.get(how.clock or "", how.clock)
     return Grid(STEPS[how.resolution] if how.resolution else None, clock, how.stamp == "end")
 
 
@@ -115,7 +115,7 @@ def time(text: ir.StringColumn, how: Format) -> ir.TimestampValue:
 
 def in_day(day: ir.TimestampColumn, place: ir.IntegerColumn, how: Format) -> ir.TimestampValue:
     """The stamp of the reading at a place (from 0) of its day: on UTC if days have 23 and 25 hours."""
-    midnight = timezone(LEGAL, day).cast("timestamp") if how.clock else day
+    midnight = timezone(tariff().zone, day).cast("timestamp") if how.clock else day
     return make_timestamp(epoch_us(midnight) + place * (STEPS[how.resolution or "hour"] * 60_000_000))
 
 

@@ -251,18 +251,27 @@ def _usable(record: MoveRecord) -> set[str]:
     return {v for v in registry.numbers() if record.rolled_back(v) is None or record.override(v)}
 
 
+def approved(version: Version) -> bool:
+    """Whether nobody's approval of the version's verdict is missing."""
+    return not load_policy().promotion.approvers or _approver(version) is not None
+
+
+def _approver(version: Version) -> str | None:
+    approvers = load_policy().promotion.approvers
+    approved_by = [m.by for m in version.moves.approvals(version.number, version.digest)]
+    return next((name for name in approved_by[::-1] if name in approvers or not approvers), None)
+
+
 def _approval(version: Version) -> str | None:
     """Who approved of the version's verdict; TrackingError where the policy asks for somebody and nobody did."""
     approvers = load_policy().promotion.approvers
-    approved_by = [m.by for m in version.moves.approvals(version.number, version.digest)]
-    by = next((name for name in approved_by[::-1] if name in approvers or not approvers), None)
-    if approvers and by is None:
+    if not approved(version):
         raise TrackingError(
             f"version {version.number} is not promoted: the policy asks for the approval of one of "
             f"{', '.join(approvers)}, and there is none for its verdict. One of them runs "
             f"`spanishgas approve {version.number} --reason ...`"
         )
-    return by
+    return _approver(version)
 
 
 def _said(reason: str) -> None:

@@ -55,12 +55,7 @@ class SageMakerTransform:
         needed = {"S3": settings.s3, "ROLE": settings.role, "IMAGE": settings.image}
         if missing := [f"SPANISHGAS_TRANSFORM_{name}" for name, value in needed.items() if not value]:
             raise UsageError(f"the backend sagemaker needs {', '.join(missing)}: see docs/scoring.md")
-        prefix = str(settings.s3)
-        if not prefix.startswith(SCHEME) or not prefix.removeprefix(SCHEME).strip("/"):
-            raise UsageError(
-                f"SPANISHGAS_TRANSFORM_S3 '{prefix}' is not an S3 prefix: give s3://bucket/prefix"
-            )
-        return cls(settings, S3Store(prefix, attempts=ATTEMPTS), SageMaker(settings), say)
+        return cls(settings, open_prefix(settings), SageMaker(settings), say)
 
     def answers(self, task: Task, progress: Progress) -> Iterator[tuple[Part, bytes]]:
         """Each part in order with its answer, once the job is Completed and every part has one."""
@@ -103,15 +98,10 @@ class SageMakerTransform:
 
     def _start(self, task: Task, parts: int) -> None:
         self.say(estimate(task.shards.table.manifest.rows, parts, self.settings))
-        packed = archive(task.version.folder)
-        folder = f"models/{hashlib.sha256(packed).hexdigest()}"
-        if not (self.store.listing(folder) and self.store.read_bytes(f"{folder}/model.tar.gz") == packed):
-            self.store.write(f"{folder}/model.tar.gz", packed)
-        archived, parts_in, out = map(
-            self.store.uri, (f"{folder}/model.tar.gz", f"{self._in}/", f"{self._out}/")
-        )
+        _, model = archived(self.store, task.version.folder)
+        parts_in, out = map(self.store.uri, (f"{self._in}/", f"{self._out}/"))
         environment = task.environment(self.settings, self.settings.concurrency)
-        self.sagemaker.create(Job(self.job, archived, parts_in, out, task.tags, environment))
+        self.sagemaker.create(Job(self.job, model, parts_in, out, task.tags, environment))
         self.say(f"transform job {self.job}, {self._where}")
 
     def _wait(self, parts: int, progress: Progress) -> None:
@@ -162,6 +152,24 @@ class SageMakerTransform:
     @property
     def _where(self) -> str:
         return f"its log is CloudWatch's {LOG_GROUP}, streams {self.job}/"
+
+
+def open_prefix(settings: Transform) -> S3Store:
+    """The prefix of archives and parts; UsageError where the setting names none."""
+    prefix = str(settings.s3)
+    if not prefix.startswith(SCHEME) or not prefix.removeprefix(SCHEME).strip("/"):
+        raise UsageError(f"SPANISHGAS_TRANSFORM_S3 '{prefix}' is not an S3 prefix: give s3://bucket/prefix")
+    return S3Store(prefix, attempts=ATTEMPTS)
+
+
+def archived(store: S3Store, model_dir: Path) -> tuple[str, str]:
+    """Put the archive of an artefact where jobs find it, unless it is there; gives its folder in the store, and URI."""
+    packed = archive(model_dir)
+    folder = f"models/{hashlib.sha256(packed).hexdigest()}"
+    key = f"{folder}/model.tar.gz"
+    if key not in {listed.key for listed in store.listing(folder)} or store.read_bytes(key) != packed:
+        store.write(key, packed)
+    return folder, store.uri(key)
 
 
 def estimate(rows: int, parts: int, settings: Transform) -> str:

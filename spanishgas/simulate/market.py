@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from spanishgas.config.tariff import tariff
 from spanishgas.simulate.figures import figures
 from spanishgas.simulate.population import NEW_PROVINCE, PEOPLE, PROVINCES, Floats
 from spanishgas.simulate.streams import BLOCK, EARLY, HORIZON, Draws, Stream, drawn_months, months
@@ -113,10 +114,12 @@ def draw_prices(people: pd.DataFrame, draws: Draws, raised: tuple[slice, float] 
     gas_fixed = np.where(gas, 63.74 * np.exp(0.08 * g.standard_normal(n)), 0.0)
     gas_fixed_cost = np.where(gas, gas_fixed - 36 * np.exp(0.1 * g.standard_normal(n)), 0.0)
     calm = np.where(zero, 0.0, PRICES.calm * (tier1 / PRICES.calm) ** PRICES.damping)
+    # The first period is the dearest, the last the cheapest.
+    dearest, *cheaper = tariff().prices
+    ratios = np.linspace(PRICES.standard_ratio, PRICES.offpeak_ratio, len(cheaper))
     columns = {
-        "variable_price_tier1_eur_kwh": (np.where(zero, 0.0, tier1), 6),
-        "variable_price_tier2_eur_kwh": (calm * PRICES.standard_ratio, 6),
-        "variable_price_tier3_eur_kwh": (calm * PRICES.offpeak_ratio, 6),
+        dearest: (np.where(zero, 0.0, tier1), 6),
+        **{name: (calm * ratio, 6) for name, ratio in zip(cheaper, ratios, strict=True)},
         "elec_fixed_fee_eur_month": (fee * electric, 4),
         "elec_fixed_cost_eur_month": ((fee - margin) * electric, 4),
         "gas_variable_price_eur_m3": (gas_price, 6),

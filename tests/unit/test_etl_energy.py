@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spanishgas.config.tariff import tariff
 from spanishgas.contracts import contract
-from spanishgas.contracts.tables import PERIODS
 from spanishgas.etl import rollup
 from spanishgas.etl.calendar import Grid
 from spanishgas.etl.engine import DuckEngine, duckdb
@@ -132,7 +132,9 @@ def test_a_year_with_both_changes_of_the_clock_is_right_by_month_and_period_on_e
     assert int(counts["kept"].sum()) == len(instants)
     months = engine.fetch(rollup.customer_months(passed.slots, AS_OF)).to_pandas().set_index("month")
     for (month, period), kwh in expected.items():
-        assert months.loc[month, f"elec_kwh_{PERIODS[period - 1]}"] == pytest.approx(kwh, rel=1e-9), (
+        assert months.loc[month, f"elec_kwh_{[*tariff().periods][period - 1]}"] == pytest.approx(
+            kwh, rel=1e-9
+        ), (
             month,
             period,
         )

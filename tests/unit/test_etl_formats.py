@@ -146,7 +146,10 @@ def test_a_supply_points_check_characters_must_be_those_of_its_digits(engine: Du
         ("resolucion: hour", "unknown key"),
         ("dates: '%d/%m/%Y%z'", "must hold %z with clock: offset, and only then"),
         ("position: hora", "resolution: must be named where a day's readings are numbered"),
-        ("clock: CET", "Input should be 'Europe/Madrid', 'UTC', '+01:00' or 'offset'"),
+        (
+            "clock: Madrid",
+            "clock: must be local, '+01:00', offset or a time zone, such as Europe/Madrid, but got 'Madrid'",
+        ),
         ("columns: {timestamp: null}", "must be there: rows need it"),
         ("wide: {customer_id: 'H{1..24}'}\n  resolution: hour", "unknown reading 'customer_id'"),
     ],

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spanishgas.config.tariff import tariff
 from spanishgas.etl import calendar, rollup
 from spanishgas.etl.engine import duckdb
 from spanishgas.etl.hours import open_hours
@@ -51,7 +52,8 @@ def test_sums_agree_with_pandas_by_month_and_period(tmp_path: Path) -> None:
     hours = year("C1", 1)
     ours = months(tmp_path, hours)
     stamped = hours.assign(
-        month=hours["timestamp"].dt.strftime("%Y-%m"), period=hours["timestamp"].map(calendar.tariff_period)
+        month=hours["timestamp"].dt.strftime("%Y-%m"),
+        period=calendar.period_numbers(pd.DatetimeIndex(hours["timestamp"]), tariff()),
     )
     totals = stamped.groupby("month")[["consumption_elec_kwh", "consumption_gas_m3"]].sum()
     np.testing.assert_allclose(ours["monthly_elec_kwh"], totals["consumption_elec_kwh"], rtol=1e-12)

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from spanishgas.config.tariff import tariff
 from spanishgas.contracts import contract
 from spanishgas.contracts.tables import RAW
 from spanishgas.etl import calendar
@@ -321,7 +322,7 @@ def test_hours_fall_into_their_tariff_period(built: Built) -> None:
     ],
 )
 def test_the_tariff_calendar_knows_working_days_weekends_and_fixed_holidays(hour_: str, period: int) -> None:
-    assert calendar.tariff_period(pd.Timestamp(hour_)) == period
+    assert calendar.period_numbers(pd.DatetimeIndex([hour_]), tariff()) == [period]
 
 
 def test_the_year_2024_has_8784_hours_with_codes_of_their_own() -> None:
