@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date
 from itertools import count, takewhile
 from pathlib import Path
@@ -27,6 +27,8 @@ from spanishgas.lifecycle import runs
 from spanishgas.settings import settings
 
 ARGUMENTS, PAGE, PICTURE = "backtest.yaml", "backtest.md", "backtest.png"
+OWN = {"EXPERIMENT_NAME": "experiment_name", "REGISTERED_MODEL": "registered_model"}
+"""Settings whose values a replay must not share."""
 
 
 def steps(first: date, last: date, every: str) -> list[date]:
@@ -53,78 +55,64 @@ def backtest(
     Raises `UsageError` for arguments that make no replay, extracts that are not there, a policy that cannot be read,
     and a place that holds another backtest; DataError where no champion came of it.
     """
-    days = steps(first, last, every)
-    extracts = [extract_date(raw) for raw in lake.raw_extracts()]
+    days, extracts = steps(first, last, every), [extract_date(raw) for raw in lake.raw_extracts()]
     if not [day for day in extracts if first <= day <= last]:
         there = ", ".join(map(str, extracts)) or "none: run `spanishgas simulate`, or bring your own"
         raise UsageError(f"{lake.root} holds no extract from {first} to {last}; there are {there}")
-    replays = _begun(lake, out, policies, {"from": first, "to": last, "every": every}, how)
-    replayed = [Replayed(replay, replay.run(days)) for replay in replays]
-    for one in replayed:
-        if not any(step["champion"] for step in one.steps):
-            raise DataError(
-                f"{one.replay.place.name}: no champion came of it. {' '.join(one.steps[-1]['words'])}"
-            )
+    files = list(policies) or [settings().experiments / "policy.yaml"]
+    by_name = {file.stem: read(file, Policy, "name a policy file, such as policy.yaml") for file in files}
+    if len(by_name) < len(files):
+        raise UsageError("two policies have one file name: name their files apart, they name the replays")
+    asked = {"from": first, "to": last, "every": every, "lake": location(lake.root)}
+    asked |= {name: how[name] for name in ("trials", "seed", "override") if name in how}
+    asked |= {f"policy {n}": json_digest(policy.model_dump(mode="json")) for n, policy in by_name.items()}
+    number = _begun(out / ARGUMENTS, {name: str(value) for name, value in asked.items()})
+    replayed = []
+    for name, policy in by_name.items():
+        own = {key: f"{getattr(settings(), of)}-backtest-{name}-{number}" for key, of in OWN.items()}
+        replay = Replay(_place(out.resolve() / name, policy), lake, policy, own, **how)
+        replayed.append(Replayed(replay, done := replay.run(days)))
+        if not any(step["champion"] for step in done):
+            raise DataError(f"{name}: no champion came of it. {' '.join(done[-1]['words'])}")
     _leave(replayed, out, days)
     return replayed
 
 
-def _begun(
-    lake: Lake, out: Path, policies: Sequence[Path], told: Mapping[str, object], how: Mapping[str, Any]
-) -> list[Replay]:
-    """The replays that `out` holds or begins."""
-    files = list(policies) or [settings().experiments / "policy.yaml"]
-    by_name = {
-        file.stem: read(file, Policy, "name a policy file, such as experiments/policy.yaml") for file in files
-    }
-    if len(by_name) < len(files):
-        raise UsageError("two policies have one file name: name their files apart, they name the replays")
-    asked = {name: str(value) for name, value in told.items()} | {"lake": location(lake.root)}
-    asked |= {name: str(how[name]) for name in ("trials", "seed", "override") if name in how}
-    asked |= {f"policy {name}": json_digest(p.model_dump(mode="json")) for name, p in by_name.items()}
-    begun = _arguments(out / ARGUMENTS, asked)
-    return [_replay(lake, out.resolve() / name, policy, begun["id"], how) for name, policy in by_name.items()]
-
-
-def _arguments(file: Path, asked: dict[str, str]) -> dict[str, str]:
-    """What the place was begun with; UsageError where that is not what is asked for."""
+def _begun(file: Path, asked: dict[str, str]) -> str:
+    """A number of the place's own, for names in MLflow; UsageError where it was begun with other arguments."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(asked | {"id": uuid.uuid4().hex[:8]}, sort_keys=False))
+        file.write_text(yaml.safe_dump(asked | {"number": uuid.uuid4().hex[:8]}, sort_keys=False))
     begun: dict[str, str] = yaml.safe_load(file.read_text())
-    names = sorted(begun.keys() ^ {*asked, "id"} | {n for n in asked if begun.get(n) != asked[n]})
-    for name in names[:1]:
+    number = begun.pop("number")
+    for name in sorted(n for n in {*begun, *asked} if begun.get(n) != asked.get(n)):
         raise UsageError(
             f"{file.parent} holds a backtest of another {name} ({begun.get(name, 'none')}, now "
             f"{asked.get(name, 'none')}): name another place with --out, or remove that one"
         )
-    return begun
+    return number
 
 
-def _replay(lake: Lake, place: Path, policy: Policy, number: str, how: Mapping[str, Any]) -> Replay:
-    """A replay with a copy of experiments/ in which the policy stands."""
+def _place(place: Path, policy: Policy) -> Path:
+    """The folder of a replay, with a copy of experiments/ in which the policy stands."""
     if not (own := place / "experiments").exists():
-        fresh = place / ".experiments"
-        shutil.copytree(settings().experiments, fresh, dirs_exist_ok=True)
+        shutil.copytree(settings().experiments, fresh := place / ".experiments", dirs_exist_ok=True)
         content = policy.model_dump(mode="json")
         if policy.drift.baseline:
             content["drift"]["baseline"] = str(policy.drift.baseline.resolve())
         (fresh / "policy.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
         fresh.rename(own)
-    names = {"EXPERIMENT_NAME": settings().experiment_name, "REGISTERED_MODEL": settings().registered_model}
-    own_names = {key: f"{name}-backtest-{place.name}-{number}" for key, name in names.items()}
-    return Replay(place, lake, policy, own_names, **how)
+    return place
 
 
 def _leave(replayed: Sequence[Replayed], out: Path, days: Sequence[date]) -> None:
     """Page and picture, in `out`, in each replay's run, and in the run that `mlflow run` opened, if one is there."""
     tables = [f"## {one.replay.place.name}\n\n{one.table()}\n" for one in replayed]
     text = "\n".join([*tables, *(compared(replayed[0], other) for other in replayed[1:])])
-    drawn = picture(replayed)
     (out / PAGE).write_text(f"{text}\n")
-    drawn.savefig(out / PICTURE, dpi=80)
-    own_run = [runs.stage("backtest", "backtest")] if "MLFLOW_RUN_ID" in os.environ else []
-    for opened in (*own_run, *(one.replay.resumed(days) for one in replayed)):
+    (drawn := picture(replayed)).savefig(out / PICTURE, dpi=80)
+    of_project = [runs.stage("backtest", "backtest")] if "MLFLOW_RUN_ID" in os.environ else []
+    for opened in (*of_project, *(one.replay.resumed(days) for one in replayed)):
         with opened as run:
             run.text(text, PAGE)
             run.figure(drawn, PICTURE)
