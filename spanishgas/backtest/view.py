@@ -73,7 +73,7 @@ def _show(source: Source, table: str, folder: Path, begin: date, day: date) -> o
     rows = as_known(rows.rename(columns={t: ours for ours, t in theirs.items()}), table, begin, day)
     if table != LABELS or not rows.empty:
         _write(rows.rename(columns=theirs), source, table, folder / file.name)
-    return [file.name, rows.astype(str).to_csv()]
+    return [file.name, pd.util.hash_pandas_object(rows.astype(str), index=False).to_numpy().tobytes().hex()]
 
 
 def as_known(rows: pd.DataFrame, table: str, begin: date, day: date) -> pd.DataFrame:
@@ -83,10 +83,8 @@ def as_known(rows: pd.DataFrame, table: str, begin: date, day: date) -> pd.DataF
     """
     since, today = pd.Series(pd.Timestamp(begin), rows.index), pd.Timestamp(day)
     if KNOWN_AT in rows:
-        since = _days(rows[KNOWN_AT]).fillna(since)
-    rows = rows.loc[since[since <= today].sort_values(kind="stable").index].drop(
-        columns=KNOWN_AT, errors="ignore"
-    )
+        since, rows = _days(rows[KNOWN_AT]).fillna(since), rows.drop(columns=KNOWN_AT)
+    rows = rows.loc[since[since <= today].sort_values(kind="stable").index]
     if (key := [*KEYS.get(table, ())]) and {*key} <= {*rows}:
         rows = rows.drop_duplicates(key, keep="last")
     rows = rows.sort_index()
@@ -112,23 +110,22 @@ def _read(source: Source, table: str, columns: set[str]) -> pd.DataFrame | None:
     if file.name.endswith(PARQUET) and file.is_file():
         return pd.read_parquet(file) if columns & {*pq.read_schema(file).names} else None
     if file.name.endswith(JSON):
-        lines = ".jsonl" in file.name
-        rows = pd.read_json(file, dtype=False, convert_dates=False, lines=lines, encoding=how.encoding)
-        return rows if columns & {*rows.columns} else None
-    if file.name.endswith(CSV):
-        names, delimiter = header(file, source.columns(table).values(), how)
-        if columns & {*names}:
-            encoding = how.encoding.replace("utf-8", "utf-8-sig")
-            return pd.read_csv(file, sep=delimiter, dtype="str", keep_default_na=False, encoding=encoding)
-    return None
+        rows = pd.read_json(file, dtype=False, convert_dates=False, lines=".jsonl" in file.name)
+    elif file.name.endswith(CSV):
+        _, delimiter = header(file, source.columns(table).values(), how)
+        encoding = how.encoding.replace("utf-8", "utf-8-sig")
+        rows = pd.read_csv(file, sep=delimiter, dtype="str", keep_default_na=False, encoding=encoding)
+    else:
+        return None
+    return rows if columns & {*rows} else None
 
 
 def _write(rows: pd.DataFrame, source: Source, table: str, file: Path) -> None:
-    how = source.format(table)
     if file.name.endswith(PARQUET):
         rows.to_parquet(file, index=False)
     elif file.name.endswith(JSON):
         rows.to_json(file, orient="records", lines=".jsonl" in file.name)
     else:
+        how = source.format(table)
         _, delimiter = header(source.found[table], source.columns(table).values(), how)
         rows.to_csv(file, index=False, sep=delimiter, encoding=how.encoding)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError
-from spanishgas.training.folds import Groups
+
+if TYPE_CHECKING:
+    from spanishgas.training.folds import Groups
 
 DAYS_OF_MONTH = 365.25 / 12
 

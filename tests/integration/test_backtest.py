@@ -55,7 +55,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def source(root: Path) -> Lake:
-    return year.draw(root, CUSTOMERS, months=MONTHS)
+    """Two months after the base date; in the second one prices have risen, and the labels of the first are there."""
+    utility = year.Utility(root, CUSTOMERS, year.SEED)
+    for number, shift, known in ((0, "none", 0), (1, "none", 2), (2, "prices", 4)):
+        utility.extract(year.month_end(number), shift, year.month_end(known))
+    return utility.lake
 
 
 def played(lake: Lake, out: Path, *policies: Path) -> list[Replayed]:
@@ -64,8 +68,9 @@ def played(lake: Lake, out: Path, *policies: Path) -> list[Replayed]:
 
 @pytest.fixture(scope="module")
 def both(root: Path, source: Lake) -> list[Replayed]:
-    """Two policies: as the files have it, and one whose large offer is cheap."""
+    """Two policies: as the files have it, and one that retrains at the first alarm and whose large offer is cheap."""
     policy = yaml.safe_load((root / "experiments" / "policy.yaml").read_text())
+    policy["drift"]["windows"] = {"k": 1, "of": 1}
     policy["offers"]["menu"]["offer_large"]["cost_eur"] = 5.0
     (root / "cheap.yaml").write_text(yaml.safe_dump(policy, sort_keys=False))
     return played(source, root / "both", root / "experiments" / "policy.yaml", root / "cheap.yaml")
@@ -94,6 +99,17 @@ def test_each_step_has_its_row_and_the_labels_that_came_their_measure(both: list
         rows = one.table().splitlines()[2:]
         assert len(rows) == 3
         assert all(step["day"] in row for step, row in zip(one.steps, rows, strict=True))
+
+
+def test_a_replay_does_what_its_own_policy_says_about_an_alarm(both: list[Replayed]) -> None:
+    patient, eager = both
+    assert [step["alarm"] for step in patient.steps] == [step["alarm"] for step in eager.steps]
+    assert patient.steps[-1]["alarm"]
+    assert [step["retrain"] for step in patient.steps] == ["", "", ""]
+    assert [step["retrain"] for step in eager.steps] == ["", "", "done"]
+    assert [list(step["judged"]) for step in eager.steps] == [["1"], [], ["2"]]
+    with eager.replay.installed():
+        assert registry.resolve("2").record.chosen.as_of == year.month_end(1)
 
 
 def test_offers_are_worth_what_the_labels_and_the_terms_make_of_them(both: list[Replayed]) -> None:
