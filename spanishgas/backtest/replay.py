@@ -137,12 +137,15 @@ class Replay:
                 version = pipeline.retrain(lake=lake, triggered_by="backtest", **effort)
                 if self.override and not version.verdict.passed:
                     promotion.promote(version.number, "the first", self.override)
-        champion = registry.aliases().get(Alias.CHAMPION, "")
+        # A step that was killed after its retrain goes on with the champion that it began with.
+        mark = self.place / "begun" / str(extract)
+        champion = mark.read_text() if mark.exists() else registry.aliases().get(Alias.CHAMPION, "")
         step |= {"extract": str(extract), "champion": champion}
         if not champion or str(extract) in {earlier["extract"] for earlier in before if earlier["champion"]}:
             say("Nothing new to score." if champion else "No champion, so nothing was scored.")
             return
-        score(Alias.CHAMPION, lake=lake, progress=self.progress)
+        _put(mark, champion)
+        score(champion, lake=lake, progress=self.progress)
         offers = recommend(lake=lake).pandas(["action", "offer_budget"])
         step |= {
             "offers": int(offers["action"].ne(NO_OFFER).sum()),
@@ -151,7 +154,7 @@ class Replay:
         with suppress(DataError):  # the model learned from everybody
             estimate(extract, lake=lake)
         with _unless_too_early(say):
-            pipeline.watched(None, Alias.CHAMPION, lake=lake, say=say, pages=False, **effort)
+            pipeline.watched(None, champion, lake=lake, say=say, pages=False, **effort)
         window = next(w for w in windows() if (w.as_of, w.version) == (extract, champion))
         step |= {name: getattr(window, name) for name in ("alarm", "statistic", "threshold", "retrain")}
 

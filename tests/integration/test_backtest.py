@@ -190,36 +190,38 @@ def test_what_is_dated_or_known_after_a_step_changes_no_byte_that_it_left(
     assert other.figures != both[0].figures  # what was settled after the last step saw the turned labels
 
 
-def test_a_killed_replay_goes_on_where_it_was_and_does_no_step_again(
+def test_a_replay_that_is_killed_after_a_retrain_goes_on_as_if_undisturbed_and_does_no_step_again(
     root: Path, source: Lake, both: list[Replayed]
 ) -> None:
     out = root / "killed"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(replays, "recommend", _cut_short(replays.recommend))
+        patch.setattr(replays, "windows", _cut_short(replays.windows, 3))
         with pytest.raises(KeyboardInterrupt):
-            played(source, out)
-    first = out / "policy" / "steps" / f"{year.BASE}.json"
-    made = first.stat().st_mtime_ns
-    assert [file.name for file in first.parent.iterdir()] == [first.name]
-    [one] = played(source, out)
-    assert first.stat().st_mtime_ns == made
-    assert left(one) == left(both[0])
+            played(source, out, root / "cheap.yaml")
+    steps = {file: file.stat().st_mtime_ns for file in (out / "cheap" / "steps").iterdir()}
+    assert len(steps) == 2
+    [one] = played(source, out, root / "cheap.yaml")
+    assert {file: file.stat().st_mtime_ns for file in steps} == steps
+    undisturbed, resumed = left(both[1]), left(one)
+    last = [json.loads(files.pop(f"steps/{LAST}.json")) for files in (undisturbed, resumed)]
+    assert resumed == undisturbed
+    assert [{**step, "words": []} for step in last[:1]] == [{**step, "words": []} for step in last[1:]]
     with one.replay.installed():
         [run] = runs.find({"stage": "backtest"})
         assert {r.info.run_id for r in runs.find({"stage": "backtest"}, finished=False)} == {run.info.run_id}
-        assert len(runs.find({"stage": "experiment"})) == 1
+        assert len(runs.find({"stage": "experiment"})) == 2
         assert len(runs.find({"stage": "step"})) == 3
 
 
-def _cut_short(real: Any) -> Any:
-    """The function, which is killed when it is called for the second time."""
+def _cut_short(real: Any, last: int) -> Any:
+    """The function, which is killed when it is called for the `last` time."""
     calls = list[int]()
 
-    def cut(**how: Any) -> Any:
+    def cut() -> Any:
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == last:
             raise KeyboardInterrupt
-        return real(**how)
+        return real()
 
     return cut
 
