@@ -111,7 +111,8 @@ class Replay:
             figures = {name: value for name, value in step.items() if isinstance(value, int | float)}
             run.log(metrics=figures, tags={name: step[name] for name in ("extract", "champion")})
             run.describe("\n".join(f"- {line}" for line in step["words"]))
-        self.say(f"{self.place.name} {day}: champion {step['champion'] or 'none'}. {' '.join(step['words'])}")
+        champion = f"champion {step['champion'] or 'none'}."
+        self.say(f"{self.place.name} {day}: {' '.join([champion, *step['words']])}")
         return step
 
     def _learn(self, day: date, extracts: Sequence[date]) -> None:

@@ -40,8 +40,9 @@ def months_of(shift: str) -> list[int]:
 
 
 def retrains() -> list[Run]:
-    """Oldest first."""
-    return runs.find({"stage": "retrain"})[::-1]
+    """Those that drift set off, oldest first: the first champion's is the backtest's own."""
+    all_of_them = runs.find({"stage": "retrain"})[::-1]
+    return [run for run in all_of_them if run.data.tags["retrain.triggered_by"] != "backtest"]
 
 
 def over(window: Window) -> set[str]:
