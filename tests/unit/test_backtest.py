@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -270,3 +271,73 @@ def test_the_policy_that_a_replay_reads_is_the_one_that_was_named(source: Lake, 
     assert copied == read(file, Policy)
     assert copied != load_policy()
     assert (tmp_path / "out" / "careful" / "experiments" / "tiers.yaml").exists()
+
+
+def by_time(folder: Path, **holdout: object) -> Path:
+    """A policy with a holdout by time, whose labels are complete after a month."""
+    content = yaml.safe_load((settings().experiments / "policy.yaml").read_text()) | {
+        "label_horizon_months": 1
+    }
+    content["holdout"] |= {"by": "time", **holdout}
+    file = folder / "by-time.yaml"
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    return file
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    """Parts of gold that the steps of a replay built, and the records of the steps."""
+    gold = {
+        f"{file.parent.parent.name}/{file.name}": file
+        for file in out.glob("*/lake/gold/gold_master/**/*.parquet")
+    }
+    return {
+        name: f.read_bytes() for name, f in (gold | {f.name: f for f in out.glob("*/steps/*.json")}).items()
+    }
+
+
+@pytest.mark.slow
+def test_label_windows_that_overlap_leave_nothing_to_train_and_every_step_says_so(
+    source: Lake, tracking: Path
+) -> None:
+    policy, last, out = by_time(tracking, embargo_months=12), date(2025, 2, 28), tracking / "out"
+    words = r"by-time: no champion came of it\. .*nothing may train: labels of 2024-12-31"
+    with pytest.raises(DataError, match=words):
+        backtest(FIRST, last, "2M", lake=source, out=out, policies=[policy], **HOW)
+    steps = [json.loads(file.read_text()) for file in sorted(out.glob("by-time/steps/*.json"))]
+    assert [step["extract"] for step in steps] == ["2024-12-31", "2025-01-31"]
+    assert "holds no labelled gold table" in steps[0]["words"][0]
+    assert "2025-01-31, which is to be judged on, looks back on 12" in steps[1]["words"][0]
+    assert all(step["words"][-1] == "No champion, so nothing was scored." for step in steps)
+    before = tables(out)
+    with pytest.raises(DataError, match=words):
+        backtest(FIRST, last, "2M", lake=source, out=out, policies=[policy], **HOW)
+    assert tables(out) == before
+
+
+def test_what_is_dated_after_the_steps_changes_no_byte_of_their_tables_and_records(tracking: Path) -> None:
+    source, out = Lake(tracking / "source"), tracking / "out"
+
+    def left() -> dict[str, bytes]:
+        shutil.rmtree(out, ignore_errors=True)
+        with pytest.raises(DataError, match="no champion"):
+            backtest(FIRST, SECOND, "1M", lake=source, out=out, **HOW)
+        return tables(out)
+
+    for as_of in (FIRST, SECOND):
+        write_raw(Path(str(source.raw(as_of))), omit=["churn_label"])
+    before = left()
+    write_raw(Path(str(source.raw(date(2025, 2, 28)))))
+    for as_of in (FIRST, SECOND):
+        folder = Path(str(source.raw(as_of)))
+        contacts = json.loads((folder / "customer_interactions.json").read_text())
+        later = [{**contacts[0], "date": "2025-02-15", "interaction_summary": "wants to cancel"}]
+        (folder / "customer_interactions.json").write_text(json.dumps([*contacts, *later]))
+        prices = pd.read_csv(folder / "price_history.csv", dtype="str", keep_default_na=False)
+        dear = prices.head(1).assign(pricing_date="2025-02-01")
+        pd.concat([prices, dear]).to_csv(folder / "price_history.csv", index=False)
+        attributes = pd.read_csv(folder / "customer_attributes.csv", dtype="str", keep_default_na=False)
+        corrected = attributes.assign(known_at="2025-02-15", contracted_power_kw="99")
+        pd.concat([attributes, corrected]).to_csv(folder / "customer_attributes.csv", index=False)
+    after = left()
+    assert [name for name in before if after.get(name) != before[name]] == []
+    assert sum(name.startswith("as_of=") for name in before) == 2
