@@ -50,7 +50,11 @@ BENCHMARKS = {
         "the search beside the replaced system's GridSearchCV: score and time",
     ),
     "when": ("benchmarks.when", "when customers leave: curves beside the true hazards, and what time does"),
-    "year": ("benchmarks.year", "a year of drift, alarms, retrains and labels, and its picture"),
+    "optimism": ("benchmarks.optimism", "what holdouts by customer and by time promise, beside use later on"),
+    "year": (
+        "benchmarks.year",
+        "a backtest of a year of drift, alarms, retrains and labels, and its picture",
+    ),
     "board": ("benchmarks.board", "`tune` beside its peers on tables of your own (group bench)"),
     "tabular": ("benchmarks.tabular", "`tune` beside FLAML, LightGBM, CatBoost and others (group bench)"),
     "uplift": (

@@ -31,6 +31,10 @@ class UsageError(SpanishGasError):
         return cls(f"unknown {what} '{value}': expected one of {', '.join(names)}.{hint}")
 
 
+class TooEarly(UsageError):
+    """What is asked for needs data that is not known yet."""
+
+
 class DataError(SpanishGasError):
     """The data cannot be used as it stands (exit code 1)."""
 

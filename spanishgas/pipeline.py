@@ -124,17 +124,25 @@ def _acted(lake: Lake) -> list[str]:
 
 
 def watched(
-    current: date | None, alias: str, *, lake: Lake, progress: Progress, say: Callable[[str], None]
+    current: date | None,
+    alias: str,
+    *,
+    lake: Lake,
+    progress: Progress,
+    say: Callable[[str], None],
+    trials: int = TRIALS,
+    seed: int = SEED,
+    pages: bool = True,
 ) -> Drift:
     """The drift report, the alerts of its alarm, and the retrain that the policy asks for because of it."""
 
     def again(run_id: str) -> str:
-        version = retrain(TRIALS, lake=lake, seed=SEED, progress=progress, triggered_by=run_id)
+        version = retrain(trials, lake=lake, seed=seed, progress=progress, triggered_by=run_id)
         champion = registry.aliases().get(Alias.CHAMPION) == version.number
         promoted = "promoted" if champion else "not promoted"
         return f"retrained: version {version.number}, gate {version.verdict.words}, {promoted}"
 
-    report = drift(current, alias, lake=lake)
+    report = drift(current, alias, lake=lake, pages=pages)
     alerts.send(report.run_id)
     alerts.put_metrics(
         {"DriftShare": report.share, "PredictionDrift": report.prediction, "DriftAlarm": report.alarm}

@@ -41,6 +41,7 @@ for verbs in (
         chain.uplift,
         chain.retrain,
     ),
+    (chain.backtest,),
     (data.where, data.prune, data.erase, chain.doctor, chain.dashboard),
 ):
     for verb in verbs:

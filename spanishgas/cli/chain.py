@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import resources
+from pathlib import Path
 
 from typer import echo
 
@@ -169,6 +170,32 @@ def uplift(lake: options.Place = HERE, trials: options.Trials = 25, seed: option
     for line in verdict.findings:
         echo(line)
     echo(f"offers by learned effects {'passed' if verdict.passed else 'not passed'} in run {verdict.run_id}")
+
+
+def backtest(
+    first: options.From,
+    last: options.To,
+    every: options.EveryStep = "1M",
+    policy: options.Policies = options.NO_FILES,
+    lake: options.Place = HERE,
+    out: options.Replays = Path("backtest"),
+    trials: options.Trials = 8,
+    seed: options.Seed = 7,
+    override: options.Override = "",
+) -> None:
+    """Replay the whole lifecycle over the extracts of a lake, each step knowing only what was known then.
+
+    It has its own lake, experiment and registered model in --out. --override lets the first champion pass any gate.
+    """
+    from spanishgas.backtest.run import PAGE, PICTURE
+    from spanishgas.backtest.run import backtest as replay
+
+    require_tracking()
+    how = {"trials": trials, "seed": seed, "override": override, "say": echo, "progress": bar}
+    files = [Path(name) for value in policy for name in options.listed(value)]
+    replay(first, last, every, lake=lake, out=out, policies=files, **how)
+    show((out / PAGE).read_text())
+    echo(f"page and picture: {out / PAGE}, {out / PICTURE}")
 
 
 def doctor(

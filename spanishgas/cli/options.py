@@ -192,6 +192,12 @@ Current = Annotated[
     date | None, Option(parser=day("--current"), help="As-of date of the scores; auto: the newest.")
 ]
 Last = Annotated[int, Option(callback=at_least(1), help="How many of the newest windows to show.")]
+From = Annotated[date, Option("--from", parser=day("--from"), help="Day of the first step.")]
+To = Annotated[date, Option("--to", parser=day("--to"), help="Last day on which a step may fall.")]
+EveryStep = Annotated[str, Option("--every", help="From step to step: months or days, such as 1M or 14D.")]
+NO_FILES: Any = [AUTO]
+Policies = Annotated[list[str], Option("--policy", help="A policy file, repeated to compare in EUR.")]
+Replays = Annotated[Path, Option("--out", help="Folder of the replays; a killed one goes on from there.")]
 LabelFile = Annotated[
     Path | None, Argument(parser=path, help="CSV or Parquet: customer_id, churn, optionally label_date.")
 ]

@@ -7,7 +7,16 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from spanishgas.config.reading import Names, Strict, Text, fault, member, read, unique
 from spanishgas.config.tiers import read_tiers
@@ -22,15 +31,35 @@ ABOUT_FEATURES = ("outcome_conditioned_text", "single_feature")
 """Findings that a waiver declares for the features it names; beside them and the two above, none is ever waived."""
 
 
+class HoldoutBy(StrEnum):
+    """When the customers who are set aside are judged."""
+
+    CUSTOMER = "customer"
+    TIME = "time"
+
+
 class Holdout(Strict):
-    """Which customers are set aside: a share of them, by a salted hash of the id."""
+    """Which customers are set aside: a share of them, by a salted hash of the id; and on which day they are judged."""
 
     share: float = Field(gt=0, lt=1)
     salt: Text
+    by: HoldoutBy = Field(HoldoutBy.CUSTOMER, strict=False)
+    """customer: on the day that the others train on; time: on the newest labelled day, the others on days before it."""
+    embargo_months: int = Field(12, ge=0)
+    """Months between the end of a training day's labels and the judged day, by time; features look back on twelve."""
+    half_life_months: float | None = Field(None, gt=0)
+    """Months that a day lies before the newest training day to count half, by time; null: all count alike."""
 
     def __str__(self) -> str:
-        """Short enough for a run's parameter; two that differ set other customers aside."""
-        return f"{self.share:g} by {self.salt}"
+        """Short enough for a run's parameter; two that differ set other customers aside, or judge them otherwise."""
+        apart = f", by time, {self.embargo_months} months apart, half-life {self.half_life_months}"
+        return f"{self.share:g} by {self.salt}" + apart * (self.by is HoldoutBy.TIME)
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, told: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """A holdout by customer is written as before there was another."""
+        default = {name: field.default for name, field in type(self).model_fields.items()}
+        return {name: value for name, value in told(self).items() if value != default[name]}
 
 
 class Protocol(Strict):

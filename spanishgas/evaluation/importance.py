@@ -65,8 +65,9 @@ def permutation(
     """Average precision lost on held-out folds when the columns of a group are shuffled; with a 95 % interval."""
     lost: dict[str, list[float]] = {name: [] for name in groups}
     rng = np.random.default_rng(training.seed)
-    for fold in folds(training.y, FOLDS, training.seed + FRESH):
-        fitted = training.unfitted(params).fit(training.X.iloc[fold.train], training.y[fold.train])
+    for fold in folds(training.y, FOLDS, training.seed + FRESH, training.groups):
+        weighed = training.weighed(fold.train, "model__")
+        fitted = training.unfitted(params).fit(training.X.iloc[fold.train], training.y[fold.train], **weighed)
         rows = rng.permutation(fold.valid)[:MOST_ROWS]
         X, y = training.X.iloc[rows], training.y[rows]
         whole = average_precision_score(y, fitted.decision_function(X))

@@ -58,7 +58,7 @@ def study(
         return refit(replace(training, y=y, folds=SHUFFLED_FOLDS, repeats=1), candidate.params)[1]
 
     sides = leakage.Sides(holdout.trained, holdout.rows, list(training.features), training.kinds, seed)
-    findings = leakage.check(sides, as_of, waivers, out_of_fold)
+    findings = leakage.check(sides, as_of, waivers, out_of_fold, training.y)
     by_group = slices.groups(holdout.rows, training.kinds)
     return Study(
         findings,

@@ -22,7 +22,7 @@ from spanishgas.evaluation.importance import contributions
 from spanishgas.lake import Lake
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import registry
-from spanishgas.lifecycle.experiments import training_side
+from spanishgas.lifecycle.experiments import training_side, training_table
 from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import as_markdown as markdown
 from spanishgas.rendering import spreadsheet
@@ -154,8 +154,9 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
     """
     version = registry.resolve(which).checked()
     chosen, policy = version.record.chosen, version.record.policy
-    rows = version.training_table(lake).table.pandas()
-    training = training_side(rows, chosen.kinds, chosen.model, policy, chosen.seed)
+    table = version.training_table(lake)
+    rows, learned = table.table.pandas(), training_table(table.earlier, table.table)
+    training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
     again = fit_chosen(training, chosen.params, policy).model
     then, now = version.model.predict(rows)[PROBABILITY], again.predict(rows)[PROBABILITY]
     return Reproduced(

@@ -31,7 +31,7 @@ from spanishgas.evaluation.survival import survival, weights
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import gate, overview, registry, runs, seal
-from spanishgas.lifecycle.experiments import HOLDOUT, training_side
+from spanishgas.lifecycle.experiments import HOLDOUT, training_side, training_table
 from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.registry import Alias
@@ -75,6 +75,7 @@ class CandidateInputs:
     """What a candidate, and all of its verdict but the comparison with the champion, depends on."""
 
     training: Snapshot
+    earlier: tuple[Snapshot, ...]
     of_run: str
     chosen: ExperimentRecord
     experiment: Experiment
@@ -131,9 +132,10 @@ def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
             f"run {run_id} set other customers aside ({str(chosen.holdout)!r}) than experiments/policy.yaml does now "
             f"({str(policy.holdout)!r}), and may have chosen by those held out now: run the experiment again"
         )
-    gold = lake.by_digest(chosen.gold, "gold_master")
+    gold, *earlier = (lake.by_digest(digest, "gold_master") for digest in chosen.tables)
     candidate = CandidateInputs(
         training=gold,
+        earlier=tuple(earlier),
         of_run=run_id,
         chosen=chosen,
         experiment=load_experiment(chosen.experiment),
@@ -200,9 +202,10 @@ def _params(inputs: CandidateInputs) -> dict[str, object]:
 def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     made, chosen, policy = inputs.candidate, inputs.candidate.chosen, inputs.candidate.policy
     table = inputs.training.pandas()
-    training = training_side(table, chosen.kinds, chosen.model, policy, chosen.seed)
+    learned = training_table(made.earlier, inputs.training)
+    training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
     fitted = fit_chosen(training, chosen.params, policy)
-    if len(rows := timed(table)):
+    if len(rows := timed(learned)):
         rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
         everybody = replace(training, X=matrix(rows, list(chosen.kinds), chosen.kinds))
         fitted.model.hazard = fit_hazard(everybody, Times.of(rows), chosen.params)
@@ -256,6 +259,10 @@ def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: Evaluat
     )
     asked = study(candidate, holdout, chosen.as_of, policy.waivers, made.tiers)
     metrics = holdout.metrics(chosen.seed) | _when(run, candidate.model, rows, policy, chosen.seed)
+    for day in made.earlier[-1:]:
+        on_that_day = open_holdout(candidate.model, day.pandas(), policy.holdout, policy.offers)
+        of_it = on_that_day.metrics(chosen.seed)
+        metrics |= {f"same_day.{name.removeprefix('holdout.')}": value for name, value in of_it.items()}
     return card.Evaluation(subject, policy, holdout, openings, metrics, asked, inputs.beside)
 
 
@@ -283,7 +290,9 @@ def _manifest(
         policy=json_digest(made.policy.model_dump(mode="json")),
         code=provenance.source_digest(),
         gold=made.chosen.gold,
-        customers=json_digest(sorted(TrainingTable(made.training, made.policy.holdout).customers)),
+        customers=json_digest(
+            sorted(TrainingTable(made.training, made.policy.holdout, made.earlier).customers)
+        ),
         holdout=json_digest(sorted(holdout.rows["customer_id"])),
     )
 
@@ -361,6 +370,7 @@ def _register(
         VERDICT: PASSED if verdict.passed else REFUSED,
         WORDS: verdict.words,
         DIGEST: seal.digest(content),
+        **{f"data.earlier.{n}": digest for n, digest in enumerate(chosen.earlier)},
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
     words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")

@@ -5,6 +5,7 @@ Everything is of folds that the search did not see. Rows of customers go to the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,12 +43,14 @@ class Result:
     gold: Snapshot
     holdout: Holdout
     rule: Threshold
+    earlier: Sequence[Snapshot] = ()
+    """What it was trained on where `gold` is a later day, to be judged on."""
 
     @cached_property
     def calibrated(self) -> Calibrated:
         """Out-of-fold probabilities by the better curve."""
         t = self.training
-        return calibrated(self.chosen.margins, t.y, t.folds, t.seed)
+        return calibrated(self.chosen.margins, t.y, t.folds, t.seed, t.groups)
 
     @cached_property
     def threshold(self) -> float:
@@ -74,6 +77,7 @@ class Result:
             gold=self.gold.manifest.digest,
             holdout=self.holdout,
             as_of=self.gold.manifest.as_of,
+            earlier=[day.manifest.digest for day in self.earlier],
         )
 
     def measured(
@@ -92,7 +96,7 @@ class Result:
             errors, ranks = (metrics.ranking(y[rows], score[rows]) for score in (probability, margins))
             return errors | {n: ranks[n] for n in metrics.OF_ORDER} | metrics.decisions(y[rows], flag[rows])
 
-        every = [of(p.valid) for p in fresh_folds(y, training.folds, training.seed)]
+        every = [of(p.valid) for p in fresh_folds(y, training.folds, training.seed, groups=training.groups)]
         by_fold = {name: [one[name] for one in every] for name in every[0]}
         points = of(slice(None))
         halves = {name: metrics.fold_half_width(values) for name, values in by_fold.items()}
@@ -144,7 +148,8 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
 def _publish(run: Work, result: Result, lake: Lake) -> None:
     training = result.training
     fold = np.empty(len(training.y), dtype="int64")
-    for number, part in enumerate(fresh_folds(training.y, training.folds, training.seed)):
+    parts = fresh_folds(training.y, training.folds, training.seed, groups=training.groups)
+    for number, part in enumerate(parts):
         fold[part.valid] = number
     rows = pd.DataFrame(
         {
@@ -154,7 +159,7 @@ def _publish(run: Work, result: Result, lake: Lake) -> None:
             "log_odds": result.chosen.margins,
             PROBABILITY: result.calibrated.probability,
         }
-    )
+    ).drop_duplicates("customer_id", keep="last")  # of several days the newest
 
     def write(folder: Path) -> None:
         check_pandas("out_of_fold", rows).to_parquet(folder / "part-0.parquet", index=False)

@@ -5,8 +5,9 @@ gold + rung + space + protocol + start -> search (Optuna) -> the winner refitted
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -15,11 +16,11 @@ from typing import Any
 import pandas as pd
 
 from spanishgas.config.experiment import Experiment, load_experiment
-from spanishgas.config.policy import Holdout, Protocol, Threshold, load_policy
+from spanishgas.config.policy import Holdout, HoldoutBy, Policy, Protocol, Threshold, load_policy
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind, Space, load_search
 from spanishgas.config.tiers import read_tiers
-from spanishgas.errors import UsageError
+from spanishgas.errors import TooEarly, UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import experiment_record, runs
 from spanishgas.lifecycle.experiment_record import Result
@@ -31,9 +32,10 @@ from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import matrix
 from spanishgas.training.search import StudyOptions, Trial, search
-from spanishgas.training.sides import in_holdout, labelled
+from spanishgas.training.sides import aged, in_holdout, labelled, matures
 
 START, FRESH_FOLDS, HOLDOUT = "warm_start", "fresh_folds", "holdout"
+log = logging.getLogger("spanishgas")
 Progress = Callable[[str, int, int], None]
 
 
@@ -41,15 +43,53 @@ def silent(what: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
 
 
-def training_gold(lake: Lake) -> Snapshot:
-    """The newest gold table that has labels."""
+def labelled_gold(lake: Lake) -> Iterator[Snapshot]:
+    """The gold tables that have labels, newest first."""
     for day in reversed(lake.dates("gold_master")):
         snapshot = lake.current("gold_master", day)
         if snapshot.pandas(["churn"])["churn"].notna().any():
-            return snapshot
-    raise UsageError(
+            yield snapshot
+
+
+def training_gold(lake: Lake) -> Snapshot:
+    """The newest gold table that has labels."""
+    for snapshot in labelled_gold(lake):
+        return snapshot
+    raise TooEarly(
         f"{lake.root} holds no labelled gold table: run `spanishgas etl` on an extract with churn_label.csv"
     )
+
+
+def training_days(lake: Lake, judged: Snapshot, policy: Policy) -> tuple[Snapshot, ...]:
+    """Where the holdout is by time, the earlier gold that may train, oldest first; none where it is by customer.
+
+    A day whose labels run into what the judged day's features look back on is left out. TooEarly where none is left.
+    """
+    if policy.holdout.by is HoldoutBy.CUSTOMER:
+        return ()
+    day, months = judged.manifest.as_of, policy.label_horizon_months + policy.holdout.embargo_months
+    before = [gold for gold in labelled_gold(lake) if gold.manifest.as_of < day][::-1]
+    kept = tuple(gold for gold in before if matures(gold.manifest.as_of, months) <= day)
+    late = ", ".join(str(gold.manifest.as_of) for gold in before[len(kept) :])
+    words = (
+        f"labels of {late or 'no earlier day'} run on for {policy.label_horizon_months} months, and {day}, which is to "
+        f"be judged on, looks back on {policy.holdout.embargo_months}"
+    )
+    if not kept:
+        raise TooEarly(
+            f"the holdout is by time, but nothing may train: {words}. Bring a labelled extract {months} months older, "
+            "lower embargo_months or label_horizon_months in policy.yaml, or hold out by customer"
+        )
+    if late:
+        log.info("left out of training: %s", words)
+    return kept
+
+
+def training_table(days: Sequence[Snapshot], judged: Snapshot) -> pd.DataFrame:
+    """The gold that trains: that of `days` with their `as_of`, else the judged table itself."""
+    if not days:
+        return judged.pandas()
+    return pd.concat([gold.pandas().assign(as_of=gold.manifest.as_of) for gold in days], ignore_index=True)
 
 
 def training_rows(gold: pd.DataFrame, holdout: Holdout) -> pd.DataFrame:
@@ -61,11 +101,15 @@ def training_rows(gold: pd.DataFrame, holdout: Holdout) -> pd.DataFrame:
 def training_side(
     gold: pd.DataFrame, kinds: Mapping[str, str], model: ModelKind, protocol: Protocol, seed: int
 ) -> Training:
-    """The rows of `gold` that may choose, as a matrix of the features in `kinds` (kind by name, in order)."""
+    """The rows of `gold` that may choose, as a matrix of the features in `kinds` (kind by name, in order).
+
+    Rows of several days (`as_of`) keep their customer together, and count by their age.
+    """
     rows = training_rows(gold, protocol.holdout)
     y = rows["churn"].to_numpy(dtype="int64")
     X = matrix(rows, list(kinds), kinds)
-    return Training(X, y, list(kinds), kinds, model, protocol.folds, seed, protocol.repeats)
+    of_days = aged(rows, protocol.holdout.half_life_months) if "as_of" in rows else (None, None)
+    return Training(X, y, list(kinds), kinds, model, protocol.folds, seed, protocol.repeats, *of_days)
 
 
 def kinds_of(experiment: Experiment, model: ModelKind) -> dict[str, str]:
@@ -95,6 +139,7 @@ class SearchInputs:
     folds: int
     start: Mapping[str, Value]
     seed: int
+    earlier: tuple[Snapshot, ...]
 
 
 @dataclass(frozen=True)
@@ -111,6 +156,8 @@ class ExperimentInputs:
     threshold: Threshold
     seed: int
     trials: int
+    earlier: tuple[Snapshot, ...]
+    """What trains where the holdout is by time, and `training` is the day to be judged on; else none."""
     lake: Lake = unkeyed("where the out-of-fold table goes")
     title: str = unkeyed("names the run")
     patience: int | None = None
@@ -136,6 +183,7 @@ class ExperimentInputs:
             self.protocol.folds,
             self.start.params,
             self.seed,
+            self.earlier,
         )
 
     @property
@@ -158,8 +206,10 @@ def experiment_inputs(
     `searched` says how: seed and trials, and if wanted patience, workers and progress.
     """
     experiment, model, policy = load_experiment(name), ModelKind.of(model_name), load_policy()
+    judged = training_gold(lake)
     return ExperimentInputs(
-        training=training_gold(lake),
+        training=judged,
+        earlier=training_days(lake, judged, policy),
         experiment=experiment,
         kinds=kinds_of(experiment, model),
         model=model,
@@ -208,7 +258,7 @@ def run_experiment(inputs: ExperimentInputs, *, start: Start | None = None, reus
 
 
 def _experiment(run: Work, inputs: ExperimentInputs) -> str:
-    table, start, spent = inputs.training.pandas(), inputs.start, Stopwatch()
+    table, start, spent = training_table(inputs.earlier, inputs.training), inputs.start, Stopwatch()
     training = training_side(table, inputs.kinds, inputs.model, inputs.protocol, inputs.seed)
     key = SEARCH.key(inputs.search)
     with spent:
@@ -233,7 +283,9 @@ def _experiment(run: Work, inputs: ExperimentInputs) -> str:
     run.log(metrics={"search.tracking_seconds": spent.seconds})
     gold, holdout = inputs.training, inputs.protocol.holdout
     customers = training_rows(table, holdout)["customer_id"]
-    result = Result(inputs.experiment, training, customers, chosen, gold, holdout, inputs.threshold)
+    result = Result(
+        inputs.experiment, training, customers, chosen, gold, holdout, inputs.threshold, inputs.earlier
+    )
     experiment_record.keep(run, result, inputs.lake, options)
     return run.run_id
 

@@ -159,7 +159,8 @@ def against(
 def beside_baseline(candidate: Candidate, rows: pd.DataFrame, y: Labels) -> Difference:
     """Average precision of the candidate less that of a logistic regression fitted on the same rows and features."""
     training = replace(candidate.training, model=ModelKind.LOGISTIC)
-    fitted = training.unfitted({"max_iter": 2000}).fit(training.X, training.y)
+    weighed = training.weighed(step="model__")
+    fitted = training.unfitted({"max_iter": 2000}).fit(training.X, training.y, **weighed)
     none = np.zeros(len(y))
     ours = Predictions(candidate.model.predict_proba(rows)[:, 1], none)
     theirs = Predictions(fitted.decision_function(matrix(rows, training.features, training.kinds)), none)

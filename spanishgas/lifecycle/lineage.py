@@ -147,7 +147,7 @@ class _LineageWalk:
         try:
             chosen = version.record.chosen
             facts["experiment"] = f"{chosen.experiment} {chosen.model}"
-            sources.append(self.at("gold_master", chosen.gold))
+            sources += [self.at("gold_master", digest) for digest in chosen.tables]
             version.checked()
         except SpanishGasError as fault:
             faults.append(str(fault) if sources else "does not say which table it was trained on")

@@ -31,9 +31,16 @@ class ExperimentRecord(BaseModel):
     repeats: int
     seed: int
     gold: str
-    """Digest of its training table."""
+    """Digest of its training table, or of the later one that it is judged on."""
     holdout: Holdout
     as_of: date
+    earlier: list[str] = []
+    """Where the holdout is by time: digests of the tables that it was trained on, oldest first."""
+
+    @property
+    def tables(self) -> list[str]:
+        """Digests of all gold that it depends on."""
+        return [self.gold, *self.earlier]
 
 
 class Bound(StrEnum):

@@ -37,7 +37,7 @@ def left_over(lake: Lake, *, dry: bool) -> list[str]:
 
 def trained_on(digests: Collection[str]) -> list[str]:
     """Numbers of the registered versions that were trained on one of these gold tables, oldest first."""
-    return [v.number for v in versions() if v.tags.get("data.digest") in digests]
+    return [v.number for v in versions() if {*digests} & {*v.tags.values()}]
 
 
 def to_train(digests: Collection[str]) -> list[str]:

@@ -48,13 +48,13 @@ class TrainingTable:
 
     table: Snapshot
     holdout: Holdout
+    earlier: tuple[Snapshot, ...] = ()
+    """What it learned from where the holdout was by time, and `table` is the day that it was judged on."""
 
     @property
     def customers(self) -> set[str]:
         """Ids of the customers that the version learned from: its probabilities of them are too sure of themselves."""
-        told = [name for name in ("churn", "observed_months") if name in self.table.manifest.columns]
-        rows = self.table.pandas(["customer_id", *told])
-        ids = rows["customer_id"][rows[told].notna().any(axis="columns").to_numpy()]
+        ids = pd.concat([_known_ids(day) for day in self.earlier or (self.table,)]).drop_duplicates()
         return set(ids[~in_holdout(ids, self.holdout)])
 
     def held_out(self) -> pd.DataFrame:
@@ -62,6 +62,14 @@ class TrainingTable:
         rows = with_fair_labels(self.table.pandas())
         rows = rows[rows["churn"].notna().to_numpy()]
         return rows[in_holdout(rows["customer_id"], self.holdout)].reset_index(drop=True)
+
+
+def _known_ids(day: Snapshot) -> pd.Series:
+    """Ids of the customers of whom a table tells whether, or how long, they stayed."""
+    told = [name for name in ("churn", "observed_months") if name in day.manifest.columns]
+    rows = day.pandas(["customer_id", *told])
+    ids: pd.Series = rows["customer_id"][rows[told].notna().any(axis="columns").to_numpy()]
+    return ids
 
 
 @dataclass(frozen=True)
@@ -169,9 +177,8 @@ class Version:
 
     def training_table(self, lake: Lake) -> TrainingTable:
         """The table that it was made from; LakeError where that is gone."""
-        return TrainingTable(
-            lake.by_digest(self.record.chosen.gold, "gold_master"), self.record.policy.holdout
-        )
+        gold, *earlier = (lake.by_digest(digest, "gold_master") for digest in self.record.chosen.tables)
+        return TrainingTable(gold, self.record.policy.holdout, tuple(earlier))
 
     @cached_property
     def folder(self) -> Path:

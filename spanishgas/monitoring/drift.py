@@ -11,7 +11,7 @@ holdout side alone: on its training rows the model is too sure of itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ ID = "customer_id"
 EXPLAINED = 2_000
 """Customers whose attributions weigh the inputs."""
 PAGE = "drift.html"
+BY_PREDICTION = {PROBABILITY: "numeric"}
 FULL = {
     "the model's inputs": "drift-inputs.html",
     "the predictions": "drift-predictions.html",
@@ -89,17 +90,19 @@ class DriftInputs:
     """The reference as it was divided for the version."""
     limits: AlarmLimits
     baseline: Baseline
+    pages: bool = True
+    """Whether Evidently's pages are made."""
 
 
 DRIFT = Stage[DriftInputs]("drift", (__name__,))
 
 
-def drift(current: date | None, alias: str = Alias.CHAMPION, *, lake: Lake) -> Drift:
+def drift(current: date | None, alias: str = Alias.CHAMPION, *, lake: Lake, pages: bool = True) -> Drift:
     """Report the drift of `current` (an as-of date; the newest scored one if None) and log it.
 
     The same tables, champion, limits, baseline variation and code give the report that is there already.
     """
-    inputs = drift_inputs(current, alias, lake)
+    inputs = replace(drift_inputs(current, alias, lake), pages=pages)
     return through(
         DRIFT,
         inputs,
@@ -154,13 +157,9 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
     weighed = reports.weighed(
         judged.effects, contributions(model, reports.sampled(now, EXPLAINED)).abs().mean()
     )
-    evaluated = {
-        "inputs": reports.compare(before, after, kinds, limits.min_effect),
-        "predictions": _predictions(inputs),
-        "quality": reports.summarise(before, after, kinds),
-    }
-    sizes = reports.effects(evaluated["inputs"])
-    prediction = reports.effects(evaluated["predictions"])[PROBABILITY]
+    predicted = _predictions(inputs)
+    sizes = reports.sizes(before, after, kinds)
+    prediction = reports.sizes(*predicted, BY_PREDICTION)[PROBABILITY]
     drifted = {c: s for c, s in sorted(sizes.items(), key=lambda item: -item[1]) if s >= limits.min_effect}
     report = Drift(
         run_id=run.run_id,
@@ -183,20 +182,28 @@ def _report(run: Work, inputs: DriftInputs) -> Drift:
         "source": inputs.baseline.source,
         "rate": limits.false_alarm_rate,
         "prediction": moved_by(prediction),
-        "files": FULL,
+        "files": FULL if inputs.pages else {},
         "rows": f"{reports.MOST_ROWS:,} customers of each" if max(customers) > reports.MOST_ROWS else "",
     }
     run.text(reports.html(judged, weighed, reports.quality(divided, before, after, kinds), shown), PAGE)
     _log(run, report, weighed, {"drift.rows": len(now), **_named("drift.feature", sizes)})
-    _attach(run, evaluated)
+    if inputs.pages:
+        least = limits.min_effect
+        _attach(
+            run,
+            {
+                "inputs": reports.compare(before, after, kinds, least),
+                "predictions": reports.compare(*predicted, BY_PREDICTION, least),
+                "quality": reports.summarise(before, after, kinds),
+            },
+        )
     return report
 
 
-def _predictions(inputs: DriftInputs) -> Evaluated:
+def _predictions(inputs: DriftInputs) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What the champion says of customers that it did not learn from, beside what it said of those scored last."""
     unseen = inputs.version.model.predict(inputs.training.held_out().set_index(ID))
-    scored = inputs.scores.pandas([ID, PROBABILITY]).set_index(ID)
-    return reports.compare(unseen, scored, {PROBABILITY: "numeric"}, inputs.limits.min_effect)
+    return unseen, inputs.scores.pandas([ID, PROBABILITY]).set_index(ID)
 
 
 def moved_by(prediction: float) -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl.source import read_text
 from spanishgas.settings import settings
+from spanishgas.training.sides import matures
 
 ID, LABEL, WHEN = "customer_id", "churn", "label_date"
 LEFT, OBSERVED = "churn_date", "observed_until"
@@ -105,7 +106,7 @@ def matured(labels: Labels, as_of: date, horizon_months: int) -> Labels:
     Raises `DataError` if more stayers than the share that may go to quarantine (SPANISHGAS_MAX_QUARANTINED) were not
     observed so long: they may leave yet, and to count them as stayers would look like fewer reasons to leave.
     """
-    end = (pd.Timestamp(as_of) + pd.DateOffset(months=horizon_months)).date()
+    end = matures(as_of, horizon_months)
     later = labels.rows[WHEN].map(lambda day: day is not None and day > end).astype(bool)
     rows = labels.rows.assign(**{LABEL: labels.rows[LABEL].mask(later, 0)})
     words = (

@@ -53,8 +53,7 @@ def _evaluated(
 ) -> Evaluated:
     from evidently import DataDefinition, Dataset, Report
 
-    texts = [c for c, kind in kinds.items() if is_text(kind)]
-    numbers = [c for c in kinds if c not in texts and reference[c].notna().any() and current[c].notna().any()]
+    texts, numbers = _columns(reference, current, kinds)
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
 
     def typed(frame: pd.DataFrame) -> Dataset:
@@ -65,6 +64,16 @@ def _evaluated(
 
     with np.errstate(divide="ignore", invalid="ignore"):  # a constant column is correlated with nothing
         return Report([preset]).run(current_data=typed(current), reference_data=typed(reference))
+
+
+def _columns(
+    reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Texts, and numbers of which both tables have some."""
+    texts = [c for c, kind in kinds.items() if is_text(kind)]
+    return texts, [
+        c for c in kinds if c not in texts and reference[c].notna().any() and current[c].notna().any()
+    ]
 
 
 def _harmless(category: object) -> str:
@@ -80,14 +89,23 @@ def sampled(frame: pd.DataFrame, most: int = MOST_ROWS) -> pd.DataFrame:
     return frame.iloc[hashed.argsort(kind="stable")[:most]]
 
 
-def effects(report: Evaluated) -> dict[str, float]:
-    """Effect size per column, read from a drift report."""
-    measured = [(m.get("config", {}).get("column"), m["value"]) for m in report.dict()["metrics"]]
-    by_column = {str(column): float(value) for column, value in measured if column is not None}
+def sizes(reference: pd.DataFrame, current: pd.DataFrame, kinds: Mapping[str, str]) -> dict[str, float]:
+    """Effect size per column, as `compare` has them; its pages take a hundred times longer."""
+    from scipy.spatial.distance import jensenshannon
+    from scipy.stats import wasserstein_distance
+
+    by_column, (texts, numbers) = dict[str, float](), _columns(reference, current, kinds)
+    for name in (*numbers, *texts):
+        before, after = sampled(reference)[name], sampled(current)[name]
+        if name in texts:
+            counts = [side.astype(object).fillna("missing").value_counts() for side in (before, after)]
+            shares = pd.concat(counts, axis=1).fillna(0.0)
+            by_column[name] = float(jensenshannon(shares.iloc[:, 0], shares.iloc[:, 1]))
+        else:
+            before, after = (side.astype("float64").dropna() for side in (before, after))
+            by_column[name] = float(wasserstein_distance(before, after) / max(before.std(ddof=0), 0.001))
     if not by_column:
-        raise DataError(
-            "the drift report names no column: its format changed, or no column could be compared"
-        )
+        raise DataError("no column of the two tables could be compared")
     return by_column
 
 

@@ -26,7 +26,7 @@ from spanishgas.config.policy import Judgement, Retention, Threshold, ThresholdR
 from spanishgas.config.reading import Value
 from spanishgas.training.curves import CalibratedMargins, Curve, RisingCurve
 from spanishgas.training.fitting import Training, refit
-from spanishgas.training.folds import folds
+from spanishgas.training.folds import Groups, folds
 from spanishgas.training.model import ChurnModel
 
 Array = NDArray[np.float64]
@@ -34,10 +34,17 @@ Labels = NDArray[np.int64]
 FACTORS = (0.5, 1.0, 2.0)
 
 
-def cross_calibrated(margins: Array, y: Labels, count: int, seed: int, curve: Curve = Curve.SIGMOID) -> Array:
+def cross_calibrated(
+    margins: Array,
+    y: Labels,
+    count: int,
+    seed: int,
+    curve: Curve = Curve.SIGMOID,
+    groups: Groups = None,
+) -> Array:
     """Probabilities from out-of-fold `margins`, each calibrated by a curve that did not see its row."""
     probability = np.empty(len(y))
-    for fold in folds(y, count, seed):
+    for fold in folds(y, count, seed, groups):
         fitted = RisingCurve(curve).fit(margins[fold.train], y[fold.train])
         probability[fold.valid] = fitted.predict(margins[fold.valid])
     return probability
@@ -53,9 +60,9 @@ class Calibrated:
     probability: Array = field(repr=False)
 
 
-def calibrated(margins: Array, y: Labels, count: int, seed: int) -> Calibrated:
+def calibrated(margins: Array, y: Labels, count: int, seed: int, groups: Groups = None) -> Calibrated:
     """Both curves across folds, and the one that is taken."""
-    tried = {curve: cross_calibrated(margins, y, count, seed, curve) for curve in Curve}
+    tried = {curve: cross_calibrated(margins, y, count, seed, curve, groups) for curve in Curve}
     gain = (tried[Curve.SIGMOID] - y) ** 2 - (tried[Curve.ISOTONIC] - y) ** 2
     error = float(np.std(gain, ddof=1) / np.sqrt(len(gain)))
     curve = Curve.ISOTONIC if gain.mean() > error else Curve.SIGMOID
@@ -74,7 +81,7 @@ class Fitted:
 def fit_chosen(training: Training, params: Mapping[str, Value], policy: Judgement) -> Fitted:
     """Choose curve and threshold out of fold, then fit on the whole training side."""
     margins = out_of_fold(training, params)
-    curves = calibrated(margins, training.y, training.folds, training.seed)
+    curves = calibrated(margins, training.y, training.folds, training.seed, training.groups)
     threshold = choose_threshold(curves.probability, training.y, policy.threshold)
     return Fitted(fit_final(training, params, threshold, policy, curves.curve, margins), curves)
 
@@ -106,7 +113,8 @@ def fit_final(
 def fit_calibrated(training: Training, unfitted: Any, margins: Array, curve: Curve) -> CalibratedMargins:
     """The classifier fitted on every row, with a curve fitted on its out-of-fold `margins`."""
     return CalibratedMargins(
-        unfitted.fit(training.X, training.y), RisingCurve(curve).fit(margins, training.y)
+        unfitted.fit(training.X, training.y, **training.weighed(step="model__")),
+        RisingCurve(curve).fit(margins, training.y),
     )
 
 

@@ -27,7 +27,7 @@ from spanishgas.config.reading import Value
 from spanishgas.config.search import EarlyStopping, ModelKind
 from spanishgas.settings import settings
 from spanishgas.training.estimators import column_types, estimator, is_native
-from spanishgas.training.folds import Fold, fresh_folds, inner_split
+from spanishgas.training.folds import Fold, Groups, fresh_folds, inner_split
 from spanishgas.training.matrix import preprocessor
 
 Array = NDArray[np.float64]
@@ -47,6 +47,13 @@ class Training:
     seed: int
     repeats: int = 1
     """How often the best parameters are refitted on `folds` fresh folds."""
+    groups: Groups = None
+    weights: Array | None = None
+    """How much each row counts in a fit; all alike if None."""
+
+    def weighed(self, rows: Any = slice(None), step: str = "") -> dict[str, Array]:
+        """What a fit on these rows is told of their weights; `step` is the estimator's name in a pipeline."""
+        return {} if self.weights is None else {f"{step}sample_weight": self.weights[rows]}
 
     @property
     def balance(self) -> float:
@@ -75,6 +82,8 @@ class Encoded:
     y: NDArray[np.int64]
     X_valid: Array
     y_valid: NDArray[np.int64]
+    rows: NDArray[np.intp]
+    """Positions of its training rows."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,7 @@ class Folds:
         what, fold, prepare = self.training, self.parts[number], self.training.preprocessor(params)
         X = prepare.fit_transform(what.X.iloc[fold.train])
         X_valid = prepare.transform(what.X.iloc[fold.valid])
-        encoded = Encoded(X, what.y[fold.train], X_valid, what.y[fold.valid])
+        encoded = Encoded(X, what.y[fold.train], X_valid, what.y[fold.valid], fold.train)
         if self.kept:
             self._encoded[key] = encoded
         return encoded
@@ -147,15 +156,19 @@ def fit_predict(
     threads: int | None = None,
 ) -> tuple[Array, int | None]:
     """Log odds of the fold's validation rows, and how many trees early stopping kept (None without it)."""
-    inner = inner_split(fold.y, stopping.share, training.seed, stopping.fewest) if stopping else None
+    groups = (
+        None if training.groups is None else np.unique(training.groups[fold.rows], return_inverse=True)[1]
+    )
+    inner = inner_split(fold.y, stopping.share, training.seed, stopping.fewest, groups) if stopping else None
     if stopping is None or inner is None:
         most = {TREES: stopping.unmeasured} if stopping else {}
-        fitted = training.estimator({**params, **most}, threads).fit(fold.X, fold.y)
+        unfitted = training.estimator({**params, **most}, threads)
+        fitted = unfitted.fit(fold.X, fold.y, **training.weighed(fold.rows))
         return fitted.decision_function(fold.X_valid), most.get(TREES)
     aside = AveragePrecisionStopping(fold.X[inner.valid], fold.y[inner.valid], stopping.rounds)
     growing = training.estimator({**params, TREES: stopping.most_trees}, threads)
     fitted = growing.set_params(callbacks=[aside])
-    fitted.fit(fold.X[inner.train], fold.y[inner.train])
+    fitted.fit(fold.X[inner.train], fold.y[inner.train], **training.weighed(fold.rows[inner.train]))
     return fitted.decision_function(fold.X_valid), aside.trees
 
 
@@ -166,7 +179,7 @@ def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float],
     threshold stand on: several of one row would pass for more customers than there are.
     """
     margins, scores = np.empty(len(training.y)), []
-    parts = fresh_folds(training.y, training.folds, training.seed, training.repeats)
+    parts = fresh_folds(training.y, training.folds, training.seed, training.repeats, training.groups)
     for number, fitted in enumerate(fold_by_fold(Folds(training, parts, kept=False), params)):
         scores.append(fitted.score)
         if number < training.folds:

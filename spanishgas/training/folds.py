@@ -20,24 +20,50 @@ class Fold(NamedTuple):
     valid: NDArray[np.intp]
 
 
-def folds(y: NDArray[np.int64], count: int, seed: int) -> list[Fold]:
+Groups = NDArray[np.intp] | None
+"""The customer of each row, numbered from 0, where customers have several rows: no split parts them."""
+
+
+def folds(y: NDArray[np.int64], count: int, seed: int, groups: Groups = None) -> list[Fold]:
     """`count` folds over the rows of `y`; every row is validated exactly once."""
-    splitter = StratifiedKFold(count, shuffle=True, random_state=seed % 2**32)
-    return [Fold(train, valid) for train, valid in splitter.split(np.zeros(len(y)), y)]
+    splitter, of_each = StratifiedKFold(count, shuffle=True, random_state=seed % 2**32), _customers(y, groups)
+    parts = [Fold(train, valid) for train, valid in splitter.split(np.zeros(len(of_each)), of_each)]
+    return [_rows(part, groups) for part in parts]
 
 
-def fresh_folds(y: NDArray[np.int64], count: int, seed: int, repeats: int = 1) -> list[Fold]:
+def fresh_folds(
+    y: NDArray[np.int64], count: int, seed: int, repeats: int = 1, groups: Groups = None
+) -> list[Fold]:
     """`repeats` times `count` folds that no search of this seed has seen, repeat after repeat."""
-    return [fold for repeat in range(repeats) for fold in folds(y, count, seed + FRESH + repeat)]
+    return [fold for repeat in range(repeats) for fold in folds(y, count, seed + FRESH + repeat, groups)]
 
 
-def inner_split(y: NDArray[np.int64], share: float, seed: int, fewest: int = 1) -> Fold | None:
+def inner_split(
+    y: NDArray[np.int64], share: float, seed: int, fewest: int = 1, groups: Groups = None
+) -> Fold | None:
     """A stratified `share` of the rows set aside; None where that would be less than `fewest` of the rarer class."""
-    rarer = int(np.bincount(y, minlength=2).min())
+    of_each = _customers(y, groups)
+    rarer = int(np.bincount(of_each, minlength=2).min())
     if rarer * share < fewest or rarer * (1 - share) < 1:
         return None
-    train, valid = train_test_split(np.arange(len(y)), test_size=share, stratify=y, random_state=seed % 2**32)
-    return Fold(np.sort(train), np.sort(valid))
+    rows, state = np.arange(len(of_each)), seed % 2**32
+    train, valid = train_test_split(rows, test_size=share, stratify=of_each, random_state=state)
+    return _rows(Fold(np.sort(train), np.sort(valid)), groups)
+
+
+def _customers(y: NDArray[np.int64], groups: Groups) -> NDArray[np.int64]:
+    """A label per customer: whether one of their rows is of a churner."""
+    if groups is None:
+        return y
+    left = np.zeros(groups.max() + 1, dtype=y.dtype)
+    np.maximum.at(left, groups, y)
+    return left
+
+
+def _rows(part: Fold, groups: Groups) -> Fold:
+    if groups is None:
+        return part
+    return Fold(*(np.flatnonzero(np.isin(groups, side)) for side in part))
 
 
 def fold_error(scores: Sequence[float], repeats: int = 1) -> float:

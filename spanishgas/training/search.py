@@ -107,7 +107,9 @@ def search(
     starts = [space.start, *shared.starts, *space.also]
     study = studies.open_study(shared.storage, shared.name, training.seed, starts)
     threads = max(1, settings().cores // shared.workers)
-    parts = Folds(training, folds(training.y, training.folds, training.seed), threads=threads)
+    parts = Folds(
+        training, folds(training.y, training.folds, training.seed, training.groups), threads=threads
+    )
     heard: set[int] = set()
 
     def listen() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import date
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,11 @@ from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError
 from spanishgas.training.times import with_fair_labels
 
+if TYPE_CHECKING:
+    from spanishgas.training.folds import Groups
+
+DAYS_OF_MONTH = 365.25 / 12
+
 
 def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
     """Whether each customer is held out: the first 64 bits of SHA-256(salt + id) below the share.
@@ -20,6 +27,20 @@ def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
     """
     hashed = [hashlib.sha256(f"{holdout.salt}{i}".encode()).digest()[:8] for i in ids]
     return np.array([int.from_bytes(h) < holdout.share * 2**64 for h in hashed], dtype=bool)
+
+
+def matures(as_of: date, months: int) -> date:
+    """The day on which labels of so many months are complete."""
+    end: date = (pd.Timestamp(as_of) + pd.DateOffset(months=months)).date()
+    return end
+
+
+def aged(rows: pd.DataFrame, half_life_months: float | None) -> tuple[Groups, NDArray[np.float64] | None]:
+    """The customer of each row of several days (`as_of`), and what the row counts for by its age."""
+    days = pd.to_datetime(rows["as_of"])
+    months = ((days.max() - days).dt.days / DAYS_OF_MONTH).to_numpy(dtype="float64")
+    weights = None if half_life_months is None else np.exp2(-months / half_life_months)
+    return pd.factorize(rows["customer_id"])[0].astype(np.intp), weights
 
 
 def labelled(gold: pd.DataFrame) -> pd.DataFrame:

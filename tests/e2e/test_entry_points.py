@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
+import yaml
 
 from spanishgas.lake import Lake
+from spanishgas.settings import PROJECT
 from tests.gold_frames import gold_frame, publish_gold
 from tests.project import ENTRY_POINTS, MODEL, Project
 
@@ -94,6 +96,25 @@ def test_score_and_drift_speak_of_every_customer_of_the_newest_extract(project: 
 def test_retrain_runs_the_champions_experiment_and_asks_the_gate(project: Project) -> None:
     output = project.run("retrain", trials=1)
     assert "gate" in output
+
+
+def test_a_backtest_replays_the_extracts_and_leaves_the_champion_alone(project: Project) -> None:
+    policy = yaml.safe_load((PROJECT / "experiments" / "policy.yaml").read_text())
+    (project.folder / "soon.yaml").write_text(
+        yaml.safe_dump(policy | {"label_horizon_months": 3}, sort_keys=False)
+    )
+    before = dict(project.client.get_registered_model(MODEL).aliases)
+    output = project.run(
+        "backtest",
+        **{"from": "2025-03-31", "to": "2025-03-31", "trials": 1, "override": "to see it scored"},
+        policy=project.folder / "soon.yaml",
+        out=project.folder / "replays",
+    )
+    assert "| 2025-03-31 | 2025-03-31 | 1 |" in output
+    assert (project.folder / "replays" / "backtest.png").exists()
+    assert dict(project.client.get_registered_model(MODEL).aliases) == before
+    [run] = project.client.search_runs(["0"], "tags.stage = 'backtest'")
+    assert {f.path for f in project.client.list_artifacts(run.info.run_id)} == {"backtest.md", "backtest.png"}
 
 
 def test_every_entry_point_was_called(project: Project) -> None:

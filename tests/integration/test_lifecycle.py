@@ -52,7 +52,7 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.drift import Drift, drift
 from spanishgas.monitoring.outcomes import outcomes
-from spanishgas.monitoring.reports import compare, effects
+from spanishgas.monitoring.reports import compare, sizes
 from spanishgas.scoring import rollback as rolling
 from spanishgas.scoring.reasons import GENERIC
 from spanishgas.scoring.recommend import recommend
@@ -673,9 +673,19 @@ def test_the_training_table_itself_has_not_drifted(chain: Chain) -> None:
 
 
 @pytest.mark.slow
-def test_a_frame_compared_with_itself_moves_in_no_column(chain: Chain) -> None:
-    frame, kinds = chain.gold.pandas(), chain.fitted[0].kinds
-    assert set(effects(compare(frame, frame, kinds, 0.1)).values()) == {0.0}
+def test_effect_sizes_are_those_of_evidently_s_report(chain: Chain) -> None:
+    kinds = chain.fitted[0].kinds
+    before = chain.gold.pandas()
+    after = before.iloc[::3].reset_index(drop=True)
+    after[[name for name, kind in kinds.items() if kind == "numeric"]] *= 1.1
+    for now in (after, before):
+        told = [
+            (m.get("config", {}).get("column"), m["value"])
+            for m in compare(before, now, kinds, 0.1).dict()["metrics"]
+        ]
+        reported = {column: pytest.approx(value, abs=1e-9) for column, value in told if column is not None}
+        assert sizes(before, now, kinds) == reported
+    assert set(sizes(before, before, kinds).values()) == {0.0}
 
 
 def test_watching_tells_of_the_alarm_once_and_one_window_alone_trains_nothing(

@@ -57,6 +57,16 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
         "seed": 7,
         "workers": 1,
     },
+    "backtest": {
+        "from": None,
+        "to": None,
+        "every": "1M",
+        "policy": "auto",
+        "lake": "lake",
+        "out": "backtest",
+        "trials": 8,
+        "override": "",
+    },
     "evaluate": {"run": "auto", "lake": "lake"},
     "promote": {"version": "challenger", "reason": None},
     "rollback": {"reason": None, "lake": "lake"},
@@ -135,6 +145,7 @@ def test_the_verb_of_an_entry_point_takes_the_same_options_with_the_same_default
     verbs = typer.main.get_command(app)
     assert isinstance(verbs, TyperGroup)
     defaults = {word: option.default for option in verbs.commands[name].params for word in option.opts}
+    defaults |= {word: ",".join(value) for word, value in defaults.items() if isinstance(value, list)}
 
     # The lake's default is a setting, so it may differ where the tests run.
     given = {f"--{key}": str(value) for key, value in ENTRY_POINTS[name].items() if key != "lake"}

@@ -25,6 +25,7 @@ from spanishgas.evaluation.leakage.columns import columns
 from spanishgas.evaluation.leakage.finding import LeakageFinding, Sides, table
 from spanishgas.evaluation.leakage.procedure import OutOfFold, adversarial, permuted_labels
 from spanishgas.evaluation.leakage.rows import dated_after, duplicates, near_copies
+from spanishgas.evaluation.metrics import Labels
 
 __all__ = [
     "LeakageFinding",
@@ -42,18 +43,24 @@ __all__ = [
 
 
 def check(
-    sides: Sides, as_of: date, waivers: Sequence[Waiver], out_of_fold: OutOfFold
+    sides: Sides,
+    as_of: date,
+    waivers: Sequence[Waiver],
+    out_of_fold: OutOfFold,
+    y: Labels | None = None,
 ) -> list[LeakageFinding]:
     """Every finding on a model.
 
-    `out_of_fold` is the procedure under test: it takes labels of the training rows and gives scores of rows that the
-    fit did not see. Labels of held-out rows are read by `made_of_the_label` alone.
+    `out_of_fold` is the procedure under test: it takes labels of the rows that train (`y`, if they are of other days
+    than the sides) and gives scores of rows that the fit did not see. Labels of held-out rows are read by
+    `made_of_the_label` alone.
     """
+    labels = sides.trained["churn"].to_numpy(dtype="int64") if y is None else y
     return [
         *columns(sides, waivers),
         dated_after(sides.both, as_of),
         duplicates(sides.trained, sides.held_out),
         near_copies(sides.trained, sides.held_out),
-        permuted_labels(sides.trained["churn"].to_numpy(dtype="int64"), out_of_fold, sides.seed),
+        permuted_labels(labels, out_of_fold, sides.seed),
         adversarial(sides),
     ]

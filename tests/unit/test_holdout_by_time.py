@@ -1,0 +1,166 @@
+"""A holdout by time: earlier days train, the newest is judged on, and no customer stands on both sides."""
+
+from __future__ import annotations
+
+import logging
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score
+
+from spanishgas.config.policy import Holdout, Policy, load_policy
+from spanishgas.config.search import ModelKind
+from spanishgas.errors import TooEarly
+from spanishgas.lake import Lake
+from spanishgas.lifecycle.experiments import training_days, training_gold, training_side, training_table
+from spanishgas.stages import digest
+from spanishgas.training.calibration import fit_chosen, out_of_fold
+from spanishgas.training.fitting import Folds, fit_predict
+from spanishgas.training.folds import Fold, folds, fresh_folds, inner_split
+from spanishgas.training.sides import in_holdout
+from tests.gold_frames import gold_frame, publish_gold
+
+SALT = "spanishgas-holdout-1"
+KINDS = {"months_to_renewal": "numeric", "tenure_months": "numeric"}
+PARAMS = {"n_estimators": 30, "max_depth": 2, "learning_rate": 0.3}
+MONTHS = [date(2024, 3, 31), date(2024, 6, 30), date(2024, 9, 30), date(2024, 12, 31)]
+
+
+def policy(horizon: int = 3, **by_time: object) -> Policy:
+    holdout = Holdout.model_validate({"share": 0.2, "salt": SALT, "by": "time", **by_time})
+    return load_policy().model_copy(update={"holdout": holdout, "label_horizon_months": horizon})
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Gold of four days, a quarter apart, of mostly the same customers."""
+    lake = Lake(tmp_path)
+    for number, day in enumerate(MONTHS):
+        publish_gold(lake, gold_frame(120, seed=number, first_id=1 + 20 * number), day)
+    return lake
+
+
+def groups_of(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels, and the customer of each of three rows a customer, in any order."""
+    rng = np.random.default_rng(seed)
+    return (rng.random(3 * rows) < 0.2).astype("int64"), rng.permutation(np.repeat(np.arange(rows), 3))
+
+
+def parted(part: Fold, groups: np.ndarray) -> bool:
+    return bool({*groups[part.train]} & {*groups[part.valid]})
+
+
+def test_a_holdout_by_customer_is_written_as_before_there_was_another() -> None:
+    plain = Holdout(share=0.2, salt=SALT)
+    assert plain.model_dump(mode="json") == {"share": 0.2, "salt": SALT}
+    assert str(plain) == f"0.2 by {SALT}"
+    assert plain == Holdout.model_validate({"share": 0.2, "salt": SALT, "by": "customer"})
+    assert digest(plain) == digest(Holdout.model_validate({"share": 0.2, "salt": SALT, "by": "customer"}))
+
+
+def test_two_holdouts_by_time_differ_in_name_and_key() -> None:
+    ones = [policy(**more).holdout for more in ({}, {"embargo_months": 0}, {"half_life_months": 6.0})]
+    assert len({str(one) for one in ones}) == len({digest(one) for one in ones}) == 3
+    assert [Holdout.model_validate_json(one.model_dump_json()) for one in ones] == ones
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_split_parts_a_customer_and_every_row_is_validated_once(seed: int) -> None:
+    y, groups = groups_of(60, seed)
+    for parts in (folds(y, 5, seed, groups), fresh_folds(y, 5, seed, 1, groups)):
+        assert sorted(np.concatenate([part.valid for part in parts])) == list(range(len(y)))
+        assert not any(parted(part, groups) for part in parts)
+    inner = inner_split(y, 0.2, seed, 1, groups)
+    assert inner is not None
+    assert not parted(inner, groups)
+
+
+def test_a_row_per_customer_gives_the_folds_of_rows() -> None:
+    y = groups_of(60, 1)[0]
+    alone = np.arange(len(y))
+    for one, other in zip(folds(y, 5, 3), folds(y, 5, 3, alone), strict=True):
+        assert np.array_equal(one.train, other.train)
+        assert np.array_equal(one.valid, other.valid)
+
+
+def test_the_newest_day_is_judged_and_days_whose_labels_reach_into_its_window_are_left_out(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    judged = training_gold(lake)
+    caplog.set_level(logging.INFO)
+    assert judged.manifest.as_of == MONTHS[-1]
+    taken = {months: training_days(lake, judged, policy(3, embargo_months=months)) for months in (0, 3, 6)}
+    assert {k: [s.manifest.as_of for s in v] for k, v in taken.items()} == {
+        0: MONTHS[:3],
+        3: MONTHS[:2],
+        6: MONTHS[:1],
+    }
+    assert str(MONTHS[2]) in caplog.text
+    assert training_days(lake, judged, load_policy()) == ()
+
+
+def test_days_that_all_overlap_are_refused_by_their_dates(lake: Lake) -> None:
+    with pytest.raises(
+        TooEarly, match="nothing may train: labels of 2024-03-31, 2024-06-30, 2024-09-30"
+    ) as fault:
+        training_days(lake, training_gold(lake), policy(12))
+    assert "2024-12-31, which is to be judged on" in str(fault.value)
+    assert "24 months older" in str(fault.value)
+
+
+def test_held_out_customers_train_on_no_day_and_the_judged_day_trains_nothing(lake: Lake) -> None:
+    rules = policy(3, embargo_months=0)
+    judged = training_gold(lake)
+    table = training_table(training_days(lake, judged, rules), judged)
+    training = training_side(table, KINDS, ModelKind.XGBOOST, rules, 7)
+    aside = in_holdout(table["customer_id"], rules.holdout)
+    assert len(training.y) == int((~aside).sum())
+    assert set(table["as_of"]) == set(MONTHS[:3])
+    assert training.groups is not None
+    assert len(np.unique(training.groups)) == table["customer_id"][~aside].nunique()
+    assert training.weights is None
+
+
+def test_a_row_counts_half_at_its_half_life(lake: Lake) -> None:
+    rules = policy(3, embargo_months=0, half_life_months=3.0)
+    judged = training_gold(lake)
+    training = training_side(
+        training_table(training_days(lake, judged, rules), judged), KINDS, ModelKind.XGBOOST, rules, 7
+    )
+    assert training.weights is not None
+    weights = sorted(set(training.weights), reverse=True)
+    assert weights == pytest.approx([1, 0.5, 0.25], abs=0.01)
+
+
+def reversed_days(half_life: float | None) -> tuple[pd.DataFrame, Policy]:
+    """Two days of the same customers: on the older one who leaves is who stays on the newer one."""
+    rules = policy(3, half_life_months=half_life)
+    frame = gold_frame(240, seed=3)
+    frame["churn"] = pd.array(frame["months_to_renewal"] < 2, dtype="Int64")
+    old = frame.assign(as_of=date(2024, 1, 31), churn=1 - frame["churn"])
+    return pd.concat([old, old, frame.assign(as_of=date(2024, 12, 31))], ignore_index=True), rules
+
+
+@pytest.mark.parametrize("kind", list(ModelKind))
+def test_what_counts_less_teaches_less_in_every_fit(kind: ModelKind) -> None:
+    params = {ModelKind.XGBOOST: PARAMS, ModelKind.FOREST: {"n_estimators": 8, "max_depth": 3}}.get(
+        kind, {"max_iter": 200}
+    )
+    for half_life, follows_the_newest in ((None, False), (1.0, True)):
+        table, rules = reversed_days(half_life)
+        training = training_side(table, KINDS, kind, rules, 7)
+        new = (training.X.index >= len(training.y) * 2 / 3).nonzero()[0]
+        margins = out_of_fold(training, params)
+        part = folds(training.y, 3, 1, training.groups)[0]
+        by_fold, _ = fit_predict(training, params, Folds(training, [part]).encoded(0, params))
+        whole = fit_chosen(training, params, rules).model.predict_proba(table)[:, 1]
+        seen = np.intersect1d(part.valid, new)
+        scored = [
+            average_precision_score(training.y[new], margins[new]),
+            average_precision_score(training.y[seen], by_fold[np.isin(part.valid, seen)]),
+            average_precision_score(table["churn"].astype(int)[480:], whole[480:]),
+        ]
+        assert [score > 0.9 for score in scored] == [follows_the_newest] * 3
