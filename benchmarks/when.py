@@ -68,6 +68,7 @@ def curves(model: ChurnModel, utility: DatedUtility) -> dict[str, Array]:
     p = model.predict_proba(rows)[:, 1]
     return {
         "ours": model.hazard.curves(model.prepared(rows), p),
+        "hazards": curve_of(model.hazard.hazards(model.prepared(rows))),
         "true": true,
         "shape": p[:, None] * true / np.maximum(true[:, -1:], 1e-12),
         "flat": p[:, None] * np.arange(1, HORIZON + 1) / HORIZON,
