@@ -2,8 +2,8 @@
 
 Per seed a dated utility is drawn and E5 XGBoost fitted with published parameters, then its hazard model; judged are
 20,099 customers of another utility, of the training's day and three months later. `shape` has the true hazards' shape
-with the classifier's probability, so the rest of its gap is the classifier's; `flat` spreads that probability evenly, and
-`hazards` is the hazard model without it.
+with the classifier's probability, so the rest of its gap is the classifier's; `flat` spreads that probability
+evenly, and `hazards` is the hazard model without it.
 
 The coverage draws holdouts of 4,000 customers of the training's day, months from their true hazards, and asks whether
 the 95 % interval of average precision holds what the same model reaches among the customers of a day.
