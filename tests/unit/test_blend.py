@@ -172,7 +172,9 @@ def odd_table(rows: int) -> tuple[pd.DataFrame, np.ndarray]:
 @pytest.mark.parametrize("name", ["random_splits", "histograms", "symmetric", "leafwise"])
 def test_every_member_takes_gaps_texts_and_new_texts_and_gives_the_same_for_the_same_seed(name: str) -> None:
     X, y = odd_table(200)
-    one, two = (clone(MEMBERS[name](training_of(X, y, seed=2**40))).fit(X, y) for _ in range(2))
+    if (unfitted := MEMBERS[name](training_of(X, y, seed=2**40))) is None:
+        pytest.skip("needs the extra boosting")
+    one, two = (clone(unfitted).fit(X, y) for _ in range(2))
     odds = one.decision_function(X)
     assert (odds == two.decision_function(X)).all()
     assert average_precision_score(y, odds) > 0.9
