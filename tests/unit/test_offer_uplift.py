@@ -39,6 +39,14 @@ def test_where_one_column_tells_whom_offers_keep_learned_effects_pass(shown: upl
         assert of.calibration["observed"].iloc[-1] > of.calibration["observed"].iloc[0] + 0.1
 
 
+def test_a_gain_that_may_be_chance_does_not_pass(shown: uplift.OfferJudgement) -> None:
+    doubtful = replace(shown, gain=(shown.gain[0], -0.01, shown.gain[2]))
+    assert not doubtful.passed
+    assert "the risk rule stays" in doubtful.sentence
+    worse = {**shown.values, LEARNED: shown.values["nobody"], RISK: shown.values[LEARNED]}
+    assert not replace(shown, values=worse).passed
+
+
 @pytest.mark.slow
 def test_where_no_offer_works_the_risk_rule_stays_though_saving_would_pay() -> None:
     passed = [judge(pooled_rows(3_000, seed, 0.0), inputs(6_000.0)).passed for seed in range(30)]

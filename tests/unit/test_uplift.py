@@ -207,6 +207,12 @@ def test_a_policy_is_worth_what_its_options_show_and_an_unlogged_option_nothing(
             judged.option_scores(np.ones(2), first, np.array([[wrong, 1.0], [0.8, 0.2]]), none)
 
 
+def test_the_average_effect_is_right_though_the_outcome_models_are_wrong() -> None:
+    drawn = Drawn(40_000, seed=3)
+    shown = judged.average(drawn.scores(np.full((40_000, 2), 0.3)))
+    assert shown.value == pytest.approx(drawn.effect.mean(), abs=1.5 * (shown.high - shown.low) / 2)
+
+
 def covers(
     judge: Callable[[Drawn], Difference], truth: float, repeats: int = 1_200, rows: int = 1_500
 ) -> float:
