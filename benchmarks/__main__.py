@@ -50,6 +50,7 @@ BENCHMARKS = {
         "the search beside the replaced system's GridSearchCV: score and time",
     ),
     "year": ("benchmarks.year", "a year of drift, alarms, retrains and labels, and its picture"),
+    "board": ("benchmarks.board", "`tune` beside its peers on tables of your own (group bench)"),
     "tabular": ("benchmarks.tabular", "`tune` beside FLAML, LightGBM, CatBoost and others (group bench)"),
     "gate": ("benchmarks.gate_seeds", "how often the gate passes, over seeds"),
     "serving": ("benchmarks.serving", "scoring in-process, by the serving process and by MLflow's server"),

@@ -20,7 +20,7 @@ from sklearn.exceptions import NotFittedError
 from spanishgas.config.policy import load_policy
 from spanishgas.config.search import ModelKind, load_search
 from spanishgas.errors import DataError, UsageError
-from spanishgas.training.blend import BlendChoice, blended, choose_blend
+from spanishgas.training.blend import TUNED, BlendChoice, blended, choose_blend
 from spanishgas.training.calibration import calibrated, fit_calibrated, recall_floor
 from spanishgas.training.fitting import Training
 from spanishgas.training.search import search
@@ -44,7 +44,8 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     After `fit`:
     - `classes_`: the two labels, sorted; the second is the positive one unless `positive` names the other
     - `best_params_`, `trials_` (a row per trial), `cv_scores_` (average precision per fold that no search saw)
-    - `blend_weight_`: how much extremely randomised trees count beside the tuned model; 0 where they were not kept
+    - `blend_weights_`: the weight of each kind of trees whose log odds are added, `tuned` first; it alone where no
+      other was kept. `blend_weight_` is the others' share of all weights
     - `threshold_`: where `predict` cuts the calibrated probability: the highest precision at which recall's lower bound
       meets the policy's floor
     """
@@ -86,10 +87,11 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         training = Training(self._prepared(table), labels, columns, self.roles_, kind, self.folds, self.seed)
         result = search(training, load_search().of(kind), self.trials)
         self.best_params_ = dict(result.best.params)
-        blend = BlendChoice(0.0, result.fold_scores, result.margins)
+        blend = BlendChoice({TUNED: 1.0}, result.fold_scores, result.margins)
         if self.blend and kind is ModelKind.XGBOOST:
             blend = choose_blend(training, result.margins)
-        self.blend_weight_ = blend.weight
+        self.blend_weights_ = dict(blend.weights)
+        self.blend_weight_ = 1 - blend.weights[TUNED] / sum(blend.weights.values())
         self.cv_scores_ = np.array(blend.fold_scores)
         self.trials_ = pd.DataFrame(
             [{"score": t.score, "pruned": t.pruned, "seconds": t.seconds, **t.params} for t in result.trials]
@@ -97,7 +99,7 @@ class TunedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chosen = calibrated(blend.margins, labels, self.folds, self.seed)
         floor = load_policy().threshold
         self.threshold_ = recall_floor(chosen.probability, labels, floor.min_recall, floor.confidence)
-        unfitted = blended(training, self.best_params_, blend.weight)
+        unfitted = blended(training, self.best_params_, blend.weights)
         self.calibrated_ = fit_calibrated(training, unfitted, blend.margins, chosen.curve)
         return self
 
@@ -161,7 +163,7 @@ def tune(
         folds: folds of the cross-validation; every label is needed that often.
         seed: the same seed gives the same classifier.
         positive: the label whose probability is tuned for; by default the one that sorts last.
-        blend: beside xgboost, whether extremely randomised trees may be added where fresh folds say that they pay.
+        blend: beside xgboost, whether other kinds of trees may be added where fresh folds say that they pay.
 
     >>> rng = np.random.default_rng(0)
     >>> X = pd.DataFrame({"age": rng.integers(18, 90, 200), "plan": rng.choice(["basic", "full"], 200)})

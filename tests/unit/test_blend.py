@@ -1,18 +1,23 @@
-"""The blend with extremely randomised trees: kept where it pays, dropped where it does not, and scored honestly."""
+"""The blend of kinds of trees: its weights are right, kept where they pay, and scored on folds that did not choose."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.base import clone
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_classification
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from spanishgas.config.search import ModelKind
 from spanishgas.training import TunedClassifier, blend, tune
-from spanishgas.training.blend import TREES, WEIGHTS, _chosen, blended, choose_blend
-from spanishgas.training.fitting import Training, refit
+from spanishgas.training.blend import MEMBERS, TREES, TUNED, blended, choose_blend, stack
+from spanishgas.training.fitting import Training
 from spanishgas.training.folds import fresh_folds
 
 
@@ -24,10 +29,196 @@ def together(rows: int) -> tuple[pd.DataFrame, np.ndarray]:
     return pd.DataFrame(X).add_prefix("x"), y
 
 
+def training_of(X: pd.DataFrame, y: np.ndarray, folds: int = 5, seed: int = 0) -> Training:
+    kinds = {c: "numeric" if pd.api.types.is_numeric_dtype(X[c]) else "category" for c in X.columns}
+    return Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=folds, seed=seed)
+
+
+class Column(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier whose log odds stand in the table; it counts its fits."""
+
+    fits = 0
+
+    def __init__(self, name: str = "other") -> None:
+        self.name = name
+
+    def fit(self, X: pd.DataFrame, y: Any) -> Self:
+        Column.fits += 1
+        self.classes_ = np.array([0, 1])
+        return self
+
+    def decision_function(self, X: pd.DataFrame) -> np.ndarray:
+        values: np.ndarray = X[self.name].to_numpy()
+        return values
+
+
+Patch = Callable[..., None]
+
+
+@pytest.fixture
+def columns(monkeypatch: pytest.MonkeyPatch) -> Patch:
+    """Members that read their log odds from columns of the table."""
+    Column.fits = 0
+
+    def use(*names: str) -> None:
+        monkeypatch.setattr(blend, "MEMBERS", {name: lambda _, n=name: Column(n) for name in names})
+
+    return use
+
+
+def world(rows: int, seed: int, **weights: float) -> tuple[pd.DataFrame, np.ndarray]:
+    """Independent log odds by member, and labels drawn from their weighted sum less 1."""
+    rng = np.random.default_rng(seed)
+    X = pd.DataFrame({name: rng.normal(0, 1.5, rows) for name in weights})
+    return X, (rng.random(rows) < expit(X @ pd.Series(weights) - 1)).astype("int64").to_numpy()
+
+
+def test_weights_are_those_of_the_log_odds_that_labels_were_drawn_from() -> None:
+    X, y = world(40_000, 0, tuned=0.7, other=0.4, noise=0.0)
+    weights = stack(X.to_numpy(), y)
+    # the curvature of the log loss bounds the error of maximum likelihood: some 0.02 here, four of them
+    assert weights == pytest.approx([0.7, 0.4, 0.0], abs=0.08)
+    plain = LogisticRegression(C=1e9).fit(X[["tuned", "other"]], y).coef_[0]
+    assert stack(X[["tuned", "other"]].to_numpy(), y) == pytest.approx(plain, abs=0.01)
+
+
+def test_no_weight_is_negative_and_few_rows_leave_the_tuned_model_alone() -> None:
+    X, y = world(4_000, 1, tuned=0.8, against=-0.5)
+    assert stack(X.to_numpy(), y)[1] == 0
+    few, labels = world(2, 2, tuned=1.0, other=0.0)
+    assert stack(few.to_numpy() * 1e-3, labels) == pytest.approx([1.0, 0.0], abs=0.01)
+
+
+def by_fold(training: Training, margins: np.ndarray) -> list[float]:
+    parts = fresh_folds(training.y, training.folds, training.seed)
+    return [average_precision_score(training.y[p.valid], margins[p.valid]) for p in parts]
+
+
+def test_a_folds_score_is_that_of_the_weights_which_the_other_folds_choose(columns: Patch) -> None:
+    columns("a", "b")
+    X, y = world(600, 3, tuned=0.6, a=0.6, b=0.3)
+    training = training_of(X, y)
+    choice = choose_blend(training, X["tuned"].to_numpy())
+    assert list(choice.weights) == [TUNED, "a", "b"]
+    assert choice.margins == pytest.approx((X * list(choice.weights.values())).sum(axis=1))
+    table = X.to_numpy()
+    for part, score in zip(fresh_folds(y, 5, 0), choice.fold_scores, strict=True):
+        weights = stack(table[part.train], y[part.train])
+        assert score == average_precision_score(y[part.valid], table[part.valid] @ weights)
+    assert choice.fold_scores != by_fold(training, choice.margins)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_adds_only_noise_is_left_out_and_the_margins_stay_as_they_are(columns: Patch, seed: int) -> None:
+    columns("noise")
+    X, y = world(1_500, seed, tuned=1.0, noise=0.0)
+    training, margins = training_of(X, y, seed=seed), X["tuned"].to_numpy()
+    choice = choose_blend(training, margins)
+    assert choice.weights == {TUNED: 1.0}
+    assert (choice.margins == margins).all()
+    assert choice.fold_scores == by_fold(training, margins)
+
+
+def test_a_member_that_says_nothing_on_the_first_fold_is_fitted_on_no_other(columns: Patch) -> None:
+    columns("noise")
+    X, y = world(4_000, 5, tuned=1.0, noise=0.0)
+    choose_blend(training_of(X, y), X["tuned"].to_numpy())
+    assert Column.fits == 1
+
+
+def test_blends_that_bring_nothing_do_not_flatter(columns: Patch) -> None:
+    """A second view that is as good as none: the reported gain over the tuned model is nil on average."""
+    columns("other")
+    gains = []
+    for seed in range(60):
+        X, y = world(300, seed, tuned=1.0, other=0.1)
+        training = training_of(X, y, seed=seed)
+        choice = choose_blend(training, X["tuned"].to_numpy())
+        fresh, labels = world(4_000, 1_000 + seed, tuned=1.0, other=0.1)
+        told = np.mean(choice.fold_scores) - np.mean(by_fold(training, X["tuned"].to_numpy()))
+        blended_odds = sum(weight * fresh[name] for name, weight in choice.weights.items())
+        true = average_precision_score(labels, blended_odds) - average_precision_score(labels, fresh["tuned"])
+        gains.append(told - true)
+    assert abs(np.mean(gains)) < 0.01, (np.mean(gains), np.std(gains) / np.sqrt(len(gains)))
+
+
+def test_log_odds_are_added_by_their_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blend, "TREES", {**TREES, "n_estimators": 20})
+    X, y = together(120)
+    training = training_of(X, y, folds=2)
+    both = blended(training, {"n_estimators": 5}, {TUNED: 0.5, "random_splits": 2.0}).fit(X, y)
+    first, second = (clone(part).fit(X, y).decision_function(X) for part in both.members)
+    assert both.decision_function(X) == pytest.approx(0.5 * first + 2.0 * second)
+    assert (both.predict(X) == (both.decision_function(X) > 0)).all()
+    alone = blended(training, {"n_estimators": 5}, {TUNED: 1.0})
+    assert not isinstance(alone, blend.Blend)
+
+
+def test_on_a_large_table_each_tree_grows_on_a_draw_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = together(200)
+    whole = MEMBERS["random_splits"](training_of(X, y))[-1]
+    monkeypatch.setattr(blend, "MOST_ROWS", 100)
+    drawn = MEMBERS["random_splits"](training_of(X, y))[-1]
+    assert (whole.bootstrap, drawn.bootstrap, drawn.max_samples) == (False, True, 100)
+
+
+def odd_table(rows: int) -> tuple[pd.DataFrame, np.ndarray]:
+    X, y = together(rows)
+    X = X.mask(np.random.default_rng(0).random(X.shape) < 0.1)
+    town = np.where(np.arange(rows) % 7 == 0, None, np.where(y == 1, "Vigo", "León"))
+    return X.assign(town=pd.Series(town, dtype=object), always=1.0), y
+
+
+@pytest.mark.parametrize("name", ["random_splits", "histograms", "symmetric", "leafwise"])
+def test_every_member_takes_gaps_texts_and_new_texts_and_gives_the_same_for_the_same_seed(name: str) -> None:
+    X, y = odd_table(200)
+    if (unfitted := MEMBERS[name](training_of(X, y, seed=2**40))) is None:
+        pytest.skip("needs the extra boosting")
+    one, two = (clone(unfitted).fit(X, y) for _ in range(2))
+    odds = one.decision_function(X)
+    assert (odds == two.decision_function(X)).all()
+    assert average_precision_score(y, odds) > 0.9
+    fresh = X.assign(town="Atlantis")
+    by_row = np.concatenate([one.decision_function(fresh.iloc[[i]]) for i in range(5)])
+    assert by_row == pytest.approx(one.decision_function(fresh)[:5], abs=1e-9)
+
+
+def test_a_table_in_which_nothing_varies_is_no_fault_of_any_member() -> None:
+    y = (np.arange(60) % 3 == 0).astype("int64")
+    training = training_of(pd.DataFrame({"x": np.zeros(60), "t": pd.Series(["a"] * 60, dtype=object)}), y)
+    choice = choose_blend(training, np.zeros(60))
+    assert choice.weights == {TUNED: 1.0}
+
+
+def test_members_of_packages_that_are_not_installed_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blend, "find_spec", lambda name: None)
+    X, y = together(60)
+    made = {name for name, member in MEMBERS.items() if member(training_of(X, y)) is not None}
+    assert made == {"random_splits", "histograms"}
+
+
+def test_with_a_blend_the_same_seed_gives_the_same_classifier_row_by_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(blend, "TREES", {**TREES, "n_estimators": 20})
+    X, y = odd_table(300)
+    one, two = (tune(X.drop(columns="town"), y, trials=1, folds=3, seed=2**40) for _ in range(2))
+    assert one.blend_weights_ == two.blend_weights_
+    assert 0 < one.blend_weight_ <= 1
+    assert one.blend_weight_ == pytest.approx(
+        1 - one.blend_weights_[TUNED] / sum(one.blend_weights_.values())
+    )
+    assert one.calibrated_.estimator.weights == list(one.blend_weights_.values())
+    assert (one.predict_proba(X) == two.predict_proba(X)).all()
+    by_row = np.concatenate([one.predict_proba(X.iloc[[i]]) for i in range(5)])
+    assert by_row == pytest.approx(one.predict_proba(X)[:5], abs=1e-9)
+
+
 @pytest.fixture(scope="module")
 def both() -> tuple[TunedClassifier, TunedClassifier]:
     X, y = together(3_600)
-    return tuple(tune(X[:1_600], y[:1_600], trials=1, blend=kept) for kept in (True, False))
+    with_others, alone = (tune(X[:1_600], y[:1_600], trials=1, blend=kept) for kept in (True, False))
+    return with_others, alone
 
 
 @pytest.mark.slow  # two searches with forests of full size
@@ -36,7 +227,8 @@ def test_it_is_kept_where_numbers_work_together_and_ranks_new_rows_better(
 ) -> None:
     X, y = together(3_600)
     scores = [average_precision_score(y[1_600:], m.predict_proba(X[1_600:])[:, 1]) for m in both]
-    assert both[0].blend_weight_ in WEIGHTS[1:]
+    assert both[0].blend_weight_ > 0.2
+    assert both[1].blend_weights_ == {TUNED: 1.0}
     assert both[1].blend_weight_ == 0
     assert both[0].best_params_ == both[1].best_params_
     assert scores[0] > scores[1] + 0.01
@@ -49,127 +241,6 @@ def test_its_probabilities_are_calibrated_like_any(both: tuple[TunedClassifier, 
     probability = both[0].predict_proba(X[1_600:])[:, 1]
     assert probability.mean() == pytest.approx(y[1_600:].mean(), abs=0.03)
     assert np.mean((probability - y[1_600:]) ** 2) < 0.6 * y.mean() * (1 - y.mean())
-
-
-def of_noise(seed: int, rows: int = 1_000) -> tuple[Training, np.ndarray]:
-    """Columns that say nothing, beside log odds that say a lot."""
-    rng = np.random.default_rng(seed)
-    truth = rng.normal(size=rows)
-    y = (rng.random(rows) < 1 / (1 + np.exp(-2 * truth))).astype("int64")
-    X = pd.DataFrame(rng.normal(size=(rows, 3)), columns=list("abc"))
-    kinds = dict.fromkeys("abc", "numeric")
-    return Training(X, y, list("abc"), kinds, ModelKind.XGBOOST, folds=5, seed=seed), 2 * truth
-
-
-def by_fold(training: Training, margins: np.ndarray) -> list[float]:
-    parts = fresh_folds(training.y, training.folds, training.seed)
-    return [average_precision_score(training.y[p.valid], margins[p.valid]) for p in parts]
-
-
-@pytest.mark.slow
-def test_it_is_dropped_where_it_only_adds_noise() -> None:
-    for seed in range(3):
-        training, margins = of_noise(seed)
-        choice = choose_blend(training, margins)
-        assert choice.weight == 0
-        assert choice.fold_scores == by_fold(training, margins)
-        assert (choice.margins == margins).all()
-
-
-def test_a_folds_score_is_that_of_the_weight_which_the_other_folds_choose() -> None:
-    X, y = together(240)
-    kinds = dict.fromkeys(X.columns, "numeric")
-    training = Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=5, seed=0)
-    weak = np.random.default_rng(0).normal(size=240) + y
-    choice = choose_blend(training, weak)
-    second = Training(X, y, list(X.columns), kinds, ModelKind.FOREST, folds=5, seed=0)
-    _, other = refit(second, TREES)
-    table = np.array([by_fold(training, weak + w * other) for w in WEIGHTS])
-    assert choice.weight == WEIGHTS[_chosen(table.T)] > 0
-    assert (choice.margins == weak + choice.weight * other).all()
-    for fold, score in enumerate(choice.fold_scores):
-        assert score == table[_chosen(np.delete(table, fold, axis=1).T), fold]
-
-
-def test_the_score_is_nested_also_where_one_fold_alone_sways_the_choice(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    y = (np.arange(300) % 3 == 0).astype("int64")
-    X = pd.DataFrame({"x": np.zeros(300)})
-    training = Training(X, y, ["x"], {"x": "numeric"}, ModelKind.XGBOOST, folds=5, seed=0)
-    rng, differ = np.random.default_rng(3), 0
-    for _ in range(8):
-        margins, other = y + rng.normal(0, 1.2, 300), y + rng.normal(0, 2.5, 300)
-        monkeypatch.setattr(blend, "refit", lambda *_, other=other: ([], other))
-        table = np.array([by_fold(training, margins + weight * other) for weight in WEIGHTS]).T
-        nested = [row[_chosen(np.delete(table, fold, axis=0))] for fold, row in enumerate(table)]
-        assert choose_blend(training, margins).fold_scores == nested
-        differ += nested != table[:, _chosen(table)].tolist()
-    assert differ >= 2
-
-
-@pytest.fixture
-def few_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blend, "TREES", {**TREES, "n_estimators": 20})
-
-
-@pytest.mark.parametrize("weight", [0.5, 4.0])
-@pytest.mark.usefixtures("few_trees")
-def test_log_odds_of_both_are_added_by_the_weight(weight: float) -> None:
-    X, y = together(120)
-    kinds = dict.fromkeys(X.columns, "numeric")
-    training = Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=2, seed=0)
-    both = blended(training, {"n_estimators": 5}, weight).fit(X, y)
-    first, second = (clone(part).fit(X, y).decision_function(X) for part in (both.first, both.second))
-    assert both.decision_function(X) == pytest.approx(first + weight * second)
-
-
-@pytest.mark.parametrize("folds", [3, 5, 10])
-def test_weights_that_bring_nothing_are_seldom_kept_and_do_not_flatter(folds: int) -> None:
-    rng, kept, flattery = np.random.default_rng(folds), [], []
-    for _ in range(2_000):
-        step = rng.normal(size=(folds, 4))  # alike for all weights, on average nothing
-        table = np.column_stack([np.zeros(folds), 0.6 * step + 0.8 * step.mean(axis=1, keepdims=True)])
-        kept.append(_chosen(table) > 0)
-        nested = [row[_chosen(np.delete(table, fold, axis=0))] for fold, row in enumerate(table)]
-        flattery.append(np.mean(nested))
-    assert np.mean(kept) < 0.30
-    assert abs(np.mean(flattery)) < 0.02
-
-
-def test_a_clear_gain_is_kept_and_two_folds_cannot_say() -> None:
-    gains = np.array([[0.0, 0.010, 0.012], [0.0, 0.009, 0.014], [0.0, 0.011, 0.013], [0.0, 0.012, 0.015]])
-    assert _chosen(gains) == 2
-    assert _chosen(gains[:2]) == 0
-
-
-@pytest.mark.usefixtures("few_trees")
-def test_with_a_blend_the_same_seed_gives_the_same_classifier_row_by_row(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(blend, "_chosen", lambda scores: 4)
-    X, y = together(200)
-    X = X.mask(np.random.default_rng(0).random(X.shape) < 0.1).assign(city=np.where(X["x0"] > 0, "a", "b"))
-    one, two = (tune(X, y, trials=1, folds=2, seed=2**40) for _ in range(2))
-    assert one.blend_weight_ == one.calibrated_.estimator.weight == WEIGHTS[4]
-    assert (one.predict_proba(X) == two.predict_proba(X)).all()
-    fresh = X.assign(city="Atlantis")
-    by_row = np.concatenate([one.predict_proba(fresh.iloc[[i]]) for i in range(5)])
-    assert by_row == pytest.approx(one.predict_proba(fresh)[:5], abs=1e-12)
-
-
-def test_on_a_large_table_each_tree_grows_on_a_draw_of_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    X, y = together(200)
-    kinds = dict.fromkeys(X.columns, "numeric")
-    training = Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=2, seed=0)
-    whole = blended(training, {}, 1.0).second[-1]
-    monkeypatch.setattr(blend, "MOST_ROWS", 100)
-    drawn = blended(training, {}, 1.0).second[-1]
-    assert (whole.bootstrap, drawn.bootstrap, drawn.max_samples) == (False, True, 100)
-    weak = np.random.default_rng(0).normal(size=200) + y
-    choice = choose_blend(training, weak)
-    assert np.isfinite(choice.margins).all()
-    assert len(choice.fold_scores) == 2
 
 
 @pytest.mark.slow
