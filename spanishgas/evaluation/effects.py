@@ -32,6 +32,8 @@ FLOOR = 0.01
 """Customers whom an option had a smaller chance to meet are compared with nobody."""
 BALANCE_LEVEL = 0.01
 """Share of sound randomisations that the joint test of balance calls unbalanced."""
+RANK = 1e-9
+"""Variance, as a share of the largest, from which on a combination of covariates is no rounding error."""
 ALL = "all offers"
 EFFECTS = ["about", "value", "customers", "offered", "controls", "avoided", "low", "high", "assumed"]
 
@@ -169,13 +171,13 @@ def balance(rows: pd.DataFrame) -> tuple[pd.DataFrame, float]:
         x, names = _before(part)
         p0, p1 = chances(part, name)
         offered, control = _arms(part, name)
-        off = x - x.mean(axis=0)
+        off = (x - x.mean(axis=0)) / x.std(axis=0)
         weight = offered / p1 - control / p0
         gap = weight @ off
         spread = (off * (1 / p0 + 1 / p1)[:, None]).T @ off
-        raw[name] = float(chi2.sf(gap @ np.linalg.pinv(spread) @ gap, np.linalg.matrix_rank(spread)))
-        smd = gap / len(part) / off.std(axis=0).clip(1e-12)
-        tables.append(pd.DataFrame({"offer": name, "covariate": names, "difference": smd}))
+        statistic = gap @ np.linalg.pinv(spread, rcond=RANK, hermitian=True) @ gap
+        raw[name] = float(chi2.sf(statistic, np.linalg.matrix_rank(spread, rtol=RANK, hermitian=True)))
+        tables.append(pd.DataFrame({"offer": name, "covariate": names, "difference": gap / len(part)}))
     joint = min(holm(raw).values(), default=1.0)
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(), joint
 
