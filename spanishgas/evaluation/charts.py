@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -223,3 +224,10 @@ def uplift_chart(curves: Mapping[str, NDArray[np.float64]], values: Mapping[str,
     right.axvline(0, color=PALE, linestyle="--")
     right.set(xlabel="EUR per customer beside no offers", title="Value of each rule")
     return figure
+
+
+def as_png(figure: Figure) -> bytes:
+    """The picture as a file, for a page that holds it."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=80)
+    return drawn.getvalue()

@@ -6,13 +6,12 @@ chosen run -> candidate, fitted and calibrated out of fold -> holdout, opened on
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 import numpy as np
@@ -27,12 +26,12 @@ from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
 from spanishgas.evaluation.metrics import decisions, fold_interval, with_intervals
 from spanishgas.evaluation.study import Candidate, HoldoutResult, open_holdout, study
-from spanishgas.evaluation.survival import survival, weights
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import gate, overview, registry, runs, seal
 from spanishgas.lifecycle.experiments import HOLDOUT, training_side, training_table
 from spanishgas.lifecycle.ladder import chosen_run
+from spanishgas.lifecycle.leaving import hazard_of, judge_when
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
@@ -53,14 +52,6 @@ from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
 from spanishgas.training.calibration import Fitted, fit_chosen, sensitivity
-from spanishgas.training.hazard import fit_hazard
-from spanishgas.training.matrix import matrix
-from spanishgas.training.model import ChurnModel
-from spanishgas.training.sides import in_holdout
-from spanishgas.training.times import Times, timed
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 SENSITIVITY = (
     "The threshold of greatest expected value under each assumption of policy.yaml halved, as it stands and doubled, "
@@ -205,10 +196,7 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     learned = training_table(made.earlier, inputs.training)
     training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
     fitted = fit_chosen(training, chosen.params, policy)
-    if len(rows := timed(learned)):
-        rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
-        everybody = replace(training, X=matrix(rows, list(chosen.kinds), chosen.kinds))
-        fitted.model.hazard = fit_hazard(everybody, Times.of(rows), chosen.params)
+    fitted.model.hazard = hazard_of(training, learned, chosen, policy)
     _log_choices(run, fitted, training.y, policy)
     info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(made))
     with temporary_folder() as copy:
@@ -258,27 +246,12 @@ def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: Evaluat
         chosen.gold,
     )
     asked = study(candidate, holdout, chosen.as_of, policy.waivers, made.tiers)
-    metrics = holdout.metrics(chosen.seed) | _when(run, candidate.model, rows, policy, chosen.seed)
+    metrics = holdout.metrics(chosen.seed) | judge_when(run, candidate.model, rows, policy, chosen.seed)
     for day in made.earlier[-1:]:
         on_that_day = open_holdout(candidate.model, day.pandas(), policy.holdout, policy.offers)
         of_it = on_that_day.metrics(chosen.seed)
         metrics |= {f"same_day.{name.removeprefix('holdout.')}": value for name, value in of_it.items()}
     return card.Evaluation(subject, policy, holdout, openings, metrics, asked, inputs.beside)
-
-
-def _when(
-    run: Work, model: ChurnModel, table: pd.DataFrame, policy: Judgement, seed: int
-) -> dict[str, float]:
-    """`holdout.when.*`: how well the model says when, of all held-out customers, labelled or not; and the picture."""
-    if model.hazard is None:
-        return {}
-    rows = timed(table)
-    rows = rows[in_holdout(rows["customer_id"], policy.holdout)]
-    times, probability = Times.of(rows), model.predict_proba(rows)[:, 1]
-    curve = model.hazard.curves(model.prepared(rows), probability)
-    shares = [weights(times, month)[0] for month in range(1, times.horizon + 1)]
-    run.figure(charts.when_chart(curve, np.column_stack(shares)), "when.png")
-    return with_intervals("holdout.when", *survival(times, curve, seed))
 
 
 def _manifest(
@@ -334,13 +307,10 @@ def _leave(run: Work, evaluation: card.Evaluation, verdict: Verdict) -> None:
     run.figure(bars, "importance.png")
     text = card.markdown(evaluation, verdict.words)
     run.text(text, "model_card.md")
-    run.text(card.html(text, f"{title}: model card", [_png(curves), _png(bars)]), "model_card.html")
-
-
-def _png(figure: Figure) -> bytes:
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=80)
-    return drawn.getvalue()
+    run.text(
+        card.html(text, f"{title}: model card", [charts.as_png(curves), charts.as_png(bars)]),
+        "model_card.html",
+    )
 
 
 def _with_province(table: pd.DataFrame, silver: Snapshot | None) -> pd.DataFrame:
