@@ -117,7 +117,8 @@ class Source:
     def text(self, table: str) -> pa.Table:
         """The declared columns of a small table as text, an empty text as null; a missing label file has no rows.
 
-        Optional columns are there if the file has them. Raises `ContractError` for a file or column that is missing, and for a file that cannot be read.
+        Optional columns are there if the file has them. Raises `ContractError` for a file or column
+        that is missing, and for a file that cannot be read.
         """
         columns, declared = self.columns(table), contracts.contract(table).every
         needed = contracts.contract(table).fields
