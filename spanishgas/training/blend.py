@@ -113,6 +113,15 @@ class LeafwiseTrees(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return odds
 
 
+class Histograms(HistGradientBoostingClassifier):  # type: ignore[misc]
+    """Scikit-learn's boosting on a matrix of numbers, of which a column may hold none."""
+
+    def fit(self, X: Array, y: NDArray[np.int64]) -> Self:
+        """Grow the trees; scikit-learn finds no bins in a column without a value."""
+        fitted: Self = super().fit(np.where(np.isnan(X).all(axis=0), 0.0, X), y)
+        return fitted
+
+
 class Blend(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classifiers whose log odds are added, each times its weight."""
 
@@ -238,7 +247,7 @@ def _random_splits(training: Training) -> Any:
 
 
 def _histograms(training: Training) -> Any:
-    trees = HistGradientBoostingClassifier(
+    trees = Histograms(
         learning_rate=0.05,
         max_iter=250,
         max_leaf_nodes=15,

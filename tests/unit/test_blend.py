@@ -166,7 +166,7 @@ def odd_table(rows: int) -> tuple[pd.DataFrame, np.ndarray]:
     X, y = together(rows)
     X = X.mask(np.random.default_rng(0).random(X.shape) < 0.1)
     town = np.where(np.arange(rows) % 7 == 0, None, np.where(y == 1, "Vigo", "León"))
-    return X.assign(town=pd.Series(town, dtype=object), always=1.0), y
+    return X.assign(town=pd.Series(town, dtype=object), always=1.0, never=np.nan), y
 
 
 @pytest.mark.parametrize("name", ["random_splits", "histograms", "symmetric", "leafwise"])
