@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 
+from spanishgas.contracts import contract
 from spanishgas.errors import DataError
 from spanishgas.etl.source import Source, extract_date, header, open_source
 from spanishgas.lake import Lake
@@ -112,12 +113,19 @@ def _read(source: Source, table: str, columns: set[str]) -> pd.DataFrame | None:
     if file.name.endswith(JSON):
         rows = pd.read_json(file, dtype=False, convert_dates=False, lines=".jsonl" in file.name)
     elif file.name.endswith(CSV):
-        _, delimiter = header(file, source.columns(table).values(), how)
+        delimiter = _delimiter(source, table)
         encoding = how.encoding.replace("utf-8", "utf-8-sig")
         rows = pd.read_csv(file, sep=delimiter, dtype="str", keep_default_na=False, encoding=encoding)
     else:
         return None
     return rows if columns & {*rows} else None
+
+
+def _delimiter(source: Source, table: str) -> str:
+    """That of a CSV file, told by the columns that it must have."""
+    needed = contract(table).fields
+    theirs = [column for ours, column in source.columns(table).items() if ours in needed]
+    return header(source.found[table], theirs, source.format(table))[1]
 
 
 def _write(rows: pd.DataFrame, source: Source, table: str, file: Path) -> None:
@@ -127,5 +135,5 @@ def _write(rows: pd.DataFrame, source: Source, table: str, file: Path) -> None:
         rows.to_json(file, orient="records", lines=".jsonl" in file.name)
     else:
         how = source.format(table)
-        _, delimiter = header(source.found[table], source.columns(table).values(), how)
+        delimiter = _delimiter(source, table)
         rows.to_csv(file, index=False, sep=delimiter, encoding=how.encoding)
