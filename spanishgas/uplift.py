@@ -25,7 +25,7 @@ from spanishgas.evaluation.charts import uplift_chart
 from spanishgas.evaluation.effects import FLOOR, PROPENSITIES, chances, comparable, mean_interval
 from spanishgas.evaluation.inference import Difference
 from spanishgas.evaluation.uplift import auuc, calibration, option_scores, qini, uplift_curve
-from spanishgas.evaluation.value import NO_OFFER, option_values
+from spanishgas.evaluation.value import NO_OFFER, option_values, protected_margin
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.monitoring.campaigns import Logged, logged, pooled
@@ -232,7 +232,7 @@ def choices(rows: pd.DataFrame, effects: Mapping[str, Array], inputs: UpliftInpu
     open_to = np.isfinite(assumed)
     expected[0] = 0.0
     for name, effect in effects.items():
-        kept = -effect * offers.horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
+        kept = -effect * protected_margin(margin, offers.horizon_months)
         expected[ACTIONS.index(name)] = np.where(open_to[ACTIONS.index(name)], kept, -np.inf)
     cost = np.array([offers.menu[a].cost_eur if a in offers.menu else 0.0 for a in ACTIONS])
     every = np.where(open_to[1:].any(axis=0), 1 + assumed[1:].argmax(axis=0), 0)
@@ -256,7 +256,7 @@ def brought(
     A customer who leaves takes along the margin over policy's horizon; an offer's cost is paid when it is taken.
     """
     offers = inputs.offers
-    lost = offers.horizon_months * np.nan_to_num(np.maximum(rows["margin"].to_numpy(dtype="float64"), 0.0))
+    lost = protected_margin(rows["margin"].to_numpy(dtype="float64"), offers.horizon_months)
     cost = np.array([offers.menu[a].expected_cost if a in offers.menu and not free else 0.0 for a in ACTIONS])
     risk = rows["risk_score"].to_numpy(dtype="float64")
     churn = [np.clip(risk + effects.get(option, 0.0), 0, 1) for option in ACTIONS]

@@ -176,6 +176,34 @@ def _write(uri: str, body: bytes) -> None:
 
 
 @contextmanager
+def moto_server(patch: pytest.MonkeyPatch, root: Path) -> Iterator[None]:
+    """moto's server, and an environment that leads there; the bucket is `scoring`."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        patch.delenv(name, raising=False)
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_DEFAULT_REGION": "eu-south-2",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": str(root / "none"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(root / "none"),
+    }.items():
+        patch.setenv(name, value)
+    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()  # servers of one process share what they hold
+    region = {"LocationConstraint": "eu-south-2"}
+    boto3.client("s3").create_bucket(Bucket="scoring", CreateBucketConfiguration=region)
+    try:
+        yield
+    finally:
+        server.stop()
+
+
+@contextmanager
 def sagemaker_double(instances: Instances, patch: pytest.MonkeyPatch) -> Iterator[SageMakerDouble]:
     """moto's server with the double behind it, and an environment that leads there; the bucket is `scoring`."""
     double = SageMakerDouble(instances)
@@ -200,30 +228,11 @@ def sagemaker_double(instances: Instances, patch: pytest.MonkeyPatch) -> Iterato
     )
     patch.setattr(SageMakerModelBackend, "describe_transform_job", described)
     patch.setattr(SageMakerResponse, "stop_transform_job", stop_transform_job, raising=False)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
-        patch.delenv(name, raising=False)
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_DEFAULT_REGION": "eu-south-2",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CONFIG_FILE": str(instances.root / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(instances.root / "none"),
-    }.items():
-        patch.setenv(name, value)
-    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-    urllib.request.urlopen(reset).close()  # servers of one process share what they hold
-    region = {"LocationConstraint": "eu-south-2"}
-    boto3.client("s3").create_bucket(Bucket="scoring", CreateBucketConfiguration=region)
-    try:
-        yield double
-    finally:
-        double.go.set()
-        double.stopped.set()
-        for worker in double.workers:
-            worker.join(60)
-        server.stop()
+    with moto_server(patch, instances.root):
+        try:
+            yield double
+        finally:
+            double.go.set()
+            double.stopped.set()
+            for worker in double.workers:
+                worker.join(60)

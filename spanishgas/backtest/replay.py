@@ -25,6 +25,7 @@ from spanishgas.config.policy import Policy
 from spanishgas.errors import DataError, TooEarly
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
+from spanishgas.lake.store import make_folder, put_in_place
 from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.lifecycle.data import etl
 from spanishgas.lifecycle.experiments import Progress, silent
@@ -185,7 +186,7 @@ def _unless_too_early(say: Callable[[str], None]) -> Iterator[None]:
 
 def _put(file: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     fresh = file.with_name(f".{file.name}")
     fresh.write_text(text)
-    fresh.replace(file)
+    put_in_place(fresh, file)

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from spanishgas.backtest.replay import Replay, Step
 from spanishgas.evaluation.inference import Judged, performance, total
 from spanishgas.evaluation.value import offer_value
+from spanishgas.monitoring.campaigns import MARGIN
 from spanishgas.monitoring.drift import yes
 from spanishgas.monitoring.labels import ID
 from spanishgas.monitoring.loop import STARTED
-from spanishgas.monitoring.outcomes import MARGIN
 from spanishgas.rendering import as_markdown
 from spanishgas.training.model import FLAG, PROBABILITY
 

@@ -21,7 +21,7 @@ from scipy.stats import chi2
 
 from spanishgas.config.policy import ACTIONS, Offers
 from spanishgas.evaluation.inference import holm, skewed
-from spanishgas.evaluation.value import NO_OFFER
+from spanishgas.evaluation.value import NO_OFFER, protected_margin
 
 Array = NDArray[np.float64]
 PROPENSITIES = [f"propensity_{option}" for option in ACTIONS]
@@ -38,16 +38,16 @@ ALL = "all offers"
 EFFECTS = ["about", "value", "customers", "offered", "controls", "avoided", "low", "high", "assumed"]
 
 
-def average_effects(rows: pd.DataFrame, offers: Offers) -> pd.DataFrame:
+def average_effects(rows: pd.DataFrame, offers: Offers, models: Array | None = None) -> pd.DataFrame:
     """Churn avoided by the offers, a row of EFFECTS for all, each offer, and by risk tier and segment.
 
     `rows` are as `Campaigns.rows` has them; avoided and its 95 % interval are differences of the churn rate, `assumed`
     what the policy's uplift and acceptance would avoid. Comparisons without FEWEST customers in each arm are missing.
+    `models` are `outcome_models` of the rows, fitted here if None.
     """
     lines = list[tuple[object, ...]]()
-    compared = list(_compared(rows))
-    models = outcome_models(rows) if compared else np.empty((0, 0))
-    for name, part in compared:
+    for name, part in _compared(rows):
+        models = outcome_models(rows) if models is None else models
         score = scores(rows, models, name)[comparable(rows, name)]
         groups = [("offer", name, np.ones(len(part), dtype=bool))]
         if name == ALL:
@@ -62,18 +62,25 @@ def average_effects(rows: pd.DataFrame, offers: Offers) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=EFFECTS)
 
 
-def worth(rows: pd.DataFrame, offers: Offers) -> tuple[float, float, float]:
+def worth(rows: pd.DataFrame, offers: Offers, models: Array | None = None) -> tuple[float, float, float]:
     """EUR that the offers made brought, over all who got one, with its interval: margin kept less what they cost.
 
     What an offer costs is paid when it is taken, and labels do not say by whom: acceptance is the policy's.
+    `models` are `outcome_models` of the rows, fitted here if None.
     """
+    models = outcome_models(rows) if models is None else models
     part = rows[comparable(rows, ALL)]
-    protected = offers.horizon_months * part["margin"].astype("float64").clip(lower=0).fillna(0.0)
+    protected = protected_margin(part["margin"].to_numpy(dtype="float64"), offers.horizon_months)
     offered = 1 - part[PROPENSITIES[0]].to_numpy(dtype="float64")
-    kept = scores(rows, outcome_models(rows), ALL)[comparable(rows, ALL)] * protected.to_numpy() * offered
+    kept = scores(rows, models, ALL)[comparable(rows, ALL)] * protected * offered
     cost = sum(offers.named(name).expected_cost for name in part["treatment"] if name != NO_OFFER)
     value, low, high = (len(part) * end for end in mean_interval(kept, part["customer_id"]))
     return value - cost, low - cost, high - cost
+
+
+def is_comparable(rows: pd.DataFrame) -> bool:
+    """Whether there is anything to compare: FEWEST customers in each arm of some comparison."""
+    return any(True for _ in _compared(rows))
 
 
 def chances(rows: pd.DataFrame, name: str) -> tuple[Array, Array]:

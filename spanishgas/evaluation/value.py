@@ -18,12 +18,18 @@ Array = NDArray[np.float64]
 NO_OFFER = "no_offer"
 
 
+def protected_margin(margin: Array, horizon_months: int) -> Array:
+    """EUR per customer that is lost when it leaves; a negative or unknown margin protects nothing."""
+    protected: Array = horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
+    return protected
+
+
 def offer_value(churn: Array, margin: Array, offer: Offer, horizon_months: int) -> Array:
     """Expected EUR per customer of making `offer`; `churn` is a probability or, in hindsight, the label.
 
-    `margin` is EUR a month; a negative or unknown margin protects nothing.
+    `margin` is EUR a month.
     """
-    protected = horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
+    protected = protected_margin(margin, horizon_months)
     value: Array = offer.acceptance * (churn * offer.uplift * protected - offer.cost_eur)
     return value
 
@@ -46,7 +52,7 @@ def option_values(probability: Array, margin: Array, offers: Offers) -> Array:
     -inf where a guardrail forbids the offer: a margin that is negative or unknown gets none, and none costs more than
     the policy's share of the margin it protects.
     """
-    protected = offers.horizon_months * np.nan_to_num(np.maximum(margin, 0.0))
+    protected = protected_margin(margin, offers.horizon_months)
     values = [np.zeros(len(probability))]
     for offer in offers.menu.values():
         value = offer_value(probability, margin, offer, offers.horizon_months)

@@ -155,7 +155,8 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
     version = registry.resolve(which).checked()
     chosen, policy = version.record.chosen, version.record.policy
     table = version.training_table(lake)
-    rows, learned = table.table.pandas(), training_table(table.earlier, table.table)
+    rows = table.table.pandas()
+    learned = training_table(table.earlier, table.table) if table.earlier else rows
     training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
     again = fit_chosen(training, chosen.params, policy).model
     then, now = version.model.predict(rows)[PROBABILITY], again.predict(rows)[PROBABILITY]

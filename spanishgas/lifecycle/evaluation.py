@@ -193,7 +193,7 @@ def _params(inputs: CandidateInputs) -> dict[str, object]:
 def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     made, chosen, policy = inputs.candidate, inputs.candidate.chosen, inputs.candidate.policy
     table = inputs.training.pandas()
-    learned = training_table(made.earlier, inputs.training)
+    learned = training_table(made.earlier, inputs.training) if made.earlier else table
     training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
     fitted = fit_chosen(training, chosen.params, policy)
     fitted.model.hazard = hazard_of(training, learned, chosen, policy)

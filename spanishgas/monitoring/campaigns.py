@@ -18,7 +18,17 @@ import pandas as pd
 
 from spanishgas.config.policy import ACTIONS, Offers
 from spanishgas.errors import LakeError
-from spanishgas.evaluation.effects import ALL, BALANCE_LEVEL, PROPENSITIES, average_effects, balance, worth
+from spanishgas.evaluation.effects import (
+    ALL,
+    BALANCE_LEVEL,
+    EFFECTS,
+    PROPENSITIES,
+    average_effects,
+    balance,
+    is_comparable,
+    outcome_models,
+    worth,
+)
 from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
@@ -159,9 +169,12 @@ class OfferEffects:
     def of(cls, pool: Campaigns, offers: Offers) -> OfferEffects:
         """The effects over the pooled campaigns."""
         rows, refused = pool.rows, list(pool.refused.values())
-        (alike, p), table = balance(rows), average_effects(rows, offers)
-        table = table if p >= BALANCE_LEVEL else table[:0]
-        earned = worth(rows, offers) if len(table) else None
+        alike, p = balance(rows)
+        table, earned = pd.DataFrame(columns=EFFECTS), None
+        if p >= BALANCE_LEVEL and is_comparable(rows):
+            models = outcome_models(rows)
+            table = average_effects(rows, offers, models)
+            earned = worth(rows, offers, models) if len(table) else None
         return cls(rows["as_of"].nunique(), table, earned, alike, p, refused)
 
     @property

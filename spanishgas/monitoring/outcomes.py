@@ -26,7 +26,7 @@ from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, recorded, through
 from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
-from spanishgas.monitoring.campaigns import Logged, OfferEffects, joined, logged, pooled
+from spanishgas.monitoring.campaigns import MARGIN, Logged, OfferEffects, joined, logged, pooled
 from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, expected
 from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, concept_drift
 from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, matured, read_labels
@@ -35,7 +35,6 @@ from spanishgas.rendering import paragraphs
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import FLAG, PROBABILITY
 
-MARGIN = "avg_monthly_margin"
 DOCUMENT, ESTIMATED = "outcomes.json", "estimate.json"
 
 

@@ -9,7 +9,6 @@ the draws of those before, not on its own, and so the probabilities are those of
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from spanishgas.config.policy import Control, Offers
 from spanishgas.errors import UsageError
 from spanishgas.scoring.campaign import within_budget
+from spanishgas.training.draws import uniform
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -125,6 +125,4 @@ def _uniform(customers: pd.DataFrame, salt: str, what: str = "") -> Array:
     """
     if customers.empty:
         return np.empty(0)
-    start = f"{salt} {what}{customers['as_of'].iloc[0]} "
-    hashed = (hashlib.sha256(f"{start}{i}".encode()).digest()[:8] for i in customers["customer_id"])
-    return np.array([int.from_bytes(h) for h in hashed], dtype="float64") / 2.0**64
+    return uniform(customers["customer_id"], f"{salt} {what}{customers['as_of'].iloc[0]} ")

@@ -11,7 +11,6 @@ import json
 import re
 from typing import Any
 
-import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
 from spanishgas.errors import UsageError
@@ -19,10 +18,13 @@ from spanishgas.lifecycle import promotion, registry
 from spanishgas.lifecycle.version import Version
 from spanishgas.scoring.jobs import archived, open_prefix
 from spanishgas.scoring.payload import Media
+from spanishgas.scoring.sagemaker_sdk import session_here
 from spanishgas.scoring.settings import Transform
 
 APPROVED, PENDING = "Approved", "PendingManualApproval"
 DIGEST = "spanishgas.verdict"
+NO_GROUP = ("ValidationException", "ResourceNotFound")
+"""How SageMaker says that there is no such group."""
 LONGEST_NAME = 63
 
 
@@ -43,15 +45,13 @@ def export_package(which: str, group: str | None, settings: Transform) -> str:
         raise UsageError(
             "a package needs SPANISHGAS_TRANSFORM_IMAGE, the image that serves it: see docs/scoring.md"
         )
-    if not boto3.Session().region_name:
-        raise UsageError("no AWS region is set: set AWS_DEFAULT_REGION")
-    store = open_prefix(settings)
+    store, session = open_prefix(settings), session_here()
     name = group_name(group or version.name)
     try:
-        client = boto3.client("sagemaker")
+        client = session.client("sagemaker")
+        _with_group(client, name, version)
         if (made := _there(client, name, version)) is not None:
             return made
-        _with_group(client, name, version)
         folder, archive = archived(store, version.folder)
         store.write(f"{folder}/metrics.json", json.dumps(metrics(version)).encode())
         package = _package(version, settings, archive, store.uri(f"{folder}/metrics.json"))
@@ -92,12 +92,7 @@ def _deviation(values: dict[str, float], metric: str) -> float | str:
 
 def _there(client: Any, group: str, version: Version) -> str | None:
     """The ARN of the package in the group that was made of the same verdict."""
-    try:
-        pages = list(client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group))
-    except ClientError as fault:
-        if fault.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
-            raise
-        return None  # there is no such group yet
+    pages = client.get_paginator("list_model_packages").paginate(ModelPackageGroupName=group)
     for summary in (package for page in pages for package in page["ModelPackageSummaryList"]):
         arn = str(summary["ModelPackageArn"])
         told = client.describe_model_package(ModelPackageName=arn)
@@ -110,12 +105,10 @@ def _with_group(client: Any, group: str, version: Version) -> None:
     try:
         client.describe_model_package_group(ModelPackageGroupName=group)
     except ClientError as fault:
-        if fault.response["Error"]["Code"] not in ("ValidationException", "ResourceNotFound"):
+        if fault.response["Error"]["Code"] not in NO_GROUP:
             raise
-        client.create_model_package_group(
-            ModelPackageGroupName=group,
-            ModelPackageGroupDescription=f"Versions of {version.name} that passed their gate, from MLflow's registry",
-        )
+        words = f"Versions of {version.name} that passed their gate, from MLflow's registry"
+        client.create_model_package_group(ModelPackageGroupName=group, ModelPackageGroupDescription=words)
 
 
 def _package(version: Version, settings: Transform, archive: str, report: str) -> dict[str, Any]:

@@ -43,6 +43,14 @@ class Job:
     environment: Mapping[str, str]
 
 
+def session_here() -> boto3.Session:
+    """A session in the region of boto3's environment; UsageError where that names none."""
+    session = boto3.Session()
+    if not session.region_name:
+        raise UsageError("no AWS region is set: set AWS_DEFAULT_REGION")
+    return session
+
+
 class SageMaker:
     """SageMaker in the region and account of boto3's environment."""
 
@@ -55,9 +63,7 @@ class SageMaker:
                 "pip install 'sagemaker>=3.27,<4'"
             ) from fault
         self._settings, self._resources, self._shapes = settings, resources, shapes
-        self._session = boto3.Session()
-        if not self._session.region_name:
-            raise UsageError("no AWS region is set: set AWS_DEFAULT_REGION")
+        self._session = session_here()
         self._here = {"session": self._session, "region": self._session.region_name}
 
     def find(self, name: str) -> JobState | None:

@@ -166,14 +166,13 @@ def choose_blend(training: Training, margins: Array) -> BlendChoice:
     y, parts = training.y, fresh_folds(training.y, training.folds, training.seed)
     odds = {TUNED: margins} | _members_margins(training, parts, margins)
     blend = _weighted(odds, y)
+    alone = [float(average_precision_score(y[part.valid], margins[part.valid])) for part in parts]
     if len(blend) > 1:
         kept = {name: odds[name] for name in blend}
         nested = [_fold_score(kept, y, part) for part in parts]
-        alone = [float(average_precision_score(y[p.valid], margins[p.valid])) for p in parts]
         if np.mean(nested) > np.mean(alone):
             return BlendChoice(blend, nested, np.sum([w * odds[name] for name, w in blend.items()], axis=0))
-    scores = [float(average_precision_score(y[part.valid], margins[part.valid])) for part in parts]
-    return BlendChoice({TUNED: 1.0}, scores, margins)
+    return BlendChoice({TUNED: 1.0}, alone, margins)
 
 
 def blended(training: Training, params: Mapping[str, Value], weights: Mapping[str, float]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError
+from spanishgas.training.draws import ENDS, hashed
 from spanishgas.training.times import with_fair_labels
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:
 
     Depends on the id alone, so no customer ever changes sides.
     """
-    hashed = [hashlib.sha256(f"{holdout.salt}{i}".encode()).digest()[:8] for i in ids]
-    return np.array([int.from_bytes(h) < holdout.share * 2**64 for h in hashed], dtype=bool)
+    return np.array([bits < holdout.share * ENDS for bits in hashed(ids, holdout.salt)], dtype=bool)
 
 
 def matures(as_of: date, months: int) -> date:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from spanishgas.training.draws import uniform
 
 Array = NDArray[np.float64]
 
@@ -31,7 +33,7 @@ class Times:
         month = np.where(left, month, np.minimum(rows["observed_months"].to_numpy(dtype="float64"), horizon))
         return cls(month.astype("int64"), left, horizon)
 
-    @property
+    @cached_property
     def observed(self) -> Array:
         """Probability of being observed through each month, shape (horizon + 1,), by Kaplan & Meier (1958).
 
@@ -62,7 +64,6 @@ def with_fair_labels(gold: pd.DataFrame) -> pd.DataFrame:
     times = Times.of(seen)
     month = gold["churn_month"].astype("float64").fillna(times.horizon).clip(upper=times.horizon)
     share = times.observed[-1] / np.maximum(times.observed[month.astype("int64")], 1e-12)
-    hashed = [hashlib.sha256(f"observed {i}".encode()).digest()[:8] for i in gold["customer_id"]]
-    luck = np.array([int.from_bytes(h) / 2**64 for h in hashed])
+    luck = uniform(gold["customer_id"], "observed ")
     kept: pd.DataFrame = gold[(gold["churn"].astype("float64") != 1).to_numpy() | (luck < share)]
     return kept

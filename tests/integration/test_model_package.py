@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import tarfile
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import boto3
 import pytest
 from mlflow.tracking import MlflowClient
-from moto.server import ThreadedMotoServer
 from typer.testing import CliRunner
 
 from spanishgas.cli import app
@@ -23,6 +21,7 @@ from spanishgas.lifecycle import promotion, registry
 from spanishgas.scoring.package import APPROVED, DIGEST, PENDING, export_package, group_name
 from spanishgas.scoring.settings import Transform
 from spanishgas.settings import settings
+from tests.sagemaker_double import moto_server
 from tests.versions import add_version
 
 IMAGE = "123456789012.dkr.ecr.eu-south-2.amazonaws.com/spanishgas:serve"
@@ -31,28 +30,11 @@ PREFIX = "s3://scoring/spanishgas"
 
 @pytest.fixture
 def aws(tracking: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_DEFAULT_REGION": "eu-south-2",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "SPANISHGAS_TRANSFORM_S3": PREFIX,
-        "SPANISHGAS_TRANSFORM_IMAGE": IMAGE,
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-    urllib.request.urlopen(reset).close()  # servers of one process share what they hold
     MlflowClient().create_registered_model(settings().registered_model)
-    boto3.client("s3").create_bucket(
-        Bucket="scoring", CreateBucketConfiguration={"LocationConstraint": "eu-south-2"}
-    )
-    yield boto3.client("sagemaker")
-    server.stop()
+    with moto_server(monkeypatch, tracking):
+        monkeypatch.setenv("SPANISHGAS_TRANSFORM_S3", PREFIX)
+        monkeypatch.setenv("SPANISHGAS_TRANSFORM_IMAGE", IMAGE)
+        yield boto3.client("sagemaker")
 
 
 def described(aws: Any, arn: str) -> dict[str, Any]:
