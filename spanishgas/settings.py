@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
@@ -62,3 +65,21 @@ class Settings(FromEnvironment):
 def settings() -> Settings:
     """The settings of this process, read once."""
     return Settings()
+
+
+_suffix = ContextVar("suffix", default="")
+
+
+def registered_model() -> str:
+    """Name of the registered model that is worked on: the churn model, or within `of_offers` that of offers."""
+    return settings().registered_model + _suffix.get()
+
+
+@contextmanager
+def of_offers(yes: bool = True) -> Iterator[None]:
+    """The time in which every step of a version's life is one of the model that knows what offers change."""
+    token = _suffix.set("-offers" if yes else "")
+    try:
+        yield
+    finally:
+        _suffix.reset(token)

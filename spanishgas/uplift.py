@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
+from spanishgas import provenance
 from spanishgas.config.policy import ACTIONS, Holdout, Offers, load_policy
 from spanishgas.config.tiers import read_tiers
 from spanishgas.errors import DataError
@@ -25,19 +27,31 @@ from spanishgas.evaluation.charts import uplift_chart
 from spanishgas.evaluation.effects import FLOOR, PROPENSITIES, chances, comparable, mean_interval
 from spanishgas.evaluation.inference import Difference
 from spanishgas.evaluation.uplift import auuc, calibration, option_scores, qini, uplift_curve
-from spanishgas.evaluation.value import NO_OFFER, option_values, protected_margin
+from spanishgas.evaluation.value import NO_OFFER, kept_values, option_values, protected_margin
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle.stage import Work, recorded, through
+from spanishgas.lake.digests import json_digest
+from spanishgas.lifecycle import registry, seal
+from spanishgas.lifecycle.compare import Reproduced, differences
+from spanishgas.lifecycle.records import Check, JudgedVersion, OfferRecord, Verdict
+from spanishgas.lifecycle.registration import register, registered
+from spanishgas.lifecycle.seal import SealManifest
+from spanishgas.lifecycle.stage import Work, through
+from spanishgas.lifecycle.version import Version
+from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring.campaigns import Logged, logged, pooled
 from spanishgas.scoring.campaign import within_budget
+from spanishgas.settings import of_offers
 from spanishgas.stages import Stage
+from spanishgas.training import artefact
+from spanishgas.training.matrix import matrix
 from spanishgas.training.model import TIER
+from spanishgas.training.offers import OfferModel, kinds_of
 from spanishgas.training.sides import in_holdout
 from spanishgas.training.uplift import UpliftModel, pseudo_outcomes
 
 Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
-DOCUMENT, RISK, LEARNED = "uplift.json", "risk rule", "learned effects"
+RISK, LEARNED = "risk rule", "learned effects"
 
 
 @dataclass(frozen=True)
@@ -58,63 +72,87 @@ class UpliftInputs:
 UPLIFT = Stage[UpliftInputs]("uplift", (__name__,))
 
 
-class OfferVerdict(BaseModel):
-    """Whether learned effects may decide who gets which offer, and what that rests on."""
+def uplift(lake: Lake, trials: int = 25, seed: int = 7) -> Version:
+    """Learn effects from every campaign of the lake with labels, judge and register them.
 
-    model_config = ConfigDict(frozen=True)
-
-    run_id: str
-    passed: bool
-    gain: tuple[float, float, float]
-    """Margin per customer, EUR, that learned effects keep more than the risk rule at one budget, with its interval."""
-    findings: list[str]
-
-
-def uplift(lake: Lake, trials: int = 25, seed: int = 7) -> OfferVerdict:
-    """Learn effects from every campaign of the lake with labels, and judge them; the same inputs give the run there is.
-
-    DataError where no campaign left anything to chance, an arm has too few customers, or gold is gone.
+    The same inputs give the version there is. DataError where no campaign left anything to chance, an arm has too few
+    customers, or gold is gone.
     """
-    policy = load_policy()
-    inputs = UpliftInputs(
-        tuple(logged(lake)),
-        tuple(read_tiers().features()),
-        policy.offers,
-        next(iter(policy.risk_tiers)),
-        policy.holdout,
-        trials,
-        seed,
-    )
-    return through(
-        UPLIFT,
-        inputs,
-        _uplift,
-        title=f"uplift from {len(inputs.campaigns)} campaigns",
-        recall=lambda key: recorded(UPLIFT, key, OfferVerdict, DOCUMENT),
-        params={"trials": trials, "seed": seed},
-    )
+    policy, features = load_policy(), tuple(read_tiers().features())
+    terms = policy.offers, next(iter(policy.risk_tiers)), policy.holdout
+    inputs = UpliftInputs(tuple(logged(lake)), features, *terms, trials, seed)
+    with of_offers():
+        return through(
+            UPLIFT,
+            inputs,
+            _uplift,
+            title=f"uplift from {len(inputs.campaigns)} campaigns",
+            recall=registered,
+            params={"trials": trials, "seed": seed},
+        )
 
 
-def _uplift(run: Work, inputs: UpliftInputs) -> OfferVerdict:
+def _uplift(run: Work, inputs: UpliftInputs) -> Version:
     rows, refused = customers(inputs.campaigns, inputs.features)
-    shown = judge(rows, inputs)
-    words = [*refused, shown.sentence]
-    verdict = OfferVerdict(run_id=run.run_id, passed=shown.passed, gain=shown.gain, findings=words)
-    figures = {"uplift.gain_eur": Difference(*shown.gain)}
-    figures |= {f"uplift.value_eur.{name.replace(' ', '_')}": one for name, one in shown.values.items()}
-    for name, of in shown.rankings.items():
-        figures |= {f"uplift.qini.{name}": of.qini, f"uplift.auuc.{name}": of.auuc}
-    run.log(
-        metrics={f"{n}{end}": getattr(d, key) for n, d in figures.items() for end, key in ENDS.items()},
-        tags={"gate": "passed" if shown.passed else "refused", "basis": LEARNED if shown.passed else RISK},
-    )
+    info = registry.log_model(learn(rows, inputs), "offers", {"trials": inputs.trials, "seed": inputs.seed})
+    with temporary_folder() as copy:
+        # What is judged is the artefact as it came back, not the object that it was written from.
+        folder = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(copy)))
+        model = artefact.load_as(OfferModel, folder, info.model_uri)
+        shown, manifest = judged(rows, model, inputs), _manifest(folder, model, rows, inputs)
+    verdict = Verdict(checks=shown.checks, waivers=[])
+    lines = [*refused, shown.sentence]
+    run.log(metrics=shown.metrics, tags={"basis": LEARNED if verdict.passed else RISK})
     run.tables({f"calibration_{name}.json": of.calibration for name, of in shown.rankings.items()})
     run.figure(
         uplift_chart({name: of.curve for name, of in shown.rankings.items()}, shown.values), "uplift.png"
     )
-    run.document(verdict.model_dump(mode="json"), DOCUMENT)
-    run.describe("\n".join(f"- {line}" for line in verdict.findings))
-    return verdict
+    record = OfferRecord(
+        campaigns=[one.digests for one in inputs.campaigns],
+        fifths={name: of.calibration.to_dict("records") for name, of in shown.rankings.items()},
+        manifest=manifest,
+        **{
+            name: getattr(inputs, name)
+            for name in ("features", "offers", "lowest", "holdout", "trials", "seed")
+        },
+    )
+    words = "\n".join(f"- {line}" for line in lines)
+    return register(
+        run,
+        info.model_uri,
+        JudgedVersion(verdict=verdict, metrics=shown.metrics, record=record),
+        {f"data.{n}": digest for n, (_, digest) in enumerate(record.sources)},
+        f"{words}\n\n{verdict.table()}",
+    )
+
+
+def _manifest(folder: Path, model: OfferModel, rows: pd.DataFrame, inputs: UpliftInputs) -> SealManifest:
+    aside = in_holdout(rows["customer_id"], inputs.holdout)
+    return SealManifest(
+        files=seal.files(folder),
+        signature=json_digest(registry.signature(model).to_dict()),
+        policy=json_digest(inputs.offers.model_dump(mode="json")),
+        code=provenance.source_digest(),
+        gold=json_digest([one.digests.get("gold_master") for one in inputs.campaigns]),
+        customers=json_digest(sorted(set(rows["customer_id"][~aside]))),
+        holdout=json_digest(sorted(set(rows["customer_id"][aside]))),
+    )
+
+
+def reproduce(which: str, lake: Lake) -> Reproduced:
+    """Learn the effects of the version behind `which` again, as its record says, and compare them on all its rows."""
+    with of_offers():
+        version = registry.resolve(which).checked()
+    record = version.offer_record
+    logs = tuple(Logged.found(lake, digests) for digests in record.campaigns)
+    inputs = UpliftInputs(
+        logs, tuple(record.features), record.offers, record.lowest, record.holdout, record.trials, record.seed
+    )
+    rows, _ = customers(logs, inputs.features)
+    taught = set(rows["customer_id"][~in_holdout(rows["customer_id"], inputs.holdout)])
+    then, now = version.offer_model.predict(rows), learn(rows, inputs).predict(rows)
+    largest = float(np.abs(then.to_numpy() - now.to_numpy()).max())
+    return Reproduced(version.number, len(rows), largest, 0.0, list(differences(version, taught)))
 
 
 @dataclass(frozen=True)
@@ -140,9 +178,32 @@ class OfferJudgement:
     campaigns: int
 
     @property
+    def checks(self) -> list[Check]:
+        """Learned effects must surely keep more margin, and bring no less after what offers cost."""
+        more = self.values[LEARNED].value - self.values[RISK].value
+        way_out = "the risk rule stays; run more campaigns with offers.explore above 0"
+        common = {"limit": 0.0, "way_out": way_out}
+        return [
+            Check(
+                name="gain_eur", value=self.gain[0], interval=self.gain[1:], passed=self.gain[1] > 0,
+                note="its lower end decides", **common,
+            ),
+            Check(name="more_value_eur", value=more, interval=None, passed=more >= 0, **common),
+        ]  # fmt: skip
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Flat, under `uplift.`, with `.low` and `.high`."""
+        figures = {"gain_eur": Difference(*self.gain)}
+        figures |= {f"value_eur.{name.replace(' ', '_')}": one for name, one in self.values.items()}
+        for name, of in self.rankings.items():
+            figures |= {f"qini.{name}": of.qini, f"auuc.{name}": of.auuc}
+        return {f"uplift.{n}{end}": getattr(d, key) for n, d in figures.items() for end, key in ENDS.items()}
+
+    @property
     def passed(self) -> bool:
-        """Whether learned effects surely keep more margin, and bring no less after what offers cost."""
-        return self.gain[1] > 0 and self.values[LEARNED].value >= self.values[RISK].value
+        """Whether every check is."""
+        return all(check.passed for check in self.checks)
 
     @property
     def sentence(self) -> str:
@@ -158,11 +219,13 @@ class OfferJudgement:
 
 def judge(rows: pd.DataFrame, inputs: UpliftInputs) -> OfferJudgement:
     """Learn from the customers on the training side, judge on the others; `rows` are those of `customers`."""
-    aside = in_holdout(rows["customer_id"], inputs.holdout)
-    columns = ["risk_score", "margin", *(f for f in inputs.features if f in rows)]
-    models = learn(rows[~aside], columns, inputs)
-    judged = rows[aside].reset_index(drop=True)
-    effects = {name: model.predict(judged[columns]) for name, model in models.items()}
+    return judged(rows, learn(rows, inputs), inputs)
+
+
+def judged(rows: pd.DataFrame, model: OfferModel, inputs: UpliftInputs) -> OfferJudgement:
+    """What the customers who taught the model nothing show of it."""
+    judged = rows[in_holdout(rows["customer_id"], inputs.holdout)].reset_index(drop=True)
+    effects = {str(name): of.to_numpy(dtype="float64") for name, of in model.predict(judged).items()}
     options, ids = choices(judged, effects, inputs), judged["customer_id"]
     net = brought(judged, options, effects, inputs)
     kept = brought(judged, options, effects, inputs, free=True)
@@ -201,22 +264,27 @@ def _features(gold: Snapshot, features: tuple[str, ...]) -> pd.DataFrame:
     return gold.pandas(["customer_id", *(f for f in features if f in gold.manifest.columns and f not in own)])
 
 
-def learn(rows: pd.DataFrame, columns: list[str], inputs: UpliftInputs) -> Mapping[str, UpliftModel]:
-    """The effect of each offer on churn, from customers who might have met either it or none."""
-    models = dict[str, UpliftModel]()
+def learn(rows: pd.DataFrame, inputs: UpliftInputs) -> OfferModel:
+    """The effect of each offer on churn, from those on the training side who might have met either it or none."""
+    columns = ["risk_score", "margin", *(f for f in inputs.features if f in rows)]
+    kinds, models = kinds_of(rows, columns), dict[str, UpliftModel]()
+    rows = rows[~in_holdout(rows["customer_id"], inputs.holdout)]
     for name in inputs.offers.menu:
         of = rows[rows["treatment"].isin([name, NO_OFFER]).to_numpy() & comparable(rows, name)]
         if of["treatment"].nunique() < 2:
             continue
         none, offered = chances(of, name)
-        model = UpliftModel(trials=inputs.trials, seed=inputs.seed)
-        treated = of["treatment"].eq(name).to_numpy()
-        models[name] = model.fit(of[columns], treated, of["churn"].to_numpy(), offered / (none + offered))
+        model, treated = (
+            UpliftModel(trials=inputs.trials, seed=inputs.seed),
+            of["treatment"].eq(name).to_numpy(),
+        )
+        model.fit(matrix(of, columns, kinds), treated, of["churn"].to_numpy(), offered / (none + offered))
+        models[name] = model.without_rows()
     if not models:
         raise DataError(
             "no offer was made beside controls: set offers.control.share or offers.explore in policy.yaml"
         )
-    return models
+    return OfferModel(columns, kinds, models)
 
 
 def choices(rows: pd.DataFrame, effects: Mapping[str, Array], inputs: UpliftInputs) -> dict[str, Choice]:
@@ -224,23 +292,20 @@ def choices(rows: pd.DataFrame, effects: Mapping[str, Array], inputs: UpliftInpu
 
     The risk rule is that of `recommend`; learned effects spend no more than it does, on what keeps most margin per EUR.
     """
-    offers = inputs.offers
+    offers, places = inputs.offers, [0, *map(ACTIONS.index, inputs.offers.menu)]
     risk, margin = (rows[name].to_numpy(dtype="float64") for name in ("risk_score", "margin"))
-    assumed, expected = (np.full((len(ACTIONS), len(rows)), -np.inf) for _ in range(2))
-    assumed[[0, *map(ACTIONS.index, offers.menu)]] = option_values(risk, margin, offers)
-    assumed[1:][rows[PROPENSITIES[1:]].to_numpy(dtype="float64").T < FLOOR] = -np.inf
-    open_to = np.isfinite(assumed)
-    expected[0] = 0.0
-    for name, effect in effects.items():
-        kept = -effect * protected_margin(margin, offers.horizon_months)
-        expected[ACTIONS.index(name)] = np.where(open_to[ACTIONS.index(name)], kept, -np.inf)
+    assumed, kept = (np.full((len(ACTIONS), len(rows)), -np.inf) for _ in range(2))
+    assumed[places], kept[places] = option_values(risk, margin, offers), kept_values(effects, margin, offers)
+    closed = rows[PROPENSITIES].to_numpy(dtype="float64").T < FLOOR
+    closed[0] = False
+    assumed[closed] = kept[closed] = -np.inf
     cost = np.array([offers.menu[a].cost_eur if a in offers.menu else 0.0 for a in ACTIONS])
-    every = np.where(open_to[1:].any(axis=0), 1 + assumed[1:].argmax(axis=0), 0)
+    every = np.where(np.isfinite(assumed[1:]).any(axis=0), 1 + assumed[1:].argmax(axis=0), 0)
     assumed[1:, rows[TIER].eq(inputs.lowest).to_numpy()] = -np.inf
     share = inputs.holdout.share * rows["as_of"].nunique()
     limit = None if offers.total_budget_eur is None else offers.total_budget_eur * share
     by_risk = within_budget(assumed, cost, limit)
-    learned = within_budget(expected, cost, float(cost[by_risk].sum()))
+    learned = within_budget(kept, cost, float(cost[by_risk].sum()))
     return {"nobody": np.zeros_like(by_risk), "everyone": every, RISK: by_risk, LEARNED: learned}
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from werkzeug.datastructures import Authorization
 
 MODEL = os.environ.get("SPANISHGAS_REGISTERED_MODEL", "spanishgas-churn")
+MODELS = {MODEL: "Churn of an energy utility's customers", f"{MODEL}-offers": "What offers change of it"}
 EXPERIMENT = os.environ.get("SPANISHGAS_EXPERIMENT_NAME", "spanishgas")
 GRANTS = {"reader": ("READ", "READ"), "trainer": ("EDIT", "EDIT"), "promoter": ("EDIT", "MANAGE")}
 """What MLflow keeps of a role: the user's permission on the experiment and on the registered model."""
@@ -164,7 +165,7 @@ def _fits(body: dict[str, Any], message: Any) -> None:
 
 
 def grant(role: str, user: str) -> None:
-    """Give a user what the role needs, on an experiment and a registered model that are made if need be."""
+    """Give a user what the role needs, on an experiment and the registered models that are made if need be."""
     from mlflow.exceptions import MlflowException
     from mlflow.server.auth.client import AuthServiceClient
     from mlflow.tracking import MlflowClient
@@ -173,15 +174,15 @@ def grant(role: str, user: str) -> None:
     client, store = AuthServiceClient(uri), MlflowClient(uri)
     experiment = store.get_experiment_by_name(EXPERIMENT)
     number = experiment.experiment_id if experiment else store.create_experiment(EXPERIMENT)
-    try:
-        store.create_registered_model(MODEL, description="Churn of an energy utility's customers")
-    except MlflowException as fault:
-        if fault.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    for kind, name, permission in zip(
-        ("experiment", "registered_model"), (number, MODEL), GRANTS[role], strict=True
-    ):
-        client.grant_user_permission(user, kind, name, permission)
+    of_experiment, of_model = GRANTS[role]
+    client.grant_user_permission(user, "experiment", number, of_experiment)
+    for model, description in MODELS.items():
+        try:
+            store.create_registered_model(model, description=description)
+        except MlflowException as fault:
+            if fault.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        client.grant_user_permission(user, "registered_model", model, of_model)
     print(f"{user}: {role}")
 
 

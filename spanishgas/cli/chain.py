@@ -161,15 +161,15 @@ def uplift(lake: options.Place = HERE, trials: options.Trials = 25, seed: option
     """Learn from all labelled campaigns whom each offer keeps, and say whether that would earn more than the risk rule.
 
     Customers of the holdout teach nothing: on them, offers by learned effects are compared with offers by risk at the
-    same budget. Only an interval of the difference above zero is a passed verdict.
+    same budget. Only an interval of the difference above zero is a passed verdict. The version that is registered
+    recommends once it is champion: `spanishgas promote --offers`.
     """
     from spanishgas.uplift import uplift as learned
 
     require_tracking()
-    verdict = learned(lake, trials, seed)
-    for line in verdict.findings:
-        echo(line)
-    echo(f"offers by learned effects {'passed' if verdict.passed else 'not passed'} in run {verdict.run_id}")
+    version = learned(lake, trials, seed)
+    show(version.entity.description or "")
+    echo(version.outcome)
 
 
 def backtest(

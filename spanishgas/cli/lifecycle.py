@@ -10,6 +10,7 @@ from spanishgas.cli import options
 from spanishgas.cli.options import AUTO, HERE, require_tracking
 from spanishgas.errors import DataError
 from spanishgas.progress import bar, show
+from spanishgas.settings import of_offers
 
 
 def experiment(
@@ -80,29 +81,43 @@ def evaluate(of: options.RunId = AUTO, lake: options.Place = HERE, as_json: opti
 
 
 def promote(
-    version: options.Challenger = "challenger", *, reason: options.Reason, override: options.Override = ""
+    version: options.Challenger = "challenger",
+    *,
+    reason: options.Reason,
+    override: options.Override = "",
+    offers: options.OfOffers = False,
 ) -> None:
     """Make a version champion; refused unless it passed the gate."""
     from spanishgas.lifecycle import promotion
 
     require_tracking()
-    echo(f"champion: version {promotion.promote(version, reason, override or None).number}")
+    with of_offers(offers):
+        echo(f"champion: version {promotion.promote(version, reason, override or None).number}")
 
 
-def approve(version: options.Named = "challenger", *, reason: options.Reason) -> None:
+def approve(
+    version: options.Named = "challenger", *, reason: options.Reason, offers: options.OfOffers = False
+) -> None:
     """Approve a version's verdict, if the policy requires that before promotion."""
     from spanishgas.lifecycle import promotion
 
     require_tracking()
-    echo(f"approved: version {promotion.approve(version, reason).number}, by {promotion.who()}")
+    with of_offers(offers):
+        echo(f"approved: version {promotion.approve(version, reason).number}, by {promotion.who()}")
 
 
-def rollback(reason: options.Reason, lake: options.Place = HERE, rescore: options.Rescore = False) -> None:
+def rollback(
+    reason: options.Reason,
+    lake: options.Place = HERE,
+    rescore: options.Rescore = False,
+    offers: options.OfOffers = False,
+) -> None:
     """Make the previous champion champion again, and say what the bad version had scored."""
     from spanishgas.scoring.rollback import rollback as go_back
 
     require_tracking()
-    echo(go_back(reason, lake=lake, rescore=rescore))
+    with of_offers(offers):
+        echo(go_back(reason, lake=lake, rescore=rescore))
 
 
 def transfer(
@@ -129,13 +144,14 @@ def export_package(version: options.Named = "champion", group: options.Group = A
     echo(package.export_package(version, group, read_settings(Transform)))
 
 
-def history(as_json: options.AsJson = False) -> None:
+def history(as_json: options.AsJson = False, offers: options.OfOffers = False) -> None:
     """Show every move of champion, including those made elsewhere: when, by whom, why, and by which verdict."""
     from spanishgas.lifecycle import history as moves
     from spanishgas.lifecycle import registry
 
     require_tracking(writes=False)
-    record, probation = moves.read(), registry.probations()
+    with of_offers(offers):
+        record, probation = moves.read(), registry.probations()
     echo(moves.as_json(record, probation)) if as_json else show(moves.as_markdown(record, probation))
 
 
@@ -178,12 +194,15 @@ def compare(
         versions.write_csv(comparison, out)
 
 
-def reproduce(version: options.Named = "champion", lake: options.Place = HERE) -> None:
+def reproduce(
+    version: options.Named = "champion", lake: options.Place = HERE, offers: options.OfOffers = False
+) -> None:
     """Fit a version again from its recorded data, code and parameters, and compare the predictions."""
+    from spanishgas import uplift
     from spanishgas.lifecycle import compare as versions
 
     require_tracking(writes=False)
-    reproduced = versions.reproduce(version, lake)
+    reproduced = (uplift if offers else versions).reproduce(version, lake)
     echo(reproduced.words)
     if not reproduced.equal:
         raise DataError(f"version {version} was not reproduced to the last digit")

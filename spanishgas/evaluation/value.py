@@ -8,6 +8,8 @@ customer's margin over the horizon:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -59,6 +61,21 @@ def option_values(probability: Array, margin: Array, offers: Offers) -> Array:
         allowed = (margin > 0) & (offer.cost_eur <= offers.max_share_of_margin * protected)
         values.append(np.where(allowed, value, -np.inf))
     return np.stack(values)
+
+
+def kept_values(effects: Mapping[str, Array], margin: Array, offers: Offers) -> Array:
+    """EUR of margin that each option keeps of each customer, as `option_values` numbers them, before what it costs.
+
+    `effects` has what an offer adds to P(churn). -inf too where nothing was learned of an offer.
+    """
+    protected = protected_margin(margin, offers.horizon_months)
+    kept = np.full((1 + len(offers.menu), len(margin)), -np.inf)
+    kept[0] = 0.0
+    for option, name in enumerate(offers.menu, start=1):
+        if name in effects:
+            kept[option] = -effects[name] * protected
+    allowed = np.isfinite(option_values(np.zeros(len(margin)), margin, offers))
+    return np.where(allowed, kept, -np.inf)
 
 
 def best_offer(probability: Array, margin: Array, offers: Offers) -> tuple[NDArray[np.object_], Array]:

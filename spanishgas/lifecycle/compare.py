@@ -165,18 +165,20 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
         customers=len(rows),
         largest=float(np.abs(then.to_numpy() - now.to_numpy()).max()),
         threshold=abs(version.model.threshold - again.threshold),
-        differs=list(_differences(MlflowClient().get_run(version.run_id).data.tags, version, lake)),
+        differs=list(differences(version, table.customers)),
     )
 
 
-def _differences(run: dict[str, str], version: Version, lake: Lake) -> Iterator[str]:
+def differences(version: Version, customers: set[str]) -> Iterator[str]:
+    """What is not as it was when the version learned from `customers`, in words."""
+    run, manifest = MlflowClient().get_run(version.run_id).data.tags, version.judged.record.manifest
     if (then := run.get("code.commit")) != provenance.commit():
         yield f"the code's commit was {then}, here it is {provenance.commit()}"
-    if (then := version.record.manifest.code) != provenance.source_digest():
+    if (then := manifest.code) != provenance.source_digest():
         yield f"the sources' digest was {then}, here it is {provenance.source_digest()}"
     if "true" in (run.get("code.dirty"), str(provenance.dirty()).lower()):
         yield "a work tree with uncommitted changes made it, or runs here"
-    if json_digest(sorted(version.training_table(lake).customers)) != version.record.manifest.customers:
+    if json_digest(sorted(customers)) != manifest.customers:
         yield "the table's training customers are not those that it learned from"
     pinned = set((version.folder / "requirements.txt").read_text().split())
     yield from (f"here is {name}" for name in registry.requirements() if name not in pinned)

@@ -16,7 +16,6 @@ from typing import Any
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
 from spanishgas.config.experiment import Experiment, load_experiment
@@ -33,22 +32,11 @@ from spanishgas.lifecycle.experiments import HOLDOUT, training_side, training_ta
 from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.leaving import hazard_of, judge_when
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
-from spanishgas.lifecycle.registry import Alias
-from spanishgas.lifecycle.runs import StageRun
-from spanishgas.lifecycle.stage import KEY, Work, through
-from spanishgas.lifecycle.version import (
-    DIGEST,
-    JUDGED,
-    PASSED,
-    REFUSED,
-    VERDICT,
-    WORDS,
-    TrainingTable,
-    Version,
-)
+from spanishgas.lifecycle.registration import register, registered
+from spanishgas.lifecycle.stage import Work, through
+from spanishgas.lifecycle.version import PASSED, REFUSED, TrainingTable, Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.rendering import as_markdown
-from spanishgas.settings import settings
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
 from spanishgas.training.calibration import Fitted, fit_chosen, sensitivity
@@ -163,21 +151,7 @@ def _recalled(key: str, inputs: EvaluateInputs) -> Version | None:
     candidate, champion = CANDIDATE.key(inputs.candidate), inputs.champion
     if champion and champion.tags.get(CANDIDATE_KEY) == candidate:
         return champion
-    for version in [v for v in registry.versions() if v.tags.get(KEY) == key][-1:]:
-        newest = int(registry.aliases().get(Alias.CHALLENGER, "0")) < int(version.number)
-        if newest or runs.status(version.run_id) in ("RUNNING", "KILLED"):
-            _announce(StageRun(version.run_id, runs.experiment_id()), version, newest=newest)
-            MlflowClient().set_terminated(version.run_id, "FINISHED")
-        return version
-    return None
-
-
-def _announce(run: StageRun, version: Version, *, newest: bool = True) -> None:
-    """Name a version challenger where it is the newest, and tell on its run what it is: also for one cut short."""
-    if newest:
-        registry.point(Alias.CHALLENGER, version.number)
-    run.log(tags={"version": version.number, VERDICT: version.tags[VERDICT]})
-    run.describe(version.entity.description or "")
+    return registered(key)
 
 
 def _params(inputs: CandidateInputs) -> dict[str, object]:
@@ -325,25 +299,18 @@ def _with_province(table: pd.DataFrame, silver: Snapshot | None) -> pd.DataFrame
 def _register(
     run: Work, model_uri: str, evaluation: card.Evaluation, judged: JudgedVersion, inputs: EvaluateInputs
 ) -> Version:
-    """Write the verdict and the record beside it, then the version that they seal."""
-    gold, chosen, verdict = inputs.training, judged.record.chosen, judged.verdict
-    content = judged.model_dump(mode="json")
-    run.document(seal.signed(content, settings().registered_model), JUDGED)
+    """The version, with what its page says of it."""
+    gold, chosen, verdict = inputs.training, inputs.candidate.chosen, judged.verdict
     tags = {
-        KEY: run.key,
         CANDIDATE_KEY: CANDIDATE.key(inputs.candidate),
         "experiment": chosen.experiment,
         "model": str(chosen.model),
         "data.uri": gold.uri,
         "data.digest": gold.manifest.digest,
         "data.as_of": gold.manifest.as_of.isoformat(),
-        VERDICT: PASSED if verdict.passed else REFUSED,
-        WORDS: verdict.words,
-        DIGEST: seal.digest(content),
         **{f"data.earlier.{n}": digest for n, digest in enumerate(chosen.earlier)},
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
-    words = card.short(evaluation, tags[VERDICT], verdict.table(), f"runs:/{run.run_id}/model_card.html")
-    version = registry.register(model_uri, tags, words)
-    _announce(run, version)
-    return version
+    gate = PASSED if verdict.passed else REFUSED
+    words = card.short(evaluation, gate, verdict.table(), f"runs:/{run.run_id}/model_card.html")
+    return register(run, model_uri, judged, tags, words)

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spanishgas.errors import TrackingError
 from spanishgas.rendering import markdown
-from spanishgas.settings import settings
+from spanishgas.settings import registered_model
 
 CHAMPION, PROBATION = "champion", "probation"
 """The alias whose version scores, and the tag that says in words how that one fares beside the one before it."""
@@ -86,7 +86,7 @@ class Move(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as fault:
             raise TrackingError(
-                f"the tag {key} of {settings().registered_model} holds no move ({fault.errors()[0]['msg']}), so nobody "
+                f"the tag {key} of {registered_model()} holds no move ({fault.errors()[0]['msg']}), so nobody "
                 "can tell which version may score: an administrator puts it back as it was, or removes it"
             ) from fault
 
@@ -188,7 +188,7 @@ class MoveRecord(BaseModel):
 def read() -> MoveRecord:
     """The record as it stands; empty without a registered model, TrackingError where a move cannot be read."""
     try:
-        model = MlflowClient().get_registered_model(settings().registered_model)
+        model = MlflowClient().get_registered_model(registered_model())
     except MlflowException as fault:
         if fault.error_code == "RESOURCE_DOES_NOT_EXIST":
             return MoveRecord()
@@ -203,7 +203,7 @@ def read() -> MoveRecord:
 
 def write(move: Move) -> None:
     """Put a move into the record, or its new state over the old."""
-    MlflowClient().set_registered_model_tag(settings().registered_model, move.key, move.model_dump_json())
+    MlflowClient().set_registered_model_tag(registered_model(), move.key, move.model_dump_json())
 
 
 def now() -> str:

@@ -21,7 +21,7 @@ from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import Work, earlier, through
 from spanishgas.lifecycle.trials import lives
-from spanishgas.settings import settings
+from spanishgas.settings import registered_model
 from spanishgas.stages import Stage, unkeyed
 
 
@@ -123,7 +123,7 @@ def introduction() -> str:
         "To compare them: filter `tags.stage = 'experiment'`, chart view, `cv.average_precision`; higher is better, "
         "and `.low` and `.high` are the ends of its 95 % interval. The run with `tags.stage = 'ladder'` says which is "
         "chosen and why. What was chosen is judged on customers kept aside: `tags.stage = 'evaluate'`, and the "
-        f"registered model `{settings().registered_model}`."
+        f"registered model `{registered_model()}`."
     )
 
 

@@ -21,7 +21,7 @@ from spanishgas.lake import LAYERS, Lake, Snapshot, content, location
 from spanishgas.lifecycle import registry
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import VERDICT
-from spanishgas.settings import settings
+from spanishgas.settings import of_offers, registered_model
 
 SHOWN = 12
 """Characters of a digest that people see."""
@@ -96,8 +96,10 @@ class _LineageWalk:
 
     def source(self, name: str, recorded: str, of: Snapshot, run: Run | None) -> Link:
         """What a table names as its source: a table, a raw file, or the version that scored."""
-        if name == settings().registered_model:
-            return self.version(recorded)
+        for offers in (False, True):
+            with of_offers(offers):
+                if name == registered_model():
+                    return self.version(recorded)
         if name.startswith("raw/"):
             return self.raw(name, recorded, of, run)
         return self.at(name, recorded) if name in LAYERS else Link(name, {"digest": recorded})
@@ -145,9 +147,9 @@ class _LineageWalk:
         }
         faults = [*([version.fault] if version.fault else []), *lost]
         try:
-            chosen = version.record.chosen
-            facts["experiment"] = f"{chosen.experiment} {chosen.model}"
-            sources += [self.at("gold_master", digest) for digest in chosen.tables]
+            record = version.judged.record
+            facts["experiment"] = record.subject
+            sources += [self.at(*source) for source in record.sources]
             version.checked()
         except SpanishGasError as fault:
             faults.append(str(fault) if sources else "does not say which table it was trained on")
@@ -212,7 +214,7 @@ def _lines(link: Link, first: str, rest: str) -> Iterator[str]:
 
 def produced(version: str, lake: Lake) -> list[tuple[Snapshot, bool]]:
     """Score snapshots that a version made, and the recommendations built from them, with whether each is current."""
-    name, snapshots = settings().registered_model, lake.snapshots()
+    name, snapshots = registered_model(), lake.snapshots()
     scores = {s.manifest.digest for s, _ in snapshots if s.manifest.built_from.get(name) == version}
     return [
         (snapshot, current)

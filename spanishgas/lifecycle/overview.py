@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 from spanishgas.lifecycle import history, registry, runs
 from spanishgas.lifecycle.version import VERDICT
 from spanishgas.rendering import as_markdown
-from spanishgas.settings import settings
+from spanishgas.settings import registered_model
 from spanishgas.stages import digest
 
 log = logging.getLogger("spanishgas")
@@ -77,7 +77,7 @@ def _drawn(rows: pd.DataFrame) -> str:
     """The run that holds these very rows as picture, table and series by version number, made if need be."""
     from spanishgas.evaluation.charts import versions_chart
 
-    of, key = settings().registered_model, digest(rows.to_json(orient="split"))
+    of, key = registered_model(), digest(rows.to_json(orient="split"))
     tags = {"registered_model": of, "versions": key}
     for run in runs.find({"stage": DRAWN, **tags}):
         return str(run.info.run_id)
@@ -96,7 +96,7 @@ def _drawn(rows: pd.DataFrame) -> str:
 
 def _describe(rows: pd.DataFrame, run_id: str) -> None:
     """Write the newest versions into the description, as many as fit, below what somebody may have written there."""
-    client, name = MlflowClient(), settings().registered_model
+    client, name = MlflowClient(), registered_model()
     before = client.get_registered_model(name).description or ""
     place = client.get_run(run_id).info.experiment_id
     link = f"[Picture, and all versions](#/experiments/{place}/runs/{run_id}/artifacts/{PICTURE})"

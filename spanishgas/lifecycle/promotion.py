@@ -22,7 +22,7 @@ from spanishgas.lifecycle.history import How, Move, MoveRecord, MoveState
 from spanishgas.lifecycle.promotion_lock import PromotionLock, promotion_lock
 from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.version import OVERRIDE, ROLLED_BACK, Version
-from spanishgas.settings import settings
+from spanishgas.settings import of_offers, registered_model
 
 MARKS = ("how", "reason", "by", "at", "replaced", "verdict")
 """What a version's tags say of the move that made it champion."""
@@ -37,7 +37,7 @@ def promote(which: str, reason: str, override: str | None = None) -> Version:
     """
     _said(reason)
     number = registry.resolve(which).number
-    with promotion_lock(settings().registered_model) as lock:
+    with promotion_lock(registered_model()) as lock:
         record = settle()
         version = registry.resolve(number)
         if not version.cleared and not override:
@@ -67,7 +67,7 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
     _said(reason)
     before = history.read()
     bad = of or before.champion or registry.resolve(Alias.CHAMPION).number
-    with promotion_lock(settings().registered_model) as lock:
+    with promotion_lock(registered_model()) as lock:
         record = settle()
         newest = record.newest
         if newest is not None and newest.how is How.ROLLED_BACK:
@@ -104,7 +104,7 @@ def approve(which: str, reason: str) -> Version:
     approvers = load_policy().promotion.approvers
     if approvers and who() not in approvers:
         raise TrackingError(f"{who()} is no approver: policy.yaml names {', '.join(approvers)}")
-    with promotion_lock(settings().registered_model) as lock:
+    with promotion_lock(registered_model()) as lock:
         record = settle()
         version = registry.resolve(version.number).checked()
         if who() not in {m.by for m in record.approvals(version.number, version.digest)}:
@@ -140,7 +140,7 @@ def seen() -> MoveRecord:
     record = history.read()
     if record.settled:
         return record
-    with promotion_lock(settings().registered_model):
+    with promotion_lock(registered_model()):
         record = settle()
     overview.refresh()
     return record
@@ -156,6 +156,12 @@ def scorable(which: str) -> Version:
     version = registry.resolve(which)
     version.require()
     return version.checked()
+
+
+def scorable_offers() -> Version | None:
+    """The champion of the model that knows what offers change, if there is one; raises what `scorable` does."""
+    with of_offers():
+        return scorable(Alias.CHAMPION) if Alias.CHAMPION in registry.aliases() else None
 
 
 def _move(
@@ -180,7 +186,7 @@ def _move(
             raise
         raise TrackingError(
             f"{who()} may move no champion: the tracking server asks for MANAGE on the registered model "
-            f"{settings().registered_model}. Nothing was moved: ask somebody who may promote"
+            f"{registered_model()}. Nothing was moved: ask somebody who may promote"
         ) from fault
     try:
         complete(move)
@@ -208,7 +214,7 @@ def complete(move: Move) -> None:
 
 def _mark(move: Move) -> None:
     """What the UI shows of the versions that a move is about."""
-    client, name = MlflowClient(), settings().registered_model
+    client, name = MlflowClient(), registered_model()
     if move.how is How.ROLLED_BACK and move.replaced in registry.numbers():
         client.set_model_version_tag(name, move.replaced, ROLLED_BACK, move.reason)
         client.delete_model_version_tag(name, move.replaced, OVERRIDE)
@@ -221,7 +227,7 @@ def _mark(move: Move) -> None:
 
 def _run_of(move: Move) -> str:
     """The move's run, written when the move is made; one that a kill left without an end is ended."""
-    tag = f"{settings().registered_model}/{move.key}"
+    tag = f"{registered_model()}/{move.key}"
     for run in runs.find({"stage": "promote", "move": tag}, finished=False):
         if run.info.status != "FINISHED":
             MlflowClient().set_tag(run.info.run_id, "completed", "by a later command")
@@ -243,7 +249,7 @@ def _point_previous(move: Move) -> None:
     if earlier:
         registry.point(Alias.PREVIOUS, earlier)
     elif Alias.PREVIOUS in record.aliases:
-        MlflowClient().delete_registered_model_alias(settings().registered_model, Alias.PREVIOUS.value)
+        MlflowClient().delete_registered_model_alias(registered_model(), Alias.PREVIOUS.value)
 
 
 def _usable(record: MoveRecord) -> set[str]:

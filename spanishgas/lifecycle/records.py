@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from spanishgas.config.policy import Holdout, Judgement, Waiver
+from spanishgas.config.policy import Holdout, Judgement, Offers, Waiver
 from spanishgas.config.reading import Value
 from spanishgas.config.search import ModelKind
 from spanishgas.lifecycle.seal import SealManifest
@@ -128,6 +128,44 @@ class VersionRecord(BaseModel):
     """Number of the opening of the holdout that it was judged by."""
     manifest: SealManifest
 
+    @property
+    def subject(self) -> str:
+        """What it is, in a few words."""
+        return f"{self.chosen.experiment} {self.chosen.model}"
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """The tables that it depends on, each with its digest."""
+        return [("gold_master", digest) for digest in self.chosen.tables]
+
+
+class OfferRecord(BaseModel):
+    """How a version of the model that knows what offers change was made and by what it was judged."""
+
+    model_config = ConfigDict(frozen=True)
+
+    campaigns: list[dict[str, str]]
+    """Digests of each campaign's treatments, outcomes and gold_master, by table; oldest first."""
+    features: list[str]
+    offers: Offers
+    lowest: str
+    holdout: Holdout
+    trials: int
+    seed: int
+    fifths: dict[str, list[dict[str, float]]]
+    """Of each offer, churn avoided as predicted and as observed of held-out customers, by fifths of the prediction."""
+    manifest: SealManifest
+
+    @property
+    def subject(self) -> str:
+        """What it is, in a few words."""
+        return f"offers of {len(self.campaigns)} campaigns"
+
+    @property
+    def sources(self) -> list[tuple[str, str]]:
+        """The tables that it depends on, each with its digest."""
+        return [pair for campaign in self.campaigns for pair in campaign.items()]
+
 
 class JudgedVersion(BaseModel):
     """What a version's run keeps of it: verdict.json."""
@@ -136,4 +174,4 @@ class JudgedVersion(BaseModel):
 
     verdict: Verdict
     metrics: dict[str, float]
-    record: VersionRecord
+    record: VersionRecord | OfferRecord

@@ -24,11 +24,12 @@ from spanishgas.errors import TrackingError
 from spanishgas.lifecycle import history
 from spanishgas.lifecycle.promotion_lock import promotion_lock
 from spanishgas.lifecycle.version import Version
-from spanishgas.settings import settings
+from spanishgas.settings import registered_model
 from spanishgas.stages import outside
 
 if TYPE_CHECKING:
     from spanishgas.training.model import ChurnModel
+    from spanishgas.training.offers import OfferModel
 
 PACKAGE = Path(__file__).resolve().parents[1]
 OPENINGS = "holdout_openings"
@@ -59,22 +60,18 @@ def requirements() -> list[str]:
     return [f"{name}=={metadata.version(name)}" for name in (*PINNED, boosted)]
 
 
-def signature(model: ChurnModel) -> ModelSignature:
-    """Inputs: a double per number or flag, a string per category; outputs: probability, flag and tier."""
+def signature(model: ChurnModel | OfferModel) -> ModelSignature:
+    """Inputs: a double per number or flag, a string per category; outputs as the model has them."""
     from spanishgas.training.matrix import is_text
-    from spanishgas.training.model import FLAG, PROBABILITY, TIER
 
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec("string" if is_text(model.kinds[f]) else "double", f) for f in model.features
     ]
-    outputs: list[ColSpec | TensorSpec] = [
-        ColSpec(kind, name) for kind, name in (("double", PROBABILITY), ("long", FLAG), ("string", TIER))
-    ]
-    outputs += [ColSpec("double", name) for name in model.curve_columns]
+    outputs: list[ColSpec | TensorSpec] = [ColSpec(kind, name) for name, kind in model.outputs.items()]
     return ModelSignature(Schema(inputs), Schema(outputs))
 
 
-def example(model: ChurnModel) -> pd.DataFrame:
+def example(model: ChurnModel | OfferModel) -> pd.DataFrame:
     """Three made-up customers: all zeros, all ones, and everything unknown. No row of any real table."""
     from spanishgas.training.matrix import is_text
 
@@ -82,7 +79,7 @@ def example(model: ChurnModel) -> pd.DataFrame:
     return pd.DataFrame({f: texts if is_text(model.kinds[f]) else numbers for f in model.features})
 
 
-def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any:
+def log_model(model: ChurnModel | OfferModel, name: str, params: Mapping[str, object]) -> Any:
     """The model as a logged model of the open run, in skops format (never pickle); gives MLflow's ModelInfo."""
     import mlflow.sklearn
 
@@ -105,7 +102,7 @@ def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any
 
 def register(model_uri: str, tags: Mapping[str, str], description: str) -> Version:
     """A new version of the registered model from a logged model."""
-    made = mlflow.register_model(model_uri, settings().registered_model, tags=dict(tags))
+    made = mlflow.register_model(model_uri, registered_model(), tags=dict(tags))
     return Version(MlflowClient().update_model_version(made.name, made.version, description), history.read())
 
 
@@ -115,7 +112,7 @@ def resolve(which: str) -> Version:
     What else the server may answer (no login, a fault of its own) stays MLflow's own exception.
     """
     outside(f"the version behind {which}")
-    client, name = MlflowClient(), settings().registered_model
+    client, name = MlflowClient(), registered_model()
     try:
         by_number = which.isdigit()
         find = client.get_model_version if by_number else client.get_model_version_by_alias
@@ -143,7 +140,7 @@ def versions() -> list[Version]:
 
 
 def _listed() -> list[ModelVersion]:
-    return list(MlflowClient().search_model_versions(f"name = '{settings().registered_model}'"))
+    return list(MlflowClient().search_model_versions(f"name = '{registered_model()}'"))
 
 
 def numbers() -> set[str]:
@@ -153,7 +150,7 @@ def numbers() -> set[str]:
 
 def point(alias: Alias, version: str) -> None:
     """Make `alias` point to `version`."""
-    MlflowClient().set_registered_model_alias(settings().registered_model, alias.value, version)
+    MlflowClient().set_registered_model_alias(registered_model(), alias.value, version)
 
 
 def aliases() -> dict[str, str]:
@@ -172,7 +169,7 @@ def count_opening() -> int:
 
     Every version stands for an opening: whoever sets the tag back makes nobody believe in fewer.
     """
-    client, name = MlflowClient(), settings().registered_model
+    client, name = MlflowClient(), registered_model()
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name, description="Churn of an energy utility's customers")
     with promotion_lock(name):

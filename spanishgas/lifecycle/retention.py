@@ -10,12 +10,19 @@ from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.version import Version
+from spanishgas.settings import of_offers
 
 
 def versions() -> list[Version]:
-    """All registered versions; TrackingError where the store cannot be asked."""
+    """All registered versions, those of offers last; TrackingError where the store cannot be asked."""
     runs.connect()
     with runs.translated_errors():
+        every = [_of(offers) for offers in (False, True)]
+    return [version for versions in every for version in versions]
+
+
+def _of(offers: bool) -> list[Version]:
+    with of_offers(offers):
         return registry.versions()
 
 
@@ -36,8 +43,8 @@ def left_over(lake: Lake, *, dry: bool) -> list[str]:
 
 
 def trained_on(digests: Collection[str]) -> list[str]:
-    """Numbers of the registered versions that were trained on one of these gold tables, oldest first."""
-    return [v.number for v in versions() if {*digests} & {*v.tags.values()}]
+    """The registered versions that were trained on one of these gold tables, oldest first, as messages name them."""
+    return [v.named for v in versions() if {*digests} & {*v.tags.values()}]
 
 
 def to_train(digests: Collection[str]) -> list[str]:
@@ -49,4 +56,4 @@ def to_train(digests: Collection[str]) -> list[str]:
         return [
             f"model versions could not be listed ({fault}): train those whose tag data.digest is {tables} again"
         ]
-    return [f"train again: version {number} was trained on rows of this person" for number in numbers]
+    return [f"train again: {number} was trained on rows of this person" for number in numbers]

@@ -16,7 +16,6 @@ from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.runs import M, StageRun
 from spanishgas.lifecycle.version import Version
-from spanishgas.settings import settings
 from spanishgas.stages import Stage
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def through(
         return earlier
     fields = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}  # type: ignore[arg-type]
     snapshots = {name: s for name, s in fields.items() if isinstance(s, Snapshot)}
-    versions = {settings().registered_model: v.number for v in fields.values() if isinstance(v, Version)}
+    versions = {v.name: v.number for v in fields.values() if isinstance(v, Version)}
     built_from = {s.manifest.table: s.manifest.digest for s in snapshots.values()} | versions
     with runs.stage(stage.name, title, params=params, tags={**tags, KEY: key}) as run:
         for name, snapshot in snapshots.items():

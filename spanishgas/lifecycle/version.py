@@ -27,13 +27,14 @@ from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs, seal
 from spanishgas.lifecycle.history import MoveRecord
-from spanishgas.lifecycle.records import JudgedVersion, Verdict, VersionRecord
+from spanishgas.lifecycle.records import JudgedVersion, OfferRecord, Verdict, VersionRecord
 from spanishgas.lifetime import temporary_folder
 from spanishgas.training.sides import in_holdout
 from spanishgas.training.times import with_fair_labels
 
 if TYPE_CHECKING:
     from spanishgas.training.model import ChurnModel
+    from spanishgas.training.offers import OfferModel
 
 VERDICT, DIGEST, WORDS = "gate", "gate.digest", "gate.words"
 OVERRIDE, ROLLED_BACK = "gate.override", "rolled_back"
@@ -130,7 +131,8 @@ class Version:
         return runs.artifact(self.run_id, JUDGED)
 
     @cached_property
-    def _judged(self) -> JudgedVersion:
+    def judged(self) -> JudgedVersion:
+        """Verdict, metrics and record, as they were sealed."""
         seal.check(self._document, self.digest, self.name, self.named)
         try:
             return JudgedVersion.model_validate_json(json.dumps(self._document))
@@ -140,15 +142,30 @@ class Version:
                 "version of the project do. Evaluate its experiment again"
             ) from fault
 
-    @cached_property
+    @property
     def record(self) -> VersionRecord:
-        """How it was made."""
-        return self._judged.record
+        """How it was made, of a version that says who leaves."""
+        record = self.judged.record
+        if not isinstance(record, VersionRecord):
+            raise TrackingError(
+                f"{self.named} says what offers change, and not who leaves: name another version"
+            )
+        return record
+
+    @property
+    def offer_record(self) -> OfferRecord:
+        """How it was made, of a version that says what offers change."""
+        record = self.judged.record
+        if not isinstance(record, OfferRecord):
+            raise TrackingError(
+                f"{self.named} says who leaves, and not what offers change: name another version"
+            )
+        return record
 
     @property
     def verdict(self) -> Verdict:
         """The gate's verdict."""
-        return self._judged.verdict
+        return self.judged.verdict
 
     @property
     def outcome(self) -> str:
@@ -159,8 +176,8 @@ class Version:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """`holdout.*` metrics that it was judged by."""
-        return self._judged.metrics
+        """Metrics that it was judged by."""
+        return self.judged.metrics
 
     def too_old(self, newest: date | None, limit: int | None) -> str:
         """What to say of a version that learned more than `limit` days before the `newest` data; empty of others."""
@@ -194,7 +211,7 @@ class Version:
                     f"the artefact of {self.named} cannot be read ({why}): put it back at {self.entity.source}, or "
                     "promote another version"
                 ) from fault
-            if differing := seal.differing(self.record.manifest, folder):
+            if differing := seal.differing(self.judged.record.manifest, folder):
                 raise DataError(
                     f"{self.named} is not what was judged: {', '.join(differing[:3])} of its artefact differ"
                     f"{'s' * (len(differing) == 1)} from the manifest in its verdict, so it is not used. Put the files "
@@ -214,6 +231,14 @@ class Version:
         from spanishgas.training import artefact
 
         return artefact.load(self.folder, self.named)
+
+    @cached_property
+    def offer_model(self) -> OfferModel:
+        """Its model, likewise, of a version that says what offers change."""
+        from spanishgas.training import artefact
+        from spanishgas.training.offers import OfferModel
+
+        return artefact.load_as(OfferModel, self.folder, self.named)
 
     @property
     def override(self) -> str | None:

@@ -41,6 +41,7 @@ COLUMNS = (
     *(LABEL, "risk_score", "margin", TIER, "segment", "in_training"),
 )
 SURE = 1e-9
+TABLES = ("treatments", "outcomes", "gold_master")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,17 @@ class Logged:
     outcomes: Snapshot
     gold: Snapshot | None
     """None where it is gone: customers then have neither segment nor margin."""
+
+    @classmethod
+    def found(cls, lake: Lake, digests: Mapping[str, str]) -> Logged:
+        """The campaign of these `digests`; LakeError where a table of it is gone."""
+        return cls(*(lake.by_digest(digests[name], name) for name in TABLES))
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digest of each table, by its name."""
+        there = [one for one in (self.treatments, self.outcomes, self.gold) if one]
+        return {one.manifest.table: one.manifest.digest for one in there}
 
     def rows(self) -> pd.DataFrame:
         """The labelled customers of the log."""

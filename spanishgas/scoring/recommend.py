@@ -2,6 +2,9 @@
 
     scores + gold -> intervals -> offers within budget -> control share -> reasons -> recommendations, treatments
 
+Who gets an offer follows from risk and the policy's assumptions; where the registered model of offers has a champion,
+from the effects that it learned, for no more money.
+
 Reasons cost about a hundred times more than scores, so they are computed from Medium tier up; below stands a stated
 generic reason. Guardrails: no offer for a negative margin, none that is not expected to pay, reasons never empty.
 
@@ -28,13 +31,13 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import ACTIONS, Offers, load_policy
 from spanishgas.config.tiers import read_tiers
-from spanishgas.evaluation.value import NO_OFFER, lasting_margin, option_values
+from spanishgas.evaluation.value import NO_OFFER, kept_values, lasting_margin, option_values
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import registry
+from spanishgas.lifecycle import promotion, registry
 from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring.campaign import page
+from spanishgas.scoring.campaign import page, within_budget
 from spanishgas.scoring.design import assign, stratum
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
@@ -46,6 +49,8 @@ from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 Array = NDArray[np.float64]
 OF_CONTRACT = ("segment", "months_to_renewal")
 """What an energy contract says of a customer; a table from elsewhere has neither, and its customers are due at once."""
+EFFECT = ("expected_effect", "effect_low", "effect_high", "better_left_alone")
+"""Columns of recommendations by learned effects, in churn avoided."""
 EXACT = 20_000
 """Up to so many calibration customers scores are taken as they are; beyond, rounded to four digits to save time."""
 
@@ -57,6 +62,8 @@ class RecommendInputs:
     scores: Snapshot
     gold: Snapshot
     version: Version
+    offers_version: Version | None
+    """The champion of the model that knows what offers change; None where the risk rule decides."""
     training: TrainingTable
     risk_tiers: Mapping[str, float]
     """The lower edges by which the version told tiers apart."""
@@ -92,6 +99,7 @@ def recommend_inputs(lake: Lake) -> RecommendInputs:
         scores=scores,
         gold=lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master"),
         version=version,
+        offers_version=promotion.scorable_offers(),
         training=version.training_table(lake),
         risk_tiers=version.record.policy.risk_tiers,
         offers=load_policy().offers,
@@ -111,7 +119,10 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     began = time.perf_counter()
     why = explained(inputs.version.model, inputs.gold, scored, inputs.risk_tiers, inputs.words)
     seconds = time.perf_counter() - began
-    chosen = choose(with_gold(scored, inputs.gold), inputs.offers, inputs.risk_tiers)
+    customers = with_gold(scored, inputs.gold)
+    version, risky = inputs.offers_version, at_risk(customers, inputs.risk_tiers)
+    learned = learned_effects(version, customers, risky, inputs.gold) if version else None
+    chosen = choose(customers, inputs.offers, inputs.risk_tiers, learned)
     made = recommendations(chosen, Calibration.of(inputs.version.model, inputs.training), why)
     run.document(inputs.offers.model_dump(mode="json"), OFFERS)
     run.publish_rows(inputs.lake, "treatments", as_of, chosen[chosen["arm"].notna()])
@@ -141,34 +152,86 @@ def with_gold(scored: pd.DataFrame, gold: Snapshot) -> pd.DataFrame:
     return scored.merge(beside, on=ID, validate="1:1")
 
 
-def choose(customers: pd.DataFrame, offers: Offers, risk_tiers: Mapping[str, float]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class LearnedEffects:
+    """What each offer adds to a customer's probability to leave, by the version that decides."""
+
+    effects: Mapping[str, Array]
+    fifths: Mapping[str, pd.DataFrame]
+    """Of each offer, what it avoids as predicted and observed of held-out customers, by fifths of the prediction."""
+
+    def columns(self, offer: NDArray[np.object_], kept: Array) -> dict[str, Array]:
+        """The churn that the `offer` of each customer avoids, and its interval; NaN without one.
+
+        The interval is that of the average effect among held-out customers of the nearest fifth, not of one customer.
+        `better_left_alone` is 1 where each offer open to the customer, whose margin `kept` says, would make it leave.
+        """
+        told = np.full((3, len(offer)), np.nan)
+        for name, effect in self.effects.items():
+            rows, seen = offer == name, self.fifths[name]
+            middle = seen["predicted"].to_numpy(dtype="float64")
+            nearest = np.searchsorted((middle[1:] + middle[:-1]) / 2, -effect[rows])
+            told[:, rows] = -effect[rows], *seen[["low", "high"]].to_numpy(dtype="float64")[nearest].T
+        best = kept.max(axis=0)
+        return dict(zip(EFFECT, (*told, np.isfinite(best) & (best < 0)), strict=True))
+
+
+def learned_effects(
+    version: Version, customers: pd.DataFrame, risky: NDArray[np.bool_], gold: Snapshot
+) -> LearnedEffects:
+    """What offers change of the `risky` ones of `customers`, as `with_gold` has them; NaN of the others."""
+    model, known = version.offer_model, {PROBABILITY: "risk_score", MARGIN: "margin"}
+    rest = [f for f in model.features if f not in (*customers.columns, *known.values())]
+    rows = customers[risky].merge(gold.pandas([ID, *rest]), on=ID, validate="1:1").rename(columns=known)
+    effects = {str(name): np.full(len(customers), np.nan) for name in model.effects}
+    for name, told in model.predict(rows).items():
+        effects[str(name)][risky] = told
+    return LearnedEffects(effects, {n: pd.DataFrame(f) for n, f in version.offer_record.fifths.items()})
+
+
+def choose(
+    customers: pd.DataFrame,
+    offers: Offers,
+    risk_tiers: Mapping[str, float],
+    learned: LearnedEffects | None = None,
+) -> pd.DataFrame:
     """Scored customers, beside gold's segment, margin and months to renewal, with what is decided for each.
 
-    - offer: what pays, to a customer above the lowest tier, as far as the budget goes, or is tried out; else no_offer
+    - offer: what pays, to a customer above the lowest tier, as far as the budget goes, or is tried out; else no_offer.
+      With `learned` effects: what keeps most margin per EUR, for no more money than what pays by risk costs
     - offer_cost, expected_margin_impact: EUR of it, when it is taken and as expected
     - arm: `offer` where it is made, else `control`; None where nothing was left to chance
     - stratum, propensity (of what is done) and one per option; control_share is that of no offer
-    - risk_score, timing_window
+    - risk_score, timing_window; with `learned` effects the columns of EFFECT too
     """
     margin = lasting_margin(customers, customers[MARGIN].to_numpy(dtype="float64"), offers)
     values = option_values(customers[PROBABILITY].to_numpy(), margin, offers)
     due = customers[EARLY if EARLY in customers else "months_to_renewal"]
     values[1:, ~at_risk(customers, risk_tiers)] = -np.inf
     costs = np.array([0.0, *(offer.cost_eur for offer in offers.menu.values())])
+    worth = values
+    if learned:
+        spent = float(costs[within_budget(values, costs, offers.total_budget_eur)].sum())
+        offers = offers.model_copy(update={"total_budget_eur": spent})
+        values = np.where(np.isfinite(values), kept_values(learned.effects, margin, offers), -np.inf)
+        worth = values - np.array([[0.0], *([offer.expected_cost] for offer in offers.menu.values())])
     strata, names = stratum(customers, offers.strata), np.array([NO_OFFER, *offers.menu], dtype=object)
     drawn = assign(values, costs, customers, strata, offers)
     everyone, shares = np.arange(len(customers)), dict(zip(names, drawn.propensities, strict=True))
     arm = np.where(drawn.made > 0, "offer", "control")
-    return customers.rename(columns={PROBABILITY: "risk_score"}).assign(
+    return customers.rename(
+        columns={PROBABILITY: "risk_score"}
+    ).assign(
         offer=names[drawn.intended],
         offer_cost=costs[drawn.intended],
-        expected_margin_impact=values[drawn.intended, everyone],
+        expected_margin_impact=worth[drawn.intended, everyone],
         arm=np.where(drawn.drawn, arm, None),  # type: ignore[call-overload]
         timing_window=timing(due.astype("float64"), offers),
         control_share=drawn.propensities[0],
         stratum=strata,
         propensity=drawn.propensities[drawn.made, everyone],
         **{f"propensity_{option}": shares.get(option, 0.0) for option in ACTIONS},
+        **(learned.columns(names[drawn.intended], values[1:]) if learned else {}),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import lineage, promotion
 from spanishgas.lifecycle.registry import Alias
+from spanishgas.settings import of_offers
 
 
 def rollback(reason: str, *, lake: Lake, rescore: bool) -> str:
@@ -23,10 +24,10 @@ def rollback(reason: str, *, lake: Lake, rescore: bool) -> str:
         from spanishgas.scoring.recommend import recommend
         from spanishgas.scoring.score import score
 
-        score(Alias.CHAMPION, lake=lake)
-        lines.append(
-            f"scored again with version {move.version}: {recommend(lake=lake).manifest.rows:,} customers"
-        )
+        with of_offers(False):
+            score(Alias.CHAMPION, lake=lake)
+            rows = recommend(lake=lake).manifest.rows
+        lines.append(f"scored again with version {move.version}: {rows:,} customers")
     elif any(current for _, current in made):
         lines.append("the current scores are still its own: run `spanishgas score`")
     return "\n".join(lines)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from pathlib import Path
+from typing import TypeVar
 
 from spanishgas.errors import DataError, UsageError
 from spanishgas.training.model import ChurnModel
+
+M = TypeVar("M")
 
 FILE = "model.skops"
 TRUSTED = (
@@ -17,19 +20,29 @@ TRUSTED = (
     "sklearn.tree._tree.Tree",
     "spanishgas.training.curves.CalibratedMargins",
     "spanishgas.training.curves.RisingCurve",
+    "spanishgas.training.effects.ArmsModel",
     "spanishgas.training.estimators.BoostedTrees",
     "spanishgas.training.estimators.Forest",
     "spanishgas.training.estimators.Linear",
     "spanishgas.training.hazard.HazardModel",
     "spanishgas.training.model.ChurnModel",
+    "spanishgas.training.offers.OfferModel",
+    "spanishgas.training.uplift.FoldLearner",
+    "spanishgas.training.uplift.UpliftModel",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
 )
 """Types beyond skops's own list that a model artefact may hold; anything else is not loaded."""
 
 
 def load(folder: Path, named: str, sha256: str = "") -> ChurnModel:
-    """The model in `folder`; UsageError under the name `named` where there is none, or one that is not trusted.
+    """The churn model in `folder`, as `load_as` gives it."""
+    return load_as(ChurnModel, folder, named, sha256)
+
+
+def load_as(kind: type[M], folder: Path, named: str, sha256: str = "") -> M:
+    """The model of this kind in `folder`; UsageError under the name `named` where there is none that is trusted.
 
     DataError where the file has not the digest `sha256`, if one is given, or is damaged. MLflow reads the list of
     trusted types from the artefact itself, which an attacker would have written.
@@ -57,6 +70,6 @@ def load(folder: Path, named: str, sha256: str = "") -> ChurnModel:
             f"{FILE} of {named} is damaged ({fault}), as an upload that was cut off leaves it. It was not loaded; use "
             "another version."
         ) from fault
-    if not isinstance(model, ChurnModel):
-        raise UsageError(f"{named} holds a {type(model).__name__}, no churn model of this project")
+    if not isinstance(model, kind):
+        raise UsageError(f"{named} holds a {type(model).__name__}, and no {kind.__name__} of this project")
     return model

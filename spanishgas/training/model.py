@@ -69,6 +69,13 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self.calibrated.calibrated_classifiers_[0].estimator
 
     @property
+    def outputs(self) -> dict[str, str]:
+        """Columns that `predict` gives, with MLflow's types."""
+        return {PROBABILITY: "double", FLAG: "long", TIER: "string"} | dict.fromkeys(
+            self.curve_columns, "double"
+        )
+
+    @property
     def curve_columns(self) -> list[str]:
         """Columns of when customers leave, after the others."""
         return list(self.hazard.columns) if self.hazard else []

@@ -10,6 +10,7 @@ Hubbard 2007): where nothing tells effects apart, the constant is what remains.
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Self
 
@@ -145,6 +146,16 @@ class UpliftModel(LearnsColumns, BaseEstimator):  # type: ignore[misc]
         effects = np.mean([one.effects(views, self.blend_) for one in self.learners_], axis=0)
         off: Array = (effects - self.means_) @ self.weights_[1:]
         return self.effect_ + self.stretch_ * off
+
+    def without_rows(self) -> Self:
+        """A copy that predicts the same and holds nothing of the rows that it learned from."""
+        slim = copy.copy(self)
+        slim.learners_ = [copy.copy(one) for one in self.learners_]
+        for one in slim.learners_:
+            one.tried, one.rows = [], np.empty(0, dtype="int64")
+        for name in ("candidates_", "pseudo_outcomes_", "out_of_fold_"):
+            delattr(slim, name)
+        return slim
 
     def _matrices(self, rows: pd.DataFrame) -> list[Array]:
         return [np.ascontiguousarray(view.transform(rows), dtype="float64") for view in self._views]

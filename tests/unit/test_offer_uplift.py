@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -14,9 +15,12 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas import uplift
 from spanishgas.config.policy import ACTIONS
-from spanishgas.errors import DataError
+from spanishgas.errors import DataError, TrackingError
 from spanishgas.evaluation.effects import PROPENSITIES
 from spanishgas.lake import Lake
+from spanishgas.lifecycle import promotion, registry
+from spanishgas.lifecycle.version import Version
+from spanishgas.settings import of_offers
 from spanishgas.uplift import LEARNED, RISK, brought, choices, judge, learn
 from tests.offer_world import FEATURE, inputs, pooled_rows
 from tests.tracked import own_store
@@ -73,9 +77,9 @@ def test_campaigns_that_teach_nothing_give_no_number(monkeypatch: pytest.MonkeyP
         uplift.customers((), ())
     rows = pooled_rows(300, 6, 0.5)
     with pytest.raises(DataError, match="no offer was made beside controls"):
-        learn(rows[rows["treatment"] == "no_offer"], [FEATURE], inputs())
+        learn(rows[rows["treatment"] == "no_offer"], inputs())
     with pytest.raises(DataError, match="fewer than the 5 folds"):
-        learn(rows[:30], [FEATURE], inputs())
+        learn(rows[:30], inputs())
     pool = SimpleNamespace(rows=rows, refused={})
     monkeypatch.setattr(uplift, "pooled", lambda logs: pool)
     day = SimpleNamespace(manifest=SimpleNamespace(as_of=date(2024, 12, 31)))
@@ -84,24 +88,60 @@ def test_campaigns_that_teach_nothing_give_no_number(monkeypatch: pytest.MonkeyP
         uplift.customers((log,), ())
 
 
-@pytest.mark.slow
-def test_the_verdict_stands_in_a_run_of_its_own_and_is_not_made_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture(scope="module")
+def offers_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Version]:
+    """A version of learned offers in a store of its own, for as long as the tests of this file run."""
+    rows, folder = pooled_rows(1_500, 7, strength=0.8), tmp_path_factory.mktemp("offers")
+    with pytest.MonkeyPatch.context() as patch, own_store(folder):
+        patch.setattr(uplift, "customers", lambda logs, features: (rows, ["One is left out."]))
+        patch.setattr(uplift, "read_tiers", lambda: SimpleNamespace(features=lambda: [FEATURE]))
+        yield uplift.uplift(Lake(folder / "lake"), trials=3)
+
+
+def test_the_verdict_stands_with_a_version_of_its_own_and_is_not_made_twice(offers_version: Version) -> None:
+    version = offers_version
+    assert version.name == "spanishgas-churn-offers"
+    again = uplift.uplift(Lake(Path("lake")), trials=3)
+    assert (again.number, again.run_id) == (version.number, version.run_id)
+    run = MlflowClient().get_run(version.run_id)
+    assert run.data.tags["stage"] == "uplift"
+    assert run.data.tags["gate"] == ("passed" if version.verdict.passed else "refused")
+    assert run.data.metrics["uplift.gain_eur.low"] == pytest.approx(version.metrics["uplift.gain_eur.low"])
+    assert {"uplift.qini.offer_small", "uplift.value_eur.risk_rule.high"} <= set(run.data.metrics)
+    paths = {file.path for file in MlflowClient().list_artifacts(version.run_id)}
+    assert {"uplift.png", "verdict.json", "calibration_offer_small.json"} <= paths
+    assert "One is left out." in (version.entity.description or "")
+    assert registry.versions() == []  # the churn model has no version of it
+
+
+def test_the_version_of_offers_is_promoted_only_by_its_verdict_and_rolled_back_alone(
+    offers_version: Version,
 ) -> None:
-    rows = pooled_rows(1_500, 7, strength=0.8)
-    monkeypatch.setattr(uplift, "customers", lambda logs, features: (rows, ["One is left out."]))
-    monkeypatch.setattr(uplift, "read_tiers", lambda: SimpleNamespace(features=lambda: [FEATURE]))
-    with own_store(tmp_path):
-        verdict = uplift.uplift(Lake(tmp_path / "lake"), trials=3)
-        assert uplift.uplift(Lake(tmp_path / "lake"), trials=3) == verdict
-        run = MlflowClient().get_run(verdict.run_id)
-        assert run.data.tags["stage"] == "uplift"
-        assert run.data.tags["gate"] == ("passed" if verdict.passed else "refused")
-        assert run.data.metrics["uplift.gain_eur.low"] == pytest.approx(verdict.gain[1])
-        assert {"uplift.qini.offer_small", "uplift.value_eur.risk_rule.high"} <= set(run.data.metrics)
-        paths = {file.path for file in MlflowClient().list_artifacts(verdict.run_id)}
-        assert {"uplift.png", "uplift.json", "calibration_offer_small.json"} <= paths
-    assert verdict.findings[0] == "One is left out."
+    assert promotion.scorable_offers() is None
+    with of_offers():
+        if not offers_version.verdict.passed:
+            with pytest.raises(TrackingError, match="is not promoted"):
+                promotion.promote("1", "to try it")
+        promotion.promote("1", "to try it", override=None if offers_version.verdict.passed else "a test")
+    found = promotion.scorable_offers()
+    assert found is not None
+    assert found.number == "1"
+    assert registry.aliases() == {}  # the churn model's are its own
+    with pytest.raises(TrackingError, match="says what offers change, and not who leaves"):
+        _ = found.record
+
+
+def test_the_artefact_of_offers_holds_no_row_and_answers_as_it_was_judged(offers_version: Version) -> None:
+    rows = pooled_rows(50, 9, 0.8)
+    told = offers_version.offer_model.predict(rows)
+    assert list(told) == list(ACTIONS[1:])
+    assert told.loc[rows[FEATURE] > 0.8].mean().max() < told.loc[rows[FEATURE] < 0.6].mean().min()
+    for effect in offers_version.offer_model.effects.values():
+        held = [len(one.rows) for one in effect.learners_]
+        assert held == [0] * len(held)
+        assert not hasattr(effect, "pseudo_outcomes_")
+    with pytest.raises(DataError, match=FEATURE):
+        offers_version.offer_model.predict(rows.drop(columns=FEATURE))
 
 
 def test_other_inputs_make_another_key() -> None:
