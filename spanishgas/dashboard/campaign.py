@@ -163,6 +163,14 @@ def actions(scored: ScoredCustomers) -> pd.DataFrame:
     ).df()
 
 
+def left_alone(scored: ScoredCustomers) -> int:
+    """Customers whom learned effects leave alone; 0 where the risk rule decides."""
+    if "better_left_alone" not in scored.recommendations.manifest.columns:
+        return 0
+    counted = "SELECT count(*) FILTER (better_left_alone) FROM recommendations"
+    return int(next(iter(ask({"recommendations": scored.recommendations}, counted).fetchall()))[0])
+
+
 def at_risk(scored: ScoredCustomers) -> pd.DataFrame:
     """The customers that offers are for, above the lowest tier, in the order of their ids.
 

@@ -11,6 +11,7 @@ from spanishgas.errors import LakeError
 from spanishgas.evaluation import importance
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
+from spanishgas.scoring.campaign import EFFECT
 from spanishgas.training.model import ChurnModel
 
 NEAR = 20
@@ -37,11 +38,12 @@ def search(scored: ScoredCustomers, text: str) -> list[str]:
 
 def facts(scored: ScoredCustomers, customer_id: str) -> dict[str, Any]:
     """What was scored and recommended for a customer, and what gold says of it; LakeError where there is none."""
+    measured = [f"r.{name}," for name in EFFECT if name in scored.recommendations.manifest.columns]
     rows = ask(
         scored.tables,
-        """
-        SELECT s.*, r.action, r.timing_window, r.offer_budget, r.expected_margin_impact, r.reason_codes,
-            r.probability_low, r.probability_high, g.segment, g.sales_channel,
+        f"""
+        SELECT s.*, {" ".join(measured)} r.action, r.timing_window, r.offer_budget, r.expected_margin_impact,
+            r.reason_codes, r.probability_low, r.probability_high, g.segment, g.sales_channel,
             g.tenure_bucket, g.renewal_bucket, g.avg_monthly_margin
         FROM scores AS s
         JOIN recommendations AS r USING (customer_id)

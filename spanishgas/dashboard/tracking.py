@@ -17,13 +17,13 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.dashboard.tables import NothingYet, ask
 from spanishgas.errors import TrackingError
-from spanishgas.lake import Lake
+from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import history as moved
 from spanishgas.lifecycle import local_store, registry, runs
 from spanishgas.lifecycle.version import Version
 from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import history
-from spanishgas.settings import settings
+from spanishgas.settings import of_offers, registered_model, settings
 from spanishgas.training.model import ChurnModel
 
 NEWEST = 200
@@ -115,6 +115,13 @@ def model(version: str) -> ChurnModel:
     with runs.translated_errors():
         runs.connect()
         return registry.resolve(version).model
+
+
+def offers_version(recommendations: Snapshot) -> Version | None:
+    """The version whose learned effects chose the offers; None where the risk rule did."""
+    with of_offers():
+        number = recommendations.manifest.built_from.get(registered_model())
+        return registry.resolve(number) if number else None
 
 
 def moves() -> pd.DataFrame:

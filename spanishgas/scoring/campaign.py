@@ -1,7 +1,7 @@
 """The campaign on one page: what the recommendations are expected to bring beside other ways to spend the money.
 
-All figures are expectations under the policy's assumptions (uplift, acceptance, cost, months of margin), none is a
-measurement; the treatment log's control share is there to measure them.
+All figures but those of learned effects are expectations under the policy's assumptions (uplift, acceptance, cost,
+months of margin), none is a measurement; the treatment log's control share is there to measure them.
 
 Under a limited budget each customer's offers form a frontier of cost against expected value; its upward steps, over
 all customers, are taken by value per EUR until the budget is used up. This is the greedy rule of the multiple-choice
@@ -30,6 +30,9 @@ ASSUMED: Mapping[str, str] = {"uplift": "uplift", "acceptance": "acceptance", "c
 
 WAYS = ["way", "customers with an offer", "offers cost at most (EUR)", "expected value (EUR)"]
 MENU = ["offer", "customers", "cost (EUR)", "acceptance", "uplift"]
+EFFECT = ("expected_effect", "effect_low", "effect_high", "better_left_alone")
+"""Columns of recommendations by learned effects; the first three are the probability of churn avoided."""
+RULES = ["rule", "EUR per customer beside no offers", "95 % interval"]
 """Columns of the page's tables."""
 
 
@@ -86,8 +89,24 @@ def ways(customers: pd.DataFrame, offers: Offers) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["way", "customers", "cost", "expected_value"])
 
 
-def page(customers: pd.DataFrame, offers: Offers, as_of: date) -> str:
-    """The page of `customers`, as `ways` takes them: self-contained HTML of counts and sums, and no customer."""
+def rules(metrics: Mapping[str, float]) -> pd.DataFrame:
+    """What each rule was worth on held-out customers, by the metrics of a version of learned offers: columns RULES."""
+    names = ("everyone", "risk_rule", "learned_effects")
+    ends = [[metrics[f"uplift.value_eur.{name}{end}"] for end in ("", ".low", ".high")] for name in names]
+    lines = [
+        (name.replace("_", " "), f"{v:.2f}", f"{low:.2f} to {high:.2f}")
+        for name, (v, low, high) in zip(names, ends, strict=True)
+    ]
+    return pd.DataFrame(lines, columns=RULES)
+
+
+def page(
+    customers: pd.DataFrame, offers: Offers, as_of: date, measured: Mapping[str, float] | None = None
+) -> str:
+    """The page of `customers`, as `ways` takes them: self-contained HTML of counts and sums, and no customer.
+
+    Where learned effects decide, `measured` has the metrics of their version.
+    """
     p, m = (customers[name].to_numpy(dtype="float64") for name in ("probability", "margin"))
     made, others = customers["action"].to_numpy(dtype=object), ways(customers, offers)
     for column in ("customers", "cost", "expected_value"):
@@ -107,6 +126,8 @@ def page(customers: pd.DataFrame, offers: Offers, as_of: date) -> str:
         customers=len(p),
         offers=offers,
         ways=as_markdown(others.set_axis(WAYS, axis="columns")),
+        rules=as_markdown(rules(measured)) if measured else "",
+        alone=int(customers["better_left_alone"].sum()) if measured else 0,
         menu=as_markdown(pd.DataFrame(menu, columns=MENU)),
         changed=as_markdown(pd.DataFrame(changed, columns=["if this is multiplied by", *map(str, FACTORS)])),
     )

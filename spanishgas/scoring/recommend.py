@@ -37,7 +37,7 @@ from spanishgas.lifecycle import promotion, registry
 from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring.campaign import page, within_budget
+from spanishgas.scoring.campaign import EFFECT, page, within_budget
 from spanishgas.scoring.design import assign, stratum
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
@@ -49,8 +49,6 @@ from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 Array = NDArray[np.float64]
 OF_CONTRACT = ("segment", "months_to_renewal")
 """What an energy contract says of a customer; a table from elsewhere has neither, and its customers are due at once."""
-EFFECT = ("expected_effect", "effect_low", "effect_high", "better_left_alone")
-"""Columns of recommendations by learned effects, in churn avoided."""
 EXACT = 20_000
 """Up to so many calibration customers scores are taken as they are; beyond, rounded to four digits to save time."""
 
@@ -130,7 +128,13 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     columns = {"risk_score": "probability", MARGIN: "margin", TIER: "tier"}
     lasting = lasting_margin(made, made[MARGIN].to_numpy(dtype="float64"), inputs.offers)
     run.text(
-        page(made.assign(**{MARGIN: lasting}).rename(columns=columns), inputs.offers, as_of), "campaign.html"
+        page(
+            made.assign(**{MARGIN: lasting}).rename(columns=columns),
+            inputs.offers,
+            as_of,
+            version.metrics if version else None,
+        ),
+        "campaign.html",
     )
     run.log(
         metrics={

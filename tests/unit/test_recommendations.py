@@ -21,6 +21,7 @@ from spanishgas.scoring.campaign import campaign_value, page, scaled, within_bud
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
 from spanishgas.scoring.recommend import (
     Calibration,
+    LearnedEffects,
     choose,
     explained,
     recommendations,
@@ -54,6 +55,62 @@ def scored(rows: int, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     frame[TIER] = risk_tier(p, load_policy().risk_tiers)
     frame["expected_monthly_loss"] = p * gold["avg_monthly_margin"].clip(lower=0)
     return frame.assign(model_version="1", as_of=DAY), gold
+
+
+# --- by learned effects
+
+
+def fifths(low: float, high: float) -> pd.DataFrame:
+    middle = np.linspace(-0.2, 0.2, 5)
+    return pd.DataFrame({"predicted": middle, "low": middle + low, "high": middle + high})
+
+
+def by_effects(share: float) -> tuple[pd.DataFrame, pd.DataFrame, LearnedEffects]:
+    """A campaign of a world in which offers keep `share` of the customers, drawn by a coin, and drive the rest away."""
+    frame, gold = scored(600)
+    effect = np.where(np.random.default_rng(3).random(len(gold)) < share, -0.3, 0.2)
+    learned = LearnedEffects({"offer_large": effect}, {"offer_large": fifths(-0.05, 0.05)})
+    beside = gold[["customer_id", "segment", "avg_monthly_margin", "months_to_renewal"]]
+    given = policy(explore=0.0, control=Control(share=0.0, salt="x")).offers
+    tiers = load_policy().risk_tiers
+    customers = frame.merge(beside, on="customer_id")
+    return choose(customers, given, tiers), choose(customers, given, tiers, learned), learned
+
+
+def test_learned_effects_reach_only_those_whom_offers_keep_for_no_more_money() -> None:
+    by_risk, chosen, learned = by_effects(0.5)
+    kept = learned.effects["offer_large"] < 0
+    made = chosen["offer"].eq("offer_large")
+    assert set(chosen["offer"]) == {NO_OFFER, "offer_large"}  # of the others nothing was learned
+    assert made.any()
+    assert not made[~kept].any()
+    assert not made[chosen[TIER].eq("Low")].any()
+    assert chosen["offer_cost"].sum() <= by_risk["offer_cost"].sum()
+    assert (chosen["avg_monthly_margin"][made] > 0).all()
+
+
+def test_what_an_offer_is_expected_to_change_is_told_with_the_interval_of_customers_alike() -> None:
+    _, chosen, _ = by_effects(0.5)
+    made = chosen["offer"].eq("offer_large")
+    assert chosen["expected_effect"][made].unique().tolist() == [0.3]
+    assert chosen["effect_low"][made].unique() == pytest.approx(
+        [0.15]
+    )  # the nearest fifth is the highest, 0.2
+    assert chosen["effect_high"][made].unique() == pytest.approx([0.25])
+    assert chosen["expected_effect"][~made].isna().all()
+    protected = chosen["avg_monthly_margin"][made] * OFFERS.horizon_months
+    worth = 0.3 * protected - OFFERS.menu["offer_large"].expected_cost
+    assert chosen["expected_margin_impact"][made].to_numpy() == pytest.approx(worth.to_numpy())
+
+
+def test_who_would_be_driven_away_is_said_to_be_better_left_alone() -> None:
+    by_risk, chosen, _ = by_effects(0.0)
+    assert chosen["offer"].eq(NO_OFFER).all()
+    alone = chosen["better_left_alone"]
+    assert alone.any()
+    assert not alone[chosen[TIER].eq("Low")].any()
+    assert alone[by_risk["offer"].eq("offer_large")].all()
+    assert not set(by_risk) & {"expected_effect", "better_left_alone"}  # the risk rule measures nothing
 
 
 # --- the budget

@@ -12,6 +12,7 @@ from spanishgas.dashboard import customer, frame, tables, tracking
 from spanishgas.dashboard.tables import ScoredCustomers
 from spanishgas.errors import TrackingError
 from spanishgas.rendering import markdown
+from spanishgas.scoring.campaign import EFFECT
 
 
 def show() -> None:
@@ -95,12 +96,25 @@ def about(facts: dict[str, Any]) -> str:
 
 def advice(facts: dict[str, Any]) -> str:
     """The recommendation, as a sentence."""
+    if facts.get("better_left_alone"):
+        return "No offer: by what was measured on customers alike, any would rather make this one leave."
     if facts["action"] == "no_offer":
         return "No offer: none is expected to pay within the budget, or it is withheld to measure what offers do."
     when = f", {frame.words(facts['timing_window'])}" if facts["timing_window"] else ""
     return (
         f"{frame.words(facts['action']).capitalize()} of {frame.eur(facts['offer_budget'])}{when}; "
-        f"expected to bring {frame.eur(facts['expected_margin_impact'], 2)}."
+        f"expected to bring {frame.eur(facts['expected_margin_impact'], 2)}.{_measured(facts)}"
+    )
+
+
+def _measured(facts: dict[str, Any]) -> str:
+    """What was measured of the offer, if learned effects chose it."""
+    if facts.get("expected_effect") is None:
+        return ""
+    avoided, low, high = (100 * facts[name] for name in EFFECT[:3])
+    return (
+        f" It lowers the probability of leaving by {avoided:.1f} points; among customers alike the average effect was "
+        f"{low:.1f} to {high:.1f}."
     )
 
 

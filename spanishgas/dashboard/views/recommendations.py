@@ -9,9 +9,9 @@ import pandas as pd
 import streamlit as st
 
 from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy, load_policy
-from spanishgas.dashboard import campaign, frame, tables
+from spanishgas.dashboard import campaign, frame, tables, tracking
 from spanishgas.evaluation.value import NO_OFFER
-from spanishgas.scoring.campaign import ways
+from spanishgas.scoring.campaign import rules, ways
 
 COLUMNS: Mapping[str, object] = {
     "customers": st.column_config.NumberColumn(format="localized"),
@@ -31,6 +31,7 @@ def show() -> None:
     st.subheader("By tier and segment")
     st.altair_chart(chart(offered))
     st.dataframe(frame.in_words(made, "action"), column_config=COLUMNS, hide_index=True)
+    learned(scored)
     customers = campaign.at_risk(scored)
     st.subheader("Beside other ways")
     st.dataframe(ways(customers, policy.offers).round(0), column_config=COLUMNS, hide_index=True)
@@ -40,6 +41,21 @@ def show() -> None:
     )
     st.subheader("With another budget")
     budget(customers, policy)
+
+
+def learned(scored: tables.ScoredCustomers) -> None:
+    """What each rule was worth on held-out customers, and who is left alone, where learned effects decide."""
+    with tracking.looked_at():
+        version = tracking.offers_version(scored.recommendations)
+    if version is None:
+        return
+    st.subheader("Who gets an offer")
+    st.dataframe(rules(version.metrics), hide_index=True)
+    st.caption(
+        f"Effects that were learned from earlier campaigns decide (version {version.number} of {version.name}), for no "
+        f"more money than offers by risk would cost. {campaign.left_alone(scored):,} customers at risk are better left "
+        "alone: any offer would rather make them leave."
+    )
 
 
 def budget(customers: pd.DataFrame, policy: Policy) -> None:
