@@ -185,10 +185,10 @@ class OfferJudgement:
         common = {"limit": 0.0, "way_out": way_out}
         return [
             Check(
-                name="gain_eur", value=self.gain[0], interval=self.gain[1:], passed=self.gain[1] > 0,
+                name="margin_gain", value=self.gain[0], interval=self.gain[1:], passed=self.gain[1] > 0,
                 note="its lower end decides", **common,
             ),
-            Check(name="more_value_eur", value=more, interval=None, passed=more >= 0, **common),
+            Check(name="value_gain", value=more, interval=None, passed=more >= 0, **common),
         ]  # fmt: skip
 
     @property

@@ -116,8 +116,7 @@ def rollback(
     from spanishgas.scoring.rollback import rollback as go_back
 
     require_tracking()
-    with of_offers(offers):
-        echo(go_back(reason, lake=lake, rescore=rescore))
+    echo(go_back(reason, lake=lake, rescore=rescore, offers=offers))
 
 
 def transfer(

@@ -55,11 +55,11 @@ def promote(which: str, reason: str, override: str | None = None) -> Version:
     return registry.resolve(number)
 
 
-def rollback(reason: str, *, of: str | None = None) -> Move:
+def rollback(reason: str, *, of: str | None = None, to_none: bool = False) -> Move:
     """Undo the move that made the champion what it is, and mark that version; gives the move back.
 
     - The champion is the one when the command began, or `of`: TrackingError where another one is champion by then, or
-      where the history names none before it.
+      where the history names none before it, unless `to_none` says that then no version is to be champion.
     - Run again after a kill, or by the same user for the same reason, it gives the move that was made and makes no
       second one.
     - DataError where the version to go back to is no longer what was judged.
@@ -81,12 +81,12 @@ def rollback(reason: str, *, of: str | None = None) -> Move:
                 "again to go back from that one"
             )
         back = way_back(record)
-        if back is None or newest is None:
+        if newest is None or (back is None and not to_none):
             raise TrackingError(
                 "there is no previous champion to roll back to: the history names none before version "
                 f"{bad}. Promote another version instead"
             )
-        version = registry.resolve(back).checked()
+        version = registry.resolve(back).checked() if back else None
         move = _move(lock, record, How.ROLLED_BACK, version, reason, replaced=bad, undoes=newest.number)
     overview.refresh()
     return move
@@ -165,17 +165,17 @@ def scorable_offers() -> Version | None:
 
 
 def _move(
-    lock: PromotionLock, record: MoveRecord, how: How, version: Version, reason: str, **beside: Any
+    lock: PromotionLock, record: MoveRecord, how: How, version: Version | None, reason: str, **beside: Any
 ) -> Move:
     """Write a move down, then do it; TrackingError where the server lets this user move no champion."""
     move = Move(
         number=len(record.moves) + 1,
         how=how,
-        version=version.number,
+        version=version.number if version else None,
         reason=reason[: history.LONGEST],
         by=who(),
         at=history.now(),
-        verdict=version.digest,
+        verdict=version.digest if version else None,
         **{"replaced": None, **beside},
     )
     lock.check()
@@ -202,7 +202,7 @@ def complete(move: Move) -> None:
     """Do what a move says; every step may have been done before."""
     done = move.model_copy(update={"state": MoveState.DONE})
     ours = move.how in (How.PROMOTED, How.ROLLED_BACK, How.CONFIRMED)
-    if ours and move.version:
+    if ours:
         registry.point(Alias.CHAMPION, move.version)
     if move.how is not How.APPROVED:
         _mark(move)
@@ -233,9 +233,13 @@ def _run_of(move: Move) -> str:
             MlflowClient().set_tag(run.info.run_id, "completed", "by a later command")
             MlflowClient().set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
-    title = f"back to version {move.version}" if move.undoes else f"version {move.version} to champion"
+    title = (
+        f"back to {f'version {move.version}' if move.version else 'none'}"
+        if move.undoes
+        else f"version {move.version} to champion"
+    )
     tags = {"move": tag, "reason": move.reason, "replaced": move.replaced or "none", "how": move.how}
-    with runs.stage("promote", title, params={"version": move.version}, tags=tags) as opened:
+    with runs.stage("promote", title, params={"version": move.version or "none"}, tags=tags) as opened:
         return opened.run_id
 
 
@@ -248,8 +252,8 @@ def _point_previous(move: Move) -> None:
     earlier = last if last in usable and not move.version else after.before(str(last), usable)
     if earlier:
         registry.point(Alias.PREVIOUS, earlier)
-    elif Alias.PREVIOUS in record.aliases:
-        MlflowClient().delete_registered_model_alias(registered_model(), Alias.PREVIOUS.value)
+    else:
+        registry.point(Alias.PREVIOUS, None)
 
 
 def _usable(record: MoveRecord) -> set[str]:

@@ -148,8 +148,12 @@ def numbers() -> set[str]:
     return {str(one.version) for one in _listed()}
 
 
-def point(alias: Alias, version: str) -> None:
-    """Make `alias` point to `version`."""
+def point(alias: Alias, version: str | None) -> None:
+    """Make `alias` point to `version`, or to nothing."""
+    if version is None:
+        if alias in aliases():
+            MlflowClient().delete_registered_model_alias(registered_model(), alias.value)
+        return
     MlflowClient().set_registered_model_alias(registered_model(), alias.value, version)
 
 

@@ -40,10 +40,16 @@ class Assignment:
 
 
 def assign(
-    values: Array, costs: Array, customers: pd.DataFrame, strata: NDArray[np.object_], offers: Offers
+    values: Array,
+    costs: Array,
+    customers: pd.DataFrame,
+    strata: NDArray[np.object_],
+    offers: Offers,
+    most: float | None = None,
 ) -> Assignment:
     """Draw the campaign; `values` and `costs` are as `within_budget` takes them, `customers` has the ids and as_of.
 
+    `most` limits, beside the policy's budget, what offers cost that are not tried out (EUR, None: nothing does).
     UsageError where the offers tried out cost more than the budget.
     """
     eligible, everyone = np.isfinite(values[1:]), np.arange(values.shape[1])
@@ -52,8 +58,9 @@ def assign(
     tries = _uniform(customers, offers.control.salt, "explore ") < explore
     nth = (_uniform(customers, offers.control.salt, "offer ") * open_to).astype(int)
     tried = 1 + (eligible.cumsum(axis=0) > nth).argmax(axis=0)
-    control, share = _controls(values, costs, customers, strata, tries, offers)
-    left = _left(offers, float(costs[tried[tries]].sum()))
+    budget = _least(offers.total_budget_eur, most)
+    control, share = _controls(values, costs, customers, strata, tries, offers.control, budget)
+    left = _least(_left(offers, float(costs[tried[tries]].sum())), most)
     chosen = within_budget(values, costs, left, ~control & ~tries)
     propensities = np.vstack([np.zeros(len(everyone)), eligible * explore / np.maximum(open_to, 1)])
     propensities[chosen, everyone] += (1 - explore) * (1 - share)
@@ -62,6 +69,10 @@ def assign(
     return Assignment(
         intended, np.where(control & ~tries, 0, intended), propensities, (chosen > 0) | (explore > 0)
     )
+
+
+def _least(*limits: float | None) -> float | None:
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _left(offers: Offers, spent: float) -> float | None:
@@ -80,16 +91,16 @@ def _controls(
     customers: pd.DataFrame,
     strata: NDArray[np.object_],
     tries: Flags,
-    offers: Offers,
+    control: Control,
+    budget: float | None,
 ) -> tuple[Flags, Array]:
     """Who gets no offer where one is chosen, and with which probability.
 
     Those whose draw lies below the share and, in a stratum where they are too few, those of the next smallest draws.
     The strata are counted among the customers who would get an offer if nothing were left to chance.
     """
-    control = offers.control
     draw, share = _uniform(customers, control.salt), np.full(len(customers), control.share)
-    planned = (within_budget(values, costs, offers.total_budget_eur) > 0) & ~tries
+    planned = (within_budget(values, costs, budget) > 0) & ~tries
     controls = draw < share
     for name in pd.unique(strata) if control.minimum else ():
         inside = strata == name

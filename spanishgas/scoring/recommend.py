@@ -213,14 +213,13 @@ def choose(
     due = customers[EARLY if EARLY in customers else "months_to_renewal"]
     values[1:, ~at_risk(customers, risk_tiers)] = -np.inf
     costs = np.array([0.0, *(offer.cost_eur for offer in offers.menu.values())])
-    worth = values
+    worth, most = values, None
     if learned:
-        spent = float(costs[within_budget(values, costs, offers.total_budget_eur)].sum())
-        offers = offers.model_copy(update={"total_budget_eur": spent})
+        most = float(costs[within_budget(values, costs, offers.total_budget_eur)].sum())
         values = np.where(np.isfinite(values), kept_values(learned.effects, margin, offers), -np.inf)
         worth = values - np.array([[0.0], *([offer.expected_cost] for offer in offers.menu.values())])
     strata, names = stratum(customers, offers.strata), np.array([NO_OFFER, *offers.menu], dtype=object)
-    drawn = assign(values, costs, customers, strata, offers)
+    drawn = assign(values, costs, customers, strata, offers, most)
     everyone, shares = np.arange(len(customers)), dict(zip(names, drawn.propensities, strict=True))
     arm = np.where(drawn.made > 0, "offer", "control")
     return customers.rename(
