@@ -44,6 +44,7 @@ BENCHMARKS = {
         "benchmarks.offers",
         "whether intervals of what offers do hold it, and how many campaigns show it",
     ),
+    "loop": ("benchmarks.loop", "what learned offers bring beside the risk rule and the oracle"),
     "openings": ("benchmarks.openings", "optimism of a holdout that is opened twenty times"),
     "search": (
         "benchmarks.grid_search",

@@ -9,6 +9,7 @@ import pandas as pd
 
 from spanishgas.config.policy import ACTIONS, load_policy
 from spanishgas.evaluation.effects import PROPENSITIES
+from spanishgas.evaluation.offer_rules import OfferTerms
 from spanishgas.training.model import TIER
 from spanishgas.uplift import UpliftInputs
 
@@ -20,7 +21,7 @@ def inputs(budget: float | None = None, trials: int = 3, seed: int = 0) -> Uplif
     """The policy's offers, with EUR to spend in each campaign."""
     policy = load_policy()
     offers = policy.offers.model_copy(update={"total_budget_eur": budget})
-    return UpliftInputs((), (FEATURE,), offers, "Low", policy.holdout, trials, seed)
+    return UpliftInputs((), (FEATURE,), OfferTerms(offers, "Low", policy.holdout), trials, seed)
 
 
 def pooled_rows(rows: int, seed: int, strength: float, campaigns: int = 2) -> pd.DataFrame:

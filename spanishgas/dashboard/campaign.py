@@ -15,10 +15,10 @@ from pyarrow import csv
 from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy
 from spanishgas.dashboard.tables import ScoredCustomers, ask
 from spanishgas.errors import UsageError
+from spanishgas.evaluation.budget import within_budget
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.rendering import spreadsheet
-from spanishgas.scoring.campaign import within_budget
 
 SHOWN = 500
 """Rows of the campaign that a page shows."""

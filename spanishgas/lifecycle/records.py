@@ -153,7 +153,7 @@ class OfferRecord(BaseModel):
     trials: int
     seed: int
     fifths: dict[str, list[dict[str, float]]]
-    """Of each offer, churn avoided as predicted and as observed of held-out customers, by fifths of the prediction."""
+    """Churn that each offer avoids as predicted and as observed of held-out customers, by fifths of the prediction."""
     manifest: SealManifest
 
     @property

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import Control, Offers
 from spanishgas.errors import UsageError
-from spanishgas.scoring.campaign import within_budget
+from spanishgas.evaluation.budget import within_budget
 from spanishgas.training.draws import uniform
 
 Array = NDArray[np.float64]

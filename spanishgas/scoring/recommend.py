@@ -31,13 +31,14 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import ACTIONS, Offers, load_policy
 from spanishgas.config.tiers import read_tiers
+from spanishgas.evaluation.budget import within_budget
 from spanishgas.evaluation.value import NO_OFFER, kept_values, lasting_margin, option_values
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import promotion, registry
 from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring.campaign import EFFECT, page, within_budget
+from spanishgas.scoring.campaign import EFFECT, page
 from spanishgas.scoring.design import assign, stratum
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
@@ -162,7 +163,7 @@ class LearnedEffects:
 
     effects: Mapping[str, Array]
     fifths: Mapping[str, pd.DataFrame]
-    """Of each offer, what it avoids as predicted and observed of held-out customers, by fifths of the prediction."""
+    """What each offer avoids as predicted and as observed of held-out customers, by fifths of the prediction."""
 
     def columns(self, offer: NDArray[np.object_], kept: Array) -> dict[str, Array]:
         """The churn that the `offer` of each customer avoids, and its interval; NaN without one.
@@ -176,6 +177,7 @@ class LearnedEffects:
             middle = seen["predicted"].to_numpy(dtype="float64")
             nearest = np.searchsorted((middle[1:] + middle[:-1]) / 2, -effect[rows])
             told[:, rows] = -effect[rows], *seen[["low", "high"]].to_numpy(dtype="float64")[nearest].T
+        np.clip(told, -1, 1, out=told)
         best = kept.max(axis=0)
         return dict(zip(EFFECT, (*told, np.isfinite(best) & (best < 0)), strict=True))
 
@@ -184,9 +186,9 @@ def learned_effects(
     version: Version, customers: pd.DataFrame, risky: NDArray[np.bool_], gold: Snapshot
 ) -> LearnedEffects:
     """What offers change of the `risky` ones of `customers`, as `with_gold` has them; NaN of the others."""
-    model, known = version.offer_model, {PROBABILITY: "risk_score", MARGIN: "margin"}
-    rest = [f for f in model.features if f not in (*customers.columns, *known.values())]
-    rows = customers[risky].merge(gold.pandas([ID, *rest]), on=ID, validate="1:1").rename(columns=known)
+    model, renamed = version.offer_model, {PROBABILITY: "risk_score", MARGIN: "margin"}
+    rest = [f for f in model.features if f not in (*customers.columns, *renamed.values())]
+    rows = customers[risky].merge(gold.pandas([ID, *rest]), on=ID, validate="1:1").rename(columns=renamed)
     effects = {str(name): np.full(len(customers), np.nan) for name in model.effects}
     for name, told in model.predict(rows).items():
         effects[str(name)][risky] = told

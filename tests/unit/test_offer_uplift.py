@@ -17,21 +17,22 @@ from spanishgas import uplift
 from spanishgas.config.policy import ACTIONS
 from spanishgas.errors import DataError, TrackingError
 from spanishgas.evaluation.effects import PROPENSITIES
+from spanishgas.evaluation.offer_rules import LEARNED, RISK, OfferJudgement, brought, choices
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import promotion, registry
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import of_offers
-from spanishgas.uplift import LEARNED, RISK, brought, choices, judge, learn
+from spanishgas.uplift import judge, learn
 from tests.offer_world import FEATURE, inputs, pooled_rows
 from tests.tracked import own_store
 
 
 @pytest.fixture(scope="module")
-def shown() -> uplift.OfferJudgement:
+def shown() -> OfferJudgement:
     return judge(pooled_rows(4_000, 1, strength=0.8), inputs(8_000.0))
 
 
-def test_where_one_column_tells_whom_offers_keep_learned_effects_pass(shown: uplift.OfferJudgement) -> None:
+def test_where_one_column_tells_whom_offers_keep_learned_effects_pass(shown: OfferJudgement) -> None:
     assert shown.passed
     assert shown.gain[1] > 0
     assert shown.values["nobody"].value == 0
@@ -43,7 +44,7 @@ def test_where_one_column_tells_whom_offers_keep_learned_effects_pass(shown: upl
         assert of.calibration["observed"].iloc[-1] > of.calibration["observed"].iloc[0] + 0.1
 
 
-def test_a_gain_that_may_be_chance_does_not_pass(shown: uplift.OfferJudgement) -> None:
+def test_a_gain_that_may_be_chance_does_not_pass(shown: OfferJudgement) -> None:
     doubtful = replace(shown, gain=(shown.gain[0], -0.01, shown.gain[2]))
     assert not doubtful.passed
     assert "the risk rule stays" in doubtful.sentence
@@ -58,7 +59,7 @@ def test_where_no_offer_works_the_risk_rule_stays_though_saving_would_pay() -> N
 
 
 def test_learned_effects_spend_no_more_and_choose_only_what_chance_might_have_given() -> None:
-    rows, given = pooled_rows(2_000, 5, 0.5), inputs(4_000.0)
+    rows, given = pooled_rows(2_000, 5, 0.5), inputs(4_000.0).terms
     rows.loc[:99, PROPENSITIES] = [1.0, 0.0, 0.0, 0.0]
     rows.loc[:99, "treatment"] = "no_offer"
     effects = {name: np.where(rows[FEATURE] > 0.7, -0.4, 0.1) for name in ACTIONS[1:]}
@@ -146,5 +147,6 @@ def test_the_artefact_of_offers_holds_no_row_and_answers_as_it_was_judged(offers
 
 def test_other_inputs_make_another_key() -> None:
     one = inputs()
-    keys = {uplift.UPLIFT.key(i) for i in (one, replace(one, trials=4), replace(one, lowest="Medium"))}
+    others = replace(one, trials=4), replace(one, terms=replace(one.terms, lowest="Medium"))
+    keys = {uplift.UPLIFT.key(i) for i in (one, *others)}
     assert len(keys) == 3

@@ -13,11 +13,12 @@ from scipy.optimize import LinearConstraint, milp
 
 from spanishgas.config.policy import Control, Offers, Policy, load_policy
 from spanishgas.config.search import ModelKind
+from spanishgas.evaluation.budget import within_budget
 from spanishgas.evaluation.value import NO_OFFER, option_values
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.version import TrainingTable
-from spanishgas.scoring.campaign import campaign_value, page, scaled, within_budget
+from spanishgas.scoring.campaign import campaign_value, page, scaled
 from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_codes, reasons
 from spanishgas.scoring.recommend import (
     Calibration,

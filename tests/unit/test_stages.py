@@ -43,6 +43,7 @@ from spanishgas.scoring.score import SCORE, score_inputs
 from spanishgas.settings import PROJECT, settings
 from spanishgas.stages import Stage, digest, keyed, unkeyed
 from spanishgas.training.sides import in_holdout
+from spanishgas.uplift import UPLIFT, uplift_inputs
 from tests.churn_models import churn_model
 from tests.raw_builder import write_raw
 from tests.scored_cohorts import DAY, LATER, drawn, reference, score, version_of, write_labels
@@ -112,6 +113,7 @@ STAGES: Mapping[str, tuple[Stage[Any], Callable[[World], Any]]] = {
     "drift": (DRIFT, lambda w: drift_inputs(None, "1", w.lake)),
     "outcomes": (OUTCOMES, lambda w: outcomes_inputs(w.labels, None, w.lake)),
     "estimate": (ESTIMATE, lambda w: EstimateInputs(w.lake.current("scores"), "1")),
+    "uplift": (UPLIFT, lambda w: uplift_inputs(w.lake, 3, 1)),
 }
 each_stage = pytest.mark.parametrize("name", STAGES)
 
@@ -217,6 +219,7 @@ READS: Mapping[str, set[str]] = {
     "drift": {"drift.false_alarm_rate", "drift.min_effect"},
     "outcomes": {"offers", "label_horizon_months", "drift.false_alarm_rate"},
     "estimate": set(),
+    "uplift": {"offers", "holdout"},
 }
 
 
