@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from spanishgas import uplift
 from spanishgas.config.policy import ACTIONS, load_policy
 from spanishgas.evaluation.effects import PROPENSITIES
 from spanishgas.evaluation.offer_rules import OfferTerms
+from spanishgas.lake import Lake
+from spanishgas.lifecycle.version import Version
 from spanishgas.training.model import TIER
 from spanishgas.uplift import UpliftInputs
+from tests.tracked import own_store
 
 FEATURE = "peak_share"
 CHANCES = np.array([0.4, 0.2, 0.2, 0.2])
@@ -22,6 +31,16 @@ def inputs(budget: float | None = None, trials: int = 3, seed: int = 0) -> Uplif
     policy = load_policy()
     offers = policy.offers.model_copy(update={"total_budget_eur": budget})
     return UpliftInputs((), (FEATURE,), OfferTerms(offers, "Low", policy.holdout), trials, seed)
+
+
+@contextmanager
+def registered_offers(folder: Path) -> Iterator[Version]:
+    """A version of learned offers in a tracking store of its own in `folder`, which is the work folder meanwhile."""
+    rows = pooled_rows(1_500, 7, strength=0.8)
+    with pytest.MonkeyPatch.context() as patch, own_store(folder):
+        patch.setattr(uplift, "customers", lambda logs, features: (rows, ["One is left out."]))
+        patch.setattr(uplift, "read_tiers", lambda: SimpleNamespace(features=lambda: [FEATURE]))
+        yield uplift.uplift(Lake(folder / "lake"), trials=3)
 
 
 def pooled_rows(rows: int, seed: int, strength: float, campaigns: int = 2) -> pd.DataFrame:

@@ -118,10 +118,13 @@ def model(version: str) -> ChurnModel:
 
 
 def offers_version(recommendations: Snapshot) -> Version | None:
-    """The version whose learned effects chose the offers; None where the risk rule did."""
+    """The version whose learned effects chose the offers; None where the risk rule did, and the server is not asked."""
     with of_offers():
         number = recommendations.manifest.built_from.get(registered_model())
-        return registry.resolve(number) if number else None
+        if number is None:
+            return None
+        with looked_at():
+            return registry.resolve(number)
 
 
 def moves() -> pd.DataFrame:

@@ -21,6 +21,7 @@ from scipy.stats import chi2
 
 from spanishgas.config.policy import ACTIONS, Offers
 from spanishgas.evaluation.inference import holm, skewed
+from spanishgas.evaluation.uplift import option_scores
 from spanishgas.evaluation.value import NO_OFFER, protected_margin
 
 Array = NDArray[np.float64]
@@ -102,16 +103,14 @@ def _arms(rows: pd.DataFrame, name: str) -> tuple[NDArray[np.bool_], NDArray[np.
 
 def scores(rows: pd.DataFrame, models: Array, name: str) -> Array:
     """The doubly robust score of each customer: its mean over the comparable ones is the churn avoided."""
-    y, (p0, p1) = rows["churn"].to_numpy(dtype="float64"), chances(rows, name)
-    offered, control = _arms(rows, name)
     made = np.array([ACTIONS.index(treatment) for treatment in rows["treatment"]])
-    shares = rows[PROPENSITIES[1:]].to_numpy(dtype="float64")
+    propensities = rows[PROPENSITIES].to_numpy(dtype="float64")
+    by_option = option_scores(rows["churn"].to_numpy(dtype="float64"), made, propensities, models)
     if name != ALL:
-        shares = np.repeat([[float(option == name) for option in ACTIONS[1:]]], len(rows), axis=0)
+        return by_option[:, 0] - by_option[:, ACTIONS.index(name)]
+    shares = propensities[:, 1:]
     with np.errstate(invalid="ignore", divide="ignore"):
-        expected = (models[:, 1:] * shares).sum(axis=1) / shares.sum(axis=1)
-        residual = y - models[np.arange(len(rows)), made]
-        out: Array = models[:, 0] - expected + residual * (control / p0 - offered / p1)
+        out: Array = by_option[:, 0] - (by_option[:, 1:] * shares).sum(axis=1) / shares.sum(axis=1)
     return out
 
 

@@ -11,11 +11,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -31,6 +33,7 @@ from spanishgas.settings import PROJECT, settings
 from tests import dashboard_runs
 from tests.churn_models import churn_model
 from tests.dashboard_lake import CUSTOMERS, DAY, LATER, filled
+from tests.offer_world import registered_offers
 from tests.tracked import own_store
 from tests.versions import add_version
 
@@ -412,6 +415,46 @@ def test_a_smaller_budget_makes_fewer_offers_at_less_cost(see: Open, full: Path)
     assert int(after["Offers"]) < int(before["Offers"])
     assert euros(after["Cost at most"]) <= euros(before["Cost at most"]) / 2
     assert euros(after["Expected value"]) < euros(before["Expected value"])
+
+
+def test_recommendations_by_learned_effects_say_what_they_rest_on(see: Open, tmp_path: Path) -> None:
+    with registered_offers(tmp_path) as version:
+        lake = Lake(tmp_path / "lake")
+        filled(lake)
+        before = lake.current("recommendations")
+        rows = before.pandas()
+        offered = rows["action"].ne("no_offer")
+        told = {"expected_effect": 0.08, "effect_low": 0.02, "effect_high": 0.12}
+        rows = rows.assign(
+            better_left_alone=~offered,
+            **{name: np.where(offered, value, np.nan) for name, value in told.items()},
+        )
+        built_from = {**before.manifest.built_from, version.name: version.number}
+        write = partial(_one_part, rows)
+        lake.publish(
+            "recommendations",
+            DAY,
+            write,
+            built_from=built_from,
+            fingerprint="by effects",
+            code={"commit": "c0ffee"},
+        )
+        app = see("recommendations", tmp_path / "lake")
+        assert not app.exception
+        assert "Who gets an offer" in [one.value for one in app.subheader]
+        rules = next(one.value for one in app.dataframe if "rule" in one.value)
+        assert rules["rule"].tolist() == ["everyone", "risk rule", "learned effects"]
+        said = " ".join(one.value for one in app.caption)
+        assert f"version 1 of {version.name}" in said
+        assert f"{(~offered).sum()} customers at risk are better left alone" in said
+        who = str(rows["customer_id"][offered].iloc[0])
+        page = see("customer", tmp_path / "lake")
+        page.text_input[0].input(who).run()
+        assert "lowers the probability of leaving by 8.0 points" in texts(page)
+
+
+def _one_part(rows: pd.DataFrame, folder: Path) -> None:
+    rows.to_parquet(folder / "part-0.parquet", index=False)
 
 
 def euros(text: str) -> float:

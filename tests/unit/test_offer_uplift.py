@@ -23,8 +23,7 @@ from spanishgas.lifecycle import promotion, registry
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import of_offers
 from spanishgas.uplift import judge, learn
-from tests.offer_world import FEATURE, inputs, pooled_rows
-from tests.tracked import own_store
+from tests.offer_world import FEATURE, inputs, pooled_rows, registered_offers
 
 
 @pytest.fixture(scope="module")
@@ -92,11 +91,8 @@ def test_campaigns_that_teach_nothing_give_no_number(monkeypatch: pytest.MonkeyP
 @pytest.fixture(scope="module")
 def offers_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Version]:
     """A version of learned offers in a store of its own, for as long as the tests of this file run."""
-    rows, folder = pooled_rows(1_500, 7, strength=0.8), tmp_path_factory.mktemp("offers")
-    with pytest.MonkeyPatch.context() as patch, own_store(folder):
-        patch.setattr(uplift, "customers", lambda logs, features: (rows, ["One is left out."]))
-        patch.setattr(uplift, "read_tiers", lambda: SimpleNamespace(features=lambda: [FEATURE]))
-        yield uplift.uplift(Lake(folder / "lake"), trials=3)
+    with registered_offers(tmp_path_factory.mktemp("offers")) as version:
+        yield version
 
 
 def test_the_verdict_stands_with_a_version_of_its_own_and_is_not_made_twice(offers_version: Version) -> None:

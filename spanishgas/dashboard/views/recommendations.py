@@ -45,8 +45,7 @@ def show() -> None:
 
 def learned(scored: tables.ScoredCustomers) -> None:
     """What each rule was worth on held-out customers, and who is left alone, where learned effects decide."""
-    with tracking.looked_at():
-        version = tracking.offers_version(scored.recommendations)
+    version = tracking.offers_version(scored.recommendations)
     if version is None:
         return
     st.subheader("Who gets an offer")
