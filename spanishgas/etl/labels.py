@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -33,6 +34,20 @@ COUNTS = {
 WAY_OUT = "Wait for later labels, leave the file out to score, or lower label_horizon_months. Nothing was published."
 NEARLY_ALL = 0.9
 """Share of those who had not left from which on a horizon is too long for the labels."""
+
+
+def contradictions(rows: Any, as_of: Any, end: Any) -> dict[str, Any]:
+    """Whether a label's dates contradict it, each other or as-of, by rule of the quality report.
+
+    Rows of Ibis or pandas, and the first and last day of the horizon as either compares dates.
+    """
+    left, observed = rows[LEFT], rows[OBSERVED]
+    return {
+        f"before_as_of.{LEFT}": left < as_of,
+        f"after_observation.{LEFT}": left > observed,
+        f"before_as_of.{OBSERVED}": observed < as_of,
+        f"stayed_with_date.{LEFT}": (rows.churn == 0) & (left <= end),
+    }
 
 
 def horizon_of(source: Source) -> int | None:
@@ -77,10 +92,7 @@ class DatedLabels:
         unknown = (rows.churn == 1) & left.isnull() & (rows[OBSERVED] > end).fill_null(True) & dated
         rules = {
             f"before_activation.{LEFT}": left < rows.active,
-            f"before_as_of.{LEFT}": left < _day(self.as_of),
-            f"after_observation.{LEFT}": left > rows[OBSERVED],
-            f"before_as_of.{OBSERVED}": rows[OBSERVED] < _day(self.as_of),
-            f"stayed_with_date.{LEFT}": (rows.churn == 0) & (left <= end),
+            **contradictions(rows, _day(self.as_of), end),
             "left_without_date.customer_id": unknown,
         }
         broken = ibis.cases(*((rule.fill_null(False), name) for name, rule in rules.items()))
