@@ -53,6 +53,13 @@ class Block:
     response: Response
     keep: NDArray[np.bool_]
 
+    def under(self, offers: pd.Series) -> Block:
+        """The block with the outcomes of those to whom an offer was made (by customer); nothing else differs."""
+        churn, made = self.churn, self.people["customer_id"].map(offers).to_numpy()
+        for offer, outcome in zip(OFFERS, self.response.churn, strict=True):
+            churn = np.where(made == offer, outcome, churn)
+        return dataclasses.replace(self, churn=churn)
+
 
 class RawFiles:
     """The open raw files of one extract."""
