@@ -45,7 +45,7 @@ def _overlap(earlier: Snapshot, later: Snapshot) -> Iterator[str]:
 
 
 def _seen(gold: Snapshot) -> tuple[pd.DataFrame, pd.Timestamp]:
-    """By customer the last day it was `there` for sure and the one by which it was `gone`, and the window's end."""
+    """The last day on which each customer was `there` for sure, that by which it was `gone`, and the window's end."""
     rows = gold.pandas(TIMES).set_index("customer_id").astype("float64")
     begin, month = pd.Timestamp(gold.manifest.as_of), rows["churn_month"]
     end = begin + pd.DateOffset(months=int(rows["horizon_months"].max()))

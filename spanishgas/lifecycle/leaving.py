@@ -17,7 +17,7 @@ from spanishgas.training.fitting import Training
 from spanishgas.training.hazard import HazardModel, fit_hazard
 from spanishgas.training.matrix import matrix
 from spanishgas.training.model import ChurnModel
-from spanishgas.training.sides import in_holdout
+from spanishgas.training.sides import aged, in_holdout
 from spanishgas.training.times import Times, timed
 
 
@@ -29,7 +29,9 @@ def hazard_of(
     if rows.empty:
         return None
     rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
-    everybody = replace(training, X=matrix(rows, list(chosen.kinds), chosen.kinds))
+    groups, weights = aged(rows, policy.holdout.half_life_months) if "as_of" in rows else (None, None)
+    X = matrix(rows, list(chosen.kinds), chosen.kinds)
+    everybody = replace(training, X=X, groups=groups, weights=weights)
     return fit_hazard(everybody, Times.of(rows), chosen.params)
 
 

@@ -28,7 +28,7 @@ from spanishgas.config.reading import Value
 from spanishgas.training.calibration import fit_calibrated
 from spanishgas.training.curves import CalibratedMargins, Curve
 from spanishgas.training.fitting import Folds, Training, fold_by_fold
-from spanishgas.training.folds import Fold, fresh_folds
+from spanishgas.training.folds import fresh_folds
 from spanishgas.training.times import Times
 
 Array = NDArray[np.float64]
@@ -81,11 +81,13 @@ def fit_hazard(training: Training, times: Times, params: Mapping[str, Value]) ->
     customer, month, leaves, drawn = person_months(times, training.seed)
     X = clocked(training.X.iloc[customer].reset_index(drop=True), month, times.horizon)
     kinds = {**training.kinds, **dict.fromkeys(X.columns[len(training.features) :], "numeric")}
-    months = replace(training, X=X, y=leaves, features=list(X.columns), kinds=kinds)
-    # a customer's months lie on one side of every fold
-    folds = fresh_folds(times.left.astype("int64"), training.folds, training.seed)
-    sides = [np.isin(customer, fold.valid) for fold in folds]
-    parts = [Fold(np.flatnonzero(~aside), np.flatnonzero(aside)) for aside in sides]
+    # a customer's months lie on one side of every fold, those of other days included
+    groups = customer if training.groups is None else training.groups[customer]
+    weights = None if training.weights is None else training.weights[customer]
+    months = replace(
+        training, X=X, y=leaves, features=list(X.columns), kinds=kinds, groups=groups, weights=weights
+    )
+    parts = fresh_folds(leaves, training.folds, training.seed, groups=groups)
     margins = np.empty(len(leaves))
     for part, fitted in zip(parts, fold_by_fold(Folds(months, parts, kept=False), params), strict=True):
         margins[part.valid] = fitted.margins

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,8 @@ from spanishgas.scoring.payload import Media, inputs, read, write
 from spanishgas.scoring.recommend import timing
 from spanishgas.scoring.score import expected_losses, score_table
 from spanishgas.scoring.serving import scored
-from spanishgas.training import artefact
-from spanishgas.training.fitting import Training
+from spanishgas.training import artefact, hazard
+from spanishgas.training.fitting import Folds, Training, fold_by_fold
 from spanishgas.training.hazard import CURVE, HazardModel, fit_hazard, person_months, summary
 from spanishgas.training.matrix import matrix
 from spanishgas.training.model import PROBABILITY
@@ -68,6 +69,39 @@ def test_hazards_are_those_of_worlds_with_customers_lost_by_chance(name: str, mo
         assert np.corrcoef(*early)[0, 1] > 0.8
     whole = curve_of(said)[:, -1], curve_of(true)[:, -1]
     assert np.corrcoef(*whole)[0, 1] > (0.6 if name == "crossing" else 0.85)
+
+
+def test_rows_of_several_days_count_by_their_age_and_keep_their_customer_in_one_fold() -> None:
+    X, _, times = world("crossing", 1_500, seed=3)
+    groups, weights = np.tile(np.arange(500), 3), np.repeat([1.0, 0.5, 0.25], 500)
+    training = Training(
+        X,
+        times.left.astype("int64"),
+        list(X),
+        KINDS,
+        ModelKind.XGBOOST,
+        folds=3,
+        seed=1,
+        groups=groups,
+        weights=weights,
+    )
+    seen: list[Folds] = []
+
+    def watched(parts: Folds, *how: Any) -> Any:
+        seen.append(parts)
+        return fold_by_fold(parts, *how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hazard, "fold_by_fold", watched)
+        fit_hazard(training, times, PARAMS)
+    [parts] = seen
+    months = parts.training
+    assert months.groups is not None
+    assert months.weights is not None
+    for train, valid in parts.parts:
+        assert not {*months.groups[train]} & {*months.groups[valid]}
+    of_row = dict(zip(X["x"], zip(groups, weights, strict=True), strict=True))
+    assert [of_row[x] for x in months.X["x"]] == list(zip(months.groups, months.weights, strict=True))
 
 
 def test_a_curve_rises_to_the_probability_that_the_classifier_states() -> None:
