@@ -26,11 +26,7 @@ from spanishgas.etl.source import Source
 from spanishgas.raw_files import LABELS, RAW_FILES
 
 LEFT, OBSERVED = "churn_date", "observed_until"
-COUNTS = {
-    "censored": "unused.not_observed_to_the_horizon",
-    "later": "repaired.left_after_the_horizon",
-    "assumed": "repaired.observed_until_is_assumed",
-}
+CENSORED = "unused.not_observed_to_the_horizon"
 WAY_OUT = "Wait for later labels, leave the file out to score, or lower label_horizon_months. Nothing was published."
 NEARLY_ALL = 0.9
 """Share of those who had not left from which on a horizon is too long for the labels."""
@@ -126,16 +122,15 @@ class DatedLabels:
         self, rows: ir.Table, until: ir.Value, stayed: ir.Value, censored: ir.Value, later: ir.Value
     ) -> None:
         sums = {
-            "censored": flagged(censored),
-            "later": flagged(later),
-            "assumed": flagged(rows[OBSERVED].isnull()),
+            CENSORED: flagged(censored),
+            "repaired.left_after_the_horizon": flagged(later),
+            "repaired.observed_until_is_assumed": flagged(rows[OBSERVED].isnull()),
         }
         seen = self.audit.sums(rows, stayed=flagged(stayed), last=until.max(), **sums)
-        counts = {name: seen[key] for key, name in COUNTS.items()}
-        self.audit.quality.add(LABELS, **counts)
-        if seen["censored"] > NEARLY_ALL * seen["stayed"]:
+        self.audit.quality.add(LABELS, **{name: seen[name] for name in sums})
+        if seen[CENSORED] > NEARLY_ALL * seen["stayed"]:
             fault = (
-                f"{seen['censored']:,} of {seen['stayed']:,} customers who had not left were observed until "
+                f"{seen[CENSORED]:,} of {seen['stayed']:,} customers who had not left were observed until "
                 f"{seen['last']} at the latest, before the horizon ends on {self.end} ({self.horizon_months} "
                 f"months after {self.as_of}, label_horizon_months in policy.yaml)"
             )

@@ -1,15 +1,10 @@
 """Dated labels of one extract beside those of the others: windows that overlap, and dates that contradict each other.
 
-    gold as of A: left in (there, gone] or seen until `there` --+
-                                                                +-> who had left by one while the other still saw it
-    gold as of B, later, before the window of A ends -----------+
-
 Gold keeps months, so dates contradict each other only where no day fits both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 
 import pandas as pd
@@ -21,27 +16,23 @@ TIMES = ["customer_id", "churn_month", "observed_months", "horizon_months"]
 
 def overlaps(lake: Lake, as_of: date) -> list[str]:
     """A sentence per other gold of the lake whose label window overlaps that of `as_of`; none without dates."""
-    days = [day for day in lake.dates("gold_master") if day != as_of]
-    ours, *others = (lake.current("gold_master", day) for day in (as_of, *days))
-    pairs = [sorted((ours, other), key=lambda gold: gold.manifest.as_of) for other in others]
-    dated = [pair for pair in pairs if all({*TIMES} <= {*gold.manifest.columns} for gold in pair)]
-    return [words for earlier, later in dated for words in _overlap(earlier, later)]
+    golds = [lake.current("gold_master", day) for day in lake.dates("gold_master")]
+    dated = {gold.manifest.as_of: gold for gold in golds if {*TIMES} <= {*gold.manifest.columns}}
+    pairs = [sorted((as_of, day)) for day in dated if day != as_of and as_of in dated]
+    return [words for first, second in pairs if (words := _overlap(dated[first], dated[second]))]
 
 
-def _overlap(earlier: Snapshot, later: Snapshot) -> Iterator[str]:
-    days = [gold.manifest.as_of for gold in (earlier, later)]
-    (first, end), (second, _) = (_seen(gold) for gold in (earlier, later))
+def _overlap(earlier: Snapshot, later: Snapshot) -> str:
+    (first, end), (second, _) = _seen(earlier), _seen(later)
     both = first.join(second, how="inner", lsuffix="_first", rsuffix="_second")
-    if both.empty or end <= pd.Timestamp(days[1]):
-        return
+    if both.empty or end <= pd.Timestamp(later.manifest.as_of):
+        return ""
     unlike = both.index[(both.gone_first <= both.there_second) | (both.gone_second <= both.there_first)]
-    words = f"labels as of {days[0]} and {days[1]} overlap until {end:%F} on {len(both):,} customers"
+    days = f"labels as of {earlier.manifest.as_of} and {later.manifest.as_of}"
+    words = f"{days} overlap until {end:%F}: who leaves then counts in both, of {len(both):,} customers"
     if len(unlike):
-        words += (
-            f", of whom {len(unlike):,}, such as '{min(unlike)}', had left by one while the other still saw them: "
-            "mend the file that is wrong"
-        )
-    yield f"{words}. Who leaves then counts in both: they are no two outcomes"
+        words += f". {len(unlike):,}, such as '{min(unlike)}', had left by one while the other still saw them: mend one"
+    return words
 
 
 def _seen(gold: Snapshot) -> tuple[pd.DataFrame, pd.Timestamp]:

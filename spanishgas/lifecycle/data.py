@@ -98,8 +98,7 @@ def etl(
         snapshots = report.snapshots.items()
         run.log(tags={name: snapshot.uri for name, snapshot in snapshots} | {"reused": report.reused})
         rows = [f"| {name} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for name, s in snapshots]
-        told = overlaps(lake, as_of)
-        for words in told:
+        for words in (told := overlaps(lake, as_of)):
             log.warning(words)
         run.describe("\n".join(["| table | rows | snapshot |", "|---|---|---|", *rows, "", *told]))
     return report

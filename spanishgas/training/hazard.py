@@ -1,17 +1,17 @@
 """When customers leave: a discrete-time hazard model beside the classifier, and the curve that comes of both.
 
     gold with months -> a row per customer and month at risk -> the classifier's estimator -> hazard by month
-    hazards, scaled so that the whole horizon has the classifier's probability -> curve -> columns beside the score
+    hazards -> when those leave who do, times the classifier's probability of it -> curve -> columns beside the score
 
 A hazard is the probability of leaving in a month of who has not left before; a classifier of rows per customer and
 month estimates it, and censored customers count for the months that they were observed (Singer & Willett 1993), with
 the classifier's hyperparameters. Of the rows in which nobody leaves a share is drawn, which raises all odds by one over
 it (Prentice & Pyke 1979) and is undone.
 
-The classifier is calibrated and judged for the horizon, so the curve ends at its probability p: the hazards give the
-shape alone. The cumulative hazard is multiplied by one factor per customer, which keeps every hazard a probability:
+The classifier is calibrated and judged for the horizon, so the curve ends at its probability p: the hazards say alone
+which share of those who leave within the horizon has left by the end of each month.
 
-    S(m) = S_hazard(m) ** (log(1 - p) / log S_hazard(horizon))
+    F(m) = p * F_hazard(m) / F_hazard(horizon)
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ CURVE = (*WITHIN.values(), MEDIAN, EARLY, EXPECTED)
 """Columns that `summary` gives."""
 RENEWAL = "months_to_renewal"
 """A feature that runs down: month by month the model sees how far the renewal still is."""
+LEAST = 1e-9
+"""Probability of leaving below which it has no mean month."""
 PER_CUSTOMER = 1.5
 """Rows drawn per customer in which nobody leaves: more cost time and hardly tell more."""
-SURE = 1 - 1e-9
 
 
 class HazardModel(BaseEstimator):  # type: ignore[misc]
@@ -64,10 +65,8 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
 
     def curves(self, X: pd.DataFrame, probability: Array) -> Array:
         """Probability of having left by the end of each month, which ends at `probability`; shape (rows, months)."""
-        left = np.log1p(-np.minimum(self.hazards(X), SURE)).cumsum(axis=1)
-        factor = np.log1p(-np.minimum(probability, SURE)) / left[:, -1]
-        curve: Array = -np.expm1(left * factor[:, None])
-        curve[:, -1] = probability
+        left = 1 - np.cumprod(1 - self.hazards(X), axis=1)
+        curve: Array = left / left[:, -1:] * probability[:, None]
         return curve
 
     def told(self, X: pd.DataFrame, probability: Array) -> pd.DataFrame:
@@ -127,7 +126,7 @@ def summary(curve: Array, index: pd.Index) -> pd.DataFrame:
     total = curve[:, -1]
     columns = {WITHIN[h]: curve[:, h - 1] if h <= months else np.full(n, np.nan) for h in HORIZONS}
     ends = np.hstack([np.zeros((n, 1)), curve])
-    mean = months - (ends[:, 1:] + ends[:, :-1]).sum(axis=1) / 2 / np.maximum(total, 1 - SURE)
+    mean = months - (ends[:, 1:] + ends[:, :-1]).sum(axis=1) / 2 / np.maximum(total, LEAST)
     times = {MEDIAN: _reached(ends, np.full(n, 0.5)), EARLY: _reached(ends, total / 4), EXPECTED: mean}
     return pd.DataFrame({**columns, **times}, index=index)
 

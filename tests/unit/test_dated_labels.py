@@ -320,8 +320,11 @@ def test_extracts_whose_label_windows_overlap_are_named_and_dates_that_contradic
     publish_gold(lake, dated_gold(*second), date(2025, 3, 31))
     [words] = overlaps(lake, AS_OF)
     assert words == overlaps(lake, date(2025, 3, 31))[0]
-    assert "as of 2024-12-31 and 2025-03-31 overlap until 2025-12-31 on 6 customers" in words
-    assert "3, such as 'gone', had left by one while the other still saw them: mend" in words
+    assert "as of 2024-12-31 and 2025-03-31 overlap until 2025-12-31: who leaves" in words
+    assert (
+        "in both, of 6 customers. 3, such as 'gone', had left by one while the other still saw them: mend one"
+        in words
+    )
 
 
 def test_an_extract_after_the_window_or_without_dates_overlaps_none(tmp_path: Path) -> None:
