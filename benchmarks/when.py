@@ -18,7 +18,6 @@ Two worlds that the simulator did not draw (tests/hazard_worlds.py) lose two fif
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from datetime import date
 
 import numpy as np
@@ -33,13 +32,12 @@ from spanishgas.evaluation.inference import figures
 from spanishgas.evaluation.metrics import average_precisions, rankings
 from spanishgas.evaluation.survival import weights
 from spanishgas.lifecycle.experiments import kinds_of, training_side
+from spanishgas.lifecycle.leaving import hazard_of
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.fitting import Folds, Training, fold_by_fold
+from spanishgas.training.fitting import Folds, fold_by_fold
 from spanishgas.training.folds import folds
-from spanishgas.training.hazard import HORIZONS, fit_hazard
-from spanishgas.training.matrix import matrix
+from spanishgas.training.hazard import HORIZONS
 from spanishgas.training.model import ChurnModel
-from spanishgas.training.sides import in_holdout, labelled
 from spanishgas.training.times import Times, timed
 from tests.hazard_worlds import HORIZON, KINDS, WORLDS, curve_of, world
 
@@ -60,12 +58,10 @@ def fitted(gold: pd.DataFrame, seed: int) -> tuple[ChurnModel, float]:
     trees = [fold.trees or TREES for fold in fold_by_fold(parts, params, space.early_stopping)]
     params |= {"n_estimators": int(np.median(trees))}
     began = time.process_time()
-    made = fit_chosen(training, params, policy).model
+    chosen = fit_chosen(training, params, policy)
     between = time.process_time()
-    rows = timed(gold)
-    rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
-    everybody = replace(training, X=matrix(rows, list(kinds), kinds))
-    made.hazard = fit_hazard(everybody, Times.of(rows), params)
+    made = chosen.model
+    made.hazard = hazard_of(training, chosen, gold, params, policy.holdout)
     return made, (time.process_time() - between) / (between - began)
 
 
@@ -90,7 +86,7 @@ def curves(model: ChurnModel, by_rank: ChurnModel, utility: DatedUtility) -> dic
     return {
         "ours": ours(model, rows),
         "ranked": ours(by_rank, with_ranks(rows)),
-        "hazards": curve_of(model.hazard.hazards(model.prepared(rows))),
+        "hazards": curve_of(model.hazard.hazards(model.prepared(rows), p)),
         "true": true,
         "shape": p[:, None] * true / np.maximum(true[:, -1:], 1e-12),
         "flat": p[:, None] * np.arange(1, HORIZON + 1) / HORIZON,
@@ -160,11 +156,11 @@ def worlds(rows: int) -> None:
             observed_months=months,
             horizon_months=HORIZON,
         )
-        fair = labelled(gold)
-        y, names = fair["churn"].to_numpy(dtype="int64"), list(KINDS)
-        side = Training(fair[names], y, names, KINDS, ModelKind.XGBOOST, 5, 1)
-        model = fit_chosen(side, params, load_policy()).model
-        hazards = fit_hazard(replace(side, X=X), times, params)
+        policy = load_policy()
+        side = training_side(gold, KINDS, ModelKind.XGBOOST, policy, seed=1)
+        chosen = fit_chosen(side, params, policy)
+        model, hazards = chosen.model, hazard_of(side, chosen, gold, params, policy.holdout)
+        assert hazards is not None
         fresh, true, then = world(name, rows, seed=2)
         told = judged(then, hazards.curves(fresh, model.predict_proba(fresh)[:, 1]))
         ratio = told["brier"] / judged(then, curve_of(true))["brier"]
@@ -172,7 +168,8 @@ def worlds(rows: int) -> None:
         print(
             f"{name} hazards, {rows:,} customers of whom two fifths are lost: integrated Brier {ratio:.3f} times the "
             f"true hazards', {_kept(ratio <= BRIER)}, at most {BRIER}; largest calibration error {error:.4f}, "
-            f"{_kept(error <= ERROR)}, at most {ERROR}; churn rate {y.mean():.3f} of labels, {true_rate(true):.3f} true"
+            f"{_kept(error <= ERROR)}, at most {ERROR}; churn rate {side.y.mean():.3f} of labels, "
+            f"{true_rate(true):.3f} true"
         )
 
 

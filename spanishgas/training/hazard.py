@@ -12,6 +12,9 @@ The classifier is calibrated and judged for the horizon, so the curve ends at it
 which share of those who leave within the horizon has left by the end of each month.
 
     F(m) = p * F_hazard(m) / F_hazard(horizon)
+
+How likely a customer is to leave at all, the hazard model is told: the classifier's log odds are one of its columns,
+out of fold where the classifier learned from the customer (stacking, Wolpert 1992). Its trees are left for the when.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import logit
 from sklearn.base import BaseEstimator
 
 from spanishgas.config.reading import Value
@@ -39,8 +43,9 @@ CURVE = (*WITHIN.values(), MEDIAN, EARLY, EXPECTED)
 """Columns that `summary` gives."""
 RENEWAL = "months_to_renewal"
 """A feature that runs down: month by month the model sees how far the renewal still is."""
+ODDS = "classifier_log_odds"
 LEAST = 1e-9
-"""Probability of leaving below which it has no mean month."""
+"""Probability of leaving below which it counts as this."""
 PER_CUSTOMER = 1.5
 """Rows drawn per customer in which nobody leaves: more cost time and hardly tell more."""
 
@@ -55,9 +60,12 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
         self.drawn = drawn
         self.months = months
 
-    def hazards(self, X: pd.DataFrame) -> Array:
-        """Probability of leaving in each month of who has not left before, shape (rows, months)."""
-        out = np.empty((len(X), self.months))
+    def hazards(self, X: pd.DataFrame, probability: Array) -> Array:
+        """Probability of leaving in each month of who has not left before, shape (rows, months).
+
+        `probability` is the classifier's, of leaving within the horizon.
+        """
+        X, out = stacked(X, probability), np.empty((len(X), self.months))
         for month in range(1, self.months + 1) if len(X) else ():
             share = self.model.predict_proba(clocked(X, np.full(len(X), month), self.months))[:, 1]
             out[:, month - 1] = share * self.drawn / (1 - share + share * self.drawn)
@@ -65,7 +73,7 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
 
     def curves(self, X: pd.DataFrame, probability: Array) -> Array:
         """Probability of having left by the end of each month, which ends at `probability`; shape (rows, months)."""
-        left = 1 - np.cumprod(1 - self.hazards(X), axis=1)
+        left = 1 - np.cumprod(1 - self.hazards(X, probability), axis=1)
         curve: Array = left / left[:, -1:] * probability[:, None]
         return curve
 
@@ -74,11 +82,17 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
         return summary(self.curves(X, probability), X.index)
 
 
-def fit_hazard(training: Training, times: Times, params: Mapping[str, Value]) -> HazardModel:
-    """Fit the hazard model on the rows of `training`, whatever their labels, with the classifier's hyperparameters."""
+def fit_hazard(
+    training: Training, times: Times, params: Mapping[str, Value], probability: Array
+) -> HazardModel:
+    """Fit the hazard model on the rows of `training`, whatever their labels, with the classifier's hyperparameters.
+
+    `probability` is the classifier's of each row, from a fit that did not see it.
+    """
     params = {**params, "class_weight": "none"}
     customer, month, leaves, drawn = person_months(times, training.seed)
-    X = clocked(training.X.iloc[customer].reset_index(drop=True), month, times.horizon)
+    rows = stacked(training.X, probability).iloc[customer].reset_index(drop=True)
+    X = clocked(rows, month, times.horizon)
     kinds = {**training.kinds, **dict.fromkeys(X.columns[len(training.features) :], "numeric")}
     # a customer's months lie on one side of every fold, those of other days included
     groups = customer if training.groups is None else training.groups[customer]
@@ -104,6 +118,11 @@ def person_months(
     drawn = min(1.0, PER_CUSTOMER * len(times.month) / max(1, int((~leaves).sum())))
     taken = leaves | (np.random.default_rng(seed).random(len(leaves)) < drawn)
     return customer[taken], month[taken], leaves[taken].astype("int64"), drawn
+
+
+def stacked(X: pd.DataFrame, probability: Array) -> pd.DataFrame:
+    """`X` with the log odds of the classifier's probability."""
+    return X.assign(**{ODDS: logit(np.clip(probability, LEAST, 1 - LEAST))})
 
 
 def clocked(X: pd.DataFrame, month: NDArray[np.int64], months: int) -> pd.DataFrame:

@@ -43,7 +43,12 @@ PARAMS = {"n_estimators": 60, "max_depth": 3, "learning_rate": 0.15, "class_weig
 def fitted(X: pd.DataFrame, times: Times, model: ModelKind = ModelKind.XGBOOST) -> HazardModel:
     params = PARAMS if model is ModelKind.XGBOOST else {"C": 1.0, "max_iter": 500}
     training = Training(X, times.left.astype("int64"), list(X), KINDS, model, folds=3, seed=1)
-    return fit_hazard(training, times, params)
+    return fit_hazard(training, times, params, even(X))
+
+
+def even(X: pd.DataFrame) -> Array:
+    """A classifier that tells nobody apart."""
+    return np.full(len(X), 0.2)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +64,7 @@ def test_hazards_are_those_of_worlds_with_customers_lost_by_chance(name: str, mo
     X, _, times = world(name, 5_000, seed=1, lost=0.4)
     hazards = fitted(X, times, model)
     fresh, true, _ = world(name, 5_000, seed=2)
-    said = hazards.hazards(fresh)
+    said = hazards.hazards(fresh, even(fresh))
     assert said.shape == true.shape
     rates, expected = said.mean(axis=0), true.mean(axis=0)
     noise = 3.5 * np.sqrt(expected / len(X) / np.linspace(1, 0.55, HORIZON))
@@ -93,7 +98,7 @@ def test_rows_of_several_days_count_by_their_age_and_keep_their_customer_in_one_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hazard, "fold_by_fold", watched)
-        fit_hazard(training, times, PARAMS)
+        fit_hazard(training, times, PARAMS, even(X))
     [parts] = seen
     months = parts.training
     assert months.groups is not None
@@ -102,6 +107,19 @@ def test_rows_of_several_days_count_by_their_age_and_keep_their_customer_in_one_
         assert not {*months.groups[train]} & {*months.groups[valid]}
     of_row = dict(zip(X["x"], zip(groups, weights, strict=True), strict=True))
     assert [of_row[x] for x in months.X["x"]] == list(zip(months.groups, months.weights, strict=True))
+
+
+def test_who_is_told_how_likely_a_customer_leaves_needs_no_column_that_says_so() -> None:
+    """Hazards are in proportion to what the classifier knows, where the columns know nothing of it."""
+    rng = np.random.default_rng(5)
+    X = pd.DataFrame({"x": rng.normal(size=4_000), "z": rng.normal(size=4_000), "months_to_renewal": 6.0})
+    p = rng.choice([0.05, 0.5], len(X))
+    month = np.where(rng.random(len(X)) < p, rng.integers(1, HORIZON + 1, len(X)), HORIZON + 1)
+    times = Times(np.minimum(month, HORIZON).astype("int64"), month <= HORIZON, HORIZON)
+    training = Training(X, times.left.astype("int64"), list(X), KINDS, ModelKind.XGBOOST, folds=3, seed=1)
+    within = curve_of(fit_hazard(training, times, PARAMS, p).hazards(X, p))[:, -1]
+    assert abs(within[p < 0.1].mean() - 0.05) < 0.02
+    assert abs(within[p > 0.1].mean() - 0.5) < 0.05
 
 
 def test_a_curve_rises_to_the_probability_that_the_classifier_states() -> None:
@@ -114,7 +132,7 @@ def test_a_curve_rises_to_the_probability_that_the_classifier_states() -> None:
     assert (np.diff(curve, axis=1) >= -1e-12).all()
     assert ((curve >= 0) & (curve <= 1)).all()
     np.testing.assert_array_equal(curve[:, -1], probability)
-    own = curve_of(hazards.hazards(X))
+    own = curve_of(hazards.hazards(X, even(X)))
     np.testing.assert_allclose(hazards.curves(X, own[:, -1]), own, atol=1e-7)
     assert hazards.curves(X.head(0), np.empty(0)).shape == (0, HORIZON)
 
@@ -261,7 +279,7 @@ def folder(
         X, np.zeros(len(X), dtype="int64"), model.features, model.kinds, ModelKind.XGBOOST, folds=2, seed=1
     )
     params = {"n_estimators": 10, "max_depth": 3, **({"categories": "native"} if native else {})}
-    model.hazard = fit_hazard(side, Times.of(timed(gold)), params)
+    model.hazard = fit_hazard(side, Times.of(timed(gold)), params, model.predict_proba(gold)[:, 1])
     made = tmp_path_factory.mktemp("dated")
     skops.io.dump(model, made / artefact.FILE)
     return made
