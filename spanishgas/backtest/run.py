@@ -30,7 +30,7 @@ from spanishgas.lake.store import make_folder
 from spanishgas.lifecycle import runs
 from spanishgas.settings import settings
 
-ARGUMENTS, PAGE, PICTURE, LOCK = "backtest.yaml", "backtest.md", "backtest.png", ".lock"
+ARGUMENTS, PAGE, PICTURE = "backtest.yaml", "backtest.md", "backtest.png"
 OWN = {"EXPERIMENT_NAME": "experiment_name", "REGISTERED_MODEL": "registered_model"}
 """Settings whose values a replay must not share."""
 
@@ -75,9 +75,8 @@ def backtest(
     asked = {"from": first, "to": last, "every": every, "lake": location(lake.root)}
     asked |= {name: how[name] for name in ("trials", "seed", "override") if name in how}
     asked |= {f"policy {n}": json_digest(policy.model_dump(mode="json")) for n, policy in by_name.items()}
-    with _alone(out):
-        number = _begun(out / ARGUMENTS, {name: str(value) for name, value in asked.items()})
-        replayed = []
+    replayed = list[Replayed]()
+    with _begun(out / ARGUMENTS, {name: str(value) for name, value in asked.items()}) as number:
         for name, policy in by_name.items():
             own = {key: f"{getattr(settings(), of)}-backtest-{name}-{number}" for key, of in OWN.items()}
             replay = Replay(_place(out.resolve() / name, policy), lake, policy, own, **how)
@@ -89,32 +88,29 @@ def backtest(
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Within, no other process replays in this place; UsageError where one does. A kill frees it."""
-    make_folder(out)
-    with (out / LOCK).open("a") as file:
+def _begun(file: Path, asked: dict[str, str]) -> Iterator[str]:
+    """A number of the place's own, for names in MLflow, and nobody else at work there until the block ends.
+
+    UsageError where another process is, or where the place was begun with other arguments. A kill frees it.
+    """
+    make_folder(file.parent)
+    with file.open("a+") as place:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as fault:
             raise UsageError(
-                f"another backtest is at work in {out}: wait for it, then the same command goes on where it ended, or "
-                "name another place with --out"
+                f"another backtest is at work in {file.parent}: wait for it, or name another place with --out"
             ) from fault
-        yield
-
-
-def _begun(file: Path, asked: dict[str, str]) -> str:
-    """A number of the place's own, for names in MLflow; UsageError where it was begun with other arguments."""
-    if not file.exists():
-        file.write_text(yaml.safe_dump(asked | {"number": uuid.uuid4().hex[:8]}, sort_keys=False))
-    begun: dict[str, str] = yaml.safe_load(file.read_text())
-    number = begun.pop("number")
-    for name in sorted(n for n in {*begun, *asked} if begun.get(n) != asked.get(n)):
-        raise UsageError(
-            f"{file.parent} holds a backtest of another {name} ({begun.get(name, 'none')}, now "
-            f"{asked.get(name, 'none')}): name another place with --out, or remove that one"
-        )
-    return number
+        if not file.stat().st_size:
+            file.write_text(yaml.safe_dump(asked | {"number": uuid.uuid4().hex[:8]}, sort_keys=False))
+        begun: dict[str, str] = yaml.safe_load(file.read_text())
+        number = begun.pop("number")
+        for name in sorted(n for n in {*begun, *asked} if begun.get(n) != asked.get(n)):
+            raise UsageError(
+                f"{file.parent} holds a backtest of another {name} ({begun.get(name, 'none')}, now "
+                f"{asked.get(name, 'none')}): name another place with --out, or remove that one"
+            )
+        yield number
 
 
 def _place(place: Path, policy: Policy) -> Path:

@@ -7,8 +7,10 @@ its truth.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,9 @@ from numpy.typing import NDArray
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES
 from spanishgas.lake.store import put_in_place, staged
+from spanishgas.raw_files import LABELS
 from spanishgas.simulate import churn, contacts, dates, population
-from spanishgas.simulate.files import Block, RawFiles, truth_rows
+from spanishgas.simulate.files import Block, RawFiles, label_rows, response_rows, truth_rows
 from spanishgas.simulate.market import draw_energy, draw_prices, province_costs
 from spanishgas.simulate.population import Floats
 from spanishgas.simulate.response import draw_response, refuse_strangers
@@ -71,36 +74,33 @@ def write_extract(
     if dated and not labelled:
         raise UsageError("dated labels are labels: leave --dated out, or give --labelled true")
     offers = pd.Series(dtype="str") if treatments is None else treatments
-    labels, true_hazards = list[pd.DataFrame](), list[pd.DataFrame]()
-    total = customers + population.newcomers(customers, as_of)
+    tables = {TRUTH_FILE: truth_rows, RESPONSE_FILE: response_rows, LABELS: label_rows}
+    if dated:
+        tables |= {HAZARDS_FILE: dates.hazard_rows, LABELS: partial(dates.dated_rows, as_of=as_of)}
+    total, parts = (
+        customers + population.newcomers(customers, as_of),
+        defaultdict[str, list[pd.DataFrame]](list),
+    )
     with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
             blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift, effect=effect)
             for done, block in enumerate(blocks, start=1):
                 files.add(block)
-                told = block.under(offers)
-                labels.append(
-                    dates.dated_rows(told, as_of) if dated else truth_rows(told)[["customer_id", "churn"]]
-                )
-                if dated:
-                    true_hazards.append(dates.hazard_rows(block))
+                for name, rows_of in tables.items():
+                    parts[name].append(rows_of(block.under(offers) if name == LABELS else block))
                 if progress is not None:
                     progress(min(done * BLOCK, total), total)
             files.add_orphans(round(customers * ORPHAN_SHARE))
         costs = province_costs(window(as_of), opened=Shift.of(shift).scale("province") > 0)
         costs.to_csv(staging / RAW_FILES["costs_by_province_month"], index=False)
-        outcomes = pd.concat(files.outcomes, ignore_index=True)
-        responses = pd.concat(files.responses, ignore_index=True)
-        refuse_strangers(offers, outcomes["customer_id"])
+        rows = {name: pd.concat(of_name, ignore_index=True) for name, of_name in parts.items()}
+        labels = rows.pop(LABELS)
+        refuse_strangers(offers, labels["customer_id"])
         if labelled:
-            order = rng(seed, Stream.ORDER).permutation(len(outcomes))
-            rows = pd.concat(labels, ignore_index=True).loc[order]
-            rows.to_csv(staging / RAW_FILES["churn_label"], index=False)
+            order = rng(seed, Stream.ORDER).permutation(len(labels))
+            labels.loc[order].to_csv(staging / RAW_FILES[LABELS], index=False)
         if truth is not None:
-            tables = {TRUTH_FILE: outcomes, RESPONSE_FILE: responses}
-            if dated:
-                tables[HAZARDS_FILE] = pd.concat(true_hazards, ignore_index=True)
-            _replace_truth(truth, tables)
+            _replace_truth(truth, rows)
         try:
             staging.rename(out)
         except OSError as error:

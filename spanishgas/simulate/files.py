@@ -66,8 +66,6 @@ class RawFiles:
 
     def __init__(self, folder: Path, seed: int, as_of: date) -> None:
         self.folder, self.seed, self.as_of, self.span = folder, seed, as_of, window(as_of)
-        self.outcomes: list[pd.DataFrame] = []
-        self.responses: list[pd.DataFrame] = []
         self._clock = pa.array(timestamps(self.span))
         self._started: set[str] = set()
 
@@ -100,8 +98,6 @@ class RawFiles:
                 (",\n" if "customer_interactions" in self._started else "[\n") + json.dumps(record)
             )
             self._started.add("customer_interactions")
-        self.outcomes.append(truth_rows(block))
-        self.responses.append(response_rows(block))
 
     def add_orphans(self, count: int) -> None:
         """Append the price rows of `count` customers without an id."""
@@ -213,6 +209,11 @@ def truth_rows(block: Block) -> pd.DataFrame:
             "churn_probability_before_text": block.before[block.keep],
         }
     )
+
+
+def label_rows(block: Block) -> pd.DataFrame:
+    """The block's rows of the labels file, without dates."""
+    return truth_rows(block)[["customer_id", "churn"]]
 
 
 def response_rows(block: Block) -> pd.DataFrame:

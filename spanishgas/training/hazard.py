@@ -29,10 +29,9 @@ from scipy.special import logit
 from sklearn.base import BaseEstimator
 
 from spanishgas.config.reading import Value
-from spanishgas.training.calibration import fit_calibrated
+from spanishgas.training.calibration import fit_calibrated, out_of_fold
 from spanishgas.training.curves import CalibratedMargins, Curve
-from spanishgas.training.fitting import Folds, Training, fold_by_fold
-from spanishgas.training.folds import fresh_folds
+from spanishgas.training.fitting import Training
 from spanishgas.training.times import Times
 
 Array = NDArray[np.float64]
@@ -100,11 +99,7 @@ def fit_hazard(
     months = replace(
         training, X=X, y=leaves, features=list(X.columns), kinds=kinds, groups=groups, weights=weights
     )
-    parts = fresh_folds(leaves, training.folds, training.seed, groups=groups)
-    margins = np.empty(len(leaves))
-    for part, fitted in zip(parts, fold_by_fold(Folds(months, parts, kept=False), params), strict=True):
-        margins[part.valid] = fitted.margins
-    model = fit_calibrated(months, months.unfitted(params), margins, Curve.SIGMOID)
+    model = fit_calibrated(months, months.unfitted(params), out_of_fold(months, params), Curve.SIGMOID)
     return HazardModel(model, drawn, times.horizon)
 
 

@@ -23,7 +23,9 @@ from spanishgas.scoring.recommend import timing
 from spanishgas.scoring.score import expected_losses, score_table
 from spanishgas.scoring.serving import scored
 from spanishgas.training import artefact, hazard
-from spanishgas.training.fitting import Folds, Training, fold_by_fold
+from spanishgas.training.calibration import out_of_fold
+from spanishgas.training.fitting import Training
+from spanishgas.training.folds import fresh_folds
 from spanishgas.training.hazard import CURVE, HazardModel, fit_hazard, person_months, summary
 from spanishgas.training.matrix import matrix
 from spanishgas.training.model import PROBABILITY
@@ -90,20 +92,19 @@ def test_rows_of_several_days_count_by_their_age_and_keep_their_customer_in_one_
         groups=groups,
         weights=weights,
     )
-    seen: list[Folds] = []
+    seen: list[Training] = []
 
-    def watched(parts: Folds, *how: Any) -> Any:
-        seen.append(parts)
-        return fold_by_fold(parts, *how)
+    def watched(months: Training, *how: Any) -> Array:
+        seen.append(months)
+        return out_of_fold(months, *how)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hazard, "fold_by_fold", watched)
+        patch.setattr(hazard, "out_of_fold", watched)
         fit_hazard(training, times, PARAMS, even(X))
-    [parts] = seen
-    months = parts.training
+    [months] = seen
     assert months.groups is not None
     assert months.weights is not None
-    for train, valid in parts.parts:
+    for train, valid in fresh_folds(months.y, months.folds, months.seed, groups=months.groups):
         assert not {*months.groups[train]} & {*months.groups[valid]}
     of_row = dict(zip(X["x"], zip(groups, weights, strict=True), strict=True))
     assert [of_row[x] for x in months.X["x"]] == list(zip(months.groups, months.weights, strict=True))
