@@ -7,7 +7,6 @@ its truth.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from functools import partial
@@ -77,10 +76,8 @@ def write_extract(
     tables = {TRUTH_FILE: truth_rows, RESPONSE_FILE: response_rows, LABELS: label_rows}
     if dated:
         tables |= {HAZARDS_FILE: dates.hazard_rows, LABELS: partial(dates.dated_rows, as_of=as_of)}
-    total, parts = (
-        customers + population.newcomers(customers, as_of),
-        defaultdict[str, list[pd.DataFrame]](list),
-    )
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in tables}
+    total = customers + population.newcomers(customers, as_of)
     with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
             blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift, effect=effect)

@@ -42,7 +42,6 @@ CURVE = (*WITHIN.values(), MEDIAN, EARLY, EXPECTED)
 """Columns that `summary` gives."""
 RENEWAL = "months_to_renewal"
 """A feature that runs down: month by month the model sees how far the renewal still is."""
-ODDS = "classifier_log_odds"
 LEAST = 1e-9
 """Probability of leaving below which it counts as this."""
 PER_CUSTOMER = 1.5
@@ -64,9 +63,11 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
 
         `probability` is the classifier's, of leaving within the horizon.
         """
-        X, out = stacked(X, probability), np.empty((len(X), self.months))
+        out = np.empty((len(X), self.months))
         for month in range(1, self.months + 1) if len(X) else ():
-            share = self.model.predict_proba(clocked(X, np.full(len(X), month), self.months))[:, 1]
+            share = self.model.predict_proba(clocked(X, probability, np.full(len(X), month), self.months))[
+                :, 1
+            ]
             out[:, month - 1] = share * self.drawn / (1 - share + share * self.drawn)
         return out
 
@@ -90,8 +91,8 @@ def fit_hazard(
     """
     params = {**params, "class_weight": "none"}
     customer, month, leaves, drawn = person_months(times, training.seed)
-    rows = stacked(training.X, probability).iloc[customer].reset_index(drop=True)
-    X = clocked(rows, month, times.horizon)
+    rows = training.X.iloc[customer].reset_index(drop=True)
+    X = clocked(rows, probability[customer], month, times.horizon)
     kinds = {**training.kinds, **dict.fromkeys(X.columns[len(training.features) :], "numeric")}
     # a customer's months lie on one side of every fold, those of other days included
     groups = customer if training.groups is None else training.groups[customer]
@@ -115,14 +116,9 @@ def person_months(
     return customer[taken], month[taken], leaves[taken].astype("int64"), drawn
 
 
-def stacked(X: pd.DataFrame, probability: Array) -> pd.DataFrame:
-    """`X` with the log odds of the classifier's probability."""
-    return X.assign(**{ODDS: logit(np.clip(probability, LEAST, 1 - LEAST))})
-
-
-def clocked(X: pd.DataFrame, month: NDArray[np.int64], months: int) -> pd.DataFrame:
-    """`X` with the columns of time: the month, a flag per month, and how far the renewal is by then."""
-    columns = {"month": month.astype("float64")}
+def clocked(X: pd.DataFrame, probability: Array, month: NDArray[np.int64], months: int) -> pd.DataFrame:
+    """`X` with the classifier's log odds and the time: month, a flag per month, and how far the renewal is by then."""
+    columns = {"log_odds": logit(np.clip(probability, LEAST, 1 - LEAST)), "month": month.astype("float64")}
     columns |= {f"month_{m}": (month == m).astype("float64") for m in range(2, months + 1)}
     if RENEWAL in X:
         away = X[RENEWAL].to_numpy(dtype="float64") - (month - 0.5)
