@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,20 @@ from spanishgas.config.search import ModelKind
 from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.survival import survival, weights
 from spanishgas.evaluation.value import lasting_margin, option_values
+from spanishgas.lifecycle import leaving
+from spanishgas.lifecycle.experiments import training_rows, training_side
 from spanishgas.scoring.payload import Media, inputs, read, write
 from spanishgas.scoring.recommend import timing
 from spanishgas.scoring.score import expected_losses, score_table
 from spanishgas.scoring.serving import scored
 from spanishgas.training import artefact, hazard
-from spanishgas.training.calibration import out_of_fold
+from spanishgas.training.calibration import fit_chosen, out_of_fold
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import fresh_folds
 from spanishgas.training.hazard import CURVE, HazardModel, fit_hazard, person_months, summary
 from spanishgas.training.matrix import matrix
 from spanishgas.training.model import PROBABILITY
-from spanishgas.training.sides import labelled
+from spanishgas.training.sides import in_holdout, labelled
 from spanishgas.training.times import Times, timed, with_fair_labels
 from tests.churn_models import artefact_of, churn_model
 from tests.gold_frames import gold_frame
@@ -247,6 +250,41 @@ def test_labels_keep_the_churn_rate_where_stayers_were_lost_and_are_all_kept_whe
     pd.testing.assert_frame_equal(with_fair_labels(complete), complete)
     undated = gold[["customer_id", "churn"]]
     assert with_fair_labels(undated) is undated
+
+
+@pytest.mark.parametrize("days", [1, 2])
+def test_hazards_are_told_out_of_fold_probabilities_and_those_of_the_model_where_it_did_not_learn(
+    days: int,
+) -> None:
+    policy, params = load_policy(), {"n_estimators": 10, "max_depth": 2}
+    tables = []
+    for day in range(days):
+        rows = gold_frame(400, seed=3 + day)
+        left, rng = rows["churn"].to_numpy(dtype=bool), np.random.default_rng(day)
+        lost = ~left & (rng.random(len(rows)) < 0.3)
+        month = np.where(left, rng.integers(1, 13, len(rows)), np.where(lost, 6, HORIZON))
+        tables.append(dated(rows, Times(month.astype("int64"), left, HORIZON)))
+    table = tables[0]
+    if days > 1:
+        table = pd.concat(
+            [t.assign(as_of=date(2024, 1 + n, 1)) for n, t in enumerate(tables)], ignore_index=True
+        )
+    side = training_side(table, {"months_to_renewal": "numeric"}, ModelKind.XGBOOST, policy, seed=1)
+    fitted, told = fit_chosen(side, params, policy), list[Any]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaving, "fit_hazard", lambda *given: told.append(given))
+        leaving.hazard_of(side, fitted, table, params, policy.holdout)
+    [(everybody, times, _, probability)] = told
+    rows = timed(table)
+    rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
+    learned = training_rows(table, policy.holdout)
+    key = ["customer_id", *(["as_of"] if days > 1 else [])]
+    seen = rows.set_index(key).index.isin(learned.set_index(key).index)
+    assert 0 < (~seen).sum() < seen.sum()
+    assert len(rows) == len(everybody.X) == len(times.month) == len(probability)
+    np.testing.assert_array_equal(probability[seen], fitted.chosen_on.probability)
+    np.testing.assert_array_equal(probability[~seen], fitted.model.predict_proba(rows[~seen])[:, 1])
+    assert (everybody.groups is None) == (days == 1)
 
 
 def test_no_experiment_sees_when_customers_left() -> None:
