@@ -37,9 +37,9 @@ def _overlap(earlier: Snapshot, later: Snapshot) -> str:
 
 def _seen(gold: Snapshot) -> tuple[pd.DataFrame, pd.Timestamp]:
     """The last day on which each customer was `there` for sure, that by which it was `gone`, and the window's end."""
-    rows = gold.pandas(TIMES).set_index("customer_id").astype("float64")
+    rows = gold.pandas(TIMES).dropna(subset="horizon_months").set_index("customer_id").astype("float64")
     begin, month = pd.Timestamp(gold.manifest.as_of), rows["churn_month"]
-    end = begin + pd.DateOffset(months=int(rows["horizon_months"].max()))
+    end = begin + pd.DateOffset(months=int(rows["horizon_months"].to_numpy().max(initial=0)))
     there = (month - 1).fillna(rows["observed_months"]).dropna()
     ends = {m: begin + pd.DateOffset(months=int(m)) for m in {*month.dropna(), *there}}
     ends[0.0] = begin - pd.Timedelta(days=1)  # month 1 begins on as-of itself

@@ -18,12 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES
 from spanishgas.lake.store import put_in_place, staged
 from spanishgas.raw_files import LABELS
 from spanishgas.simulate import churn, contacts, dates, population
-from spanishgas.simulate.files import Block, RawFiles, label_rows, response_rows, truth_rows
+from spanishgas.simulate.files import Block, RawFiles, response_rows, truth_rows
 from spanishgas.simulate.market import draw_energy, draw_prices, province_costs
 from spanishgas.simulate.population import Floats
 from spanishgas.simulate.response import draw_response, refuse_strangers
@@ -73,7 +74,7 @@ def write_extract(
     if dated and not labelled:
         raise UsageError("dated labels are labels: leave --dated out, or give --labelled true")
     offers = pd.Series(dtype="str") if treatments is None else treatments
-    tables = {TRUTH_FILE: truth_rows, RESPONSE_FILE: response_rows, LABELS: label_rows}
+    tables = {TRUTH_FILE: truth_rows, RESPONSE_FILE: response_rows, LABELS: truth_rows}
     if dated:
         tables |= {HAZARDS_FILE: dates.hazard_rows, LABELS: partial(dates.dated_rows, as_of=as_of)}
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in tables}
@@ -95,7 +96,8 @@ def write_extract(
         refuse_strangers(offers, labels["customer_id"])
         if labelled:
             order = rng(seed, Stream.ORDER).permutation(len(labels))
-            labels.loc[order].to_csv(staging / RAW_FILES[LABELS], index=False)
+            told = labels.filter([*contract(LABELS).every]).loc[order]
+            told.to_csv(staging / RAW_FILES[LABELS], index=False)
         if truth is not None:
             _replace_truth(truth, rows)
         try:

@@ -211,11 +211,6 @@ def truth_rows(block: Block) -> pd.DataFrame:
     )
 
 
-def label_rows(block: Block) -> pd.DataFrame:
-    """The block's rows of the labels file, without dates."""
-    return truth_rows(block)[["customer_id", "churn"]]
-
-
 def response_rows(block: Block) -> pd.DataFrame:
     """Outcome, probability of churn and type of the block's customers under each offer."""
     rows = pd.DataFrame({"customer_id": block.people.loc[block.keep, "customer_id"].to_numpy()})

@@ -333,6 +333,9 @@ def test_an_extract_after_the_window_or_without_dates_overlaps_none(tmp_path: Pa
     publish_gold(lake, dated_gold(("B", 1, 18)), date(2025, 12, 31))
     publish_gold(lake, gold_frame(20), date(2025, 3, 31))
     assert [overlaps(lake, day) for day in lake.dates("gold_master")] == [[], [], []]
+    nobody = dated_gold(("A", None, None)).assign(horizon_months=pd.Series([None], dtype="Int64"))
+    publish_gold(lake, nobody, date(2025, 2, 28))
+    assert overlaps(lake, date(2025, 2, 28)) == overlaps(lake, AS_OF) == []
     left_on_the_day = dated_gold(("A", 3, 18), ("B", 3, 18))
     publish_gold(lake, left_on_the_day, AS_OF)
     publish_gold(lake, dated_gold(("A", 1, 18), ("B", 2, 18)), date(2025, 3, 31))
