@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from itertools import count, takewhile
 from pathlib import Path
@@ -17,12 +19,14 @@ import yaml
 
 from spanishgas.backtest.replay import Replay
 from spanishgas.backtest.report import Replayed, compared, picture
+from spanishgas.config.adopted import FILE as ADOPTED
 from spanishgas.config.policy import Policy
 from spanishgas.config.reading import read
 from spanishgas.errors import DataError, UsageError
 from spanishgas.etl.source import extract_date
 from spanishgas.lake import Lake, location
 from spanishgas.lake.digests import json_digest
+from spanishgas.lake.store import make_folder
 from spanishgas.lifecycle import runs
 from spanishgas.settings import settings
 
@@ -52,9 +56,14 @@ def backtest(
     `how` says what else a `Replay` is to know: trials, seed, and if wanted override, say and progress. The same command
     goes on where an earlier one was cut short. Page and picture lie in `out`.
 
-    Raises `UsageError` for arguments that make no replay, extracts that are not there, a policy that cannot be read,
-    and a place that holds another backtest; DataError where no champion came of it.
+    Raises `UsageError` for arguments that make no replay, an adopted table, extracts that are not there, a policy that
+    cannot be read, and a place that holds another backtest or one at work; DataError where no champion came of it.
     """
+    if (settings().experiments / ADOPTED).exists():
+        raise UsageError(
+            f"{settings().experiments} is of an adopted table, but a backtest replays raw extracts: name experiments "
+            "for those (SPANISHGAS_EXPERIMENTS), or judge on a later day by `holdout: {by: time}` in policy.yaml"
+        )
     days, extracts = steps(first, last, every), [extract_date(raw) for raw in lake.raw_extracts()]
     if not [day for day in extracts if first <= day <= last]:
         there = ", ".join(map(str, extracts)) or "none: run `spanishgas simulate`, or bring your own"
@@ -66,31 +75,42 @@ def backtest(
     asked = {"from": first, "to": last, "every": every, "lake": location(lake.root)}
     asked |= {name: how[name] for name in ("trials", "seed", "override") if name in how}
     asked |= {f"policy {n}": json_digest(policy.model_dump(mode="json")) for n, policy in by_name.items()}
-    number = _begun(out / ARGUMENTS, {name: str(value) for name, value in asked.items()})
-    replayed = []
-    for name, policy in by_name.items():
-        own = {key: f"{getattr(settings(), of)}-backtest-{name}-{number}" for key, of in OWN.items()}
-        replay = Replay(_place(out.resolve() / name, policy), lake, policy, own, **how)
-        replayed.append(Replayed(replay, done := replay.run(days)))
-        if not any(step["champion"] for step in done):
-            raise DataError(f"{name}: no champion came of it. {' '.join(done[-1]['words'])}")
-    _leave(replayed, out, days)
+    replayed = list[Replayed]()
+    with _begun(out / ARGUMENTS, {name: str(value) for name, value in asked.items()}) as number:
+        for name, policy in by_name.items():
+            own = {key: f"{getattr(settings(), of)}-backtest-{name}-{number}" for key, of in OWN.items()}
+            replay = Replay(_place(out.resolve() / name, policy), lake, policy, own, **how)
+            replayed.append(Replayed(replay, done := replay.run(days)))
+            if not any(step["champion"] for step in done):
+                raise DataError(f"{name}: no champion came of it. {' '.join(done[-1]['words'])}")
+        _leave(replayed, out, days)
     return replayed
 
 
-def _begun(file: Path, asked: dict[str, str]) -> str:
-    """A number of the place's own, for names in MLflow; UsageError where it was begun with other arguments."""
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(yaml.safe_dump(asked | {"number": uuid.uuid4().hex[:8]}, sort_keys=False))
-    begun: dict[str, str] = yaml.safe_load(file.read_text())
-    number = begun.pop("number")
-    for name in sorted(n for n in {*begun, *asked} if begun.get(n) != asked.get(n)):
-        raise UsageError(
-            f"{file.parent} holds a backtest of another {name} ({begun.get(name, 'none')}, now "
-            f"{asked.get(name, 'none')}): name another place with --out, or remove that one"
-        )
-    return number
+@contextmanager
+def _begun(file: Path, asked: dict[str, str]) -> Iterator[str]:
+    """A number of the place's own, for names in MLflow, and nobody else at work there until the block ends.
+
+    UsageError where another process is, or where the place was begun with other arguments. A kill frees it.
+    """
+    make_folder(file.parent)
+    with file.open("a+") as place:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as fault:
+            raise UsageError(
+                f"another backtest is at work in {file.parent}: wait for it, or name another place with --out"
+            ) from fault
+        if not file.stat().st_size:
+            file.write_text(yaml.safe_dump(asked | {"number": uuid.uuid4().hex[:8]}, sort_keys=False))
+        begun: dict[str, str] = yaml.safe_load(file.read_text())
+        number = begun.pop("number")
+        for name in sorted(n for n in {*begun, *asked} if begun.get(n) != asked.get(n)):
+            raise UsageError(
+                f"{file.parent} holds a backtest of another {name} ({begun.get(name, 'none')}, now "
+                f"{asked.get(name, 'none')}): name another place with --out, or remove that one"
+            )
+        yield number
 
 
 def _place(place: Path, policy: Policy) -> Path:

@@ -20,9 +20,10 @@ import pyarrow.parquet as pq
 
 from spanishgas.contracts import contract
 from spanishgas.errors import DataError
+from spanishgas.etl.labels import LEFT, OBSERVED
 from spanishgas.etl.source import Source, extract_date, header, open_source
 from spanishgas.lake import Lake
-from spanishgas.monitoring.labels import ID, LABEL, LEFT, OBSERVED, WHEN
+from spanishgas.monitoring.labels import ID, LABEL, WHEN
 from spanishgas.raw_files import CSV, HOURS, JSON, LABELS, MAPPING, PARQUET
 from spanishgas.stages import digest
 from spanishgas.training.sides import matures

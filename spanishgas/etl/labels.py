@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import Any
 
 import ibis
 import ibis.expr.types as ir
@@ -25,14 +26,24 @@ from spanishgas.etl.source import Source
 from spanishgas.raw_files import LABELS, RAW_FILES
 
 LEFT, OBSERVED = "churn_date", "observed_until"
-COUNTS = {
-    "censored": "unused.not_observed_to_the_horizon",
-    "later": "repaired.left_after_the_horizon",
-    "assumed": "repaired.observed_until_is_assumed",
-}
+CENSORED = "unused.not_observed_to_the_horizon"
 WAY_OUT = "Wait for later labels, leave the file out to score, or lower label_horizon_months. Nothing was published."
 NEARLY_ALL = 0.9
 """Share of those who had not left from which on a horizon is too long for the labels."""
+
+
+def contradictions(rows: Any, as_of: Any, end: Any) -> dict[str, Any]:
+    """Whether a label's dates contradict it, each other or as-of, by rule of the quality report.
+
+    Rows of Ibis or pandas, and the first and last day of the horizon as either compares dates.
+    """
+    left, observed = rows[LEFT], rows[OBSERVED]
+    return {
+        f"before_as_of.{LEFT}": left < as_of,
+        f"after_observation.{LEFT}": left > observed,
+        f"before_as_of.{OBSERVED}": observed < as_of,
+        f"stayed_with_date.{LEFT}": (rows.churn == 0) & (left <= end),
+    }
 
 
 def horizon_of(source: Source) -> int | None:
@@ -77,10 +88,7 @@ class DatedLabels:
         unknown = (rows.churn == 1) & left.isnull() & (rows[OBSERVED] > end).fill_null(True) & dated
         rules = {
             f"before_activation.{LEFT}": left < rows.active,
-            f"before_as_of.{LEFT}": left < _day(self.as_of),
-            f"after_observation.{LEFT}": left > rows[OBSERVED],
-            f"before_as_of.{OBSERVED}": rows[OBSERVED] < _day(self.as_of),
-            f"stayed_with_date.{LEFT}": (rows.churn == 0) & (left <= end),
+            **contradictions(rows, _day(self.as_of), end),
             "left_without_date.customer_id": unknown,
         }
         broken = ibis.cases(*((rule.fill_null(False), name) for name, rule in rules.items()))
@@ -114,16 +122,15 @@ class DatedLabels:
         self, rows: ir.Table, until: ir.Value, stayed: ir.Value, censored: ir.Value, later: ir.Value
     ) -> None:
         sums = {
-            "censored": flagged(censored),
-            "later": flagged(later),
-            "assumed": flagged(rows[OBSERVED].isnull()),
+            CENSORED: flagged(censored),
+            "repaired.left_after_the_horizon": flagged(later),
+            "repaired.observed_until_is_assumed": flagged(rows[OBSERVED].isnull()),
         }
         seen = self.audit.sums(rows, stayed=flagged(stayed), last=until.max(), **sums)
-        counts = {name: seen[key] for key, name in COUNTS.items()}
-        self.audit.quality.add(LABELS, **counts)
-        if seen["censored"] > NEARLY_ALL * seen["stayed"]:
+        self.audit.quality.add(LABELS, **{name: seen[name] for name in sums})
+        if seen[CENSORED] > NEARLY_ALL * seen["stayed"]:
             fault = (
-                f"{seen['censored']:,} of {seen['stayed']:,} customers who had not left were observed until "
+                f"{seen[CENSORED]:,} of {seen['stayed']:,} customers who had not left were observed until "
                 f"{seen['last']} at the latest, before the horizon ends on {self.end} ({self.horizon_months} "
                 f"months after {self.as_of}, label_horizon_months in policy.yaml)"
             )

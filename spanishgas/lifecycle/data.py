@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
@@ -10,12 +11,15 @@ from typing import Any
 
 from spanishgas.errors import UsageError
 from spanishgas.etl.build import EtlReport, build
+from spanishgas.etl.overlaps import overlaps
 from spanishgas.etl.quality import Quality, markdown, metrics
 from spanishgas.lake import SCHEME, Lake, Place, S3Store, location, open_store
 from spanishgas.lifecycle import runs
 from spanishgas.lifetime import temporary_folder
 from spanishgas.simulate import write_extract
 from spanishgas.simulate.response import offers_made
+
+log = logging.getLogger("spanishgas")
 
 
 def simulate(
@@ -94,5 +98,7 @@ def etl(
         snapshots = report.snapshots.items()
         run.log(tags={name: snapshot.uri for name, snapshot in snapshots} | {"reused": report.reused})
         rows = [f"| {name} | {s.manifest.rows:,} | {s.manifest.snapshot} |" for name, s in snapshots]
-        run.describe("\n".join(["| table | rows | snapshot |", "|---|---|---|", *rows]))
+        for words in (told := overlaps(lake, as_of)):
+            log.warning(words)
+        run.describe("\n".join(["| table | rows | snapshot |", "|---|---|---|", *rows, "", *told]))
     return report

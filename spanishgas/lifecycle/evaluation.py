@@ -170,7 +170,7 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     learned = training_table(made.earlier, inputs.training) if made.earlier else table
     training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
     fitted = fit_chosen(training, chosen.params, policy)
-    fitted.model.hazard = hazard_of(training, learned, chosen, policy)
+    fitted.model.hazard = hazard_of(training, fitted, learned, chosen.params, policy.holdout)
     _log_choices(run, fitted, training.y, policy)
     info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(made))
     with temporary_folder() as copy:

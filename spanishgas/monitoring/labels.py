@@ -10,12 +10,14 @@ from pathlib import Path
 import pandas as pd
 
 from spanishgas.errors import DataError, UsageError
+from spanishgas.etl.labels import LEFT, OBSERVED, contradictions
+from spanishgas.etl.quality import Quality
 from spanishgas.etl.source import read_text
+from spanishgas.raw_files import LABELS
 from spanishgas.settings import settings
 from spanishgas.training.sides import matures
 
 ID, LABEL, WHEN = "customer_id", "churn", "label_date"
-LEFT, OBSERVED = "churn_date", "observed_until"
 NAMED = 5
 """Examples that a message names."""
 
@@ -73,8 +75,8 @@ def read_labels(file: Path) -> Labels:
 def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
     """The labels of customers who were scored.
 
-    Raises `DataError` if nobody was scored, if the others are more than the share that may go to quarantine
-    (SPANISHGAS_MAX_QUARANTINED), or if a label is dated before the scores.
+    Raises `DataError` if nobody was scored, or if the others are more than the share that may go to quarantine
+    (SPANISHGAS_MAX_QUARANTINED).
     """
     rows = labels.rows
     was_scored = rows[ID].isin(scored)
@@ -86,12 +88,6 @@ def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
             "scores that they belong to with --as-of"
         )
     rows = rows[was_scored].reset_index(drop=True)
-    early = rows[WHEN].map(lambda day: day is not None and day < as_of).astype(bool)
-    if early.any():
-        raise DataError(
-            f"{int(early.sum()):,} labels are dated before {as_of}, the day of the scores: {named(rows[ID][early])}. "
-            "Name the scores that they belong to with --as-of"
-        )
     words = [
         f"{len(rows):,} of {len(scored):,} scored customers have a label ({len(rows) / len(scored):.0%})."
     ]
@@ -103,10 +99,12 @@ def known_only(labels: Labels, scored: pd.Series, as_of: date) -> Labels:
 def matured(labels: Labels, as_of: date, horizon_months: int) -> Labels:
     """The labels as they stand when the horizon after `as_of` is over: who left later had not left within it.
 
-    Raises `DataError` if more stayers than the share that may go to quarantine (SPANISHGAS_MAX_QUARANTINED) were not
-    observed so long: they may leave yet, and to count them as stayers would look like fewer reasons to leave.
+    Raises `DataError` if dates contradict a label, by the ETL's rules, or if more stayers than the share that may go to
+    quarantine (SPANISHGAS_MAX_QUARANTINED) were not observed so long: they may leave yet, and to count them as stayers
+    would look like fewer reasons to leave.
     """
     end = matures(as_of, horizon_months)
+    _refuse_contradictions(labels.rows, as_of, end)
     later = labels.rows[WHEN].map(lambda day: day is not None and day > end).astype(bool)
     rows = labels.rows.assign(**{LABEL: labels.rows[LABEL].mask(later, 0)})
     words = (
@@ -124,6 +122,17 @@ def matured(labels: Labels, as_of: date, horizon_months: int) -> Labels:
     if unripe.any():
         words.append(f"{int(unripe.sum()):,} were not observed until {end} and are left out.")
     return Labels(rows[~unripe].drop(columns=OBSERVED).reset_index(drop=True), [*labels.coverage, *words])
+
+
+def _refuse_contradictions(rows: pd.DataFrame, as_of: date, end: date) -> None:
+    dated = rows.rename(columns={WHEN: LEFT}).reindex(columns=[ID, LABEL, LEFT, OBSERVED])
+    days = dated.astype({LEFT: "datetime64[s]", OBSERVED: "datetime64[s]"})
+    for rule, broken in contradictions(days, pd.Timestamp(as_of), pd.Timestamp(end)).items():
+        if broken.any():
+            raise DataError(
+                f"{int(broken.sum()):,} rows {Quality().words(LABELS, rule)}: {named(rows[ID][broken])}. The scores "
+                f"are as of {as_of}, the horizon ends on {end}: mend the labels, or name their scores with --as-of"
+            )
 
 
 def _days(texts: pd.Series) -> pd.Series:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
 from spanishgas.lake import RAW_FILES
 from spanishgas.lake.store import put_in_place, staged
+from spanishgas.raw_files import LABELS
 from spanishgas.simulate import churn, contacts, dates, population
-from spanishgas.simulate.files import Block, RawFiles
+from spanishgas.simulate.files import Block, RawFiles, response_rows, truth_rows
 from spanishgas.simulate.market import draw_energy, draw_prices, province_costs
 from spanishgas.simulate.population import Floats
-from spanishgas.simulate.response import draw_response, under_treatment
+from spanishgas.simulate.response import draw_response, refuse_strangers
 from spanishgas.simulate.shifts import STRONGEST, Shift
 from spanishgas.simulate.streams import BASE, BLOCK, LAST, Draws, Stream, last_month, rng, window
 
@@ -61,8 +64,8 @@ def write_extract(
       beside it lies what becomes of each customer under each offer, with effects of the strength `effect`;
     - `treatments` (the offer made, by customer) changes the labels of those customers and nothing else: not the truth,
       not the texts, and no later extract, which knows of no campaign;
-    - with `dated`, labels say when customers left, and the truth has the hazards that this was drawn from; no other
-      byte differs.
+    - with `dated`, labels say when customers left, under `treatments` with the offer's probability for the first year;
+      the truth has the hazards without offers that this was drawn from; no other byte differs.
 
     `customers` counts the base date's; a later extract has lost and won some. Raises UsageError for arguments
     out of range, an unknown `shift` (see shifts.py), or an `out` that exists.
@@ -70,36 +73,33 @@ def write_extract(
     _check(out, customers, seed, as_of, shift, effect, truth)
     if dated and not labelled:
         raise UsageError("dated labels are labels: leave --dated out, or give --labelled true")
-    if dated and treatments is not None:
-        raise UsageError("labels under a campaign have no dates: leave --dated or --treatments out")
-    times, true_hazards = list[pd.DataFrame](), list[pd.DataFrame]()
+    offers = pd.Series(dtype="str") if treatments is None else treatments
+    tables = {TRUTH_FILE: truth_rows, RESPONSE_FILE: response_rows, LABELS: truth_rows}
+    if dated:
+        tables |= {HAZARDS_FILE: dates.hazard_rows, LABELS: partial(dates.dated_rows, as_of=as_of)}
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in tables}
     total = customers + population.newcomers(customers, as_of)
     with staged(out.parent) as staging:
         with RawFiles(staging, seed, as_of) as files:
             blocks = draw_blocks(customers, seed=seed, as_of=as_of, shift=shift, effect=effect)
             for done, block in enumerate(blocks, start=1):
                 files.add(block)
-                if dated:
-                    times.append(dates.dated_rows(block, as_of))
-                    true_hazards.append(dates.hazard_rows(block))
+                for name, rows_of in tables.items():
+                    parts[name].append(rows_of(block.under(offers) if name == LABELS else block))
                 if progress is not None:
                     progress(min(done * BLOCK, total), total)
             files.add_orphans(round(customers * ORPHAN_SHARE))
         costs = province_costs(window(as_of), opened=Shift.of(shift).scale("province") > 0)
         costs.to_csv(staging / RAW_FILES["costs_by_province_month"], index=False)
-        outcomes = pd.concat(files.outcomes, ignore_index=True)
-        responses = pd.concat(files.responses, ignore_index=True)
-        treated = outcomes if treatments is None else under_treatment(outcomes, responses, treatments)
+        rows = {name: pd.concat(of_name, ignore_index=True) for name, of_name in parts.items()}
+        labels = rows.pop(LABELS)
+        refuse_strangers(offers, labels["customer_id"])
         if labelled:
-            order = rng(seed, Stream.ORDER).permutation(len(outcomes))
-            rows = pd.concat(times, ignore_index=True) if dated else treated[["customer_id", "churn"]]
-            labels = rows.loc[order]
-            labels.to_csv(staging / RAW_FILES["churn_label"], index=False)
+            order = rng(seed, Stream.ORDER).permutation(len(labels))
+            told = labels.filter([*contract(LABELS).every]).loc[order]
+            told.to_csv(staging / RAW_FILES[LABELS], index=False)
         if truth is not None:
-            tables = {TRUTH_FILE: outcomes, RESPONSE_FILE: responses}
-            if dated:
-                tables[HAZARDS_FILE] = pd.concat(true_hazards, ignore_index=True)
-            _replace_truth(truth, tables)
+            _replace_truth(truth, rows)
         try:
             staging.rename(out)
         except OSError as error:

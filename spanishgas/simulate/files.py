@@ -53,14 +53,19 @@ class Block:
     response: Response
     keep: NDArray[np.bool_]
 
+    def under(self, offers: pd.Series) -> Block:
+        """The block with the outcomes of those to whom an offer was made (by customer); nothing else differs."""
+        churn, made = self.churn, self.people["customer_id"].map(offers).to_numpy()
+        for offer, outcome in zip(OFFERS, self.response.churn, strict=True):
+            churn = np.where(made == offer, outcome, churn)
+        return dataclasses.replace(self, churn=churn)
+
 
 class RawFiles:
     """The open raw files of one extract."""
 
     def __init__(self, folder: Path, seed: int, as_of: date) -> None:
         self.folder, self.seed, self.as_of, self.span = folder, seed, as_of, window(as_of)
-        self.outcomes: list[pd.DataFrame] = []
-        self.responses: list[pd.DataFrame] = []
         self._clock = pa.array(timestamps(self.span))
         self._started: set[str] = set()
 
@@ -93,8 +98,6 @@ class RawFiles:
                 (",\n" if "customer_interactions" in self._started else "[\n") + json.dumps(record)
             )
             self._started.add("customer_interactions")
-        self.outcomes.append(truth_rows(block))
-        self.responses.append(response_rows(block))
 
     def add_orphans(self, count: int) -> None:
         """Append the price rows of `count` customers without an id."""

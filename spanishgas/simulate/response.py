@@ -127,14 +127,10 @@ def offers_made(source: str, as_of: date) -> pd.Series:
     return made.set_index("customer_id")["offer"]
 
 
-def under_treatment(truth: pd.DataFrame, responses: pd.DataFrame, offers: pd.Series) -> pd.DataFrame:
-    """The rows of `truth` with each customer's churn under the offer made; DataError for strangers among them."""
-    if strangers := sorted(set(offers.index) - set(truth["customer_id"])):
+def refuse_strangers(offers: pd.Series, ids: pd.Series) -> None:
+    """DataError where an offer was made to somebody else than the customers `ids`."""
+    if strangers := sorted(set(offers.index) - set(ids)):
         raise DataError(
             f"{len(strangers):,} treated customers are not in this extract, such as '{strangers[0]}': take the seed, "
             "--customers and --as_of of the one that was scored"
         )
-    churn, made = truth["churn"].copy(), truth["customer_id"].map(offers)
-    for offer in OFFERS:
-        churn = churn.where(made.ne(offer), responses[f"churn_{offer}"])
-    return truth.assign(churn=churn)

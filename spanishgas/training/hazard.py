@@ -1,17 +1,20 @@
 """When customers leave: a discrete-time hazard model beside the classifier, and the curve that comes of both.
 
     gold with months -> a row per customer and month at risk -> the classifier's estimator -> hazard by month
-    hazards, scaled so that the whole horizon has the classifier's probability -> curve -> columns beside the score
+    hazards -> when those leave who do, times the classifier's probability of it -> curve -> columns beside the score
 
 A hazard is the probability of leaving in a month of who has not left before; a classifier of rows per customer and
 month estimates it, and censored customers count for the months that they were observed (Singer & Willett 1993), with
 the classifier's hyperparameters. Of the rows in which nobody leaves a share is drawn, which raises all odds by one over
 it (Prentice & Pyke 1979) and is undone.
 
-The classifier is calibrated and judged for the horizon, so the curve ends at its probability p: the hazards give the
-shape alone. The cumulative hazard is multiplied by one factor per customer, which keeps every hazard a probability:
+The classifier is calibrated and judged for the horizon, so the curve ends at its probability p: the hazards say alone
+which share of those who leave within the horizon has left by the end of each month.
 
-    S(m) = S_hazard(m) ** (log(1 - p) / log S_hazard(horizon))
+    F(m) = p * F_hazard(m) / F_hazard(horizon)
+
+How likely a customer is to leave at all, the hazard model is told: the classifier's log odds are one of its columns,
+out of fold where the classifier learned from the customer (stacking, Wolpert 1992). Its trees are left for the when.
 """
 
 from __future__ import annotations
@@ -22,13 +25,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.special import logit
 from sklearn.base import BaseEstimator
 
 from spanishgas.config.reading import Value
-from spanishgas.training.calibration import fit_calibrated
+from spanishgas.training.calibration import fit_calibrated, out_of_fold
 from spanishgas.training.curves import CalibratedMargins, Curve
-from spanishgas.training.fitting import Folds, Training, fold_by_fold
-from spanishgas.training.folds import Fold, fresh_folds
+from spanishgas.training.fitting import Training
 from spanishgas.training.times import Times
 
 Array = NDArray[np.float64]
@@ -39,9 +42,10 @@ CURVE = (*WITHIN.values(), MEDIAN, EARLY, EXPECTED)
 """Columns that `summary` gives."""
 RENEWAL = "months_to_renewal"
 """A feature that runs down: month by month the model sees how far the renewal still is."""
+LEAST = 1e-9
+"""Probability of leaving below which it counts as this."""
 PER_CUSTOMER = 1.5
 """Rows drawn per customer in which nobody leaves: more cost time and hardly tell more."""
-SURE = 1 - 1e-9
 
 
 class HazardModel(BaseEstimator):  # type: ignore[misc]
@@ -54,20 +58,23 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
         self.drawn = drawn
         self.months = months
 
-    def hazards(self, X: pd.DataFrame) -> Array:
-        """Probability of leaving in each month of who has not left before, shape (rows, months)."""
+    def hazards(self, X: pd.DataFrame, probability: Array) -> Array:
+        """Probability of leaving in each month of who has not left before, shape (rows, months).
+
+        `probability` is the classifier's, of leaving within the horizon.
+        """
         out = np.empty((len(X), self.months))
         for month in range(1, self.months + 1) if len(X) else ():
-            share = self.model.predict_proba(clocked(X, np.full(len(X), month), self.months))[:, 1]
+            share = self.model.predict_proba(clocked(X, probability, np.full(len(X), month), self.months))[
+                :, 1
+            ]
             out[:, month - 1] = share * self.drawn / (1 - share + share * self.drawn)
         return out
 
     def curves(self, X: pd.DataFrame, probability: Array) -> Array:
         """Probability of having left by the end of each month, which ends at `probability`; shape (rows, months)."""
-        left = np.log1p(-np.minimum(self.hazards(X), SURE)).cumsum(axis=1)
-        factor = np.log1p(-np.minimum(probability, SURE)) / left[:, -1]
-        curve: Array = -np.expm1(left * factor[:, None])
-        curve[:, -1] = probability
+        left = 1 - np.cumprod(1 - self.hazards(X, probability), axis=1)
+        curve: Array = left / left[:, -1:] * probability[:, None]
         return curve
 
     def told(self, X: pd.DataFrame, probability: Array) -> pd.DataFrame:
@@ -75,21 +82,25 @@ class HazardModel(BaseEstimator):  # type: ignore[misc]
         return summary(self.curves(X, probability), X.index)
 
 
-def fit_hazard(training: Training, times: Times, params: Mapping[str, Value]) -> HazardModel:
-    """Fit the hazard model on the rows of `training`, whatever their labels, with the classifier's hyperparameters."""
+def fit_hazard(
+    training: Training, times: Times, params: Mapping[str, Value], probability: Array
+) -> HazardModel:
+    """Fit the hazard model on the rows of `training`, whatever their labels, with the classifier's hyperparameters.
+
+    `probability` is the classifier's of each row, from a fit that did not see it.
+    """
     params = {**params, "class_weight": "none"}
     customer, month, leaves, drawn = person_months(times, training.seed)
-    X = clocked(training.X.iloc[customer].reset_index(drop=True), month, times.horizon)
+    rows = training.X.iloc[customer].reset_index(drop=True)
+    X = clocked(rows, probability[customer], month, times.horizon)
     kinds = {**training.kinds, **dict.fromkeys(X.columns[len(training.features) :], "numeric")}
-    months = replace(training, X=X, y=leaves, features=list(X.columns), kinds=kinds)
-    # a customer's months lie on one side of every fold
-    folds = fresh_folds(times.left.astype("int64"), training.folds, training.seed)
-    sides = [np.isin(customer, fold.valid) for fold in folds]
-    parts = [Fold(np.flatnonzero(~aside), np.flatnonzero(aside)) for aside in sides]
-    margins = np.empty(len(leaves))
-    for part, fitted in zip(parts, fold_by_fold(Folds(months, parts, kept=False), params), strict=True):
-        margins[part.valid] = fitted.margins
-    model = fit_calibrated(months, months.unfitted(params), margins, Curve.SIGMOID)
+    # a customer's months lie on one side of every fold, those of other days included
+    groups = customer if training.groups is None else training.groups[customer]
+    weights = None if training.weights is None else training.weights[customer]
+    months = replace(
+        training, X=X, y=leaves, features=list(X.columns), kinds=kinds, groups=groups, weights=weights
+    )
+    model = fit_calibrated(months, months.unfitted(params), out_of_fold(months, params), Curve.SIGMOID)
     return HazardModel(model, drawn, times.horizon)
 
 
@@ -105,9 +116,9 @@ def person_months(
     return customer[taken], month[taken], leaves[taken].astype("int64"), drawn
 
 
-def clocked(X: pd.DataFrame, month: NDArray[np.int64], months: int) -> pd.DataFrame:
-    """`X` with the columns of time: the month, a flag per month, and how far the renewal is by then."""
-    columns = {"month": month.astype("float64")}
+def clocked(X: pd.DataFrame, probability: Array, month: NDArray[np.int64], months: int) -> pd.DataFrame:
+    """`X` with the classifier's log odds and the time: month, a flag per month, and how far the renewal is by then."""
+    columns = {"log_odds": logit(np.clip(probability, LEAST, 1 - LEAST)), "month": month.astype("float64")}
     columns |= {f"month_{m}": (month == m).astype("float64") for m in range(2, months + 1)}
     if RENEWAL in X:
         away = X[RENEWAL].to_numpy(dtype="float64") - (month - 0.5)
@@ -125,7 +136,7 @@ def summary(curve: Array, index: pd.Index) -> pd.DataFrame:
     total = curve[:, -1]
     columns = {WITHIN[h]: curve[:, h - 1] if h <= months else np.full(n, np.nan) for h in HORIZONS}
     ends = np.hstack([np.zeros((n, 1)), curve])
-    mean = months - (ends[:, 1:] + ends[:, :-1]).sum(axis=1) / 2 / np.maximum(total, 1 - SURE)
+    mean = months - (ends[:, 1:] + ends[:, :-1]).sum(axis=1) / 2 / np.maximum(total, LEAST)
     times = {MEDIAN: _reached(ends, np.full(n, 0.5)), EARLY: _reached(ends, total / 4), EXPECTED: mean}
     return pd.DataFrame({**columns, **times}, index=index)
 

@@ -256,6 +256,34 @@ def test_a_place_that_holds_another_backtest_is_refused(
         backtest(FIRST, SECOND, "1M", lake=source, out=out, **HOW)
 
 
+def test_a_place_where_another_backtest_is_at_work_is_refused_until_that_has_ended(
+    source: Lake, tmp_path: Path
+) -> None:
+    out, words = tmp_path / "out", f"another backtest is at work in {tmp_path}/out: wait .* --out"
+
+    def meanwhile(*_: object) -> None:
+        begin(source, tmp_path / "elsewhere")
+        backtest(FIRST, SECOND, "1M", lake=source, out=out, **HOW)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Replay, "run", meanwhile)
+        with pytest.raises(UsageError, match=words):
+            backtest(FIRST, SECOND, "1M", lake=source, out=out, **HOW)
+    begin(source, out)
+
+
+def test_an_adopted_table_has_no_extracts_to_replay(source: Lake, tmp_path: Path) -> None:
+    (own := tmp_path / "own").mkdir()
+    (own / "table.yaml").write_text("id: customer\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPANISHGAS_EXPERIMENTS", str(own))
+        settings.cache_clear()
+        with pytest.raises(UsageError, match=r"own is of an adopted table, .*by: time"):
+            backtest(FIRST, SECOND, "1M", lake=source, out=tmp_path / "out", **HOW)
+    settings.cache_clear()
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_policy_that_a_replay_reads_is_the_one_that_was_named(source: Lake, tmp_path: Path) -> None:
     file = tmp_path / "careful.yaml"
     content = yaml.safe_load((settings().experiments / "policy.yaml").read_text())

@@ -16,13 +16,16 @@ from spanishgas.contracts import contract
 from spanishgas.errors import ContractError
 from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.labels import DatedLabels
+from spanishgas.etl.overlaps import overlaps
 from spanishgas.etl.quality import ROW, Audit, Quality
 from spanishgas.etl.sniff import proposal
 from spanishgas.etl.source import open_source
 from spanishgas.etl.template import write_template
 from spanishgas.etl.validate import validate
+from spanishgas.lake import Lake
 from spanishgas.simulate.dates import YEARS, dated_rows, hazard_rows
 from spanishgas.simulate.extract import draw_blocks, write_extract
+from tests.gold_frames import gold_frame, publish_gold
 from tests.raw_builder import build_raw, write_raw
 
 AS_OF = date(2024, 12, 31)
@@ -247,3 +250,93 @@ def test_dates_come_from_the_hazards_that_the_truth_keeps() -> None:
     early = chance[:, :3].sum(axis=1) / left[:, 11].clip(1e-9)
     renewal = np.concatenate([b.seen["renewal_days"].to_numpy()[b.keep] for b in blocks])
     assert early[renewal < 60].mean() > 1.5 * early[renewal > 150].mean()
+
+
+def test_dates_under_a_campaign_follow_the_response_of_those_it_reached() -> None:
+    """Chi-squared of leavers by month: the offer changes how many leave within the year, and not when they do."""
+    counts, chances, kept = [], [], []
+    for block in draw_blocks(6_000, seed=8, as_of=AS_OF, effect=2.0):
+        everybody = block.people["customer_id"]
+        offers = pd.Series("offer_large", index=everybody.iloc[::2])
+        rows, plain = dated_rows(block.under(offers), AS_OF), dated_rows(block, AS_OF)
+        reached = everybody[block.keep].isin(offers.index).to_numpy()
+        pd.testing.assert_frame_equal(rows[~reached], plain[~reached])
+        month = (rows["churn_date"].dt.year - 2024) * 12 + rows["churn_date"].dt.month - 12
+        within = (month <= 12).to_numpy()[reached]
+        assert (within == block.response.churn[-1][block.keep][reached]).all()
+        hazard = hazard_rows(block).filter(like="hazard").to_numpy()[:, :12][reached]
+        chance = np.diff(1 - np.cumprod(1 - hazard, axis=1), axis=1, prepend=0.0)
+        p = block.response.probability[-1][block.keep][reached]
+        told = chance.sum(axis=1) > 0  # of the others the truth states no months
+        chances.append(chance[told] * (p[told] / chance[told].sum(axis=1))[:, None])
+        counts.append(month[reached][told].value_counts().reindex(range(1, 13), fill_value=0).to_numpy())
+        kept.append(p.sum() - chance.sum())
+    chance = np.concatenate(chances)
+    error = (np.sum(counts, axis=0) - chance.sum(axis=0)) / np.sqrt((chance * (1 - chance)).sum(axis=0))
+    assert (error**2).sum() < 32.9  # 12 degrees of freedom, 0.1 %
+    assert sum(kept) < -20
+
+
+def test_a_dated_campaign_changes_the_labels_of_those_it_reached_and_nothing_else(tmp_path: Path) -> None:
+    drawn: dict[str, Any] = {"customers": 130, "seed": 5, "as_of": AS_OF, "labelled": True, "dated": True}
+    write_extract(tmp_path / "plain", **drawn, truth=tmp_path / "plain-truth")
+    response = pd.read_parquet(tmp_path / "plain-truth" / "response.parquet").set_index("customer_id")
+    offers = pd.Series("offer_large", index=response.index[::2])
+    write_extract(
+        tmp_path / "treated", **drawn, treatments=offers, effect=2.0, truth=tmp_path / "treated-truth"
+    )
+    for file in (tmp_path / "plain").iterdir():
+        same = file.read_bytes() == (tmp_path / "treated" / file.name).read_bytes()
+        assert same == (file.name != "churn_label.csv")
+    assert not (response.filter(like="churn_offer").eq(response["churn_offer_large"], axis=0)).all(axis=None)
+    hazards = [
+        (tmp_path / f"{name}-truth" / "churn_hazards.parquet").read_bytes() for name in ("plain", "treated")
+    ]
+    assert hazards[0] == hazards[1]
+
+
+def dated_gold(*rows: tuple[str, int | None, int | None]) -> pd.DataFrame:
+    """Gold of customers with the month in which they left, if they did, and the months that they were observed for."""
+    names = ["customer_id", "churn_month", "observed_months"]
+    ids, month, seen = (pd.Series(values) for values in zip(*rows, strict=True))
+    told = dict(zip(names, (ids, month.astype("Int64"), seen.astype("Int64")), strict=True))
+    return pd.DataFrame(told).assign(horizon_months=12, churn=month.notna().astype("Int64"))
+
+
+def test_extracts_whose_label_windows_overlap_are_named_and_dates_that_contradict_each_other(
+    tmp_path: Path,
+) -> None:
+    lake = Lake(tmp_path)
+    first: list[tuple[str, int | None, int | None]] = [
+        ("same", 5, 18), ("gone", 2, 18), ("later", 5, 18), ("stays", None, 18), ("leaves", None, 18),
+        ("lost", None, 2),
+    ]  # fmt: skip
+    second: list[tuple[str, int | None, int | None]] = [
+        ("same", 2, 15), ("gone", 9, 15), ("later", 3, 15), ("stays", None, 15), ("leaves", 4, 15), ("lost", 4, 15),
+        ("new", 1, 15), ("unknown", None, None),
+    ]  # fmt: skip
+    publish_gold(lake, dated_gold(*first), AS_OF)
+    assert overlaps(lake, AS_OF) == []
+    publish_gold(lake, dated_gold(*second), date(2025, 3, 31))
+    [words] = overlaps(lake, AS_OF)
+    assert words == overlaps(lake, date(2025, 3, 31))[0]
+    assert "as of 2024-12-31 and 2025-03-31 overlap until 2025-12-31: who leaves" in words
+    assert (
+        "in both, of 6 customers. 3, such as 'gone', had left by one while the other still saw them: mend one"
+        in words
+    )
+
+
+def test_an_extract_after_the_window_or_without_dates_overlaps_none(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    publish_gold(lake, dated_gold(("A", 12, 18), ("B", None, 12)), AS_OF)
+    publish_gold(lake, dated_gold(("B", 1, 18)), date(2025, 12, 31))
+    publish_gold(lake, gold_frame(20), date(2025, 3, 31))
+    assert [overlaps(lake, day) for day in lake.dates("gold_master")] == [[], [], []]
+    nobody = dated_gold(("A", None, None)).assign(horizon_months=pd.Series([None], dtype="Int64"))
+    publish_gold(lake, nobody, date(2025, 2, 28))
+    assert overlaps(lake, date(2025, 2, 28)) == overlaps(lake, AS_OF) == []
+    left_on_the_day = dated_gold(("A", 3, 18), ("B", 3, 18))
+    publish_gold(lake, left_on_the_day, AS_OF)
+    publish_gold(lake, dated_gold(("A", 1, 18), ("B", 2, 18)), date(2025, 3, 31))
+    assert "1, such as 'B'" in overlaps(lake, AS_OF)[0]

@@ -130,9 +130,27 @@ def test_unknown_customers_are_left_out_up_to_the_limit_and_counted_and_named_be
 
 
 def test_a_label_dated_before_the_scores_is_not_their_outcome(tmp_path: Path) -> None:
-    found = read_labels(labels(tmp_path, "customer_id,churn,label_date\nC1,1,2025-01-31\nC2,0,2025-03-31\n"))
-    with pytest.raises(DataError, match=r"1 labels are dated before 2025-03-31.*'C1'.*--as-of"):
-        known_only(found, pd.Series(["C1", "C2"]), LATER)
+    found = read_labels(labels(tmp_path, "customer_id,churn,label_date\nC1,1,2025-01-31\nC2,1,2025-03-31\n"))
+    with pytest.raises(
+        DataError, match=r"1 rows in which 'churn_date' lies before.*'C1'.*2025-03-31.*--as-of"
+    ):
+        matured(found, LATER, 12)
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("0,2026-03-31,2026-06-30", "labelled 0 although 'churn_date' lies within the horizon"),
+        ("1,2025-06-01,2025-05-31", "in which 'churn_date' lies after 'observed_until'"),
+        ("0,,2025-03-30", "in which 'observed_until' lies before the as-of date"),
+    ],
+)
+def test_what_the_etl_refuses_of_a_label_is_refused_of_an_outcome(
+    tmp_path: Path, row: str, words: str
+) -> None:
+    text = f"customer_id,churn,churn_date,observed_until\nC1,{row}\nC2,0,2026-04-01,2026-06-30\n"
+    with pytest.raises(DataError, match=rf"^1 rows {words}.*: 'C1'\..*2025-03-31.*2026-03-31.*--as-of"):
+        matured(read_labels(labels(tmp_path, text)), LATER, 12)
 
 
 def observed(tmp_path: Path, *until: str) -> Labels:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,16 +19,20 @@ from spanishgas.config.search import ModelKind
 from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.survival import survival, weights
 from spanishgas.evaluation.value import lasting_margin, option_values
+from spanishgas.lifecycle import leaving
+from spanishgas.lifecycle.experiments import training_rows, training_side
 from spanishgas.scoring.payload import Media, inputs, read, write
 from spanishgas.scoring.recommend import timing
 from spanishgas.scoring.score import expected_losses, score_table
 from spanishgas.scoring.serving import scored
-from spanishgas.training import artefact
+from spanishgas.training import artefact, hazard
+from spanishgas.training.calibration import fit_chosen, out_of_fold
 from spanishgas.training.fitting import Training
+from spanishgas.training.folds import fresh_folds
 from spanishgas.training.hazard import CURVE, HazardModel, fit_hazard, person_months, summary
 from spanishgas.training.matrix import matrix
 from spanishgas.training.model import PROBABILITY
-from spanishgas.training.sides import labelled
+from spanishgas.training.sides import in_holdout, labelled
 from spanishgas.training.times import Times, timed, with_fair_labels
 from tests.churn_models import artefact_of, churn_model
 from tests.gold_frames import gold_frame
@@ -42,7 +48,12 @@ PARAMS = {"n_estimators": 60, "max_depth": 3, "learning_rate": 0.15, "class_weig
 def fitted(X: pd.DataFrame, times: Times, model: ModelKind = ModelKind.XGBOOST) -> HazardModel:
     params = PARAMS if model is ModelKind.XGBOOST else {"C": 1.0, "max_iter": 500}
     training = Training(X, times.left.astype("int64"), list(X), KINDS, model, folds=3, seed=1)
-    return fit_hazard(training, times, params)
+    return fit_hazard(training, times, params, even(X))
+
+
+def even(X: pd.DataFrame) -> Array:
+    """A classifier that tells nobody apart."""
+    return np.full(len(X), 0.2)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +69,7 @@ def test_hazards_are_those_of_worlds_with_customers_lost_by_chance(name: str, mo
     X, _, times = world(name, 5_000, seed=1, lost=0.4)
     hazards = fitted(X, times, model)
     fresh, true, _ = world(name, 5_000, seed=2)
-    said = hazards.hazards(fresh)
+    said = hazards.hazards(fresh, even(fresh))
     assert said.shape == true.shape
     rates, expected = said.mean(axis=0), true.mean(axis=0)
     noise = 3.5 * np.sqrt(expected / len(X) / np.linspace(1, 0.55, HORIZON))
@@ -68,6 +79,51 @@ def test_hazards_are_those_of_worlds_with_customers_lost_by_chance(name: str, mo
         assert np.corrcoef(*early)[0, 1] > 0.8
     whole = curve_of(said)[:, -1], curve_of(true)[:, -1]
     assert np.corrcoef(*whole)[0, 1] > (0.6 if name == "crossing" else 0.85)
+
+
+def test_rows_of_several_days_count_by_their_age_and_keep_their_customer_in_one_fold() -> None:
+    X, _, times = world("crossing", 1_500, seed=3)
+    groups, weights = np.tile(np.arange(500), 3), np.repeat([1.0, 0.5, 0.25], 500)
+    training = Training(
+        X,
+        times.left.astype("int64"),
+        list(X),
+        KINDS,
+        ModelKind.XGBOOST,
+        folds=3,
+        seed=1,
+        groups=groups,
+        weights=weights,
+    )
+    seen: list[Training] = []
+
+    def watched(months: Training, *how: Any) -> Array:
+        seen.append(months)
+        return out_of_fold(months, *how)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hazard, "out_of_fold", watched)
+        fit_hazard(training, times, PARAMS, even(X))
+    [months] = seen
+    assert months.groups is not None
+    assert months.weights is not None
+    for train, valid in fresh_folds(months.y, months.folds, months.seed, groups=months.groups):
+        assert not {*months.groups[train]} & {*months.groups[valid]}
+    of_row = dict(zip(X["x"], zip(groups, weights, strict=True), strict=True))
+    assert [of_row[x] for x in months.X["x"]] == list(zip(months.groups, months.weights, strict=True))
+
+
+def test_who_is_told_how_likely_a_customer_leaves_needs_no_column_that_says_so() -> None:
+    """Hazards are in proportion to what the classifier knows, where the columns know nothing of it."""
+    rng = np.random.default_rng(5)
+    X = pd.DataFrame({"x": rng.normal(size=4_000), "z": rng.normal(size=4_000), "months_to_renewal": 6.0})
+    p = rng.choice([0.05, 0.5], len(X))
+    month = np.where(rng.random(len(X)) < p, rng.integers(1, HORIZON + 1, len(X)), HORIZON + 1)
+    times = Times(np.minimum(month, HORIZON).astype("int64"), month <= HORIZON, HORIZON)
+    training = Training(X, times.left.astype("int64"), list(X), KINDS, ModelKind.XGBOOST, folds=3, seed=1)
+    within = curve_of(fit_hazard(training, times, PARAMS, p).hazards(X, p))[:, -1]
+    assert abs(within[p < 0.1].mean() - 0.05) < 0.02
+    assert abs(within[p > 0.1].mean() - 0.5) < 0.05
 
 
 def test_a_curve_rises_to_the_probability_that_the_classifier_states() -> None:
@@ -80,7 +136,7 @@ def test_a_curve_rises_to_the_probability_that_the_classifier_states() -> None:
     assert (np.diff(curve, axis=1) >= -1e-12).all()
     assert ((curve >= 0) & (curve <= 1)).all()
     np.testing.assert_array_equal(curve[:, -1], probability)
-    own = curve_of(hazards.hazards(X))
+    own = curve_of(hazards.hazards(X, even(X)))
     np.testing.assert_allclose(hazards.curves(X, own[:, -1]), own, atol=1e-7)
     assert hazards.curves(X.head(0), np.empty(0)).shape == (0, HORIZON)
 
@@ -196,6 +252,41 @@ def test_labels_keep_the_churn_rate_where_stayers_were_lost_and_are_all_kept_whe
     assert with_fair_labels(undated) is undated
 
 
+@pytest.mark.parametrize("days", [1, 2])
+def test_hazards_are_told_out_of_fold_probabilities_and_those_of_the_model_where_it_did_not_learn(
+    days: int,
+) -> None:
+    policy, params = load_policy(), {"n_estimators": 10, "max_depth": 2}
+    tables = []
+    for day in range(days):
+        rows = gold_frame(400, seed=3 + day)
+        left, rng = rows["churn"].to_numpy(dtype=bool), np.random.default_rng(day)
+        lost = ~left & (rng.random(len(rows)) < 0.3)
+        month = np.where(left, rng.integers(1, 13, len(rows)), np.where(lost, 6, HORIZON))
+        tables.append(dated(rows, Times(month.astype("int64"), left, HORIZON)))
+    table = tables[0]
+    if days > 1:
+        table = pd.concat(
+            [t.assign(as_of=date(2024, 1 + n, 1)) for n, t in enumerate(tables)], ignore_index=True
+        )
+    side = training_side(table, {"months_to_renewal": "numeric"}, ModelKind.XGBOOST, policy, seed=1)
+    fitted, told = fit_chosen(side, params, policy), list[Any]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(leaving, "fit_hazard", lambda *given: told.append(given))
+        leaving.hazard_of(side, fitted, table, params, policy.holdout)
+    [(everybody, times, _, probability)] = told
+    rows = timed(table)
+    rows = rows[~in_holdout(rows["customer_id"], policy.holdout)].reset_index(drop=True)
+    learned = training_rows(table, policy.holdout)
+    key = ["customer_id", *(["as_of"] if days > 1 else [])]
+    seen = rows.set_index(key).index.isin(learned.set_index(key).index)
+    assert 0 < (~seen).sum() < seen.sum()
+    assert len(rows) == len(everybody.X) == len(times.month) == len(probability)
+    np.testing.assert_array_equal(probability[seen], fitted.chosen_on.probability)
+    np.testing.assert_array_equal(probability[~seen], fitted.model.predict_proba(rows[~seen])[:, 1])
+    assert (everybody.groups is None) == (days == 1)
+
+
 def test_no_experiment_sees_when_customers_left() -> None:
     names = {"churn_month", "observed_months", "horizon_months"}
     for experiment, linear in product(experiment_ids(), (True, False)):
@@ -227,7 +318,7 @@ def folder(
         X, np.zeros(len(X), dtype="int64"), model.features, model.kinds, ModelKind.XGBOOST, folds=2, seed=1
     )
     params = {"n_estimators": 10, "max_depth": 3, **({"categories": "native"} if native else {})}
-    model.hazard = fit_hazard(side, Times.of(timed(gold)), params)
+    model.hazard = fit_hazard(side, Times.of(timed(gold)), params, model.predict_proba(gold)[:, 1])
     made = tmp_path_factory.mktemp("dated")
     skops.io.dump(model, made / artefact.FILE)
     return made
