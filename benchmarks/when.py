@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from benchmarks.utility import AS_OF, PUBLISHED_SIZE, DatedUtility, dated
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.evaluation.inference import figures
 from spanishgas.evaluation.metrics import average_precisions, rankings
 from spanishgas.evaluation.survival import weights
@@ -47,7 +47,7 @@ BRIER, ERROR, SLOWER, LOW, HIGH = 1.05, 0.015, 3.0, 0.93, 0.97
 
 def fitted(gold: pd.DataFrame, seed: int) -> tuple[ChurnModel, float]:
     """The model with its hazards, and the CPU seconds of those over the classifier's."""
-    policy, model = load_policy(), ModelKind.XGBOOST
+    policy, model = load_policy(), XGBOOST
     kinds, space = kinds_of(load_experiment("E5"), model), load_search().of(model)
     params = space.fixed | space.start | {"n_estimators": TREES}
     training = training_side(gold, kinds, model, policy, seed)
@@ -121,7 +121,7 @@ def coverage(days: dict[str, dict[str, Array]], repeats: int, holdout: int, seed
 
 def worlds(rows: int) -> None:
     """Print the same of worlds that the simulator did not draw, which lose customers by chance."""
-    space = load_search().of(ModelKind.XGBOOST)
+    space = load_search().of(XGBOOST)
     params = space.fixed | space.start | {"n_estimators": 200}
     for name in WORLDS:
         X, _, times = world(name, rows, seed=1, lost=0.4)
@@ -136,7 +136,7 @@ def worlds(rows: int) -> None:
         )
         fair = labelled(gold)
         y, names = fair["churn"].to_numpy(dtype="int64"), list(KINDS)
-        side = Training(fair[names], y, names, KINDS, ModelKind.XGBOOST, 5, 1)
+        side = Training(fair[names], y, names, KINDS, XGBOOST, 5, 1)
         model = fit_chosen(side, params, load_policy()).model
         hazards = fit_hazard(replace(side, X=X), times, params)
         fresh, true, then = world(name, rows, seed=2)

@@ -179,4 +179,4 @@ def _differences(run: dict[str, str], version: Version, lake: Lake) -> Iterator[
     if json_digest(sorted(version.training_table(lake).customers)) != version.record.manifest.customers:
         yield "the table's training customers are not those that it learned from"
     pinned = set((version.folder / "requirements.txt").read_text().split())
-    yield from (f"here is {name}" for name in registry.requirements() if name not in pinned)
+    yield from (f"here is {name}" for name in registry.requirements(version.model) if name not in pinned)

@@ -20,6 +20,7 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from spanishgas.config.search import family
 from spanishgas.errors import TrackingError
 from spanishgas.lifecycle import history
 from spanishgas.lifecycle.promotion_lock import promotion_lock
@@ -53,10 +54,13 @@ class Alias(StrEnum):
     PREVIOUS = "previous"
 
 
-def requirements() -> list[str]:
+def requirements(model: ChurnModel) -> list[str]:
     """What a loader of the model must install, pinned to what is installed here."""
-    boosted = metadata.packages_distributions()["xgboost"][0]
-    return [f"{name}=={metadata.version(name)}" for name in (*PINNED, boosted)]
+    from spanishgas.training.families import family_of
+
+    distributions = metadata.packages_distributions()
+    needed = [distributions[package][0] for package in family(family_of(model.pipeline[-1])).packages]
+    return [f"{name}=={metadata.version(name)}" for name in (*PINNED, *needed)]
 
 
 def signature(model: ChurnModel) -> ModelSignature:
@@ -93,10 +97,10 @@ def log_model(model: ChurnModel, name: str, params: Mapping[str, object]) -> Any
         name=name,
         signature=signature(model),
         input_example=example(model),
-        pip_requirements=requirements(),
+        pip_requirements=requirements(model),
         code_paths=[str(PACKAGE)],
         serialization_format="skops",
-        skops_trusted_types=list(artefact.TRUSTED),
+        skops_trusted_types=artefact.trusted(),
         pyfunc_predict_fn="predict",
         params={k: str(v) for k, v in params.items()},
         model_type="classifier",

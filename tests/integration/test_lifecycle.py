@@ -29,7 +29,7 @@ from spanishgas.cli import chain as cli_chain
 from spanishgas.cli import lifecycle
 from spanishgas.config.experiment import experiment_ids, load_experiment
 from spanishgas.config.policy import Promotion, load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.errors import DataError, TrackingError, UsageError
 from spanishgas.evaluation import card
 from spanishgas.evaluation.metrics import ranking
@@ -192,7 +192,7 @@ def test_the_neighbours_best_is_tried_second_and_the_runs_say_so(chain: Chain) -
     assert tags == ["published", words]
     (second,) = runs.find({"stage": "trial", "experiment": "E5", "trial": "1"})
     assert second.data.tags["warm_start"] == words
-    drawn = load_search().xgboost.admitted(best["params"])
+    drawn = load_search().of(XGBOOST).admitted(best["params"])
     assert drawn is not None
     assert {name: second.data.params[name] for name in drawn} == {k: str(v) for k, v in drawn.items()}
 
@@ -775,8 +775,8 @@ def test_a_comparison_says_whose_tier_changes_and_which_feature_moved_them(
     labels = rng.random(len(frame)) < np.where(frame["months_to_renewal"] > 9, 0.9, 0.02)
     training = training_side(
         frame.assign(churn=pd.array(labels, dtype="Int64")),
-        kinds_of(load_experiment("E5"), ModelKind.XGBOOST),
-        ModelKind.XGBOOST,
+        kinds_of(load_experiment("E5"), XGBOOST),
+        XGBOOST,
         load_policy(),
         SEED,
     )

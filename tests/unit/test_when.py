@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.experiment import experiment_ids, load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC, XGBOOST
 from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.survival import survival, weights
 from spanishgas.evaluation.value import lasting_margin, option_values
@@ -39,8 +39,8 @@ PARAMS = {"n_estimators": 60, "max_depth": 3, "learning_rate": 0.15, "class_weig
 # --- worlds
 
 
-def fitted(X: pd.DataFrame, times: Times, model: ModelKind = ModelKind.XGBOOST) -> HazardModel:
-    params = PARAMS if model is ModelKind.XGBOOST else {"C": 1.0, "max_iter": 500}
+def fitted(X: pd.DataFrame, times: Times, model: str = XGBOOST) -> HazardModel:
+    params = PARAMS if model == XGBOOST else {"C": 1.0, "max_iter": 500}
     training = Training(X, times.left.astype("int64"), list(X), KINDS, model, folds=3, seed=1)
     return fit_hazard(training, times, params)
 
@@ -48,12 +48,12 @@ def fitted(X: pd.DataFrame, times: Times, model: ModelKind = ModelKind.XGBOOST) 
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        ("crossing", ModelKind.XGBOOST),
-        ("proportional", ModelKind.LOGISTIC),
-        pytest.param("proportional", ModelKind.XGBOOST, marks=pytest.mark.slow),
+        ("crossing", XGBOOST),
+        ("proportional", LOGISTIC),
+        pytest.param("proportional", XGBOOST, marks=pytest.mark.slow),
     ],
 )
-def test_hazards_are_those_of_worlds_with_customers_lost_by_chance(name: str, model: ModelKind) -> None:
+def test_hazards_are_those_of_worlds_with_customers_lost_by_chance(name: str, model: str) -> None:
     """Drawing quiet months, censoring and balanced classes all move the level, and all of it is undone."""
     X, _, times = world(name, 5_000, seed=1, lost=0.4)
     hazards = fitted(X, times, model)
@@ -223,9 +223,7 @@ def folder(
     model = artefact.load(plain, "model")
     native = request.param != "xgboost"
     X = matrix(timed(gold), list(model.features), model.kinds)
-    side = Training(
-        X, np.zeros(len(X), dtype="int64"), model.features, model.kinds, ModelKind.XGBOOST, folds=2, seed=1
-    )
+    side = Training(X, np.zeros(len(X), dtype="int64"), model.features, model.kinds, XGBOOST, folds=2, seed=1)
     params = {"n_estimators": 10, "max_depth": 3, **({"categories": "native"} if native else {})}
     model.hazard = fit_hazard(side, Times.of(timed(gold)), params)
     made = tmp_path_factory.mktemp("dated")
