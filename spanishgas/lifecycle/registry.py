@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +59,15 @@ def requirements(model: ChurnModel) -> list[str]:
     """What a loader of the model must install, pinned to what is installed here."""
     from spanishgas.training.families import family_of
 
-    distributions = metadata.packages_distributions()
+    distributions = _distributions()
     needed = [distributions[package][0] for package in family(family_of(model.pipeline[-1])).packages]
     return [f"{name}=={metadata.version(name)}" for name in (*PINNED, *needed)]
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """The installed distributions by what is imported of them; to list them takes a second."""
+    return metadata.packages_distributions()
 
 
 def signature(model: ChurnModel) -> ModelSignature:

@@ -62,9 +62,9 @@ FAMILY = {
 }
 
 
-def build(options, setting):
+def build(options, **_):
     """The unfitted estimator."""
-    return Bayes(**options)
+    return Bayes(var_smoothing=options.get("var_smoothing", 1e-9))
 
 
 class Bayes(GaussianNB):

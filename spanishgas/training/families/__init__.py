@@ -1,7 +1,8 @@
 """The model families: a module each, found by its name, and a block each in search.yaml.
 
-A module has the literal `FAMILY` (config.search.ModelFamily) and a function `build`, which gives an unfitted estimator.
-All estimators are scikit-learn's in form, take `sample_weight`, and have
+A module has the literal `FAMILY` (config.search.ModelFamily) and a function `build`, which makes an unfitted estimator
+of its parameters, class_weight (None where all rows count alike), random_state and n_jobs. All estimators are
+scikit-learn's in form, take `sample_weight`, give the same model with any number of threads, and have
 
 - `decision_function`: the margin (log odds of churn), the scale that Platt's calibration is defined on; the score of a
   row does not depend on the rows beside it
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from spanishgas.config.reading import Value
 from spanishgas.config.search import PLACES, family
@@ -26,20 +27,6 @@ from spanishgas.training.matrix import is_text
 
 __path__ = PLACES  # what the reader of search.yaml takes for a family is what can be imported as one
 NATIVE = "native"
-
-
-class Setting(NamedTuple):
-    """What an estimator is built for, beside its parameters."""
-
-    weight: str | None
-    """class_weight, None where all rows count alike."""
-    balance: float
-    """Rows of class 0 per row of class 1, which `class_weight: balanced` makes up for."""
-    types: Sequence[str] | None
-    """`float` or `c` (a category's code) by encoded column where categories are native; None where they are spread."""
-    seed: int
-    jobs: int
-    """Threads, any number of which gives the same model."""
 
 
 def is_native(params: Mapping[str, Value]) -> bool:
@@ -56,18 +43,18 @@ def estimator(
     types: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> Any:
-    """The unfitted estimator of a family, with `threads` (those of the settings if None)."""
+    """The unfitted estimator of a family, which takes `threads`; those of the settings if None.
+
+    `balance` is rows of class 0 per row of class 1, which `class_weight: balanced` makes up for; `types` are those of
+    the encoded columns, needed where categories are native.
+    """
     family(model)  # refuses an unknown one
-    options: dict[str, Any] = {n: v for n, v in params.items() if n not in ("class_weight", "categories")}
-    weight = params.get("class_weight", "none")
-    setting = Setting(
-        weight=None if weight == "none" else str(weight),
-        balance=balance,
-        types=list(types or []) if is_native(params) else None,
-        seed=seed % 2**32,
-        jobs=threads or settings().threads or -1,
-    )
-    return import_module(f"{__name__}.{model}").build(options, setting)
+    options: dict[str, Any] = {"class_weight": "none"} | dict(params)
+    native = options.pop("categories", None) == NATIVE
+    options["class_weight"] = None if options["class_weight"] == "none" else options["class_weight"]
+    options |= {"random_state": seed % 2**32, "n_jobs": threads or settings().threads or -1}
+    build = import_module(f"{__name__}.{model}").build
+    return build(options, balance=balance, types=list(types or []) if native else None)
 
 
 def family_of(fitted: object) -> str:

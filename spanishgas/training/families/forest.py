@@ -12,8 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
-from spanishgas.training.families import Setting
-
 FAMILY = {
     "parameters": {
         "count": ["n_estimators", "max_depth", "min_samples_leaf"],
@@ -37,11 +35,11 @@ FAMILY = {
 Array = NDArray[np.float64]
 
 
-def build(options: dict[str, Any], setting: Setting) -> Forest | RandomisedTrees:
+def build(options: dict[str, Any], **_: object) -> Forest | RandomisedTrees:
     """The unfitted estimator."""
     options.pop("limit", None)  # it is told by which of max_depth and max_leaf_nodes is given
     trees = RandomisedTrees if options.pop("splits", "best") == "random" else Forest
-    return trees(**options, class_weight=setting.weight, random_state=setting.seed, n_jobs=setting.jobs)
+    return trees(**options)
 
 
 class _Votes:

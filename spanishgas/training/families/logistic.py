@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from spanishgas.training.families import Setting
-
 FAMILY = {
     "parameters": {"count": ["max_iter"], "positive": ["C"], "fraction": ["l1_ratio"]},
     "choices": {"penalty": ["l2", "elasticnet"], "class_weight": ["none", "balanced"]},
@@ -21,11 +19,12 @@ ELASTIC_TOLERANCE = 1e-2
 """SAGA's last digits cost ten times what they bring: average precision moves by 0.001."""
 
 
-def build(options: dict[str, Any], setting: Setting) -> Linear:
+def build(options: dict[str, Any], **_: object) -> Linear:
     """The unfitted estimator; `penalty` is the project's own word for the solver's."""
+    options.pop("n_jobs")
     if options.pop("penalty", "l2") == "elasticnet":
         options |= {"solver": "saga", "tol": ELASTIC_TOLERANCE}
-    return Linear(**options, class_weight=setting.weight, random_state=setting.seed)
+    return Linear(**options)
 
 
 class Linear(LogisticRegression):  # type: ignore[misc]

@@ -14,8 +14,6 @@ from sklearn.metrics import average_precision_score
 from xgboost import Booster, DMatrix, XGBClassifier
 from xgboost.callback import TrainingCallback
 
-from spanishgas.training.families import Setting
-
 FAMILY = {
     "parameters": {
         "count": ["n_estimators", "max_depth", "max_cat_to_onehot", "max_cat_threshold"],
@@ -43,15 +41,15 @@ EVERY = 10
 """Trees between two looks: the number that is kept is a multiple."""
 
 
-def build(options: dict[str, Any], setting: Setting) -> BoostedTrees:
+def build(options: dict[str, Any], *, balance: float, types: list[str] | None) -> BoostedTrees:
     """The unfitted estimator."""
-    if setting.weight:
-        options["scale_pos_weight"] = setting.balance
+    if options.pop("class_weight"):
+        options["scale_pos_weight"] = balance
     if options.get("grow_policy") == "lossguide":
         options.setdefault("max_depth", 0)
-    if setting.types is not None:
-        options |= {"enable_categorical": True, "feature_types": setting.types}
-    return BoostedTrees(**options, random_state=setting.seed, n_jobs=setting.jobs)
+    if types is not None:
+        options |= {"enable_categorical": True, "feature_types": types}
+    return BoostedTrees(**options)
 
 
 class BoostedTrees(XGBClassifier):
