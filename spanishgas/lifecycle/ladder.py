@@ -10,6 +10,7 @@ from mlflow.entities import Run
 
 from spanishgas.config.experiment import below, experiment_ids, load_experiment
 from spanishgas.config.policy import load_policy
+from spanishgas.config.search import family
 from spanishgas.errors import TrackingError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.selection import Compared, Rung, choose, ladder_table, ladder_words
@@ -44,6 +45,8 @@ def ladder_inputs(ids: Sequence[str], models: Sequence[str], **of_each: Any) -> 
     `of_each` is what `experiment_inputs` takes for every rung.
     """
     below_each = {name: below(name) for name in ids}
+    for model in models:
+        family(model)  # refuses an unknown one before anything is read
     rungs = tuple(experiments.experiment_inputs(name, model, **of_each) for name in ids for model in models)
     return LadderInputs(rungs[0].training, rungs, below_each, introduction())
 
