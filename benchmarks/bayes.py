@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from benchmarks.utility import PUBLISHED_SIZE, drawn, e5
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.training.calibration import fit_chosen
 from spanishgas.training.search import search
 from spanishgas.training.sides import in_holdout
@@ -23,7 +23,7 @@ TRIALS, SEEDS, LIMIT, AIM = 8, 5, 0.95, 0.97
 def ratio(customers: int, trials: int, seed: int) -> tuple[float, float]:
     """Average precision on the holdout: the shipped object's, and the true probabilities'."""
     training, policy = e5(customers, seed), load_policy()
-    found = search(training, load_search().of(ModelKind.XGBOOST), trials)
+    found = search(training, load_search().of(XGBOOST), trials)
     model = fit_chosen(training, found.best.params, policy).model
     utility = drawn(customers, seed)
     held = utility.gold[in_holdout(utility.gold["customer_id"], policy.holdout)]

@@ -20,7 +20,7 @@ from sklearn.model_selection import train_test_split
 
 from benchmarks import fidelity, period_sums
 from spanishgas.config.experiment import load_experiment
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC, XGBOOST, family
 from spanishgas.etl.build import build
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
@@ -30,7 +30,7 @@ from spanishgas.training.matrix import matrix
 from spanishgas.training.sides import labelled
 
 AS_OF, CUSTOMERS, WITHIN = date(2024, 12, 31), 20_099, 0.05
-TREES, LINEAR = ModelKind.XGBOOST, ModelKind.LOGISTIC
+TREES, LINEAR = XGBOOST, LOGISTIC
 PUBLISHED = {
     TREES: {
         "E0": 0.305,
@@ -48,9 +48,9 @@ PUBLISHED = {
 ALSO = {TREES: ("E7",), LINEAR: ("E7", "E8")}
 
 
-def parameters(model: ModelKind, y: np.ndarray) -> dict[str, str | int | float]:
+def parameters(model: str, y: np.ndarray) -> dict[str, str | int | float]:
     """The replaced system's untuned parameters."""
-    if model is ModelKind.LOGISTIC:
+    if model == LOGISTIC:
         return {"max_iter": 2_000, "class_weight": "balanced"}
     trees: dict[str, str | int | float] = {"n_estimators": 600, "learning_rate": 0.05, "max_depth": 5}
     return trees | {
@@ -60,10 +60,10 @@ def parameters(model: ModelKind, y: np.ndarray) -> dict[str, str | int | float]:
     }
 
 
-def rung(gold: pd.DataFrame, name: str, model: ModelKind, seed: int) -> float:
+def rung(gold: pd.DataFrame, name: str, model: str, seed: int) -> float:
     """Average precision of one experiment on the 20 % that it did not see."""
     tiers = load_tiers()
-    features = load_experiment(name).features(tiers, linear=model.linear)
+    features = load_experiment(name).features(tiers, linear=family(model).linear)
     kinds = {f: str(tiers.kind(f)) for f in features}
     rows = labelled(gold)
     X, y = matrix(rows, features, kinds), rows["churn"].to_numpy(dtype="int64")
@@ -86,10 +86,10 @@ def one_seed(customers: int, seed: int) -> tuple[fidelity.Fidelity, dict[tuple[s
     reached = {}
     for model, published in PUBLISHED.items():
         for name in sorted({*published, *ALSO[model]}):
-            features = (model, *load_experiment(name).features(load_tiers(), linear=model.linear))
+            features = (model, *load_experiment(name).features(load_tiers(), linear=family(model).linear))
             if features not in known:
                 known[features] = rung(gold, name, model, seed)
-            reached[model.value, name] = known[features]
+            reached[model, name] = known[features]
     return replace(found, figures=kept), reached
 
 
@@ -98,7 +98,7 @@ def ladder(measured: list[dict[tuple[str, str], float]]) -> pd.DataFrame:
     rows = pd.DataFrame([list(of.values()) for of in measured])
     rows.columns = pd.MultiIndex.from_tuples(list(measured[0]), names=["model", "experiment"])
     out = pd.DataFrame({"mean": rows.mean(), "sd": rows.std()})
-    out.insert(0, "published", [PUBLISHED[ModelKind(m)].get(e, np.nan) for m, e in out.index])
+    out.insert(0, "published", [PUBLISHED[m].get(e, np.nan) for m, e in out.index])
     gap = out["mean"] - out["published"]
     verdict = np.select([gap.abs() <= WITHIN, gap.abs() > WITHIN], ["yes", "no"], "")
     return out.assign(difference=gap, within=verdict)

@@ -17,7 +17,7 @@ from sklearn.metrics import average_precision_score
 from benchmarks.utility import AS_OF, drawn
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.monitoring.cohort import expected
 from spanishgas.monitoring.concept import concept_drift
@@ -39,12 +39,12 @@ def fitted(customers: int, seed: int, trees: int) -> ChurnModel:
     policy = load_policy()
     training = training_side(
         drawn(customers, seed, *WHEN["same day"]).gold,
-        kinds_of(load_experiment("E5"), ModelKind.XGBOOST),
-        ModelKind.XGBOOST,
+        kinds_of(load_experiment("E5"), XGBOOST),
+        XGBOOST,
         policy,
         seed,
     )
-    space = load_search().of(ModelKind.XGBOOST)
+    space = load_search().of(XGBOOST)
     return fit_chosen(training, space.fixed | space.start | {"n_estimators": trees}, policy).model
 
 

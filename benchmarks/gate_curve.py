@@ -20,7 +20,7 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.etl.build import build
 from spanishgas.evaluation.inference import Predictions, differences, wilson
 from spanishgas.evaluation.value import realised_value
@@ -46,14 +46,14 @@ def table(customers: int) -> pd.DataFrame:
 
 def fitter(gold: pd.DataFrame) -> Callable[[np.ndarray, np.ndarray, int], np.ndarray]:
     """Fit on some rows of `gold`, and give the probabilities of others."""
-    tiers, space = load_tiers(), load_search().of(ModelKind.XGBOOST)
+    tiers, space = load_tiers(), load_search().of(XGBOOST)
     features = load_experiment("E5").features(tiers, linear=False)
     kinds = {name: str(tiers.kind(name)) for name in features}
     X, y = matrix(gold, features, kinds), gold["churn"].to_numpy(dtype="int64")
 
     def fit(train: np.ndarray, held: np.ndarray, seed: int) -> np.ndarray:
         rows, labels = X.iloc[train], y[train]
-        training = Training(rows, labels, features, kinds, ModelKind.XGBOOST, folds=5, seed=seed)
+        training = Training(rows, labels, features, kinds, XGBOOST, folds=5, seed=seed)
         fitted = training.unfitted({**space.fixed, **space.start, "class_weight": "none"}).fit(rows, labels)
         return np.asarray(np.clip(fitted.predict_proba(X.iloc[held])[:, 1], CLIP, 1 - CLIP))
 

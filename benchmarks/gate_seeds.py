@@ -12,7 +12,7 @@ from sklearn.metrics import average_precision_score
 from benchmarks.utility import drawn
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.training.calibration import fit_final
 from spanishgas.training.sides import in_holdout
@@ -22,10 +22,8 @@ def holdout_average_precision(customers: int, seed: int) -> dict[str, float]:
     """Average precision on the holdout of E5 XGBoost, and of the true probabilities."""
     policy = load_policy()
     gold, true = drawn(customers, seed)
-    training = training_side(
-        gold, kinds_of(load_experiment("E5"), ModelKind.XGBOOST), ModelKind.XGBOOST, policy, seed
-    )
-    space = load_search().of(ModelKind.XGBOOST)
+    training = training_side(gold, kinds_of(load_experiment("E5"), XGBOOST), XGBOOST, policy, seed)
+    space = load_search().of(XGBOOST)
     model = fit_final(training, space.fixed | space.start | {"n_estimators": 600}, 0.5, policy)
     held = gold[in_holdout(gold["customer_id"], policy.holdout) & gold["churn"].notna().to_numpy()]
     y = held["churn"].astype(int)

@@ -19,7 +19,7 @@ from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from benchmarks.clock import Clock
 from benchmarks.utility import PUBLISHED_SIZE, e5
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.evaluation.metrics import fold_interval
 from spanishgas.training.fitting import Training
 from spanishgas.training.search import search
@@ -59,7 +59,7 @@ def run(quick: bool) -> None:
     """Print both, and whether ours reaches theirs less one standard error in a tenth of the time."""
     training = e5(1_500 if quick else PUBLISHED_SIZE, SEED)
     clock = Clock()
-    found = search(training, load_search().of(ModelKind.XGBOOST), 2 if quick else TRIALS)
+    found = search(training, load_search().of(XGBOOST), 2 if quick else TRIALS)
     took = clock.read()
     low, high = fold_interval(found.fold_scores, training.repeats)
     ours = float(np.mean(found.fold_scores))

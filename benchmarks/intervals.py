@@ -32,7 +32,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import ACTIONS, load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.etl.build import build
 from spanishgas.evaluation import effects
 from spanishgas.evaluation.effects import PROPENSITIES
@@ -99,8 +99,8 @@ def probabilities(rows: int, fresh: int, seed: int) -> dict[str, float]:
     rng = np.random.default_rng(seed)
     X, y = draw(rng, rows)
     names = [f"x{i}" for i in range(FEATURES)]
-    kinds, space = dict.fromkeys(names, "numeric"), load_search().of(ModelKind.XGBOOST)
-    training = Training(pd.DataFrame(X, columns=names), y, names, kinds, ModelKind.XGBOOST, 5, seed)
+    kinds, space = dict.fromkeys(names, "numeric"), load_search().of(XGBOOST)
+    training = Training(pd.DataFrame(X, columns=names), y, names, kinds, XGBOOST, 5, seed)
     params = space.fixed | space.start | {"n_estimators": 300}
     model = fit_chosen(training, params, load_policy()).model
     X_fresh, (X_held, y_held) = draw(rng, fresh)[0], draw(rng, rows // 4)

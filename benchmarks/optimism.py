@@ -20,7 +20,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from benchmarks import utility
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.rendering import as_markdown
 from spanishgas.training.calibration import fit_chosen
@@ -39,7 +39,7 @@ FIGURES = ("average precision", "ROC-AUC", "churners expected less observed, % o
 
 def model_of(gold: pd.DataFrame, seed: int) -> ChurnModel:
     """E5's model with the published parameters, fitted and calibrated on those who are not held out."""
-    kind, policy = ModelKind.XGBOOST, load_policy()
+    kind, policy = XGBOOST, load_policy()
     space = load_search().of(kind)
     training = training_side(gold, kinds_of(load_experiment("E5"), kind), kind, policy, seed)
     params = {**space.fixed, **space.start, "n_estimators": TREES}

@@ -26,7 +26,7 @@ import pyarrow as pa
 import skops.io
 
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.features import load_tiers
 from spanishgas.lifecycle import registry
 from spanishgas.scoring import payload
@@ -69,7 +69,7 @@ def model_of() -> ChurnModel:
     kinds = {f: tiers.kind(f) for f in names}
     gold = labelled(gold_frame(5_000))
     y = gold["churn"].to_numpy(dtype="int64")
-    training = Training(matrix(gold, names, kinds), y, names, kinds, ModelKind.XGBOOST, folds=3, seed=1)
+    training = Training(matrix(gold, names, kinds), y, names, kinds, XGBOOST, folds=3, seed=1)
     return fit_final(training, TREES, 0.5, load_policy())
 
 
@@ -204,9 +204,9 @@ def logged_model(model: ChurnModel, folder: Path) -> Path:
         model,
         folder,
         signature=registry.signature(model),
-        pip_requirements=registry.requirements(),
+        pip_requirements=registry.requirements(model),
         serialization_format="skops",
-        skops_trusted_types=list(artefact.TRUSTED),
+        skops_trusted_types=artefact.trusted(),
         pyfunc_predict_fn="predict",
     )
     return folder

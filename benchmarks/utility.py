@@ -13,7 +13,7 @@ import pandas as pd
 from benchmarks import period_sums
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.etl.build import build
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.experiments import kinds_of, training_side
@@ -71,7 +71,7 @@ def _taken(
     return gold, true
 
 
-def e5(customers: int, seed: int, model: ModelKind = ModelKind.XGBOOST) -> Training:
+def e5(customers: int, seed: int, model: str = XGBOOST) -> Training:
     """The training side of the full feature set."""
     return training_side(
         drawn(customers, seed).gold,

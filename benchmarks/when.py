@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmarks.utility import AS_OF, PUBLISHED_SIZE, DatedUtility, dated
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.evaluation.inference import figures
 from spanishgas.evaluation.metrics import average_precisions, rankings
 from spanishgas.evaluation.survival import weights
@@ -50,7 +50,7 @@ BRIER, ERROR, SLOWER, LOW, HIGH = 1.05, 0.015, 3.0, 0.93, 0.97
 
 def fitted(gold: pd.DataFrame, seed: int) -> tuple[ChurnModel, float]:
     """The model with its hazards, and the CPU seconds of those over the classifier's."""
-    policy, model = load_policy(), ModelKind.XGBOOST
+    policy, model = load_policy(), XGBOOST
     kinds, space = kinds_of(load_experiment("E5"), model), load_search().of(model)
     params = space.fixed | space.start
     training = training_side(gold, kinds, model, policy, seed)
@@ -143,7 +143,7 @@ def coverage(days: dict[str, dict[str, Array]], repeats: int, holdout: int, seed
 
 def worlds(rows: int) -> None:
     """Print the same of worlds that the simulator did not draw, which lose customers by chance."""
-    space = load_search().of(ModelKind.XGBOOST)
+    space = load_search().of(XGBOOST)
     params = space.fixed | space.start | {"n_estimators": 200}
     for name in WORLDS:
         X, _, times = world(name, rows, seed=1, lost=0.4)
@@ -157,7 +157,7 @@ def worlds(rows: int) -> None:
             horizon_months=HORIZON,
         )
         policy = load_policy()
-        side = training_side(gold, KINDS, ModelKind.XGBOOST, policy, seed=1)
+        side = training_side(gold, KINDS, XGBOOST, policy, seed=1)
         chosen = fit_chosen(side, params, policy)
         model, hazards = chosen.model, hazard_of(side, chosen, gold, params, policy.holdout)
         assert hazards is not None

@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings
 from spanishgas.cli import app
 from spanishgas.config.experiment import Experiment
 from spanishgas.config.policy import Policy
-from spanishgas.config.search import Search
+from spanishgas.config.search import Space
 from spanishgas.config.tiers import Tiers
 from spanishgas.features import load_tiers
 from spanishgas.monitoring.alerts import Alerting
@@ -29,7 +29,7 @@ from spanishgas.troubles import troubles
 FOLDER = Path(__file__).parent / "reference"
 FILES: dict[str, type[BaseModel]] = {
     "E0.yaml ... E8.yaml": Experiment,
-    "search.yaml": Search,
+    "search.yaml, for each model": Space,
     "policy.yaml": Policy,
 }
 PYTHON = (

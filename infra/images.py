@@ -27,7 +27,7 @@ import pandas as pd
 import urllib3
 
 import spanishgas
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 
 BUILDERS = ("docker", "podman", "buildah")
 PROJECT = Path(__file__).resolve().parents[1]
@@ -151,10 +151,10 @@ def smoke_serve(builder: Builder) -> None:
     from tests.churn_models import artefact_of, churn_model, odd_gold
 
     frame = odd_gold(40)
-    expected = spanishgas.score(frame, churn_model(ModelKind.XGBOOST))
+    expected = spanishgas.score(frame, churn_model(XGBOOST))
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        model = artefact_of(ModelKind.XGBOOST, Path(folder, "model"))
+        model = artefact_of(XGBOOST, Path(folder, "model"))
         with builder.started("serve", Container(["serve"], folders={model: "/opt/ml/model"})) as process:
             seconds = answers(process, "http://127.0.0.1:8080/ping")
             check(f"serve: /ping answers after {seconds:.0f} s", True)

@@ -21,7 +21,7 @@ import mlflow
 import pandas as pd
 
 import spanishgas
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.lake import S3Store
 from spanishgas.scoring.jobs import SageMakerTransform, job_name
 from spanishgas.scoring.parts import Part, Task, reconciled
@@ -42,7 +42,7 @@ def check(what: str, holds: bool) -> None:
 def verify(given: Transform, root: Path) -> None:
     """The checks in order, about twenty."""
     frame = odd_gold(CUSTOMERS)
-    task = task_of(ModelKind.XGBOOST, given.media, root, frame, rows=ROWS)
+    task = task_of(XGBOOST, given.media, root, frame, rows=ROWS)
     said: list[str] = []
     backend = SageMakerTransform.of(given, said.append)
     check("the region has a name", bool(boto3.Session().region_name))
@@ -61,7 +61,7 @@ def verify(given: Transform, root: Path) -> None:
     for name, holds in _answers(task, backend, answered, said, steps):
         check(name, holds)
     found = _collected(task, answered)
-    expected = spanishgas.score(frame, churn_model(ModelKind.XGBOOST))
+    expected = spanishgas.score(frame, churn_model(XGBOOST))
     check("every customer came back once", found["customer_id"].tolist() == frame["customer_id"].tolist())
     same = found["churn_probability"].tolist() == expected["churn_probability"].tolist()
     check("probabilities are those of this machine to the last digit", same)

@@ -16,7 +16,7 @@ import pandas as pd
 from spanishgas import rendering
 from spanishgas.config.experiment import experiment_ids
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.etl.source import BASE, extract_date
 from spanishgas.evaluation.selection import Compared, sentence
@@ -50,7 +50,7 @@ def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progre
         for raw in lake.raw_extracts():
             etl(raw, lake=lake, as_of=extract_date(raw))
         rungs = {"trials": trials, "lake": lake, "seed": seed, "progress": progress}
-        ladder = run_ladder(ladder_inputs(experiment_ids(), [ModelKind.XGBOOST], **rungs))
+        ladder = run_ladder(ladder_inputs(experiment_ids(), [XGBOOST], **rungs))
         version = evaluate(next(c.rung.run_id for c in ladder if c.chosen), lake=lake)
         promote_if_passed(version, "best of the ladder, gate passed")
         summary = "\n".join([*_trained(ladder, version), "", *_acted(lake)])
@@ -161,7 +161,7 @@ def retrain(
     """
     champion = registry.champion()
     record = champion.record if champion else None
-    name, model = (record.chosen.experiment, record.chosen.model) if record else ("E5", ModelKind.XGBOOST)
+    name, model = (record.chosen.experiment, record.chosen.model) if record else ("E5", XGBOOST)
     inputs = experiment_inputs(name, model, trials=trials, lake=lake, seed=seed, progress=progress)
     begin = inputs.space, inputs.protocol.holdout
     start = start_of(record.chosen, record.of_run, *begin) if record else None

@@ -74,6 +74,10 @@ def _imports(file: Path) -> frozenset[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    if file.name == "__init__.py" and "importlib.import_module" in names:
+        # what a package finds by name is nowhere imported by name
+        package = ".".join(file.parent.relative_to(PACKAGE.parent).parts)
+        names |= {f"{package}.{module.stem}" for module in file.parent.glob("*.py")}
     return frozenset(names)
 
 

@@ -140,7 +140,9 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
     taught = set(rows["customer_id"][~in_holdout(rows["customer_id"], inputs.terms.holdout)])
     then, now = version.offer_model.predict(rows), learn(rows, inputs).predict(rows)
     largest = float(np.abs(then.to_numpy() - now.to_numpy()).max())
-    return Reproduced(version.number, len(rows), largest, 0.0, list(differences(version, taught)))
+    return Reproduced(
+        version.number, len(rows), largest, 0.0, list(differences(version, version.offer_model, taught))
+    )
 
 
 def judge(rows: pd.DataFrame, inputs: UpliftInputs) -> OfferJudgement:

@@ -16,7 +16,7 @@ import skops.io
 
 from spanishgas.config.policy import load_policy
 from spanishgas.config.reading import Value
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import FOREST, LOGISTIC, XGBOOST, family
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.version import Version
@@ -35,11 +35,11 @@ from tests.gold_frames import gold_frame, publish_gold
 
 NATIVE = "native categories, isotonic"
 BOOSTED: dict[str, Value] = {"n_estimators": 20, "max_depth": 3, "learning_rate": 0.3}
-SMALL: dict[str, tuple[ModelKind, dict[str, Value], Curve]] = {
-    ModelKind.XGBOOST: (ModelKind.XGBOOST, BOOSTED, Curve.SIGMOID),
-    ModelKind.FOREST: (ModelKind.FOREST, {"n_estimators": 20, "max_depth": 5}, Curve.SIGMOID),
-    ModelKind.LOGISTIC: (ModelKind.LOGISTIC, {"C": 1.0, "max_iter": 1000}, Curve.SIGMOID),
-    NATIVE: (ModelKind.XGBOOST, BOOSTED | {"categories": "native"}, Curve.ISOTONIC),
+SMALL: dict[str, tuple[str, dict[str, Value], Curve]] = {
+    XGBOOST: (XGBOOST, BOOSTED, Curve.SIGMOID),
+    FOREST: (FOREST, {"n_estimators": 20, "max_depth": 5}, Curve.SIGMOID),
+    LOGISTIC: (LOGISTIC, {"C": 1.0, "max_iter": 1000}, Curve.SIGMOID),
+    NATIVE: (XGBOOST, BOOSTED | {"categories": "native"}, Curve.ISOTONIC),
 }
 """Models by name: that of their kind, and what else a search may come to."""
 
@@ -48,7 +48,7 @@ SMALL: dict[str, tuple[ModelKind, dict[str, Value], Curve]] = {
 def churn_model(name: str) -> ChurnModel:
     """The model of `SMALL` on every feature that its kind may take."""
     tiers, (kind, params, curve) = load_tiers(), SMALL[name]
-    names = [f for f in tiers.features() if kind.linear or tiers.kind(f) != "cross"]
+    names = [f for f in tiers.features() if family(kind).linear or tiers.kind(f) != "cross"]
     kinds = {f: tiers.kind(f) for f in names}
     gold = labelled(gold_frame(400, seed=3))
     y = gold["churn"].to_numpy(dtype="int64")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine, event
 
 from spanishgas.settings import PROJECT, settings
 from tests import postgres
@@ -21,6 +23,13 @@ os.environ["SPANISHGAS_MAX_QUARANTINED"] = "1"
 
 # No power fails during the tests; what is waited for, and when, is tested by counting calls.
 os.fsync = lambda descriptor: None
+
+
+@event.listens_for(Engine, "connect")
+def _without_waiting_for_the_disk(connection: object, _: object) -> None:
+    """The same for the databases of MLflow and Optuna, which commit thousands of times."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import skops.io
 from numpy.typing import NDArray
 
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC
 from spanishgas.evaluation.value import NO_OFFER, best_offer
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.training.artefact import FILE
@@ -44,7 +44,7 @@ def drawn(probability: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
 def reference(lake: Lake, as_of: date = DAY) -> Snapshot:
     """The labelled table that versions were trained on."""
     frame = gold_frame(CUSTOMERS, seed=1, labelled=False)
-    truth = churn_model(ModelKind.LOGISTIC).predict_proba(frame)[:, 1]
+    truth = churn_model(LOGISTIC).predict_proba(frame)[:, 1]
     frame["churn"] = pd.array(drawn(truth, 2), dtype="Int64")
     return publish_gold(lake, frame, as_of)
 
@@ -64,9 +64,7 @@ def poor_model() -> ChurnModel:
     gold = labelled(gold_frame(400, seed=3))
     kinds = dict.fromkeys(("std_margin", "tenure_months"), "numeric")
     y = gold["churn"].to_numpy(dtype="int64")
-    training = Training(
-        matrix(gold, list(kinds), kinds), y, list(kinds), kinds, ModelKind.LOGISTIC, folds=3, seed=1
-    )
+    training = Training(matrix(gold, list(kinds), kinds), y, list(kinds), kinds, LOGISTIC, folds=3, seed=1)
     return fit_final(training, {"C": 1.0, "max_iter": 1000}, 0.3, load_policy())
 
 
@@ -74,7 +72,7 @@ def score(lake: Lake, number: str, as_of: date = LATER) -> pd.DataFrame:
     """Publish the scores and the treatment log of a later table by the logistic model; gives the scores."""
     gold = gold_frame(CUSTOMERS + NEWCOMERS, seed=as_of.toordinal(), labelled=False)
     held = publish_gold(lake, gold, as_of)
-    scored: pd.DataFrame = churn_model(ModelKind.LOGISTIC).predict(gold)
+    scored: pd.DataFrame = churn_model(LOGISTIC).predict(gold)
     scored.insert(0, "customer_id", gold["customer_id"])
     scored["expected_monthly_loss"] = scored[PROBABILITY] * gold["avg_monthly_margin"].clip(lower=0)
     known = gold["customer_id"].isin([f"C{i:05d}" for i in range(1, CUSTOMERS + 1)]).to_numpy()

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import re
 import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
-from spanishgas.settings import settings
+from spanishgas.settings import PROJECT, settings
 
 
 @functools.cache
 def template() -> Path:
-    """A folder with a tracking store without runs, made once a process: MLflow takes seconds to make one."""
-    folder = Path(tempfile.mkdtemp(prefix="tracking-store-"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-    atexit.register(shutil.rmtree, folder)
+    """A folder with a tracking store without runs, made once: MLflow takes seconds to make one."""
+    folder = PROJECT / ".pytest_cache" / f"tracking-store-{mlflow.__version__}"
+    if not folder.exists():
+        folder.parent.mkdir(exist_ok=True)
+        made = Path(tempfile.mkdtemp(prefix="tracking-store-", dir=folder.parent))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(made)
+            MlflowClient(f"sqlite:///{made}/mlflow.db").search_experiments()
+        located(made / "mlflow.db", made, folder)
+        with suppress(OSError):  # another process was first
+            made.rename(folder)
+        shutil.rmtree(made, ignore_errors=True)
     return folder
+
+
+def located(file: Path, before: Path, after: Path) -> None:
+    """Say in a store that its artefacts lie in another folder."""
+    with closing(sqlite3.connect(file)) as store, store:
+        store.execute(
+            "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
+            (str(before), str(after)),
+        )
 
 
 def empty_store(root: Path) -> str:
@@ -35,11 +49,7 @@ def empty_store(root: Path) -> str:
     file, made = root / "mlflow.db", template()
     if not file.exists():
         shutil.copy(made / "mlflow.db", file)
-        with closing(sqlite3.connect(file)) as store, store:
-            store.execute(
-                "UPDATE experiments SET artifact_location = replace(artifact_location, ?, ?)",
-                (str(made), str(root)),
-            )
+        located(file, made, root)
     return f"sqlite:///{file}"
 
 

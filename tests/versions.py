@@ -11,7 +11,7 @@ from mlflow.entities import Dataset, DatasetInput, LoggedModelOutput, LoggedMode
 from mlflow.tracking import MlflowClient
 
 from spanishgas.config.policy import Judgement, load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.lake import local_path
 from spanishgas.lifecycle import registry, runs, seal
 from spanishgas.lifecycle.records import Check, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
@@ -27,7 +27,7 @@ def made_up_record(gold: str = "", as_of: date = date(2024, 12, 31), experiment:
     policy = load_policy().part(Judgement)
     chosen = ExperimentRecord(
         experiment=experiment,
-        model=ModelKind.XGBOOST,
+        model=XGBOOST,
         params={},
         trial=0,
         kinds={},

@@ -16,10 +16,8 @@ import pandas as pd
 from spanishgas.config.adopted import TableColumn
 from spanishgas.config.tiers import BESIDE, Entry
 from spanishgas.errors import DataError
+from spanishgas.training.columns import LARGEST, MOST
 
-MOST_VALUES, RARE = 30, "(rare)"
-LARGEST = float(np.finfo("float32").max)
-"""Trees split in single precision."""
 ID_NAMES = re.compile(r"(^|_)(id|ids|uuid|guid|key|no|nr|num|number|nif|dni|cups)$")
 
 
@@ -102,11 +100,11 @@ def _number(name: str, values: pd.Series) -> Recognised | str:
 def _text(name: str, values: pd.Series) -> Recognised | str:
     counts = values.value_counts()
     rows, example = len(values.dropna()), str(counts.index[0])
-    if len(counts) > MOST_VALUES and len(counts) > rows / 2:
+    if len(counts) > MOST and len(counts) > rows / 2:
         free = values.dropna().str.count(r"\s").mean() >= 3
         return "holds free text" if free else "looks like an id: nearly every row has another value"
-    most = sorted(str(v) for v in counts[counts >= 2].index[:MOST_VALUES])
-    keep = most if len(counts) > MOST_VALUES else None
+    most = sorted(str(v) for v in counts[counts >= 2].index[:MOST])
+    keep = most if len(counts) > MOST else None
     kept = f", of which {len(keep)} are told apart" if keep else ""
     words = f"column '{name}', {len(counts)} values in the table{kept}, most often {example[:40]}"
     entry = Entry(

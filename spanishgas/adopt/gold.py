@@ -7,12 +7,13 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from spanishgas.adopt.columns import RARE, numbers_in
+from spanishgas.adopt.columns import numbers_in
 from spanishgas.adopt.reading import label
 from spanishgas.config.adopted import TableColumn, TableMap, Target
 from spanishgas.config.tiers import Tiers
 from spanishgas.contracts import check_pandas, contract
 from spanishgas.errors import DataError, UsageError
+from spanishgas.training.columns import RARE
 
 
 def gold_rows(table: pd.DataFrame, columns: TableMap, tiers: Tiers, as_of: date) -> pd.DataFrame:

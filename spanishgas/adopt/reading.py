@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from spanishgas.errors import DataError, UsageError
-from spanishgas.raw_files import DELIMITERS
+from spanishgas.etl.packed import NEEDS
+from spanishgas.raw_files import DELIMITERS, WORKBOOKS
 
 MOST_COLUMNS = 500
 
@@ -22,9 +23,7 @@ def read_table(path: Path, id_column: str) -> pd.DataFrame:
     except UsageError:
         raise
     except ImportError as fault:
-        raise UsageError(
-            "Excel files need the extra `dashboard` (openpyxl), or save the sheet as CSV"
-        ) from fault
+        raise UsageError(f"{path.name}: {NEEDS}") from fault
     except (ValueError, OSError, UnicodeError) as fault:
         words = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
         raise DataError(
@@ -38,8 +37,8 @@ def _read(path: Path, id_column: str) -> pd.DataFrame:
     ending = path.suffix.lower()
     if ending in (".parquet", ".pq"):
         return pd.read_parquet(path)
-    if ending in (".xlsx", ".xlsm", ".xls"):
-        return pd.read_excel(path, dtype={id_column: "string"})
+    if ending in (*WORKBOOKS, ".xlsm"):
+        return pd.read_excel(path, dtype={id_column: "string"}, engine="calamine")
     if ending in (".csv", ".tsv", ".txt"):
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()

@@ -48,13 +48,13 @@ def ladder(
     An experiment that has finished on the same data with the same code and parameters is not run again.
     """
     from spanishgas.config.experiment import experiment_ids
-    from spanishgas.config.search import ModelKind
+    from spanishgas.config.search import load_search
     from spanishgas.evaluation.selection import ladder_table, sentence
     from spanishgas.lifecycle.ladder import ladder_inputs, run_ladder
     from spanishgas.rendering import as_markdown
 
     require_tracking()
-    rungs = options.listed(ids) or experiment_ids(), options.listed(models) or list(ModelKind)
+    rungs = options.listed(ids) or experiment_ids(), options.listed(models) or list(load_search().root)
     compared = run_ladder(
         ladder_inputs(*rungs, trials=trials, lake=lake, seed=seed, workers=workers, progress=bar)
     )

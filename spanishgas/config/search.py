@@ -2,71 +2,80 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping
-from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, RootModel, TypeAdapter, ValidationError, model_validator
 
-from spanishgas.config.reading import Strict, Value, fault, member, read, unique
+from spanishgas.config.reading import Names, Strict, Value, fault, member, read, unique
 from spanishgas.errors import UsageError
 from spanishgas.settings import settings
 
+XGBOOST, FOREST, LOGISTIC = "xgboost", "forest", "logistic"
+PLACES = [str(Path(__file__).parents[1] / "training" / "families")]
+"""Folders with a module per model family, which is named after it."""
+KINDS: Mapping[str, Any] = {
+    "count": Annotated[int, Field(ge=1, le=10**6)],
+    "pair": Annotated[int, Field(ge=2, le=10**6)],
+    "share": Annotated[float, Field(gt=0, le=1)],
+    "fraction": Annotated[float, Field(ge=0, le=1)],
+    "amount": Annotated[float, Field(ge=0, le=1e6)],
+    "positive": Annotated[float, Field(gt=0, le=1e6)],
+}
+"""The values that a parameter of each kind may have."""
 
-class ModelKind(StrEnum):
-    """The estimators that every experiment can run with."""
 
-    XGBOOST = "xgboost"
-    FOREST = "forest"
-    LOGISTIC = "logistic"
+class ModelFamily(Strict):
+    """What a family's module says of it in the literal `FAMILY`, which is read without running the module."""
+
+    parameters: dict[str, Names] = {}
+    """What a search may name, by kind; whatever else an estimator has, the project sets itself."""
+    choices: dict[str, Names] = {}
+    """Texts that a parameter may be, beside the values of its kind if it has one."""
+    only_with: dict[str, dict[str, Value]] = {}
+    """Parameters that run only where others have these values."""
+    linear: bool = False
+    """Whether it takes the linear feature set (with crossed strings), standardised."""
+    early_stopping: bool = False
+    """Whether its estimator has `fit_stopping`."""
+    blends: bool = False
+    """Whether `tune` may blend it with other kinds of trees."""
+    packages: list[str] = []
+    """Packages, as they are imported, that its fitted model needs beside scikit-learn."""
+    trusted: list[str] = []
+    """Types beyond skops's own list and the artefact's that its fitted model is made of."""
 
     @property
-    def linear(self) -> bool:
-        """Whether the model takes the linear feature set (with crossed strings)."""
-        return self is ModelKind.LOGISTIC
-
-    @classmethod
-    def of(cls, name: str) -> ModelKind:
-        """The model called `name`, or a UsageError that lists them."""
-        try:
-            return cls(name)
-        except ValueError:
-            raise UsageError.unknown("model", name, list(cls)) from None
+    def types(self) -> dict[str, Any]:
+        """The type of each parameter."""
+        texts = {name: Literal[tuple(words)] for name, words in self.choices.items()}
+        ranges = {name: KINDS[kind] for kind, names in self.parameters.items() for name in names}
+        return {**ranges, **{name: text | ranges.get(name, text) for name, text in texts.items()}}
 
 
-_Count, _Pair = Annotated[int, Field(ge=1, le=10**6)], Annotated[int, Field(ge=2, le=10**6)]
-_Share, _Amount = Annotated[float, Field(gt=0, le=1)], Annotated[float, Field(ge=0, le=1e6)]
-PARAMETERS: Mapping[ModelKind, Mapping[str, Any]] = {
-    ModelKind.XGBOOST: {
-        **dict.fromkeys(("n_estimators", "max_depth", "max_cat_to_onehot", "max_cat_threshold"), _Count),
-        **dict.fromkeys(("max_leaves", "max_bin"), _Pair),
-        **dict.fromkeys(("learning_rate", "subsample"), _Share),
-        **dict.fromkeys(("colsample_bytree", "colsample_bylevel", "colsample_bynode"), _Share),
-        **dict.fromkeys(("gamma", "reg_alpha", "reg_lambda", "min_child_weight", "max_delta_step"), _Amount),
-        "tree_method": Literal["hist", "approx"],
-        "grow_policy": Literal["depthwise", "lossguide"],
-        "class_weight": Literal["none", "balanced"],
-        "categories": Literal["one_hot", "native"],
-    },
-    ModelKind.FOREST: {
-        **dict.fromkeys(("n_estimators", "max_depth", "min_samples_leaf"), _Count),
-        **dict.fromkeys(("max_leaf_nodes", "min_samples_split"), _Pair),
-        **dict.fromkeys(("min_impurity_decrease", "ccp_alpha"), _Amount),
-        "max_features": Literal["sqrt", "log2"] | _Share,
-        "criterion": Literal["gini", "entropy", "log_loss"],
-        "class_weight": Literal["none", "balanced", "balanced_subsample"],
-        "limit": Literal["depth", "leaves"],
-        "splits": Literal["best", "random"],
-    },
-    ModelKind.LOGISTIC: {
-        "C": Annotated[float, Field(gt=0, le=1e6)],
-        "l1_ratio": Annotated[float, Field(ge=0, le=1)],
-        "max_iter": _Count,
-        "penalty": Literal["l2", "elasticnet"],
-        "class_weight": Literal["none", "balanced"],
-    },
-}
-"""What a search may name, and the values that run; whatever else an estimator has, the project sets itself."""
+def families() -> list[str]:
+    """The names of the model families, in alphabetical order."""
+    return sorted(module.name for module in iter_modules(PLACES))
+
+
+def family(name: str) -> ModelFamily:
+    """The family called `name`, or a UsageError that lists them; nothing of it is imported."""
+    for file in (Path(place) / f"{name}.py" for place in PLACES):
+        if file.exists() and name in families():
+            return _declared(file)
+    raise UsageError.unknown("model", name, families())
+
+
+@cache
+def _declared(file: Path) -> ModelFamily:
+    for node in ast.parse(file.read_bytes()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FAMILY":
+            return ModelFamily.model_validate(ast.literal_eval(node.value))
+    raise UsageError(f"{file} declares no FAMILY: it is no module of a model family")
 
 
 class Dimension(Strict):
@@ -184,45 +193,57 @@ class Space(Strict):
         return None
 
 
-class Search(Strict):
-    """Search spaces by model."""
+class Search(RootModel[dict[str, Space]]):
+    """Search spaces by model family."""
 
-    xgboost: Space
-    forest: Space
-    logistic: Space
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_space_for_each(cls, content: dict[str, object]) -> dict[str, object]:
+        for name in content:
+            member(name, "key", name, families())
+        for name in set(families()) - content.keys():
+            raise fault(name, "has no search space: give it a block of its own", "nothing")
+        return content
 
     @model_validator(mode="after")
     def _each_model_can_run(self) -> Self:
-        for model in ModelKind:
-            _can_run(model, self.of(model))
+        for name, space in self.root.items():
+            _can_run(name, family(name), space)
         return self
 
-    def of(self, model: ModelKind) -> Space:
+    def of(self, model: str) -> Space:
         """The space of `model`."""
-        space: Space = getattr(self, model.value)
-        return space
+        return self.root[model]
 
 
-def _can_run(model: ModelKind, space: Space) -> None:
-    """Hold every value of a space against what the model takes."""
-    if space.early_stopping and model is not ModelKind.XGBOOST:
-        raise fault(f"{model}.early_stopping", "is for xgboost alone: leave it out", space.early_stopping)
+def _can_run(model: str, about: ModelFamily, space: Space) -> None:
+    """Hold every value of a space against what the family takes."""
+    if space.early_stopping and not about.early_stopping:
+        able = [name for name in families() if family(name).early_stopping]
+        raise fault(
+            f"{model}.early_stopping", f"is for {', '.join(able)} alone: leave it out", space.early_stopping
+        )
     also = {f"also.{number}": start for number, start in enumerate(space.also)}
     groups = {"fixed": space.fixed, "start": space.start, **also}
     values = [
         (f"{where}.{name}", name, value) for where, group in groups.items() for name, value in group.items()
     ]
     values += [(f"space.{name}", name, end) for name, drawn in space.space.items() for end in drawn.ends]
+    types = about.types
     for where, name, value in values:
-        member(f"{model}.{where}", f"parameter of {model}", name, PARAMETERS[model])
+        member(f"{model}.{where}", f"parameter of {model}", name, types)
         try:
-            TypeAdapter(PARAMETERS[model][name]).validate_python(value, strict=True)
+            TypeAdapter(types[name]).validate_python(value, strict=True)
         except ValidationError as wrong:
             words = " or ".join(error["msg"] for error in wrong.errors())
             raise fault(f"{model}.{where}", words, value) from wrong
-    mixed = {**space.fixed, **(space.space["l1_ratio"].when if "l1_ratio" in space.space else {})}
-    if "l1_ratio" in {**space.fixed, **space.space} and mixed.get("penalty") != "elasticnet":
-        raise fault(f"{model}.space.l1_ratio", "needs when: {penalty: elasticnet}", mixed)
+    for name, needed in about.only_with.items():
+        under = {**space.fixed, **(space.space[name].when if name in space.space else {})}
+        if name in {**space.fixed, **space.space} and not needed.items() <= under.items():
+            words = ", ".join(f"{other}: {value}" for other, value in needed.items())
+            raise fault(f"{model}.space.{name}", f"needs when: {{{words}}}", under)
 
 
 def load_search() -> Search:

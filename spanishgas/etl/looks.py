@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import re
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,7 @@ import pyarrow.parquet as pq
 
 from spanishgas.errors import DataError
 from spanishgas.etl.formats import Format
-from spanishgas.etl.packed import FAULTS, members, plain
+from spanishgas.etl.packed import FAULTS, plain, streams
 from spanishgas.etl.parquet import is_text
 from spanishgas.lake import files_of, is_hidden
 from spanishgas.lifetime import temporary_folder
@@ -103,27 +101,14 @@ def _evenness(delimiter: str, lines: Sequence[str]) -> tuple[float, int]:
 
 def _head(file: Path, form: dict[str, Any]) -> str:
     """The beginning of a file as text; its encoding goes into `form`."""
-    name = file.name.lower()
-    if name.endswith(WORKBOOKS):
+    if file.name.lower().endswith(WORKBOOKS):
         with temporary_folder() as folder:
             return plain(file, Format(), folder)[0].read_text(encoding="utf-8")
-    data = _bytes(file, name)
+    data = next((bytes(stream.read(HEAD)) for _, stream in streams(file)), b"")
     encoding = _encoding(data)
     form |= {} if encoding == "utf-8" else {"encoding": encoding}
     whole = data[: data.rfind(b"\n") + 1] if len(data) == HEAD and encoding != "utf-16" else data
     return whole.decode("utf-8-sig" if encoding == "utf-8" else encoding, "ignore")
-
-
-def _bytes(file: Path, name: str) -> bytes:
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(file) as archive:
-            parts = members(archive)
-            return archive.open(parts[0]).read(HEAD) if parts else b""
-    if name.endswith(".zst"):
-        with pa.input_stream(str(file), compression="zstd") as packed:
-            return bytes(packed.read(HEAD))
-    with (gzip.open if name.endswith(".gz") else open)(file, "rb") as stream:
-        return bytes(stream.read(HEAD))
 
 
 def _encoding(data: bytes) -> str:

@@ -52,28 +52,30 @@ def plain(file: Path, how: Format, folder: Path) -> list[Path]:
         raise ContractError.broken(file.name, [f"cannot be read: {words}"], WAY_OUT) from fault
 
 
-def members(archive: zipfile.ZipFile) -> list[str]:
-    """The CSV files of an archive, by name."""
-    return sorted(m for m in archive.namelist() if m.lower().endswith(".csv") and not is_hidden(m))
-
-
-def _copies(file: Path, how: Format, work: Path) -> Iterator[Path]:
-    name = file.name.lower()
-    if name.endswith(WORKBOOKS):
-        yield _sheet(file, how, work / f"{file.name}.csv")
-    elif name.endswith(".zip"):
+def streams(file: Path) -> Iterator[tuple[str, IO[bytes] | Any]]:
+    """The text files that a file holds, unpacked, by name; each is open until the next is asked for."""
+    if file.suffix.lower() == ".zip":
         with zipfile.ZipFile(file) as archive:
-            parts = members(archive)
-            if not parts:
-                raise ValueError("the archive holds no .csv file")
-            for number, member in enumerate(parts):
-                (work / str(number)).mkdir()
+            names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
+            for member in sorted(name for name in names if not is_hidden(name)):
                 with archive.open(member) as stream:
-                    yield _text(stream, how, work / str(number) / Path(member).name)
+                    yield Path(member).name, stream
     else:
         compression = {".zst": "zstd", ".gz": "gzip"}.get(file.suffix.lower())
         with pa.input_stream(str(file), compression=compression) as stream:
-            yield _text(stream, how, work / f"{file.name.partition('.')[0]}.csv")
+            yield f"{file.name.partition('.')[0]}.csv", stream
+
+
+def _copies(file: Path, how: Format, work: Path) -> Iterator[Path]:
+    if file.name.lower().endswith(WORKBOOKS):
+        yield _sheet(file, how, work / f"{file.name}.csv")
+        return
+    number = -1
+    for number, (name, stream) in enumerate(streams(file)):
+        (work / str(number)).mkdir()
+        yield _text(stream, how, work / str(number) / name)
+    if number < 0:
+        raise ValueError("the archive holds no .csv file")
 
 
 def _text(stream: IO[bytes] | Any, how: Format, copy: Path) -> Path:

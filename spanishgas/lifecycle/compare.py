@@ -27,7 +27,8 @@ from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import as_markdown as markdown
 from spanishgas.rendering import spreadsheet
 from spanishgas.training.calibration import fit_chosen
-from spanishgas.training.model import PROBABILITY, TIER
+from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
+from spanishgas.training.offers import OfferModel
 
 MOST, FEATURES = 20, 3
 """Customers and features that are listed."""
@@ -165,11 +166,11 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
         customers=len(rows),
         largest=float(np.abs(then.to_numpy() - now.to_numpy()).max()),
         threshold=abs(version.model.threshold - again.threshold),
-        differs=list(differences(version, table.customers)),
+        differs=list(differences(version, version.model, table.customers)),
     )
 
 
-def differences(version: Version, customers: set[str]) -> Iterator[str]:
+def differences(version: Version, model: ChurnModel | OfferModel, customers: set[str]) -> Iterator[str]:
     """What is not as it was when the version learned from `customers`, in words."""
     run, manifest = MlflowClient().get_run(version.run_id).data.tags, version.judged.record.manifest
     if (then := run.get("code.commit")) != provenance.commit():
@@ -181,4 +182,4 @@ def differences(version: Version, customers: set[str]) -> Iterator[str]:
     if json_digest(sorted(customers)) != manifest.customers:
         yield "the table's training customers are not those that it learned from"
     pinned = set((version.folder / "requirements.txt").read_text().split())
-    yield from (f"here is {name}" for name in registry.requirements() if name not in pinned)
+    yield from (f"here is {name}" for name in registry.requirements(model) if name not in pinned)

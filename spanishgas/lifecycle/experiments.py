@@ -18,7 +18,7 @@ import pandas as pd
 from spanishgas.config.experiment import Experiment, load_experiment
 from spanishgas.config.policy import Holdout, HoldoutBy, Policy, Protocol, Threshold, load_policy
 from spanishgas.config.reading import Value
-from spanishgas.config.search import ModelKind, Space, load_search
+from spanishgas.config.search import Space, family, load_search
 from spanishgas.config.tiers import read_tiers
 from spanishgas.errors import TooEarly, UsageError
 from spanishgas.lake import Lake, Snapshot
@@ -99,7 +99,7 @@ def training_rows(gold: pd.DataFrame, holdout: Holdout) -> pd.DataFrame:
 
 
 def training_side(
-    gold: pd.DataFrame, kinds: Mapping[str, str], model: ModelKind, protocol: Protocol, seed: int
+    gold: pd.DataFrame, kinds: Mapping[str, str], model: str, protocol: Protocol, seed: int
 ) -> Training:
     """The rows of `gold` that may choose, as a matrix of the features in `kinds` (kind by name, in order).
 
@@ -112,9 +112,9 @@ def training_side(
     return Training(X, y, list(kinds), kinds, model, protocol.folds, seed, protocol.repeats, *of_days)
 
 
-def kinds_of(experiment: Experiment, model: ModelKind) -> dict[str, str]:
+def kinds_of(experiment: Experiment, model: str) -> dict[str, str]:
     """The features of an experiment for a model, in the dictionary's order, with their kinds."""
-    return experiment.kinds(read_tiers(), linear=model.linear)
+    return experiment.kinds(read_tiers(), linear=family(model).linear)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class SearchInputs:
     experiment: str
     """Its id: rungs of the same features are searched, and shown, one by one."""
     kinds: Mapping[str, str]
-    model: ModelKind
+    model: str
     space: Space
     holdout: Holdout
     folds: int
@@ -150,7 +150,7 @@ class ExperimentInputs:
     experiment: Experiment
     kinds: Mapping[str, str]
     """The rung's features for this model, in the dictionary's order, with their kinds."""
-    model: ModelKind
+    model: str
     space: Space
     protocol: Protocol
     threshold: Threshold
@@ -199,19 +199,19 @@ EXPERIMENT = Stage[ExperimentInputs]("experiment", (__name__,))
 
 
 def experiment_inputs(
-    name: str, model_name: str, *, lake: Lake, study: str | None = None, **searched: Any
+    name: str, model: str, *, lake: Lake, study: str | None = None, **searched: Any
 ) -> ExperimentInputs:
     """The experiment as configuration and the lake have it now; its start is the published one.
 
     `searched` says how: seed and trials, and if wanted patience, workers and progress.
     """
-    experiment, model, policy = load_experiment(name), ModelKind.of(model_name), load_policy()
-    judged = training_gold(lake)
+    experiment, policy = load_experiment(name), load_policy()
+    kinds, judged = kinds_of(experiment, model), training_gold(lake)
     return ExperimentInputs(
         training=judged,
         earlier=training_days(lake, judged, policy),
         experiment=experiment,
-        kinds=kinds_of(experiment, model),
+        kinds=kinds,
         model=model,
         space=load_search().of(model),
         protocol=policy.part(Protocol),

@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 
 from spanishgas.config.policy import TOO_GOOD, GateLimits, Judgement, Offers
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC
 from spanishgas.config.tiers import Tiers
 from spanishgas.contracts import check_pandas
 from spanishgas.errors import ContractError, SpanishGasError
@@ -158,7 +158,7 @@ def against(
 
 def beside_baseline(candidate: Candidate, rows: pd.DataFrame, y: Labels) -> Difference:
     """Average precision of the candidate less that of a logistic regression fitted on the same rows and features."""
-    training = replace(candidate.training, model=ModelKind.LOGISTIC)
+    training = replace(candidate.training, model=LOGISTIC)
     weighed = training.weighed(step="model__")
     fitted = training.unfitted({"max_iter": 2000}).fit(training.X, training.y, **weighed)
     none = np.zeros(len(y))

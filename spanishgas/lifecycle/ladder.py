@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from spanishgas.config.experiment import below, experiment_ids, load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import family
 from spanishgas.errors import TrackingError
 from spanishgas.evaluation import charts
 from spanishgas.evaluation.selection import Compared, Rung, choose, ladder_table, ladder_words
@@ -44,8 +44,10 @@ def ladder_inputs(ids: Sequence[str], models: Sequence[str], **of_each: Any) -> 
 
     `of_each` is what `experiment_inputs` takes for every rung.
     """
-    below_each, kinds = {name: below(name) for name in ids}, [ModelKind.of(model) for model in models]
-    rungs = tuple(experiments.experiment_inputs(name, kind, **of_each) for name in ids for kind in kinds)
+    below_each = {name: below(name) for name in ids}
+    for model in models:
+        family(model)  # refuses an unknown one before anything is read
+    rungs = tuple(experiments.experiment_inputs(name, model, **of_each) for name in ids for model in models)
     return LadderInputs(rungs[0].training, rungs, below_each, introduction())
 
 

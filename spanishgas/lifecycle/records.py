@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict
 
 from spanishgas.config.policy import Holdout, Judgement, Offers, Waiver
 from spanishgas.config.reading import Value
-from spanishgas.config.search import ModelKind
 from spanishgas.lifecycle.seal import SealManifest
 from spanishgas.rendering import markdown
 
@@ -22,7 +21,7 @@ class ExperimentRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     experiment: str
-    model: ModelKind
+    model: str
     params: dict[str, Value]
     trial: int
     kinds: dict[str, str]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,10 +55,17 @@ class Alias(StrEnum):
     PREVIOUS = "previous"
 
 
-def requirements() -> list[str]:
+def requirements(model: ChurnModel | OfferModel) -> list[str]:
     """What a loader of the model must install, pinned to what is installed here."""
-    boosted = metadata.packages_distributions()["xgboost"][0]
-    return [f"{name}=={metadata.version(name)}" for name in (*PINNED, boosted)]
+    distributions = _distributions()
+    needed = [distributions[package][0] for package in model.packages]
+    return [f"{name}=={metadata.version(name)}" for name in (*PINNED, *needed)]
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    """The installed distributions by what is imported of them; to list them takes a second."""
+    return metadata.packages_distributions()
 
 
 def signature(model: ChurnModel | OfferModel) -> ModelSignature:
@@ -90,10 +98,10 @@ def log_model(model: ChurnModel | OfferModel, name: str, params: Mapping[str, ob
         name=name,
         signature=signature(model),
         input_example=example(model),
-        pip_requirements=requirements(),
+        pip_requirements=requirements(model),
         code_paths=[str(PACKAGE)],
         serialization_format="skops",
-        skops_trusted_types=list(artefact.TRUSTED),
+        skops_trusted_types=artefact.trusted(),
         pyfunc_predict_fn="predict",
         params={k: str(v) for k, v in params.items()},
         model_type="classifier",

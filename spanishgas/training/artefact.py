@@ -7,33 +7,34 @@ import zipfile
 from pathlib import Path
 from typing import TypeVar
 
+from spanishgas.config.search import families, family
 from spanishgas.errors import DataError, UsageError
 from spanishgas.training.model import ChurnModel
 
 M = TypeVar("M")
 
 FILE = "model.skops"
-TRUSTED = (
+COMMON = (
     "numpy.dtype",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
-    "sklearn.tree._tree.Tree",
     "spanishgas.training.curves.CalibratedMargins",
     "spanishgas.training.curves.RisingCurve",
     "spanishgas.training.effects.ArmsModel",
-    "spanishgas.training.estimators.BoostedTrees",
-    "spanishgas.training.estimators.Forest",
-    "spanishgas.training.estimators.Linear",
     "spanishgas.training.hazard.HazardModel",
     "spanishgas.training.model.ChurnModel",
     "spanishgas.training.offers.OfferModel",
     "spanishgas.training.uplift.FoldLearner",
     "spanishgas.training.uplift.UpliftModel",
-    "xgboost.core.Booster",
-    "xgboost.sklearn.XGBClassifier",
     "xgboost.sklearn.XGBRegressor",
+    # the estimators of versions of before
+    *(f"spanishgas.training.estimators.{name}" for name in ("BoostedTrees", "Forest", "Linear")),
 )
-"""Types beyond skops's own list that a model artefact may hold; anything else is not loaded."""
+
+
+def trusted() -> list[str]:
+    """The types beyond skops's own list that a model artefact may hold; anything else is not loaded."""
+    return [*COMMON, *(type_ for name in families() for type_ in family(name).trusted)]
 
 
 def load(folder: Path, named: str, sha256: str = "") -> ChurnModel:
@@ -58,13 +59,13 @@ def load_as(kind: type[M], folder: Path, named: str, sha256: str = "") -> M:
     import skops.io
 
     try:
-        unknown = set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED)
+        unknown = set(skops.io.get_untrusted_types(file=file)) - set(trusted())
         if unknown:
             raise UsageError(
                 f"{named} holds types that are not trusted: {sorted(unknown)}. "
                 "It was not loaded; register a version made by `spanishgas evaluate`."
             )
-        model = skops.io.load(file, trusted=list(TRUSTED))
+        model = skops.io.load(file, trusted=trusted())
     except zipfile.BadZipFile as fault:
         raise DataError(
             f"{FILE} of {named} is damaged ({fault}), as an upload that was cut off leaves it. It was not loaded; use "

@@ -29,7 +29,7 @@ from sklearn.metrics import average_precision_score
 from sklearn.pipeline import make_pipeline
 
 from spanishgas.config.reading import Value
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import FOREST
 from spanishgas.settings import settings
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import Fold, fresh_folds
@@ -242,7 +242,7 @@ def _fold_margins(training: Training, unfitted: Any, part: Fold) -> Array:
 def _random_splits(training: Training) -> Any:
     drawn = len(training.y) >= 2 * MOST_ROWS  # the training side of a fold is half of that or more
     size: dict[str, Value] = {"bootstrap": True, "max_samples": MOST_ROWS} if drawn else {}
-    return replace(training, model=ModelKind.FOREST).unfitted({**TREES, **size})
+    return replace(training, model=FOREST).unfitted({**TREES, **size})
 
 
 def _histograms(training: Training) -> Any:

@@ -2,9 +2,7 @@
 
 The preprocessing does not depend on hyperparameters but for how categories are spread, so each fold is encoded once per
 way and shared by every trial. How many trees a boosted model grows is found by early stopping on an inner part of the
-fold's training rows, never on the rows that score it; a refit then takes that number as given. XGBoost's own stopping
-evaluates every set after every tree, and its `aucpr` takes as long as growing the tree: here the rows are scored every
-few trees, by those trees alone.
+fold's training rows, never on the rows that score it; a refit then takes that number as given.
 """
 
 from __future__ import annotations
@@ -20,13 +18,11 @@ from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.metrics import average_precision_score
 from sklearn.pipeline import Pipeline
-from xgboost import Booster
-from xgboost.callback import TrainingCallback
 
 from spanishgas.config.reading import Value
-from spanishgas.config.search import EarlyStopping, ModelKind
+from spanishgas.config.search import EarlyStopping, family
 from spanishgas.settings import settings
-from spanishgas.training.estimators import column_types, estimator, is_native
+from spanishgas.training.families import column_types, estimator, is_native
 from spanishgas.training.folds import Fold, Groups, fresh_folds, inner_split
 from spanishgas.training.matrix import preprocessor
 
@@ -42,7 +38,7 @@ class Training:
     y: NDArray[np.int64]
     features: Sequence[str]
     kinds: Mapping[str, str]
-    model: ModelKind
+    model: str
     folds: int
     seed: int
     repeats: int = 1
@@ -62,7 +58,9 @@ class Training:
 
     def preprocessor(self, params: Mapping[str, Value]) -> ColumnTransformer:
         """What makes numbers of the matrix as `params` want them, not yet fitted."""
-        return preprocessor(self.features, self.kinds, linear=self.model.linear, native=is_native(params))
+        return preprocessor(
+            self.features, self.kinds, linear=family(self.model).linear, native=is_native(params)
+        )
 
     def estimator(self, params: Mapping[str, Value], threads: int | None = None) -> Any:
         """The estimator with `params`, not yet fitted, which takes `threads`; those of the settings if None."""
@@ -165,11 +163,10 @@ def fit_predict(
         unfitted = training.estimator({**params, **most}, threads)
         fitted = unfitted.fit(fold.X, fold.y, **training.weighed(fold.rows))
         return fitted.decision_function(fold.X_valid), most.get(TREES)
-    aside = AveragePrecisionStopping(fold.X[inner.valid], fold.y[inner.valid], stopping.rounds)
     growing = training.estimator({**params, TREES: stopping.most_trees}, threads)
-    fitted = growing.set_params(callbacks=[aside])
-    fitted.fit(fold.X[inner.train], fold.y[inner.train], **training.weighed(fold.rows[inner.train]))
-    return fitted.decision_function(fold.X_valid), aside.trees
+    aside, weighed = (fold.X[inner.valid], fold.y[inner.valid]), training.weighed(fold.rows[inner.train])
+    trees = growing.fit_stopping(fold.X[inner.train], fold.y[inner.train], aside, stopping.rounds, **weighed)
+    return growing.decision_function(fold.X_valid), trees
 
 
 def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float], Array]:
@@ -185,44 +182,3 @@ def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float],
         if number < training.folds:
             margins[parts[number].valid] = fitted.margins
     return scores, margins
-
-
-EVERY = 10
-"""Trees between two looks: the number that is kept is a multiple."""
-
-
-class AveragePrecisionStopping(TrainingCallback):
-    """Stops once `rounds` trees in a row brought nothing; the booster then predicts with the best number of trees."""
-
-    def __init__(self, X: NDArray[np.float64], y: NDArray[np.int64], rounds: int) -> None:
-        self.X, self.y, self.rounds = X, y, rounds
-
-    def before_training(self, model: Booster) -> Booster:
-        """Begin anew."""
-        self.margin, self.best, self.trees, self.seen = np.zeros(len(self.y)), -np.inf, 0, 0
-        return model
-
-    def after_iteration(self, model: Booster, epoch: int, evals_log: object) -> bool:
-        """Whether to stop."""
-        if (epoch + 1) % EVERY:
-            return False
-        self._look(model, epoch + 1)
-        return epoch + 1 - self.trees >= self.rounds
-
-    def after_training(self, model: Booster) -> Booster:
-        """Look at the last trees too; the attribute is what XGBoost's own early stopping leaves."""
-        self._look(model, model.num_boosted_rounds())
-        model.set_attr(best_iteration=str(self.trees - 1))
-        return model
-
-    def _look(self, model: Booster, trees: int) -> None:
-        if trees == self.seen:
-            return
-        # the base score comes with every part: it shifts all rows alike and ranks none
-        self.margin += model.inplace_predict(
-            self.X, iteration_range=(self.seen, trees), predict_type="margin"
-        )
-        self.seen = trees
-        score = float(average_precision_score(self.y, self.margin))
-        if score > self.best:
-            self.best, self.trees = score, trees

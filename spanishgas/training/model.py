@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.pipeline import Pipeline
 
+from spanishgas.config.search import family
 from spanishgas.training.curves import CalibratedMargins
 from spanishgas.training.matrix import matrix
 
@@ -67,6 +68,13 @@ class ChurnModel(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if isinstance(self.calibrated, CalibratedMargins):
             return self.calibrated.estimator
         return self.calibrated.calibrated_classifiers_[0].estimator
+
+    @property
+    def packages(self) -> Sequence[str]:
+        """What is imported of it beyond what every model needs."""
+        from spanishgas.training.families import family_of
+
+        return family(family_of(self.pipeline[-1])).packages
 
     @property
     def outputs(self) -> dict[str, str]:

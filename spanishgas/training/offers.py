@@ -21,6 +21,9 @@ class OfferModel(BaseEstimator):  # type: ignore[misc]
     it keeps the customer. A missing column is a `DataError` that names it.
     """
 
+    packages = ("xgboost",)
+    """What is imported of it beyond what every model needs."""
+
     def __init__(
         self, features: Sequence[str], kinds: Mapping[str, str], effects: Mapping[str, UpliftModel]
     ) -> None:

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import family, load_search
 from spanishgas.errors import DataError, UsageError
 from spanishgas.training.blend import TUNED, BlendChoice, blended, choose_blend
 from spanishgas.training.calibration import calibrated, fit_calibrated, recall_floor
@@ -58,7 +58,8 @@ class TunedClassifier(LearnsColumns, ClassifierMixin, BaseEstimator):  # type: i
 
     def fit(self, X: Any, y: Any) -> Self:
         """Search, calibrate, choose the threshold; DataError or UsageError says what is wrong with X, y or options."""
-        kind, table = ModelKind.of(self.model), table_of(X)
+        family(self.model)  # refuses an unknown one
+        table = table_of(X)
         if self.folds < 2:
             raise UsageError(f"folds must be at least 2, but got {self.folds}: give folds=5 or so")
         self.classes_ = _classes(y, len(table), self.folds)
@@ -71,11 +72,13 @@ class TunedClassifier(LearnsColumns, ClassifierMixin, BaseEstimator):  # type: i
         labels = (np.asarray(y).ravel() == target).astype("int64")
         self._learn_columns(table)
         columns = list(self.roles_)
-        training = Training(self._prepared(table), labels, columns, self.roles_, kind, self.folds, self.seed)
-        result = search(training, load_search().of(kind), self.trials)
+        training = Training(
+            self._prepared(table), labels, columns, self.roles_, self.model, self.folds, self.seed
+        )
+        result = search(training, load_search().of(self.model), self.trials)
         self.best_params_ = dict(result.best.params)
         blend = BlendChoice({TUNED: 1.0}, result.fold_scores, result.margins)
-        if self.blend and kind is ModelKind.XGBOOST:
+        if self.blend and family(self.model).blends:
             blend = choose_blend(training, result.margins)
         self.blend_weights_ = dict(blend.weights)
         self.blend_weight_ = 1 - blend.weights[TUNED] / sum(blend.weights.values())

@@ -22,7 +22,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas.cli.chain import QUIET
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.dashboard import customer, tables, tracking
 from spanishgas.evaluation.importance import contributions
 from spanishgas.features import load_tiers
@@ -187,7 +187,7 @@ def test_a_customer_is_shown_with_reasons_months_contact_and_lineage(see: Open, 
 def test_a_customer_is_shown_what_raises_and_what_lowers_the_risk_by_the_model_of_the_score(
     see: Open, full: Path, tmp_path: Path
 ) -> None:
-    fitted = churn_model(ModelKind.XGBOOST)
+    fitted = churn_model(XGBOOST)
     with own_store(tmp_path):
         MlflowClient().create_registered_model(settings().registered_model)
         add_version()

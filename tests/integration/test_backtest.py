@@ -18,7 +18,7 @@ from benchmarks import year
 from spanishgas.backtest import replay as replays
 from spanishgas.backtest.report import Replayed, compared, picture
 from spanishgas.backtest.run import PAGE, PICTURE, backtest
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.evaluation.inference import total
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
@@ -241,7 +241,7 @@ def test_an_experiment_with_a_holdout_by_time_is_judged_later_and_reports_both_f
         patch.setenv("SPANISHGAS_REGISTERED_MODEL", "by-time")
         patch.setenv("SPANISHGAS_EXPERIMENT_NAME", "by-time")
         forget()
-        inputs = experiment_inputs("E5", ModelKind.XGBOOST, trials=1, seed=7, lake=lake)
+        inputs = experiment_inputs("E5", XGBOOST, trials=1, seed=7, lake=lake)
         version = evaluate(run_experiment(inputs), lake=lake)
         chosen = version.record.chosen
         assert [day.manifest.as_of for day in inputs.earlier] == days[:2]

@@ -16,7 +16,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.cli import chain
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import registry, runs
@@ -42,7 +42,7 @@ def small_model() -> ChurnModel:
     kinds = {f: tiers.kind(f) for f in FEATURES}
     gold = labelled(gold_frame(400, seed=3))
     y = gold["churn"].to_numpy(dtype="int64")
-    training = Training(matrix(gold, FEATURES, kinds), y, FEATURES, kinds, ModelKind.XGBOOST, folds=3, seed=1)
+    training = Training(matrix(gold, FEATURES, kinds), y, FEATURES, kinds, XGBOOST, folds=3, seed=1)
     params = {"n_estimators": 20, "max_depth": 3, "learning_rate": 0.3}
     return fit_final(training, params, 0.3, load_policy())
 

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC, XGBOOST
 from spanishgas.scoring import payload
 from spanishgas.scoring.local import Endpoint, serving_process
 from spanishgas.scoring.payload import Media
@@ -27,7 +27,7 @@ from spanishgas.scoring.serving import create_app
 from spanishgas.scoring.settings import Serving
 from tests.churn_models import SMALL, artefact_of, churn_model, odd_gold
 
-MODEL = ModelKind.XGBOOST
+MODEL = XGBOOST
 SECRET = "Sr. García"
 MB = 2**20
 DECODED_MB = 64
@@ -419,7 +419,7 @@ FINITE = st.none() | st.floats(-3.4e38, 3.4e38) | st.integers(-(10**15), 10**15)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != ModelKind.LOGISTIC)) for name in SMALL]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != LOGISTIC)) for name in SMALL]
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 @given(data=st.data())

@@ -31,7 +31,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy.engine.default import DefaultDialect
 
 from spanishgas import provenance
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC
 from spanishgas.errors import SpanishGasError
 from spanishgas.lake import Lake, LocalStore, store
 from spanishgas.lifecycle import data, erasure, promotion, registry
@@ -161,8 +161,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         it = Place(root, root.parent / f"{root.name}-kept")
         gold = reference(it.lake)
         publish_gold(it.lake, gold_frame(300, seed=4, labelled=False), LATER)
-        version_of(churn_model(ModelKind.LOGISTIC), gold, root / "first")
-        version_of(churn_model(ModelKind.LOGISTIC), gold, root / "second")
+        version_of(churn_model(LOGISTIC), gold, root / "first")
+        version_of(churn_model(LOGISTIC), gold, root / "second")
         add_version()
         add_version(0.6)
         promotion.promote("1", "first")

@@ -29,7 +29,7 @@ from spanishgas.cli import chain as cli_chain
 from spanishgas.cli import lifecycle
 from spanishgas.config.experiment import experiment_ids, load_experiment
 from spanishgas.config.policy import Promotion, load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import XGBOOST, load_search
 from spanishgas.errors import DataError, TrackingError, UsageError
 from spanishgas.evaluation import card
 from spanishgas.evaluation.metrics import ranking
@@ -192,7 +192,7 @@ def test_the_neighbours_best_is_tried_second_and_the_runs_say_so(chain: Chain) -
     assert tags == ["published", words]
     (second,) = runs.find({"stage": "trial", "experiment": "E5", "trial": "1"})
     assert second.data.tags["warm_start"] == words
-    drawn = load_search().xgboost.admitted(best["params"])
+    drawn = load_search().of(XGBOOST).admitted(best["params"])
     assert drawn is not None
     assert {name: second.data.params[name] for name in drawn} == {k: str(v) for k, v in drawn.items()}
 
@@ -201,7 +201,7 @@ def test_the_ladders_table_names_its_protocol_and_the_gain_of_each_rung(chain: C
     (ladder,) = runs_of("ladder")
     words = Path(mlflow.artifacts.download_artifacts(f"runs:/{ladder.info.run_id}/ladder.md")).read_text()
     assert "fresh repeated folds that no search saw" in words
-    assert re.search(r"\| E5 \| xgboost \| 56 \|.*\| E4 \| [+-]0\.\d{4} \|", words)
+    assert re.search(r"\| E5 \| xgboost \| 23 \|.*\| E4 \| [+-]0\.\d{4} \|", words)
     assert "E4 to E5 with xgboost" in words
     assert all(len(c.rung.fold_scores) == 10 and c.rung.repeats == 2 for c in chain.ladder)
 
@@ -301,7 +301,7 @@ def test_a_ladder_is_one_sortable_comparison(chain: Chain) -> None:
 def test_a_ladder_is_written_as_files_that_are_the_same_every_time(chain: Chain, tmp_path: Path) -> None:
     first, again = (write_ladder(chain.ladder, tmp_path / name) for name in ("a", "b"))
     assert [p.name for p in first] == ["ladder.md", "ladder.png", "ladder.svg"]
-    assert "| E5 | xgboost | 56 |" in first[0].read_text()
+    assert "| E5 | xgboost | 23 |" in first[0].read_text()
     assert [p.read_bytes() for p in first[:2]] == [p.read_bytes() for p in again[:2]]
 
 
@@ -667,7 +667,7 @@ def test_a_drift_run_carries_share_and_prediction_as_metrics(chain: Chain) -> No
 
 @pytest.mark.slow
 def test_the_training_table_itself_has_not_drifted(chain: Chain) -> None:
-    same = drift(DAY, lake=chain.lake)
+    same = drift(DAY, lake=chain.lake, pages=False)
     assert (same.share, dict(same.drifted)) == (0.0, {})
     assert (same.alarm, same.statistic) == (False, 0.0)
 
@@ -775,8 +775,8 @@ def test_a_comparison_says_whose_tier_changes_and_which_feature_moved_them(
     labels = rng.random(len(frame)) < np.where(frame["months_to_renewal"] > 9, 0.9, 0.02)
     training = training_side(
         frame.assign(churn=pd.array(labels, dtype="Int64")),
-        kinds_of(load_experiment("E5"), ModelKind.XGBOOST),
-        ModelKind.XGBOOST,
+        kinds_of(load_experiment("E5"), XGBOOST),
+        XGBOOST,
         load_policy(),
         SEED,
     )
@@ -828,6 +828,57 @@ def test_no_customer_id_reaches_the_tracking_store(chain: Chain) -> None:
     assert any(p.name == "drift-inputs.html" for p in files)
     found = {p.name: ids & set(re.findall(rb"\bC\d{5}\b", p.read_bytes())) for p in files}
     assert {name: hits for name, hits in found.items() if hits} == {}
+
+
+# All of them side by side
+
+
+def ranked(gold: Snapshot, metric: str = "cv.average_precision") -> list[tuple[str, float]]:
+    """Logged models by a metric on the training table, best first, as MLflow's Models tab ranks them."""
+    on = {"dataset_name": "gold_master", "dataset_digest": gold.manifest.digest[:16]}
+    order = [{"field_name": f"metrics.{metric}", "ascending": False, **on}]
+    models = mlflow.search_logged_models(
+        [runs.experiment_id()], datasets=[on], order_by=order, output_format="list"
+    )
+    values = [(m.name, {one.key: one.value for one in m.metrics}.get(metric)) for m in models]
+    return [(name, value) for name, value in values if value is not None]
+
+
+def test_mlflow_ranks_every_rung_and_version_on_the_training_table(chain: Chain) -> None:
+    rungs = {f"{c.rung.experiment}-{c.rung.model}": c.rung.score for c in chain.ladder}
+    (chosen,) = [c.rung for c in chain.ladder if c.chosen]
+    versions = {f"churn-{chosen.experiment}-{chosen.model}": chosen.score}
+    answer = ranked(chain.gold)
+    assert dict(answer) == pytest.approx(rungs | versions)
+    assert [value for _, value in answer] == sorted(dict(answer).values(), reverse=True)
+
+
+def test_a_rungs_logged_model_has_its_parameters_and_no_bytes(chain: Chain) -> None:
+    run_id = chain.ladder[0].rung.run_id
+    (made,) = MlflowClient().get_run(run_id).outputs.model_outputs
+    model = MlflowClient().get_logged_model(made.model_id)
+    best = runs.artifact(run_id, "chosen.json")["params"]
+    assert (model.status, model.source_run_id) == ("READY", run_id)
+    assert model.params == {name: str(value) for name, value in best.items()}
+    assert not Path(str(model.artifact_location)).exists()
+
+
+def test_the_registered_models_page_shows_every_version_with_interval_and_picture(chain: Chain) -> None:
+    described = str(MlflowClient().get_registered_model(settings().registered_model).description)
+    metrics = chain.evaluated.metrics
+    low, point, high = (f"{metrics[f'holdout.average_precision{end}']:.3f}" for end in (".low", "", ".high"))
+    rows = {
+        line.split(" | ")[0].strip("| "): line for line in described.splitlines() if line.startswith("| ")
+    }
+    row = rows[chain.evaluated.number]
+    assert f"{point} ({low} to {high})" in row
+    assert f"{metrics['holdout.ece']:.3f}" in row
+    assert "champion" in rows[registry.aliases()["champion"]]
+    newest = runs_of("versions")[0]
+    assert f"/runs/{newest.info.run_id}/artifacts/versions.png" in described
+    assert {"versions.png", "versions.json"} <= artifacts(newest.info.run_id)
+    (point_of,) = MlflowClient().get_metric_history(newest.info.run_id, "versions.average_precision")
+    assert (point_of.step, point_of.value) == (1, metrics["holdout.average_precision"])
 
 
 # Retraining comes last: it registers a version
@@ -919,54 +970,3 @@ def test_a_million_customers_are_scored_part_by_part_and_each_is_there_once(
     scored = scores.pandas(["customer_id", PROBABILITY])
     assert set(scored["customer_id"]) == {f"C{i}" for i in range(100_000, 100_000 + million)}
     assert scored[PROBABILITY].between(0, 1).all()
-
-
-# All of them side by side
-
-
-def ranked(gold: Snapshot, metric: str = "cv.average_precision") -> list[tuple[str, float]]:
-    """Logged models by a metric on the training table, best first, as MLflow's Models tab ranks them."""
-    on = {"dataset_name": "gold_master", "dataset_digest": gold.manifest.digest[:16]}
-    order = [{"field_name": f"metrics.{metric}", "ascending": False, **on}]
-    models = mlflow.search_logged_models(
-        [runs.experiment_id()], datasets=[on], order_by=order, output_format="list"
-    )
-    values = [(m.name, {one.key: one.value for one in m.metrics}.get(metric)) for m in models]
-    return [(name, value) for name, value in values if value is not None]
-
-
-def test_mlflow_ranks_every_rung_and_version_on_the_training_table(chain: Chain) -> None:
-    rungs = {f"{c.rung.experiment}-{c.rung.model}": c.rung.score for c in chain.ladder}
-    (chosen,) = [c.rung for c in chain.ladder if c.chosen]
-    versions = {f"churn-{chosen.experiment}-{chosen.model}": chosen.score}
-    answer = ranked(chain.gold)
-    assert dict(answer) == pytest.approx(rungs | versions)
-    assert [value for _, value in answer] == sorted(dict(answer).values(), reverse=True)
-
-
-def test_a_rungs_logged_model_has_its_parameters_and_no_bytes(chain: Chain) -> None:
-    run_id = chain.ladder[0].rung.run_id
-    (made,) = MlflowClient().get_run(run_id).outputs.model_outputs
-    model = MlflowClient().get_logged_model(made.model_id)
-    best = runs.artifact(run_id, "chosen.json")["params"]
-    assert (model.status, model.source_run_id) == ("READY", run_id)
-    assert model.params == {name: str(value) for name, value in best.items()}
-    assert not Path(str(model.artifact_location)).exists()
-
-
-def test_the_registered_models_page_shows_every_version_with_interval_and_picture(chain: Chain) -> None:
-    described = str(MlflowClient().get_registered_model(settings().registered_model).description)
-    metrics = chain.evaluated.metrics
-    low, point, high = (f"{metrics[f'holdout.average_precision{end}']:.3f}" for end in (".low", "", ".high"))
-    rows = {
-        line.split(" | ")[0].strip("| "): line for line in described.splitlines() if line.startswith("| ")
-    }
-    row = rows[chain.evaluated.number]
-    assert f"{point} ({low} to {high})" in row
-    assert f"{metrics['holdout.ece']:.3f}" in row
-    assert "champion" in rows[registry.aliases()["champion"]]
-    newest = runs_of("versions")[0]
-    assert f"/runs/{newest.info.run_id}/artifacts/versions.png" in described
-    assert {"versions.png", "versions.json"} <= artifacts(newest.info.run_id)
-    (point_of,) = MlflowClient().get_metric_history(newest.info.run_id, "versions.average_precision")
-    assert (point_of.step, point_of.value) == (1, metrics["holdout.average_precision"])

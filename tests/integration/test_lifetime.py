@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC
 from spanishgas.settings import PROJECT
 from tests.churn_models import artefact_of
 
@@ -53,7 +53,7 @@ ENTERS = "from spanishgas.lifetime import temporary_folder\nwith temporary_folde
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return artefact_of(ModelKind.LOGISTIC, tmp_path_factory.mktemp("model"))
+    return artefact_of(LOGISTIC, tmp_path_factory.mktemp("model"))
 
 
 def environment(folder: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 import spanishgas
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import FOREST, LOGISTIC, XGBOOST
 from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring import payload
 from spanishgas.scoring.local import LocalTransform
@@ -23,16 +23,16 @@ from spanishgas.training.model import ChurnModel
 from tests.churn_models import NATIVE, SMALL, artefact_of, churn_model, odd_gold, task_of
 
 CASES = [
-    (ModelKind.XGBOOST, Media.PARQUET),
+    (XGBOOST, Media.PARQUET),
     *(
         pytest.param(kind, media, marks=pytest.mark.slow)
         for kind, media in (
-            (ModelKind.FOREST, Media.PARQUET),
-            (ModelKind.LOGISTIC, Media.PARQUET),
+            (FOREST, Media.PARQUET),
+            (LOGISTIC, Media.PARQUET),
             (NATIVE, Media.PARQUET),
         )
     ),
-    (ModelKind.LOGISTIC, Media.CSV),
+    (LOGISTIC, Media.CSV),
 ]
 
 
@@ -97,7 +97,7 @@ def test_an_empty_part_is_answered_with_one(kind: str, media: Media) -> None:
 
 @pytest.mark.slow
 def test_a_part_that_is_refused_ends_the_transform_with_the_servers_reason(tmp_path: Path) -> None:
-    task = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path, odd_gold(20), rows=10)
+    task = task_of(XGBOOST, Media.PARQUET, tmp_path, odd_gold(20), rows=10)
     columns = [c for c in task.shards.columns if c != "std_margin"]
     task = replace(task, shards=replace(task.shards, columns=columns))
     with pytest.raises(TransformError, match=r"part-00000.parquet was not scored.*status 400.*std_margin"):
@@ -106,14 +106,14 @@ def test_a_part_that_is_refused_ends_the_transform_with_the_servers_reason(tmp_p
 
 def test_the_plain_api_takes_an_artefact_and_needs_no_lake_or_tracking(tmp_path: Path) -> None:
     frame = odd_gold(20).set_index(pd.Index(range(100, 120)))
-    found = spanishgas.score(frame, artefact_of(ModelKind.XGBOOST, tmp_path))
-    expected = churn_model(ModelKind.XGBOOST).predict(frame)
+    found = spanishgas.score(frame, artefact_of(XGBOOST, tmp_path))
+    expected = churn_model(XGBOOST).predict(frame)
     pd.testing.assert_frame_equal(found.drop(columns="customer_id"), expected)
     assert found["customer_id"].equals(frame["customer_id"])
 
 
 def test_the_plain_api_scores_nothing_without_its_inputs() -> None:
-    model, frame = churn_model(ModelKind.XGBOOST), odd_gold(20)
+    model, frame = churn_model(XGBOOST), odd_gold(20)
     with pytest.raises(UsageError, match="no column customer_id"):
         spanishgas.score(frame.drop(columns="customer_id"), model)
     with pytest.raises(DataError, match="std_margin"):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -605,12 +606,18 @@ def lose_alias(number: str) -> None:
     MlflowClient().delete_registered_model_alias(settings().registered_model, "champion")
 
 
+ACTS = ("promote", "rollback", "approve", "elsewhere", "nothing")
+QUICK = {(act, ("later", "earlier")[n % 2], lose_version) for n, act in enumerate(ACTS)}
+"""Every act, and the loss of either version; all of them with all are for `make test-all`."""
+
+
 @pytest.mark.parametrize(
-    "lose",
-    [lose_version, *(pytest.param(f, marks=pytest.mark.slow) for f in (lose_run, lose_verdict, lose_alias))],
+    ("act", "lost", "lose"),
+    [
+        pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
+        for case in product(ACTS, ("earlier", "later"), (lose_version, lose_run, lose_verdict, lose_alias))
+    ],
 )
-@pytest.mark.parametrize("lost", ["earlier", "later"])
-@pytest.mark.parametrize("act", ["promote", "rollback", "approve", "elsewhere", "nothing"])
 def test_a_move_whose_things_are_gone_ends_settled_and_the_next_version_becomes_champion(
     model: str, act: str, lost: str, lose: Callable[[str], None]
 ) -> None:

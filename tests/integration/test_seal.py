@@ -13,7 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from spanishgas import pipeline
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC
 from spanishgas.dashboard import tracking
 from spanishgas.errors import DataError, SpanishGasError, TrackingError, UsageError
 from spanishgas.lake import Lake, Snapshot, local_path
@@ -48,7 +48,7 @@ class World:
     labels: Path
 
     def version(self, name: str, poor: bool = False) -> str:
-        model = poor_model() if poor else churn_model(ModelKind.LOGISTIC)
+        model = poor_model() if poor else churn_model(LOGISTIC)
         return version_of(model, self.gold, self.root / settings().registered_model / name)
 
     def swap(self, name: str, other: str) -> None:
@@ -172,7 +172,7 @@ def test_the_copy_that_was_checked_is_used_and_goes_with_the_version(world: Worl
     folder = version.folder
     world.swap("first", "second")
     assert (folder / artefact.FILE).exists()
-    theirs, ours = version.model.threshold, churn_model(ModelKind.LOGISTIC).threshold
+    theirs, ours = version.model.threshold, churn_model(LOGISTIC).threshold
     assert theirs == ours
     del version
     assert not folder.exists()

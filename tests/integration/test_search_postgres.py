@@ -12,7 +12,7 @@ import mlflow
 import pytest
 from optuna.trial import TrialState
 
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
 from spanishgas.training import study as studies
@@ -51,7 +51,7 @@ def test_two_commands_share_one_study_on_postgresql_and_end_at_its_total(
 
 
 def test_a_search_on_postgresql_finds_what_it_finds_in_memory(postgres_url: str) -> None:
-    training = training_of(ModelKind.XGBOOST, 150)
+    training = training_of(XGBOOST, 150)
     kept, alone = (
         search(training, SPACE, 4, shared=StudyOptions(url, "s", "me")) for url in (postgres_url, None)
     )

@@ -19,7 +19,7 @@ from mlflow.tracking import MlflowClient, fluent
 
 from spanishgas import provenance
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind, load_search
+from spanishgas.config.search import LOGISTIC, load_search
 from spanishgas.errors import TrackingError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import runs
@@ -203,7 +203,7 @@ def test_a_stages_run_has_system_metrics_where_mlflows_own_switch_is_on(
 
 
 def test_a_retrain_starts_from_what_the_version_itself_records(experiments: Path) -> None:
-    space, holdout = load_search().of(ModelKind.LOGISTIC), load_policy().holdout
+    space, holdout = load_search().of(LOGISTIC), load_policy().holdout
     params = space.start | {"C": 0.5}
     chosen = made_up_record().chosen.model_copy(update={"params": params})
     start = start_of(chosen, "gone", space, holdout)
@@ -217,7 +217,7 @@ def test_a_run_that_set_other_customers_aside_chooses_nothing(tracking: Path, ex
     publish_gold(lake, gold_frame(400), date(2024, 12, 31))
     before = run_experiment(experiment_inputs("E0", "logistic", trials=1, lake=lake, seed=3))
     assert chosen_run(lake) == before
-    space = load_search().of(ModelKind.LOGISTIC)
+    space = load_search().of(LOGISTIC)
     assert start_from(before, space, load_policy().holdout).params
     policy.write_text(policy.read_text().replace("spanishgas-holdout-1", "spanishgas-holdout-2"))
     forget()

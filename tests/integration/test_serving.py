@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 import skops.io
 
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.scoring import payload, serving
 from spanishgas.scoring.local import COMMAND, Endpoint, ServingError, serving_process
 from spanishgas.scoring.payload import Media
@@ -23,7 +23,7 @@ from spanishgas.scoring.settings import LISTENING
 from spanishgas.settings import PROJECT
 from tests.churn_models import artefact_of, churn_model, odd_gold
 
-MODEL = ModelKind.XGBOOST
+MODEL = XGBOOST
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from botocore.client import BaseClient
 
 import spanishgas
 from infra.verify_aws import verify
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import FOREST, LOGISTIC, XGBOOST
 from spanishgas.errors import DataError, UsageError
 from spanishgas.scoring.jobs import PREFIX, SageMakerTransform, job_name
 from spanishgas.scoring.parts import Task, TransformError, reconciled
@@ -44,7 +44,7 @@ def double(instances: Instances, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sa
 
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
-    return task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path, odd_gold(100), rows=40)
+    return task_of(XGBOOST, Media.PARQUET, tmp_path, odd_gold(100), rows=40)
 
 
 class Backend:
@@ -82,10 +82,10 @@ def keys(prefix: str = "") -> list[str]:
 @pytest.mark.parametrize(
     ("kind", "media"),
     [
-        (ModelKind.XGBOOST, Media.PARQUET),
-        pytest.param(ModelKind.XGBOOST, Media.CSV, marks=pytest.mark.slow),
-        pytest.param(ModelKind.FOREST, Media.PARQUET, marks=pytest.mark.slow),
-        pytest.param(ModelKind.LOGISTIC, Media.PARQUET, marks=pytest.mark.slow),
+        (XGBOOST, Media.PARQUET),
+        pytest.param(XGBOOST, Media.CSV, marks=pytest.mark.slow),
+        pytest.param(FOREST, Media.PARQUET, marks=pytest.mark.slow),
+        pytest.param(LOGISTIC, Media.PARQUET, marks=pytest.mark.slow),
         pytest.param(NATIVE, Media.PARQUET, marks=pytest.mark.slow),
     ],
 )
@@ -221,7 +221,7 @@ def test_a_bucket_that_is_not_there_is_an_error_that_names_it(double: SageMakerD
 def test_names_of_jobs_are_valid_and_differ_by_version_and_gold(task: Task, tmp_path: Path) -> None:
     given = Transform()
     other = replace(task, version=replace(task.version, number="2", name="a_very/long name " * 9))
-    changed = task_of(ModelKind.XGBOOST, Media.PARQUET, tmp_path / "other", odd_gold(99), rows=40)
+    changed = task_of(XGBOOST, Media.PARQUET, tmp_path / "other", odd_gold(99), rows=40)
     names = {f"{job_name(t, given)}-999" for t in (task, other, changed)}
     assert len(names) == 3
     assert all(name.startswith(PREFIX) for name in names), "the rights of a role are written for it"

@@ -111,7 +111,7 @@ def test_the_proposed_folder_is_one_that_every_verb_reads(
     try:
         tiers, policy = read_tiers(), load_policy()
         assert load_experiment("E0").features(tiers, linear=True) == list(adopted.columns.columns)
-        assert load_search().xgboost.start
+        assert load_search().of("xgboost").start
         assert (policy.gate.min_average_precision, policy.gate.beside_baseline) == (0.0, True)
         assert "DECIDE" in (adopted.folder / "policy.yaml").read_text()
         entry = tiers.entry("delta")

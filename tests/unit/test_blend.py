@@ -14,7 +14,7 @@ from sklearn.datasets import make_classification
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.training import TunedClassifier, blend, tune
 from spanishgas.training.blend import MEMBERS, TREES, TUNED, blended, choose_blend, stack
 from spanishgas.training.fitting import Training
@@ -31,7 +31,7 @@ def together(rows: int) -> tuple[pd.DataFrame, np.ndarray]:
 
 def training_of(X: pd.DataFrame, y: np.ndarray, folds: int = 5, seed: int = 0) -> Training:
     kinds = {c: "numeric" if pd.api.types.is_numeric_dtype(X[c]) else "category" for c in X.columns}
-    return Training(X, y, list(X.columns), kinds, ModelKind.XGBOOST, folds=folds, seed=seed)
+    return Training(X, y, list(X.columns), kinds, XGBOOST, folds=folds, seed=seed)
 
 
 class Column(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

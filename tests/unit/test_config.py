@@ -1,27 +1,17 @@
 """Strict reading of configuration: what cannot run is refused by file, key and value before anything is computed."""
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
 
-import annotated_types
-import numpy as np
 import pytest
-from pydantic import BaseModel, TypeAdapter
-from sklearn.datasets import make_classification
 
 from spanishgas.config.experiment import experiment_ids, load_experiment
-from spanishgas.config.policy import ABOUT_FEATURES, SIGNATURE, Policy, load_policy
-from spanishgas.config.reading import Strict, Value
-from spanishgas.config.search import PARAMETERS, ModelKind, load_search
-from spanishgas.config.tiers import BESIDE, read_tiers
-from spanishgas.contracts.tables import gold
+from spanishgas.config.policy import load_policy
+from spanishgas.config.search import load_search
+from spanishgas.config.tiers import read_tiers
 from spanishgas.errors import UsageError
 from spanishgas.etl.mapping import read_mapping
-from spanishgas.lifecycle import gate
-from spanishgas.training.estimators import estimator
 
 LOADERS: dict[str, Callable[[], object]] = {
     "policy.yaml": load_policy,
@@ -306,75 +296,3 @@ def test_a_mapping_is_read_as_strictly(tmp_path: Path, text: str, named: str) ->
         read_mapping(tmp_path / "mapping.yaml")
     assert named in str(refused.value)
     assert str(tmp_path / "mapping.yaml") in str(refused.value)
-
-
-# --- what the low layer declares is what the higher ones have
-
-X, Y = make_classification(120, 8, random_state=0)
-OURS = {"class_weight", "categories", "limit", "splits", "penalty"}
-
-
-def edges(type_: Any) -> Iterator[Value]:
-    """Values at the bounds of a parameter's type."""
-    if get_origin(type_) is Annotated:
-        whole, (info,) = get_args(type_)[0] is int, get_args(type_)[1:]
-        for bound in info.metadata:
-            if isinstance(bound, annotated_types.Ge):
-                yield bound.ge  # type: ignore[misc]
-            if isinstance(bound, annotated_types.Gt):
-                yield 1e-3
-            if isinstance(bound, annotated_types.Le):
-                yield min(bound.le, 50) if whole else bound.le  # type: ignore[type-var,misc]
-    else:
-        for part in get_args(type_):
-            yield from [part] if isinstance(part, str) else edges(part)
-
-
-EDGES = [(kind, name, v) for kind, names in PARAMETERS.items() for name, t in names.items() for v in edges(t)]
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize(("kind", "name", "value"), EDGES)
-def test_an_estimator_takes_what_is_declared_of_it(kind: ModelKind, name: str, value: Value) -> None:
-    TypeAdapter(PARAMETERS[kind][name]).validate_python(value, strict=True)
-    few = {} if kind is ModelKind.LOGISTIC else {"n_estimators": 2}
-    mixed = {"penalty": "elasticnet"} if name == "l1_ratio" else {}
-    unfitted = estimator(kind, {**few, **mixed, name: value}, seed=1, types=["float"] * 8)
-    assert name in OURS or unfitted.get_params()[name] == value
-    assert np.isfinite(unfitted.fit(X, Y).decision_function(X)).all()
-
-
-def test_the_names_that_only_higher_layers_have_are_the_same_there() -> None:
-    assert gate.SIGNATURE == SIGNATURE
-    assert {w.check for w in load_policy().waivers} <= set(ABOUT_FEATURES)
-    features = set(read_tiers().features())
-    assert set(gold(read_tiers()).fields) - features <= set(BESIDE)
-
-
-def groups(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
-    for sub in model.__subclasses__():
-        yield sub
-        yield from groups(sub)
-
-
-FREE = {
-    ("GateLimits", "min_value_eur"),
-    ("Judgement", "risk_tiers"),
-    ("Policy", "risk_tiers"),
-    *((model, end) for model in ("Entry", "Dimension") for end in ("low", "high")),
-}
-"""Numbers without a bound of their own."""
-
-
-def test_every_number_has_a_bound_and_every_model_is_strict() -> None:
-    models = [m for m in groups(Strict) if m.__module__.startswith("spanishgas.config")]
-    assert Policy in models
-    assert all(m.model_config["strict"] and not m.model_config["allow_inf_nan"] for m in models)
-    fields = itertools.chain.from_iterable(((m, n, f) for n, f in m.model_fields.items()) for m in models)
-    free = {
-        (model.__name__, name)
-        for model, name, field in fields
-        if {int, float} & {field.annotation, *get_args(field.annotation)}
-        and not any(isinstance(bound, (annotated_types.Ge, annotated_types.Gt)) for bound in field.metadata)
-    }
-    assert free == FREE

@@ -18,7 +18,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss
 
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST, families
 from spanishgas.evaluation.metrics import ranking
 from spanishgas.scoring import payload
 from spanishgas.scoring.payload import Media
@@ -99,15 +99,15 @@ def test_margins_that_say_nothing_get_the_churn_rate(shape: Curve) -> None:
 
 
 @cache
-def delivered(kind: ModelKind, shape: Curve) -> tuple[ChurnModel, pd.DataFrame, np.ndarray]:
+def delivered(kind: str, shape: Curve) -> tuple[ChurnModel, pd.DataFrame, np.ndarray]:
     model = fit_final(training_of(kind), SMALL[kind][1], 0.3, load_policy(), shape)
     rows = gold_frame(400, seed=11)
     return model, rows, rows["churn"].to_numpy(dtype="int64")
 
 
 @CURVES
-@pytest.mark.parametrize("kind", list(ModelKind))
-def test_a_champion_ranks_as_its_margins_do(kind: ModelKind, shape: Curve) -> None:
+@pytest.mark.parametrize("kind", families())
+def test_a_champion_ranks_as_its_margins_do(kind: str, shape: Curve) -> None:
     model, rows, y = delivered(kind, shape)
     margins = model.pipeline.decision_function(model.prepared(rows))
     probability = model.predict(rows)["churn_probability"]
@@ -117,7 +117,7 @@ def test_a_champion_ranks_as_its_margins_do(kind: ModelKind, shape: Curve) -> No
 
 @pytest.mark.parametrize("media", list(Media))
 def test_the_wire_delivers_every_digit_that_tells_customers_apart(media: Media) -> None:
-    model, rows, _ = delivered(ModelKind.XGBOOST, Curve.ISOTONIC)
+    model, rows, _ = delivered(XGBOOST, Curve.ISOTONIC)
     body = payload.write(payload.answer(rows["customer_id"], model.predict(rows)), media)
     if media is Media.JSON:
         import json
@@ -130,8 +130,8 @@ def test_the_wire_delivers_every_digit_that_tells_customers_apart(media: Media) 
 
 
 def test_what_cross_validation_reports_is_of_the_curve_that_is_delivered() -> None:
-    training = training_of(ModelKind.XGBOOST)
-    params = SMALL[ModelKind.XGBOOST][1]
+    training = training_of(XGBOOST)
+    params = SMALL[XGBOOST][1]
     margins = out_of_fold(training, params)
     curve = fit_final(training, params, 0.3, load_policy(), Curve.ISOTONIC).calibrated.curve
     parts = [p.valid for p in fresh_folds(training.y, training.folds, training.seed)]
@@ -151,8 +151,8 @@ def test_tune_reports_what_its_probabilities_reach_and_delivers_as_many_as_there
 
 @pytest.mark.parametrize("method", ["sigmoid", "isotonic"])
 def test_a_champion_that_scikit_learn_calibrated_still_loads_and_scores(method: str, tmp_path: Path) -> None:
-    training = training_of(ModelKind.XGBOOST)
-    unfitted = training.unfitted(SMALL[ModelKind.XGBOOST][1])
+    training = training_of(XGBOOST)
+    unfitted = training.unfitted(SMALL[XGBOOST][1])
     before = CalibratedClassifierCV(unfitted, method=method, cv=3, ensemble=False).fit(training.X, training.y)
     before.cv = None
     old = ChurnModel(before, list(training.features), dict(training.kinds), 0.3, load_policy().risk_tiers)

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spanishgas.config.experiment import load_experiment
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.evaluation import slices
 from spanishgas.evaluation.importance import permutation
 from spanishgas.evaluation.metrics import confusion, decisions
@@ -78,7 +78,7 @@ def test_s27_a_column_of_noise_that_trees_like_loses_nothing_when_it_is_shuffled
     X = pd.DataFrame({"signal": rng.integers(0, 2, 1200).astype(float), "noise": rng.normal(size=1200)})
     y = (rng.random(1200) < np.where(X["signal"] == 1, 0.5, 0.1)).astype("int64")
     kinds = dict.fromkeys(X, "numeric")
-    training = Training(X, y, list(X), kinds, ModelKind.XGBOOST, 3, 0)
+    training = Training(X, y, list(X), kinds, XGBOOST, 3, 0)
     params = {"n_estimators": 100, "max_depth": 6}
     gains = training.unfitted(params).fit(X, y)[-1].get_booster().get_score(importance_type="total_gain")
     lost = permutation(training, params, {name: [name] for name in X})

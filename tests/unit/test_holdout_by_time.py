@@ -12,7 +12,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import Holdout, Policy, load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import FOREST, XGBOOST, families
 from spanishgas.errors import TooEarly
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.experiments import training_days, training_gold, training_side, training_table
@@ -115,7 +115,7 @@ def test_held_out_customers_train_on_no_day_and_the_judged_day_trains_nothing(la
     rules = policy(3, embargo_months=0)
     judged = training_gold(lake)
     table = training_table(training_days(lake, judged, rules), judged)
-    training = training_side(table, KINDS, ModelKind.XGBOOST, rules, 7)
+    training = training_side(table, KINDS, XGBOOST, rules, 7)
     aside = in_holdout(table["customer_id"], rules.holdout)
     assert len(training.y) == int((~aside).sum())
     assert set(table["as_of"]) == set(MONTHS[:3])
@@ -128,7 +128,7 @@ def test_a_row_counts_half_at_its_half_life(lake: Lake) -> None:
     rules = policy(3, embargo_months=0, half_life_months=3.0)
     judged = training_gold(lake)
     training = training_side(
-        training_table(training_days(lake, judged, rules), judged), KINDS, ModelKind.XGBOOST, rules, 7
+        training_table(training_days(lake, judged, rules), judged), KINDS, XGBOOST, rules, 7
     )
     assert training.weights is not None
     weights = sorted(set(training.weights), reverse=True)
@@ -144,11 +144,9 @@ def reversed_days(half_life: float | None) -> tuple[pd.DataFrame, Policy]:
     return pd.concat([old, old, frame.assign(as_of=date(2024, 12, 31))], ignore_index=True), rules
 
 
-@pytest.mark.parametrize("kind", list(ModelKind))
-def test_what_counts_less_teaches_less_in_every_fit(kind: ModelKind) -> None:
-    params = {ModelKind.XGBOOST: PARAMS, ModelKind.FOREST: {"n_estimators": 8, "max_depth": 3}}.get(
-        kind, {"max_iter": 200}
-    )
+@pytest.mark.parametrize("kind", families())
+def test_what_counts_less_teaches_less_in_every_fit(kind: str) -> None:
+    params = {XGBOOST: PARAMS, FOREST: {"n_estimators": 8, "max_depth": 3}}.get(kind, {"max_iter": 200})
     for half_life, follows_the_newest in ((None, False), (1.0, True)):
         table, rules = reversed_days(half_life)
         training = training_side(table, KINDS, kind, rules, 7)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.evaluation.importance import Importance, importance, permutation
 from spanishgas.features import load_tiers
 from spanishgas.training.calibration import fit_final
@@ -23,7 +23,7 @@ def training() -> Training:
     frame["is_negative_sentiment"] = (frame["sentiment_label"] == "negative").astype(int)
     kinds = {f: str(load_tiers().kind(f)) for f in FEATURES}
     y = frame["churn"].to_numpy(dtype="int64")
-    return Training(matrix(frame, FEATURES, kinds), y, FEATURES, kinds, ModelKind.XGBOOST, 3, 0)
+    return Training(matrix(frame, FEATURES, kinds), y, FEATURES, kinds, XGBOOST, 3, 0)
 
 
 @pytest.fixture(scope="module")

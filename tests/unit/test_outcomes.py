@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from spanishgas.cli import app
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC
 from spanishgas.errors import ContractError, DataError, UsageError
 from spanishgas.evaluation.effects import average_effects, worth
 from spanishgas.evaluation.inference import Judged, performance
@@ -482,7 +482,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with own_store(root), own_model("outcomes"):
         lake = Lake(root / "lake")
         trained = reference(lake)
-        version = version_of(churn_model(ModelKind.LOGISTIC), trained, root / "model")
+        version = version_of(churn_model(LOGISTIC), trained, root / "model")
         scored = score(lake, version)
         y = drawn(scored[PROBABILITY].to_numpy(), 11)
         file = write_labels(scored, y, root / "labels.csv")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC
 from spanishgas.scoring import payload
 from spanishgas.scoring.payload import Media, Refused
 from tests.churn_models import churn_model, odd_gold
@@ -52,7 +52,7 @@ def test_every_format_gives_the_same_rows_and_tells_null_from_empty(media: Media
 
 @pytest.mark.parametrize("media", [Media.PARQUET, Media.CSV])
 def test_odd_rows_come_through_each_format_to_the_last_bit(media: Media) -> None:
-    wanted = payload.inputs(churn_model(ModelKind.LOGISTIC))
+    wanted = payload.inputs(churn_model(LOGISTIC))
     table = pa.Table.from_pandas(odd_gold(), preserve_index=False).select(list(wanted))
     table = table.cast(pa.schema(wanted))
     frame = payload.read(payload.write(table, media), media, wanted, 1000)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from spanishgas.cli import app
 from spanishgas.config.policy import ProbationRules, load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC
 from spanishgas.errors import TrackingError
 from spanishgas.evaluation.inference import Predictions, differences
 from spanishgas.lake import Lake, Snapshot
@@ -69,7 +69,7 @@ def model(shop: Shop, request: pytest.FixtureRequest) -> Iterator[str]:
 
 def good_model() -> ChurnModel:
     """Labels are drawn from its probabilities."""
-    return churn_model(ModelKind.LOGISTIC)
+    return churn_model(LOGISTIC)
 
 
 def promoted(shop: Shop, *models: ChurnModel) -> None:

@@ -24,7 +24,7 @@ from sklearn.metrics import brier_score_loss
 from spanishgas.config.experiment import load_experiment
 from spanishgas.config.policy import load_policy
 from spanishgas.config.reading import Value
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.evaluation.selection import Rung, choose, steps
 from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.training.calibration import Fitted, fit_chosen, recall_bound, recall_floor
@@ -55,7 +55,7 @@ def drawn(seed: int, rows: int = ROWS) -> tuple[pd.DataFrame, NDArray[np.int64]]
 def training() -> Training:
     X, y = drawn(0)
     names = list(X.columns)
-    return Training(X, y, names, dict.fromkeys(names, "numeric"), ModelKind.XGBOOST, 5, 3, repeats=2)
+    return Training(X, y, names, dict.fromkeys(names, "numeric"), XGBOOST, 5, 3, repeats=2)
 
 
 @cache
@@ -97,8 +97,7 @@ def test_s4_nothing_of_the_holdout_reaches_what_chooses() -> None:
     spoilt.loc[held, "churn"] = 1 - spoilt.loc[held, "churn"]
     spoilt.loc[held, "months_to_renewal"] = 1e6
     one, other = (
-        training_side(g, kinds_of(load_experiment("E5"), ModelKind.XGBOOST), ModelKind.XGBOOST, policy, 1)
-        for g in (gold, spoilt)
+        training_side(g, kinds_of(load_experiment("E5"), XGBOOST), XGBOOST, policy, 1) for g in (gold, spoilt)
     )
     assert held.sum() > 50
     assert len(one.y) == (~held).sum()

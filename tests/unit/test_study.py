@@ -15,7 +15,7 @@ import pytest
 from optuna.trial import TrialState
 
 from spanishgas import provenance
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.errors import UsageError
 from spanishgas.training import study as studies
 from spanishgas.training.search import SearchResult, StudyOptions, Trial, search
@@ -36,9 +36,7 @@ here.searched(sys.argv[1])
 
 
 def searched(url: str | None, **shared: int) -> SearchResult:
-    return search(
-        training_of(ModelKind.XGBOOST, 150), SPACE, TOTAL, shared=StudyOptions(url, "s", "me", **shared)
-    )
+    return search(training_of(XGBOOST, 150), SPACE, TOTAL, shared=StudyOptions(url, "s", "me", **shared))
 
 
 def result(chosen: SearchResult) -> object:
@@ -116,7 +114,7 @@ def test_two_searches_at_once_share_one_total(url: str) -> None:
 
 def test_workers_share_one_total_and_each_trial_is_heard_once(url: str) -> None:
     heard: list[Trial] = []
-    training = training_of(ModelKind.XGBOOST, 150)
+    training = training_of(XGBOOST, 150)
     chosen = search(training, SPACE, TOTAL, heard.append, StudyOptions(url, "s", "me", workers=2))
     assert sorted(t.key for t in heard) == sorted(t.key for t in chosen.trials)
     assert len(heard) == TOTAL

@@ -22,7 +22,15 @@ from sklearn.metrics import average_precision_score, brier_score_loss
 from spanishgas.config.experiment import below, experiment_ids, load_experiment
 from spanishgas.config.policy import Holdout, Retention, Threshold, ThresholdRule, load_policy
 from spanishgas.config.reading import Value
-from spanishgas.config.search import EarlyStopping, ModelKind, Search, Space, load_search
+from spanishgas.config.search import (
+    FOREST,
+    LOGISTIC,
+    XGBOOST,
+    EarlyStopping,
+    Space,
+    families,
+    load_search,
+)
 from spanishgas.errors import DataError, UsageError
 from spanishgas.features import load_tiers
 from spanishgas.lifecycle.experiments import kinds_of, training_side
@@ -37,7 +45,9 @@ from spanishgas.training.calibration import (
     recall_floor,
     sensitivity,
 )
-from spanishgas.training.estimators import BoostedTrees, Forest, column_types, estimator
+from spanishgas.training.families import column_types, estimator
+from spanishgas.training.families.forest import Forest
+from spanishgas.training.families.xgboost import BoostedTrees
 from spanishgas.training.fitting import Folds, Training, fit_predict, fold_by_fold, refit
 from spanishgas.training.folds import FRESH, folds, fresh_folds, inner_split
 from spanishgas.training.matrix import encoded_sources, matrix, preprocessor
@@ -56,10 +66,10 @@ FEW = [
     "customer_intent",
     "sentiment_label",
 ]
-SMALL: dict[ModelKind, dict[str, Value]] = {
-    ModelKind.XGBOOST: {"n_estimators": 15, "max_depth": 2, "learning_rate": 0.3, "tree_method": "hist"},
-    ModelKind.FOREST: {"n_estimators": 12, "max_depth": 5, "class_weight": "none"},
-    ModelKind.LOGISTIC: {"C": 1.0, "max_iter": 2000, "class_weight": "none"},
+SMALL: dict[str, dict[str, Value]] = {
+    XGBOOST: {"n_estimators": 15, "max_depth": 2, "learning_rate": 0.3, "tree_method": "hist"},
+    FOREST: {"n_estimators": 12, "max_depth": 5, "class_weight": "none"},
+    LOGISTIC: {"C": 1.0, "max_iter": 2000, "class_weight": "none"},
 }
 SPACE = Space.model_validate(
     {
@@ -71,17 +81,17 @@ SPACE = Space.model_validate(
         },
     }
 )
-MODELS = pytest.mark.parametrize("kind", list(ModelKind))
+MODELS = pytest.mark.parametrize("kind", families())
 
 
-def training_of(kind: ModelKind, rows: int = 400, seed: int = 1) -> Training:
+def training_of(kind: str, rows: int = 400, seed: int = 1) -> Training:
     gold = labelled(gold_frame(rows, seed))
     y = gold["churn"].to_numpy(dtype="int64")
     return Training(matrix(gold, FEW, KINDS), y, FEW, KINDS, kind, folds=3, seed=seed)
 
 
 @cache
-def fitted(kind: ModelKind) -> ChurnModel:
+def fitted(kind: str) -> ChurnModel:
     return fit_final(training_of(kind), SMALL[kind], 0.3, load_policy())
 
 
@@ -226,17 +236,11 @@ def test_a_file_that_is_gone_is_named_with_the_way_out(experiments: Path) -> Non
         load_policy()
 
 
-def test_an_unknown_experiment_or_model_suggests_the_nearest() -> None:
+def test_an_unknown_experiment_suggests_the_nearest() -> None:
     with pytest.raises(
         UsageError, match=r"unknown experiment 'E55': expected one of E0, .* Did you mean 'E5'"
     ):
         load_experiment("E55")
-    with pytest.raises(UsageError, match=r"unknown model 'xgbost'.*Did you mean 'xgboost'"):
-        ModelKind.of("xgbost")
-
-
-def test_every_model_has_a_space() -> None:
-    assert set(Search.model_fields) == set(ModelKind)
 
 
 # --- the holdout
@@ -404,22 +408,9 @@ def test_every_encoded_column_has_a_source_and_every_feature_a_column(linear: bo
 # --- estimators
 
 
-@MODELS
-def test_a_margin_is_log_odds_of_the_estimators_probability(kind: ModelKind) -> None:
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(300, 3))
-    y = (X[:, 0] + rng.normal(size=300) > 0).astype("int64")
-    model = estimator(kind, SMALL[kind], 0).fit(X, y)
-    margin, p = model.decision_function(X), model.predict_proba(X)[:, 1]
-    assert margin.shape == (300,)
-    assert np.isfinite(margin).all()
-    inside = (p > 0.05) & (p < 0.95)
-    assert margin[inside] == pytest.approx(np.log(p[inside] / (1 - p[inside])), abs=1e-4)
-
-
 @pytest.mark.parametrize("limit", [{"max_depth": 2}, {"max_leaf_nodes": 5}])
 def test_a_forests_trees_end_at_their_depth_or_at_their_number_of_leaves(limit: dict[str, Value]) -> None:
-    training = training_of(ModelKind.FOREST)
+    training = training_of(FOREST)
     params: dict[str, Value] = {
         "n_estimators": 3,
         "limit": "leaves" if "max_leaf_nodes" in limit else "depth",
@@ -439,9 +430,9 @@ def test_a_forest_of_one_mind_has_a_finite_margin_of_half_a_tree() -> None:
 
 
 def test_a_class_weight_of_none_weighs_nothing() -> None:
-    assert estimator(ModelKind.LOGISTIC, {"class_weight": "none"}, 0).class_weight is None
-    assert estimator(ModelKind.LOGISTIC, {"class_weight": "balanced"}, 0).class_weight == "balanced"
-    assert isinstance(estimator(ModelKind.XGBOOST, {}, 0), BoostedTrees)
+    assert estimator(LOGISTIC, {"class_weight": "none"}, 0).class_weight is None
+    assert estimator(LOGISTIC, {"class_weight": "balanced"}, 0).class_weight == "balanced"
+    assert isinstance(estimator(XGBOOST, {}, 0), BoostedTrees)
 
 
 # --- folds and search
@@ -465,7 +456,7 @@ def test_fresh_folds_are_not_the_folds_that_chose() -> None:
 
 
 def test_the_same_seed_finds_the_same_result() -> None:
-    training = training_of(ModelKind.XGBOOST, 200)
+    training = training_of(XGBOOST, 200)
     one, two = search(training, SPACE, 3), search(training, SPACE, 3)
     assert [(t.number, t.params, t.scores) for t in one.trials] == [
         (t.number, t.params, t.scores) for t in two.trials
@@ -476,61 +467,43 @@ def test_the_same_seed_finds_the_same_result() -> None:
 
 def test_the_first_trial_is_the_published_start_and_the_best_the_argmax() -> None:
     heard: list[Trial] = []
-    chosen = search(training_of(ModelKind.XGBOOST, 200), SPACE, 4, heard.append)
+    chosen = search(training_of(XGBOOST, 200), SPACE, 4, heard.append)
     assert chosen.trials[0].params == SPACE.fixed | SPACE.start
     assert chosen.best.score == max(t.score for t in chosen.trials if not t.pruned)
     assert heard == chosen.trials
     assert len(heard) == 4
 
 
-@MODELS
-def test_every_model_searches_its_own_space(kind: ModelKind) -> None:
-    space = load_search().of(kind)
-    few = {"n_estimators": 5} if kind is ModelKind.FOREST else {}
-    stopping = space.early_stopping and space.early_stopping.model_copy(
-        update={"most_trees": 5, "unmeasured": 5}
-    )
-    space = space.model_copy(update={"fixed": space.fixed | few, "early_stopping": stopping})
-    chosen = search(training_of(kind, 150), space, 7)
-    first = chosen.trials[0].params
-    assert {k: first[k] for k in space.start} == space.start
-    for trial in chosen.trials:
-        drawn = space.names(trial.params)
-        assert set(trial.params) - set(space.fixed) - {"n_estimators"} == set(drawn)
-        assert space.admitted(trial.params) == {k: trial.params[k] for k in drawn}
-    assert chosen.best.score > 0.2
-
-
 def test_after_the_published_start_come_the_neighbours_best_and_what_the_space_lists() -> None:
     listed, neighbour = {"max_depth": 4, "learning_rate": 0.1}, {"max_depth": 2, "learning_rate": 0.4}
     space = SPACE.model_copy(update={"also": [listed]})
-    chosen = search(training_of(ModelKind.XGBOOST, 200), space, 3, shared=StudyOptions(starts=(neighbour,)))
+    chosen = search(training_of(XGBOOST, 200), space, 3, shared=StudyOptions(starts=(neighbour,)))
     assert [t.params for t in chosen.trials] == [SPACE.fixed | p for p in (SPACE.start, neighbour, listed)]
 
 
 @pytest.mark.parametrize("trials", [0, -3])
 def test_less_than_one_trial_is_a_usage_error_that_echoes_the_value(trials: int) -> None:
     with pytest.raises(UsageError, match=f"at least 1, but got {trials}: give --trials"):
-        search(training_of(ModelKind.LOGISTIC, 100), SPACE, trials)
+        search(training_of(LOGISTIC, 100), SPACE, trials)
 
 
 def test_reported_scores_are_average_precision_of_the_out_of_fold_margins_on_fresh_folds() -> None:
-    training = training_of(ModelKind.LOGISTIC)
-    scores, margins = refit(training, SMALL[ModelKind.LOGISTIC])
+    training = training_of(LOGISTIC)
+    scores, margins = refit(training, SMALL[LOGISTIC])
     fresh = folds(training.y, training.folds, training.seed + FRESH)
     assert scores == [average_precision_score(training.y[f.valid], margins[f.valid]) for f in fresh]
 
 
 def test_a_rows_out_of_fold_margin_does_not_depend_on_its_own_values_in_training() -> None:
-    training = training_of(ModelKind.LOGISTIC, 200)
-    _, before = refit(training, SMALL[ModelKind.LOGISTIC])
+    training = training_of(LOGISTIC, 200)
+    _, before = refit(training, SMALL[LOGISTIC])
     fold = folds(training.y, training.folds, training.seed + FRESH)[0]
     row, others = fold.valid[0], fold.valid[1:]
     X = training.X.copy()
     X.iloc[row, X.columns.get_loc("months_to_renewal")] = (
         1e4  # an outlier that would move any scaler that saw it
     )
-    _, after = refit(replace(training, X=X), SMALL[ModelKind.LOGISTIC])
+    _, after = refit(replace(training, X=X), SMALL[LOGISTIC])
     assert (before[others] == after[others]).all()
     assert before[row] != after[row]
 
@@ -595,16 +568,7 @@ def test_the_threshold_has_the_highest_precision_at_the_recall_floor(
 
 
 @MODELS
-def test_scoring_one_row_at_a_time_equals_scoring_the_table(kind: ModelKind) -> None:
-    rows = gold_frame(12, seed=9, labelled=False)
-    rows.loc[0, "segment"] = "Martian"
-    table = fitted(kind).predict(rows)
-    single = pd.concat([fitted(kind).predict(rows.iloc[[i]]) for i in range(len(rows))])
-    pd.testing.assert_frame_equal(table, single, rtol=1e-6)
-
-
-@MODELS
-def test_the_flag_stands_on_the_calibrated_probability(kind: ModelKind) -> None:
+def test_the_flag_stands_on_the_calibrated_probability(kind: str) -> None:
     model, rows = fitted(kind), gold_frame(300, seed=2)
     table = model.predict(rows)
     assert (
@@ -616,24 +580,10 @@ def test_the_flag_stands_on_the_calibrated_probability(kind: ModelKind) -> None:
 
 
 def test_a_probability_at_the_threshold_is_flagged() -> None:
-    base, rows = fitted(ModelKind.LOGISTIC), gold_frame(50, seed=2)
+    base, rows = fitted(LOGISTIC), gold_frame(50, seed=2)
     edge = float(base.predict(rows)[PROBABILITY].iloc[7])
     model = ChurnModel(base.calibrated, base.features, base.kinds, edge, base.risk_tiers)
     assert model.predict(rows)[FLAG].iloc[7] == 1
-
-
-@MODELS
-def test_calibration_keeps_the_order_of_the_margins(kind: ModelKind) -> None:
-    model, rows = fitted(kind), gold_frame(200, seed=3)
-    margin = model.pipeline.decision_function(model.prepared(rows))
-    assert stats.spearmanr(margin, model.predict(rows)[PROBABILITY]).statistic == pytest.approx(1)
-
-
-@MODELS
-def test_the_shipped_model_ranks_new_customers_well_above_chance(kind: ModelKind) -> None:
-    rows = gold_frame(400, seed=5)
-    y = rows["churn"].astype(int)
-    assert average_precision_score(y, fitted(kind).predict_proba(rows)[:, 1]) > 1.5 * y.mean()
 
 
 def test_tiers_hold_their_lower_edge() -> None:
@@ -646,33 +596,26 @@ def test_tiers_hold_their_lower_edge() -> None:
 def test_a_missing_feature_is_a_data_error_that_names_it() -> None:
     rows = gold_frame(5).drop(columns=["segment", "months_to_renewal"])
     with pytest.raises(DataError, match=re.escape("['months_to_renewal', 'segment']")):
-        fitted(ModelKind.XGBOOST).predict(rows)
+        fitted(XGBOOST).predict(rows)
 
 
 def test_an_empty_table_scores_to_an_empty_table() -> None:
-    table = fitted(ModelKind.XGBOOST).predict(gold_frame(5).iloc[:0])
+    table = fitted(XGBOOST).predict(gold_frame(5).iloc[:0])
     assert list(table.columns) == [PROBABILITY, FLAG, TIER]
     assert table.empty
 
 
 def test_rows_without_any_feature_are_a_data_error() -> None:
     with pytest.raises(DataError, match="months_to_renewal"):
-        fitted(ModelKind.XGBOOST).predict(pd.DataFrame(index=range(3)))
+        fitted(XGBOOST).predict(pd.DataFrame(index=range(3)))
 
 
 def test_order_of_columns_extra_columns_and_index_do_not_matter() -> None:
     rows = gold_frame(20, seed=4).set_index("customer_id", drop=False)
-    model = fitted(ModelKind.FOREST)
+    model = fitted(FOREST)
     turned = rows[list(reversed(rows.columns))].assign(extra="x")
     pd.testing.assert_frame_equal(model.predict(rows), model.predict(turned))
     assert list(model.predict(rows).index) == list(rows.index)
-
-
-def test_the_same_seed_fits_the_same_model() -> None:
-    rows = gold_frame(50, seed=6)
-    for kind in ModelKind:
-        again = fit_final(training_of(kind), SMALL[kind], 0.3, load_policy())
-        assert (again.predict(rows)[PROBABILITY] == fitted(kind).predict(rows)[PROBABILITY]).all()
 
 
 # --- protocol, space and starts
@@ -683,7 +626,7 @@ def test_every_experiment_and_model_searches_on_the_same_folds_and_reports_on_th
     sides = [
         training_side(gold, kinds_of(load_experiment(name), kind), kind, policy, 7)
         for name in experiment_ids()
-        for kind in (ModelKind.XGBOOST, ModelKind.LOGISTIC)
+        for kind in (XGBOOST, LOGISTIC)
     ]
     first = sides[0]
     for side in sides[1:]:
@@ -705,9 +648,9 @@ def test_fresh_folds_divide_the_rows_anew_in_every_repeat() -> None:
 
 
 def test_a_refit_scores_every_fresh_fold_and_predicts_each_row_once() -> None:
-    training = replace(training_of(ModelKind.LOGISTIC), repeats=2)
-    scores, margins = refit(training, SMALL[ModelKind.LOGISTIC])
-    once, same = refit(replace(training, repeats=1), SMALL[ModelKind.LOGISTIC])
+    training = replace(training_of(LOGISTIC), repeats=2)
+    scores, margins = refit(training, SMALL[LOGISTIC])
+    once, same = refit(replace(training, repeats=1), SMALL[LOGISTIC])
     assert len(scores) == 6
     assert scores[:3] == once
     assert (margins == same).all()
@@ -726,7 +669,7 @@ STOPPING = EarlyStopping(most_trees=60, rounds=5, share=0.2, fewest=1, unmeasure
 
 
 def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_score() -> None:
-    training = training_of(ModelKind.XGBOOST)
+    training = training_of(XGBOOST)
     params: dict[str, Value] = {"max_depth": 4, "learning_rate": 0.3}
     fold = Folds(training, folds(training.y, 3, 1)).encoded(0, params)
     margins, trees = fit_predict(training, params, fold, STOPPING)
@@ -735,7 +678,7 @@ def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_s
     inner = inner_split(fold.y, 0.2, training.seed)
     assert inner is not None
     patient, rng = STOPPING.model_copy(update={"rounds": 100}), np.random.default_rng(0)
-    grown = estimator(ModelKind.XGBOOST, {**params, "n_estimators": 60}, training.seed)
+    grown = estimator(XGBOOST, {**params, "n_estimators": 60}, training.seed)
     grown.fit(fold.X[inner.train], fold.y[inner.train])
     kept, best = set(), set()
     for _ in range(6):
@@ -745,20 +688,20 @@ def test_early_stopping_keeps_the_trees_that_help_and_never_sees_the_rows_that_s
         best.add(int(np.argmax([average_precision_score(other.y_valid, p) for p in looked])))
     assert kept == {fit_predict(training, params, fold, patient)[1]}
     assert len(best) > 1  # whoever looked at these rows would keep another number of trees
-    by_hand = estimator(ModelKind.XGBOOST, {**params, "n_estimators": trees}, training.seed)
+    by_hand = estimator(XGBOOST, {**params, "n_estimators": trees}, training.seed)
     by_hand.fit(fold.X[inner.train], fold.y[inner.train])
     assert margins == pytest.approx(by_hand.decision_function(fold.X_valid), abs=1e-5)
 
 
 def test_of_the_numbers_of_trees_looked_at_the_one_that_ranks_the_rows_aside_best_is_kept() -> None:
-    training = training_of(ModelKind.XGBOOST)
+    training = training_of(XGBOOST)
     params: dict[str, Value] = {"max_depth": 3, "learning_rate": 0.2}
     fold = Folds(training, folds(training.y, 3, 1)).encoded(0, params)
     patient = STOPPING.model_copy(update={"most_trees": 45, "rounds": 100})
     _, trees = fit_predict(training, params, fold, patient)
     inner = inner_split(fold.y, 0.2, training.seed)
     assert inner is not None
-    grown = estimator(ModelKind.XGBOOST, {**params, "n_estimators": 45}, training.seed)
+    grown = estimator(XGBOOST, {**params, "n_estimators": 45}, training.seed)
     grown.fit(fold.X[inner.train], fold.y[inner.train])
     X, y, looks = fold.X[inner.valid], fold.y[inner.valid], [10, 20, 30, 40, 45]
     scores = [average_precision_score(y, grown.predict_proba(X, iteration_range=(0, n))[:, 1]) for n in looks]
@@ -766,7 +709,7 @@ def test_of_the_numbers_of_trees_looked_at_the_one_that_ranks_the_rows_aside_bes
 
 
 def test_with_too_few_churners_aside_to_measure_by_a_set_number_of_trees_is_grown() -> None:
-    training = training_of(ModelKind.XGBOOST, 200)
+    training = training_of(XGBOOST, 200)
     fold = Folds(training, folds(training.y, 3, 1)).encoded(0, {})
     measurable = STOPPING.model_copy(update={"fewest": 100})
     margins, trees = fit_predict(training, {"max_depth": 2}, fold, measurable)
@@ -789,13 +732,11 @@ def threads() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", list(ModelKind))
-def test_folds_fitted_side_by_side_give_the_same_bits(
-    model: ModelKind, threads: Callable[[int], None]
-) -> None:
+@pytest.mark.parametrize("model", families())
+def test_folds_fitted_side_by_side_give_the_same_bits(model: str, threads: Callable[[int], None]) -> None:
     training = replace(training_of(model, 300), repeats=2)
     space = load_search().of(model)
-    fixed = {"n_estimators": 20} if model is ModelKind.FOREST else space.fixed
+    fixed = {"n_estimators": 20} if model == FOREST else space.fixed
     space = space.model_copy(update={"fixed": fixed, "early_stopping": space.early_stopping and STOPPING})
     found = []
     for count in (1, 2, 8):
@@ -809,7 +750,7 @@ def test_folds_fitted_side_by_side_give_the_same_bits(
 def test_no_more_folds_are_begun_than_there_are_threads_and_none_after_the_caller_stops(
     monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
 ) -> None:
-    training, begun = training_of(ModelKind.LOGISTIC, 100), list[int]()
+    training, begun = training_of(LOGISTIC, 100), list[int]()
     parts = Folds(training, fresh_folds(training.y, 5, 0))
     encoded = Folds.encoded
 
@@ -819,14 +760,14 @@ def test_no_more_folds_are_begun_than_there_are_threads_and_none_after_the_calle
 
     monkeypatch.setattr(Folds, "encoded", count)
     threads(2)
-    with closing(fold_by_fold(parts, SMALL[ModelKind.LOGISTIC])) as fitted:
+    with closing(fold_by_fold(parts, SMALL[LOGISTIC])) as fitted:
         for _ in range(2):
             next(fitted)
     assert sorted(begun) == [0, 1]
 
 
 def test_the_best_trial_names_the_median_number_of_trees_and_the_refit_takes_it() -> None:
-    training = training_of(ModelKind.XGBOOST, 300)
+    training = training_of(XGBOOST, 300)
     space = SPACE.model_copy(update={"fixed": {}, "early_stopping": STOPPING})
     chosen = search(training, space, 2)
     parts = Folds(training, folds(training.y, training.folds, training.seed))
@@ -849,7 +790,7 @@ def test_the_best_trial_names_the_median_number_of_trees_and_the_refit_takes_it(
 def test_xgboost_is_told_the_projects_parameters_in_its_own_words(
     given: dict[str, Value], told: dict[str, object]
 ) -> None:
-    found = estimator(ModelKind.XGBOOST, given, 0, balance=9.0, types=["float", "c"]).get_params()
+    found = estimator(XGBOOST, given, 0, balance=9.0, types=["float", "c"]).get_params()
     assert {name: found[name] for name in told} == told
 
 
@@ -867,30 +808,30 @@ def test_native_categories_are_one_column_each_after_the_numbers_and_unseen_ones
 
 def test_a_model_with_native_categories_explains_and_scores_rows_alike() -> None:
     model = fit_final(
-        training_of(ModelKind.XGBOOST),
-        {**SMALL[ModelKind.XGBOOST], "categories": "native"},
+        training_of(XGBOOST),
+        {**SMALL[XGBOOST], "categories": "native"},
         0.3,
         load_policy(),
     )
     rows = gold_frame(30, seed=8)
     prepared = model.pipeline[0].transform(model.prepared(rows))
     margin = model.pipeline.decision_function(model.prepared(rows))
-    assert model.pipeline[-1].contributions(prepared).sum(axis=1) == pytest.approx(margin, abs=1e-4)
+    bias = margin - model.pipeline[-1].contributions(prepared).sum(axis=1)
+    assert np.ptp(margin) > 1
+    assert np.ptp(bias) < 1e-4
 
 
 def test_elasticnet_can_silence_features_where_l2_keeps_them() -> None:
-    gold = training_of(ModelKind.LOGISTIC)
+    gold = training_of(LOGISTIC)
     fold = Folds(gold, folds(gold.y, 3, 1)).encoded(0, {})
-    sparse = estimator(
-        ModelKind.LOGISTIC, {"penalty": "elasticnet", "l1_ratio": 1.0, "C": 0.05, "max_iter": 500}, 0
-    )
-    dense = estimator(ModelKind.LOGISTIC, {"penalty": "l2", "C": 0.05}, 0)
+    sparse = estimator(LOGISTIC, {"penalty": "elasticnet", "l1_ratio": 1.0, "C": 0.05, "max_iter": 500}, 0)
+    dense = estimator(LOGISTIC, {"penalty": "l2", "C": 0.05}, 0)
     zeros = [int((m.fit(fold.X, fold.y).coef_ == 0).sum()) for m in (sparse, dense)]
     assert zeros[0] > zeros[1] == 0
 
 
 def test_only_what_the_space_could_draw_is_taken_from_a_neighbour() -> None:
-    space = load_search().of(ModelKind.XGBOOST)
+    space = load_search().of(XGBOOST)
     best = {**space.fixed, **space.start, "n_estimators": 312}
     assert space.admitted(best) == space.start
     assert space.admitted({**best, "max_depth": 60}) is None

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.experiment import experiment_ids, load_experiment
 from spanishgas.config.policy import load_policy
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import LOGISTIC, XGBOOST
 from spanishgas.config.tiers import read_tiers
 from spanishgas.evaluation.survival import survival, weights
 from spanishgas.evaluation.value import lasting_margin, option_values
@@ -45,8 +45,8 @@ PARAMS = {"n_estimators": 60, "max_depth": 3, "learning_rate": 0.15, "class_weig
 # --- worlds
 
 
-def fitted(X: pd.DataFrame, times: Times, model: ModelKind = ModelKind.XGBOOST) -> HazardModel:
-    params = PARAMS if model is ModelKind.XGBOOST else {"C": 1.0, "max_iter": 500}
+def fitted(X: pd.DataFrame, times: Times, model: str = XGBOOST) -> HazardModel:
+    params = PARAMS if model == XGBOOST else {"C": 1.0, "max_iter": 500}
     training = Training(X, times.left.astype("int64"), list(X), KINDS, model, folds=3, seed=1)
     return fit_hazard(training, times, params, even(X))
 
@@ -59,12 +59,12 @@ def even(X: pd.DataFrame) -> Array:
 @pytest.mark.parametrize(
     ("name", "model"),
     [
-        ("crossing", ModelKind.XGBOOST),
-        ("proportional", ModelKind.LOGISTIC),
-        pytest.param("proportional", ModelKind.XGBOOST, marks=pytest.mark.slow),
+        ("crossing", XGBOOST),
+        ("proportional", LOGISTIC),
+        pytest.param("proportional", XGBOOST, marks=pytest.mark.slow),
     ],
 )
-def test_hazards_are_those_of_worlds_with_customers_lost_by_chance(name: str, model: ModelKind) -> None:
+def test_hazards_are_those_of_worlds_with_customers_lost_by_chance(name: str, model: str) -> None:
     """Drawing quiet months, censoring and balanced classes all move the level, and all of it is undone."""
     X, _, times = world(name, 5_000, seed=1, lost=0.4)
     hazards = fitted(X, times, model)
@@ -89,7 +89,7 @@ def test_rows_of_several_days_count_by_their_age_and_keep_their_customer_in_one_
         times.left.astype("int64"),
         list(X),
         KINDS,
-        ModelKind.XGBOOST,
+        XGBOOST,
         folds=3,
         seed=1,
         groups=groups,
@@ -120,7 +120,7 @@ def test_who_is_told_how_likely_a_customer_leaves_needs_no_column_that_says_so()
     p = rng.choice([0.05, 0.5], len(X))
     month = np.where(rng.random(len(X)) < p, rng.integers(1, HORIZON + 1, len(X)), HORIZON + 1)
     times = Times(np.minimum(month, HORIZON).astype("int64"), month <= HORIZON, HORIZON)
-    training = Training(X, times.left.astype("int64"), list(X), KINDS, ModelKind.XGBOOST, folds=3, seed=1)
+    training = Training(X, times.left.astype("int64"), list(X), KINDS, XGBOOST, folds=3, seed=1)
     within = curve_of(fit_hazard(training, times, PARAMS, p).hazards(X, p))[:, -1]
     assert abs(within[p < 0.1].mean() - 0.05) < 0.02
     assert abs(within[p > 0.1].mean() - 0.5) < 0.05
@@ -269,7 +269,7 @@ def test_hazards_are_told_out_of_fold_probabilities_and_those_of_the_model_where
         table = pd.concat(
             [t.assign(as_of=date(2024, 1 + n, 1)) for n, t in enumerate(tables)], ignore_index=True
         )
-    side = training_side(table, {"months_to_renewal": "numeric"}, ModelKind.XGBOOST, policy, seed=1)
+    side = training_side(table, {"months_to_renewal": "numeric"}, XGBOOST, policy, seed=1)
     fitted, told = fit_chosen(side, params, policy), list[Any]()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leaving, "fit_hazard", lambda *given: told.append(given))
@@ -314,9 +314,7 @@ def folder(
     model = artefact.load(plain, "model")
     native = request.param != "xgboost"
     X = matrix(timed(gold), list(model.features), model.kinds)
-    side = Training(
-        X, np.zeros(len(X), dtype="int64"), model.features, model.kinds, ModelKind.XGBOOST, folds=2, seed=1
-    )
+    side = Training(X, np.zeros(len(X), dtype="int64"), model.features, model.kinds, XGBOOST, folds=2, seed=1)
     params = {"n_estimators": 10, "max_depth": 3, **({"categories": "native"} if native else {})}
     model.hazard = fit_hazard(side, Times.of(timed(gold)), params, model.predict_proba(gold)[:, 1])
     made = tmp_path_factory.mktemp("dated")

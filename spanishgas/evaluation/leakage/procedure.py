@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from sklearn.model_selection import cross_val_predict
 
 from spanishgas.config.reading import Value
-from spanishgas.config.search import ModelKind
+from spanishgas.config.search import XGBOOST
 from spanishgas.evaluation.leakage.finding import FOLDS, LeakageFinding, Sides
 from spanishgas.evaluation.metrics import Array, Labels, average_precisions
 from spanishgas.training.fitting import Training
@@ -51,9 +51,7 @@ def adversarial(sides: Sides) -> LeakageFinding:
     """ROC-AUC of small boosted trees that tell held-out customers from training ones, out of fold; chance gives 0.5."""
     seed, sizes = sides.seed, (len(sides.trained), len(sides.held_out))
     X, side = matrix(sides.both, sides.features, sides.kinds), np.repeat([0, 1], sizes)
-    model = Training(X, side, sides.features, sides.kinds, ModelKind.XGBOOST, FOLDS, seed).unfitted(
-        SMALL_TREES
-    )
+    model = Training(X, side, sides.features, sides.kinds, XGBOOST, FOLDS, seed).unfitted(SMALL_TREES)
     score = cross_val_predict(model, X, side, cv=folds(side, FOLDS, seed), method="predict_proba")[:, 1]
     error = sqrt((len(side) + 1) / (12 * sizes[0] * sizes[1]))  # Mann & Whitney 1947, no difference
     return LeakageFinding(
