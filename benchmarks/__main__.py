@@ -31,6 +31,10 @@ BENCHMARKS = {
         "false alarms where shocks are common to all customers, by own months seen",
     ),
     "estimate": ("benchmarks.estimate", "average precision before labels, beside what labels then show"),
+    "reasons": (
+        "benchmarks.reasons",
+        "level, slope, rest and reasons where time passed, and where customers leave for others",
+    ),
     "drift": ("benchmarks.drift", "false alarms and power of the drift alarm, Evidently's and a KS test"),
     "fidelity": ("benchmarks.fidelity", "a drawn extract beside the published figures"),
     "fit-churn": (

@@ -9,7 +9,7 @@ Totals in EUR (`value_eur`, the paired difference of two models, `uplift.worth_e
 customers whose true probability of churn is known: the simulator's, and two of 200,000 whose margins are lognormal, or
 Pareto with tail index 1.8, which has no variance. Models state the true log odds with noise of half a log odds and flag
 a fifth; one offer in ten of the uplift's is a control. The truth is the expectation over the population. Beside ours
-stands the percentile bootstrap of 200 draws, over a tenth of the repeats.
+stand the percentile, studentised and BCa bootstraps of 200 and 400 draws, over a tenth of the repeats.
 
 Noise: of 1,000 repeats a share near 0.95 moves by 0.007, so that a build whose intervals hold the truth in 95 % stays
 within 0.93 to 0.97 in 99 runs of 100. The calibration error is that of the sample that the curve was learnt on: each
@@ -200,6 +200,8 @@ def totals_held(of: Population, size: int, repeats: int, seed: int) -> pd.DataFr
                 y = left.astype("int64")
                 drawn = figures(lambda w, value=value: {"v": w @ value}, y, rng, draws=200)[1]["v"]  # type: ignore[misc]
                 judge(name, "percentile bootstrap", truth, drawn)
+                judge(name, "studentised bootstrap", truth, studentised(value, rng))
+                judge(name, "BCa bootstrap", truth, accelerated(value, rng))
         log = campaign(of, size, rng)
         if number % 4 == 0:
             judge("worth_eur", "ours", *worth(log))
@@ -207,6 +209,25 @@ def totals_held(of: Population, size: int, repeats: int, seed: int) -> pd.DataFr
     return table.groupby(["total", "rule"], as_index=False).agg(
         holds=("holds", "mean"), above=("above", "mean"), below=("below", "mean"), n=("holds", "size")
     )
+
+
+def studentised(value: Array, rng: np.random.Generator, draws: int = 400) -> tuple[float, float]:
+    """Bootstrap-t interval of a total (Efron 1982): each draw's distance in its own standard errors."""
+    size, drawn = len(value), value[rng.integers(0, len(value), (draws, len(value)))]
+    errors = np.maximum(drawn.std(axis=1), 1e-9)
+    low, high = np.quantile((drawn.mean(axis=1) - value.mean()) / errors, [0.025, 0.975])
+    return tuple(float(size * (value.mean() - t * value.std())) for t in (high, low))  # type: ignore[return-value]
+
+
+def accelerated(value: Array, rng: np.random.Generator, draws: int = 400) -> tuple[float, float]:
+    """BCa interval of a total (Efron 1987): percentiles moved for bias and for the skewness of the values."""
+    means = value[rng.integers(0, len(value), (draws, len(value)))].mean(axis=1)
+    off = value - value.mean()
+    bias = norm.ppf(np.clip(np.mean(means < value.mean()), 1 / draws, 1 - 1 / draws))
+    speed = float((off**3).sum() / (6 * max((off**2).sum(), 1e-9) ** 1.5))
+    z = bias + norm.ppf([0.025, 0.975])
+    low, high = len(value) * np.quantile(means, norm.cdf(bias + z / (1 - speed * z)))
+    return float(low), float(high)
 
 
 def campaign(of: Population, size: int, rng: np.random.Generator) -> pd.DataFrame:

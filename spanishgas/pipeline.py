@@ -22,7 +22,7 @@ from spanishgas.etl.source import BASE, extract_date
 from spanishgas.evaluation.selection import Compared, sentence
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import history, promotion, registry, runs
+from spanishgas.lifecycle import history, promotion, recalibration, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import evaluate
 from spanishgas.lifecycle.experiments import Progress, experiment_inputs, run_experiment, start_of
@@ -169,6 +169,13 @@ def retrain(
     with runs.stage("retrain", f"retrain {name} {model}", params=params, tags=tags):
         version = evaluate(run_experiment(inputs, start=start, reuse=True), lake=lake)
         promote_if_passed(version, "retrained, gate passed")
+    return version
+
+
+def recalibrate(*, lake: Lake) -> Version:
+    """The champion with its calibration fitted to the newest labels; promoted as a retrained version is."""
+    version = recalibration.recalibrate(lake=lake)
+    promote_if_passed(version, "recalibrated, gate passed")
     return version
 
 

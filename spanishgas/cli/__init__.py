@@ -40,6 +40,7 @@ for verbs in (
         chain.power,
         chain.uplift,
         chain.retrain,
+        chain.recalibrate,
     ),
     (chain.backtest,),
     (data.where, data.prune, data.erase, chain.doctor, chain.dashboard),

@@ -41,6 +41,17 @@ def retrain(lake: options.Place = HERE, trials: options.Trials = 8, seed: option
     echo(pipeline.retrain(trials, lake=lake, seed=seed, progress=bar).outcome)
 
 
+def recalibrate(lake: options.Place = HERE) -> None:
+    """Fit the champion's calibration and threshold to the newest labels, and promote it if gate and policy say so.
+
+    The model itself stays: it ranks as it did, by the same inputs. `spanishgas outcomes` says which verb helps.
+    """
+    from spanishgas import pipeline
+
+    require_tracking()
+    echo(pipeline.recalibrate(lake=lake).outcome)
+
+
 def score(
     alias: options.Alias = "champion", lake: options.Place = HERE, backend: options.BackendName = "local"
 ) -> None:

@@ -22,11 +22,10 @@ from spanishgas.evaluation.importance import contributions
 from spanishgas.lake import Lake
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import registry
-from spanishgas.lifecycle.experiments import training_side, training_table
+from spanishgas.lifecycle.refit import fitted_as
 from spanishgas.lifecycle.version import Version
 from spanishgas.rendering import as_markdown as markdown
 from spanishgas.rendering import spreadsheet
-from spanishgas.training.calibration import fit_chosen
 from spanishgas.training.model import PROBABILITY, TIER, ChurnModel
 from spanishgas.training.offers import OfferModel
 
@@ -157,9 +156,7 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
     chosen, policy = version.record.chosen, version.record.policy
     table = version.training_table(lake)
     rows = table.table.pandas()
-    learned = training_table(table.earlier, table.table) if table.earlier else rows
-    training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
-    again = fit_chosen(training, chosen.params, policy).model
+    again = fitted_as(chosen, policy, table)[0].model
     then, now = version.model.predict(rows)[PROBABILITY], again.predict(rows)[PROBABILITY]
     return Reproduced(
         version=version.number,

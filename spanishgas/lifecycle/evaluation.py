@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
@@ -23,28 +22,23 @@ from spanishgas.config.policy import Judgement, load_policy
 from spanishgas.config.tiers import Tiers, read_tiers
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.evaluation import card, charts, leakage, slices
-from spanishgas.evaluation.metrics import decisions, fold_interval, with_intervals
+from spanishgas.evaluation.metrics import fold_interval, with_intervals
 from spanishgas.evaluation.study import Candidate, HoldoutResult, open_holdout, study
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import gate, overview, registry, runs, seal
-from spanishgas.lifecycle.experiments import HOLDOUT, training_side, training_table
+from spanishgas.lifecycle.experiments import HOLDOUT
 from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.leaving import hazard_of, judge_when
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
+from spanishgas.lifecycle.refit import fitted_as, log_choices
 from spanishgas.lifecycle.registration import register, registered
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import PASSED, REFUSED, TrainingTable, Version
 from spanishgas.lifetime import temporary_folder
-from spanishgas.rendering import as_markdown
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training import artefact
-from spanishgas.training.calibration import Fitted, fit_chosen, sensitivity
 
-SENSITIVITY = (
-    "The threshold of greatest expected value under each assumption of policy.yaml halved, as it stands and doubled, "
-    "with what it would have brought out of fold. The assumptions are not measured."
-)
 CANDIDATE_KEY = "candidate"
 """Tag of a version: the key of its candidate, whoever was champion when it was judged."""
 
@@ -53,8 +47,7 @@ CANDIDATE_KEY = "candidate"
 class CandidateInputs:
     """What a candidate, and all of its verdict but the comparison with the champion, depends on."""
 
-    training: Snapshot
-    earlier: tuple[Snapshot, ...]
+    table: TrainingTable
     of_run: str
     chosen: ExperimentRecord
     experiment: Experiment
@@ -89,13 +82,17 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Version:
     - A run that set other customers aside than the policy does now is refused: it may have chosen by those held out
       now.
     """
-    inputs = evaluate_inputs(run_id or chosen_run(lake), lake)
+    return evaluated(evaluate_inputs(run_id or chosen_run(lake), lake))
+
+
+def evaluated(inputs: EvaluateInputs) -> Version:
+    """The version that comes of these inputs, judged; the one that is there already if there is one."""
     chosen = inputs.candidate.chosen
     version = through(
         EVALUATE,
         inputs,
         _evaluate,
-        title=f"evaluate {chosen.experiment} {chosen.model}",
+        title=f"{'recalibrate' if chosen.recalibrated else 'evaluate'} {chosen.experiment} {chosen.model}",
         recall=lambda key: _recalled(key, inputs),
         params=_params(inputs.candidate),
     )
@@ -105,16 +102,20 @@ def evaluate(run_id: str | None, *, lake: Lake) -> Version:
 
 def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
     """The evaluation of an experiment run as configuration, registry and lake have it now."""
-    chosen, policy = runs.record(ExperimentRecord, run_id, CHOSEN), load_policy()
+    return inputs_of(runs.record(ExperimentRecord, run_id, CHOSEN), run_id, lake)
+
+
+def inputs_of(chosen: ExperimentRecord, run_id: str, lake: Lake) -> EvaluateInputs:
+    """The evaluation of what a record says was chosen by a run."""
+    policy = load_policy()
     if chosen.holdout != policy.holdout:
         raise UsageError(
             f"run {run_id} set other customers aside ({str(chosen.holdout)!r}) than experiments/policy.yaml does now "
             f"({str(policy.holdout)!r}), and may have chosen by those held out now: run the experiment again"
         )
-    gold, *earlier = (lake.by_digest(digest, "gold_master") for digest in chosen.tables)
+    table = TrainingTable.of(chosen, policy.holdout, lake)
     candidate = CandidateInputs(
-        training=gold,
-        earlier=tuple(earlier),
+        table=table,
         of_run=run_id,
         chosen=chosen,
         experiment=load_experiment(chosen.experiment),
@@ -122,7 +123,8 @@ def evaluate_inputs(run_id: str, lake: Lake) -> EvaluateInputs:
         tiers=read_tiers().rules(),
         dirty=policy.gate.clean_work_tree and provenance.dirty(),
     )
-    return EvaluateInputs(gold, candidate, registry.champion(), _silver(gold, lake), _beside(chosen))
+    judged = table.judged
+    return EvaluateInputs(judged, candidate, registry.champion(), _silver(judged, lake), _beside(chosen))
 
 
 def _silver(gold: Snapshot, lake: Lake) -> Snapshot | None:
@@ -167,11 +169,9 @@ def _params(inputs: CandidateInputs) -> dict[str, object]:
 def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     made, chosen, policy = inputs.candidate, inputs.candidate.chosen, inputs.candidate.policy
     table = inputs.training.pandas()
-    learned = training_table(made.earlier, inputs.training) if made.earlier else table
-    training = training_side(learned, chosen.kinds, chosen.model, policy, chosen.seed)
-    fitted = fit_chosen(training, chosen.params, policy)
+    fitted, training, learned = fitted_as(chosen, policy, made.table)
     fitted.model.hazard = hazard_of(training, fitted, learned, chosen.params, policy.holdout)
-    _log_choices(run, fitted, training.y, policy)
+    log_choices(run, fitted, policy)
     info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(made))
     with temporary_folder() as copy:
         # What is judged is the artefact as it came back, not the object that it was written from.
@@ -221,7 +221,7 @@ def _opened(run: Work, candidate: Candidate, rows: pd.DataFrame, inputs: Evaluat
     )
     asked = study(candidate, holdout, chosen.as_of, policy.waivers, made.tiers)
     metrics = holdout.metrics(chosen.seed) | judge_when(run, candidate.model, rows, policy, chosen.seed)
-    for day in made.earlier[-1:]:
+    for day in made.table.earlier[-1:]:
         on_that_day = open_holdout(candidate.model, day.pandas(), policy.holdout, policy.offers)
         of_it = on_that_day.metrics(chosen.seed)
         metrics |= {f"same_day.{name.removeprefix('holdout.')}": value for name, value in of_it.items()}
@@ -237,28 +237,9 @@ def _manifest(
         policy=json_digest(made.policy.model_dump(mode="json")),
         code=provenance.source_digest(),
         gold=made.chosen.gold,
-        customers=json_digest(
-            sorted(TrainingTable(made.training, made.policy.holdout, made.earlier).customers)
-        ),
+        customers=json_digest(sorted(made.table.customers)),
         holdout=json_digest(sorted(holdout.rows["customer_id"])),
     )
-
-
-def _log_choices(run: Work, fitted: Fitted, y: np.ndarray[Any, Any], policy: Judgement) -> None:
-    """How curve and threshold were chosen, all of it out of fold."""
-    chosen_on, threshold = fitted.chosen_on, fitted.model.threshold
-    out_of_fold = decisions(y, (chosen_on.probability >= threshold).astype("int64"))
-    run.log(
-        params={
-            "threshold": threshold,
-            "threshold.rule": policy.threshold.rule,
-            "calibration": chosen_on.curve,
-        },
-        metrics={f"cv.{name}": value for name, value in out_of_fold.items()}
-        | {f"cv.brier.{curve}": score for curve, score in chosen_on.brier.items()},
-    )
-    table = sensitivity(chosen_on.probability, y, policy.threshold.retention)
-    run.text(f"{SENSITIVITY}\n\n{as_markdown(table)}\n", "threshold_sensitivity.md")
 
 
 def _leave(run: Work, evaluation: card.Evaluation, verdict: Verdict) -> None:
@@ -300,7 +281,7 @@ def _register(
     run: Work, model_uri: str, evaluation: card.Evaluation, judged: JudgedVersion, inputs: EvaluateInputs
 ) -> Version:
     """The version, with what its page says of it."""
-    gold, chosen, verdict = inputs.training, inputs.candidate.chosen, judged.verdict
+    gold, chosen, verdict = inputs.candidate.table.table, inputs.candidate.chosen, judged.verdict
     tags = {
         CANDIDATE_KEY: CANDIDATE.key(inputs.candidate),
         "experiment": chosen.experiment,
@@ -309,6 +290,7 @@ def _register(
         "data.digest": gold.manifest.digest,
         "data.as_of": gold.manifest.as_of.isoformat(),
         **{f"data.earlier.{n}": digest for n, digest in enumerate(chosen.earlier)},
+        **({"data.recalibrated": chosen.recalibrated} if chosen.recalibrated else {}),
         "waivers": json.dumps([w.check for w in verdict.waivers]),
     }
     gate = PASSED if verdict.passed else REFUSED

@@ -35,11 +35,14 @@ class ExperimentRecord(BaseModel):
     as_of: date
     earlier: list[str] = []
     """Where the holdout is by time: digests of the tables that it was trained on, oldest first."""
+    recalibrated: str | None = None
+    """Digest of the later table whose labels curve and threshold were fitted to, and that a recalibrated version was
+    judged on."""
 
     @property
     def tables(self) -> list[str]:
         """Digests of all gold that it depends on."""
-        return [self.gold, *self.earlier]
+        return [self.gold, *self.earlier, *([self.recalibrated] if self.recalibrated else [])]
 
 
 class Bound(StrEnum):

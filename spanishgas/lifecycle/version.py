@@ -27,7 +27,13 @@ from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import runs, seal
 from spanishgas.lifecycle.history import MoveRecord
-from spanishgas.lifecycle.records import JudgedVersion, OfferRecord, Verdict, VersionRecord
+from spanishgas.lifecycle.records import (
+    ExperimentRecord,
+    JudgedVersion,
+    OfferRecord,
+    Verdict,
+    VersionRecord,
+)
 from spanishgas.lifetime import temporary_folder
 from spanishgas.training.sides import in_holdout
 from spanishgas.training.times import with_fair_labels
@@ -51,6 +57,20 @@ class TrainingTable:
     holdout: Holdout
     earlier: tuple[Snapshot, ...] = ()
     """What it learned from where the holdout was by time, and `table` is the day that it was judged on."""
+    recalibrated: Snapshot | None = None
+    """The later day whose labels its curve was fitted to, and that it was judged on."""
+
+    @classmethod
+    def of(cls, chosen: ExperimentRecord, holdout: Holdout, lake: Lake) -> TrainingTable:
+        """The tables that a record names; LakeError where one is gone."""
+        tables = [lake.by_digest(digest, "gold_master") for digest in chosen.tables]
+        later = tables.pop() if chosen.recalibrated else None
+        return cls(tables[0], holdout, tuple(tables[1:]), later)
+
+    @property
+    def judged(self) -> Snapshot:
+        """The day whose held-out customers it was judged on."""
+        return self.recalibrated or self.table
 
     @property
     def customers(self) -> set[str]:
@@ -60,7 +80,7 @@ class TrainingTable:
 
     def held_out(self) -> pd.DataFrame:
         """Labelled rows of the customers that it did not learn from."""
-        rows = with_fair_labels(self.table.pandas())
+        rows = with_fair_labels(self.judged.pandas())
         rows = rows[rows["churn"].notna().to_numpy()]
         return rows[in_holdout(rows["customer_id"], self.holdout)].reset_index(drop=True)
 
@@ -194,8 +214,7 @@ class Version:
 
     def training_table(self, lake: Lake) -> TrainingTable:
         """The table that it was made from; LakeError where that is gone."""
-        gold, *earlier = (lake.by_digest(digest, "gold_master") for digest in self.record.chosen.tables)
-        return TrainingTable(gold, self.record.policy.holdout, tuple(earlier))
+        return TrainingTable.of(self.record.chosen, self.record.policy.holdout, lake)
 
     @cached_property
     def folder(self) -> Path:

@@ -36,6 +36,8 @@ class Outcomes(BaseModel):
     findings: list[str]
     concept_drift: bool | None = None
     """None where there were too few labelled customers to test it."""
+    remedy: str | None = None
+    """The verb that the tests propose, if one."""
     probation: list[str] = []
     """What the labels say of a new champion beside the one before it, and what follows."""
 

@@ -16,7 +16,12 @@ were, by a weight of one over their share. Weights make the score's variance ano
 (Boos 1992) is taken, which holds also where other things than the score drive churn.
 
 The gap is then divided, each part tested given those before it: the level (all log odds higher or lower, as a season
-may have it), the slope (the score says more or less than it did), and the rest (another shape between the knots).
+may have it), the slope (the score says more or less than it did), and the rest (another shape between the knots). All
+three are the calibration's. What remains is by input, each tested beside them and Holm's procedure over all inputs:
+
+    logit P(churn) = g(score) + h(input) + cohort * (level, slope, rest) + cohort * c(input)
+
+An input that counts otherwise is a reason if it did not move, and unfamiliar if it did (reasons.py).
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -36,6 +42,7 @@ from sklearn.preprocessing import StandardScaler
 
 from spanishgas.evaluation.inference import holm
 from spanishgas.evaluation.metrics import Array, Labels
+from spanishgas.monitoring.reasons import MOVED, TestedInput
 from spanishgas.training.model import PROBABILITY, TIER
 
 FEWEST = 10
@@ -43,7 +50,9 @@ FEWEST = 10
 KNOTS = (0.25, 0.5, 0.75, 0.9)
 WEAK = 1e6
 """Inverse strength of the penalty: the likelihood is all but free of it."""
-OVERALL = "overall"
+NEWTON = 4
+"""Steps from a curve without an input to the one with it."""
+OVERALL, STANDS = "overall", "stands"
 
 
 @dataclass(frozen=True)
@@ -63,15 +72,18 @@ class Concept:
     """Log odds by which customers with the same score leave more often than those of the reference."""
     slope: float = float("nan")
     """Factor on the reference's log odds, beside an intercept of its own."""
+    by_input: dict[str, float] = field(default_factory=dict)
+    """p-values of the inputs, after Holm's procedure."""
+    moved: dict[str, float] = field(default_factory=dict)
+    """Share of customers who are elsewhere in an input than the reference's."""
 
     @property
     def drifted(self) -> bool | None:
         """Whether some test rejects at the level; None where none could be made."""
         return min(self.p.values()) < self.level if self.p else None
 
-    @property
-    def metrics(self) -> dict[str, float]:
-        """Flat, under `concept.`; none where nothing was tested."""
+    def metrics(self, prefix: str = "concept") -> dict[str, float]:
+        """Flat, under the prefix; none where nothing was tested."""
         if not self.p:
             return {}
         counts = {
@@ -81,30 +93,55 @@ class Concept:
             "level": self.level_shift,
             "slope": self.slope,
         }
+        if self.by_input:
+            counts |= {"p.reasons": min(self.by_input.values()), "reasons": float(len(self.reasons))}
+            counts["unfamiliar"] = float(len(self.unfamiliar))
         by_test = {f"p.{name.lower()}": p for name, p in (self.p | self.gap).items()}
-        return {f"concept.{name}": value for name, value in (by_test | counts).items()}
+        return {f"{prefix}.{name}": value for name, value in (by_test | counts).items()}
 
     @property
     def where(self) -> list[str]:
         """The tests that reject."""
         return [name for name, p in self.p.items() if p < self.level]
 
+    @property
+    def reasons(self) -> list[str]:
+        """Inputs that did not move and count for more or less than they did, the surest first."""
+        return [name for name in self._otherwise if self.moved[name] < MOVED]
+
+    @property
+    def unfamiliar(self) -> list[str]:
+        """Inputs that moved and count otherwise at their new values, the surest first."""
+        return [name for name in self._otherwise if self.moved[name] >= MOVED]
+
+    @property
+    def _otherwise(self) -> list[str]:
+        return sorted((x for x, p in self.by_input.items() if p < self.level), key=self.by_input.__getitem__)
+
+    @property
+    def remedy(self) -> str | None:
+        """The verb that is proposed: retrain where inputs count otherwise, recalibrate where only the gap is there."""
+        if self._otherwise:
+            return "retrain"
+        return "recalibrate" if self.gap and min(holm(self.gap).values()) < self.level else None
+
 
 def concept_drift(
-    reference: pd.DataFrame, cohort: pd.DataFrame, level: float, weights: Array | None = None
+    reference: pd.DataFrame,
+    cohort: pd.DataFrame,
+    level: float,
+    inputs: Mapping[str, TestedInput] = MappingProxyType({}),
 ) -> Concept:
     """Compare label given score in two samples; where nothing differs, it is `drifted` with probability `level`.
 
-    Each has churn_probability, churn and risk_tier. `weights` is how many customers each of the cohort stands for, 1 if
-    None.
+    Each has churn_probability, churn and risk_tier, and `stands` where rows stand for more than one customer. `inputs`
+    are those of the rows of both, in their order.
     """
     columns, after = [PROBABILITY, "churn", TIER], np.repeat([0, 1], [len(reference), len(cohort)])
-    both = pd.concat([reference[columns], cohort[columns]])
+    both = pd.concat([reference, cohort]).reindex(columns=[*columns, STANDS])
     y, tier = both["churn"].to_numpy(dtype="int64"), both[TIER].to_numpy()
     score, before = logit(np.clip(both[PROBABILITY].to_numpy(), 1e-6, 1 - 1e-6)), after == 0
-    stands = np.ones(len(y))
-    if weights is not None:
-        stands[~before] = weights
+    stands = both[STANDS].fillna(1.0).to_numpy(dtype="float64")
     churners = float(stands[~before] @ y[~before])
     if min(np.bincount(2 * after + y, minlength=4)) < FEWEST:
         return Concept({}, level, churners, float("nan"))
@@ -120,9 +157,29 @@ def concept_drift(
             raw[str(name)] = test(curve, (after * here)[:, None], common)
     added = {"level": shift[:, :1], "slope": shift[:, 1:], "rest": after[:, None] * bends}
     gap = _divided(curve, added, y, stands)
+    full = np.column_stack([curve, *added.values()])
+    near = _probability(full, y, stands, full)
+    of_inputs = dict[str, float]()
+    for name, one in inputs.items():
+        base = np.column_stack([full, one.columns])
+        of_inputs[name] = test(base, after[:, None] * one.columns, _refined(base, near, y, stands))
     usual = _probability(curve[before], y[before], stands[before], curve[~before])
     moved = _recalibration(usual, y[~before], stands[~before])
-    return Concept(holm(raw), level, churners, float(stands[~before] @ usual), gap, *moved)
+    far = {name: one.moved for name, one in inputs.items()}
+    return Concept(
+        holm(raw), level, churners, float(stands[~before] @ usual), gap, *moved, holm(of_inputs), far
+    )
+
+
+def _refined(columns: Array, near: Array, y: Labels, weights: Array) -> Array:
+    """What a logistic curve of `columns` says, by a few steps of Newton's from the probabilities `near` its maximum."""
+    X, odds = np.column_stack([np.ones(len(y)), columns]), logit(np.clip(near, 1e-9, 1 - 1e-9))
+    for _ in range(NEWTON):
+        says = expit(odds)
+        information = (X * (weights * says * (1 - says))[:, None]).T @ X
+        odds = odds + X @ np.linalg.lstsq(information, X.T @ (weights * (y - says)))[0]
+    refined: Array = expit(odds)
+    return refined
 
 
 def _divided(base: Array, parts: Mapping[str, Array], y: Labels, weights: Array) -> dict[str, float]:
@@ -164,8 +221,9 @@ def _score_test(columns: Array, more: Array, probability: Array, *, y: Labels, w
     """
     root = np.sqrt(weights * probability * (1 - probability))[:, None]
     X = np.column_stack([np.ones(len(y)), columns])
-    left = more - X @ np.linalg.lstsq(X * root, more * root)[0]
-    of_base, of_more = (np.linalg.qr(part * root)[0] for part in (X, left))
+    of_base, triangle = np.linalg.qr(X * root)
+    left = more - X @ np.linalg.lstsq(triangle, of_base.T @ (more * root))[0]
+    of_more = np.linalg.qr(left * root)[0]
     leverage = (of_base**2).sum(axis=1) + (of_more**2).sum(axis=1)
     residual = weights * (y - probability)
     score, spread = left.T @ residual, left * (residual / np.maximum(1 - leverage, 0.1))[:, None]

@@ -28,9 +28,10 @@ from spanishgas.lifecycle.version import TrainingTable, Version
 from spanishgas.monitoring import cohort as of_cohort
 from spanishgas.monitoring.campaigns import MARGIN, Logged, OfferEffects, joined, logged, pooled
 from spanishgas.monitoring.cohort import Cohort, Figures, Outcomes, expected
-from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept, concept_drift
+from spanishgas.monitoring.concept import FEWEST, OVERALL, Concept
 from spanishgas.monitoring.labels import ID, LABEL, Labels, known_only, matured, read_labels
 from spanishgas.monitoring.probation import probation
+from spanishgas.monitoring.season import Season, differing, untreated, year_before
 from spanishgas.rendering import paragraphs
 from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.model import FLAG, PROBABILITY
@@ -56,6 +57,8 @@ class OutcomesInputs:
     """Within which a customer who left counts as such."""
     earlier: tuple[Logged, ...] = ()
     """The campaigns before, which are pooled with this one."""
+    season: Season | None = None
+    """The cohort of a year before, if that is known."""
     lake: Lake = unkeyed("where the outcomes table goes", None)
 
     def effects(self, cohort: Cohort) -> OfferEffects | None:
@@ -130,6 +133,7 @@ def outcomes_inputs(file: Path, as_of: date | None, lake: Lake) -> OutcomesInput
         false_alarm_rate=policy.drift.false_alarm_rate,
         horizon_months=policy.label_horizon_months,
         earlier=tuple(logged(lake, before=day)),
+        season=year_before(day, lake),
         lake=lake,
     )
 
@@ -159,7 +163,9 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
     table = run.publish_rows(inputs.lake, "outcomes", day, cohort.rows)
     unseen, figures = cohort.unseen.judged, of_cohort.groups(cohort)
     tiers = of_cohort.calibration(cohort.unseen, inputs.version.record.policy.risk_tiers)
-    effects, concept = inputs.effects(cohort), _concept(cohort.unseen, inputs)
+    effects, (concept, season) = inputs.effects(cohort), _concepts(cohort.unseen, inputs)
+    judged_by = season or concept
+    remedy = judged_by.remedy if judged_by else None
     estimated = expected(unseen.probability, unseen.flag) if len(unseen.y) else None
     outcomes = Outcomes(
         run_id=run.run_id,
@@ -178,6 +184,9 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
                 promised=inputs.version.metrics.get("holdout.average_precision"),
                 estimated=estimated,
                 concept=concept,
+                season=season,
+                year_before=inputs.season.outcomes.manifest.as_of if inputs.season else None,
+                remedy=remedy,
                 fewest=FEWEST,
                 overall=OVERALL,
                 tiers=tiers.to_dict("records"),
@@ -186,6 +195,7 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
             ),
         ],
         concept_drift=concept.drifted if concept else None,
+        remedy=remedy,
     )
     run.log(
         metrics={
@@ -193,13 +203,15 @@ def _outcomes(run: Work, inputs: OutcomesInputs) -> Outcomes:
             "outcomes.unseen": len(unseen.y),
             **_metrics(figures, tiers),
             **(with_intervals("estimated", *estimated) if estimated else {}),
-            **(concept.metrics if concept else {}),
+            **(concept.metrics() if concept else {}),
+            **(season.metrics("season") if season else {}),
             **(effects.metrics if effects else {}),
         },
         tags={
             "outcomes": table.uri,
             "outcomes.digest": table.manifest.digest,
             "concept_drift": {None: "unknown", True: "yes", False: "no"}[outcomes.concept_drift],
+            "remedy": remedy or "none",
         },
     )
     run.tables({"calibration.json": tiers})
@@ -220,14 +232,18 @@ def _metrics(figures: dict[str, Figures], tiers: pd.DataFrame) -> dict[str, floa
     return metrics
 
 
-def _concept(cohort: Cohort, inputs: OutcomesInputs) -> Concept | None:
-    """The test on those without an offer, controls standing for all who were chosen; None without controls."""
+def _concepts(cohort: Cohort, inputs: OutcomesInputs) -> tuple[Concept | None, Concept | None]:
+    """What differs from the holdout, and from the same season a year before; None without controls, or that season.
+
+    On those without an offer, controls standing for all who were chosen.
+    """
     if inputs.training is None or not cohort.replaceable:
-        return None
-    reference = inputs.training.held_out()
-    scored = inputs.version.model.predict(reference).assign(churn=reference[LABEL])
-    free = cohort.untreated
-    return concept_drift(scored, free.rows, inputs.false_alarm_rate, free.weights)
+        return None, None
+    model, level, now = inputs.version.model, inputs.false_alarm_rate, untreated(cohort, inputs.gold)
+    then = inputs.season.rows(inputs.training.customers) if inputs.season else None
+    season = None if then is None else differing(model, then, now, level)
+    of_holdout = differing(model, inputs.training.held_out(), now, level)
+    return of_holdout, season if season and season.p else None
 
 
 @dataclass(frozen=True)

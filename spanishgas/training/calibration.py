@@ -25,8 +25,8 @@ from sklearn.metrics import precision_recall_curve
 from spanishgas.config.policy import Judgement, Retention, Threshold, ThresholdRule
 from spanishgas.config.reading import Value
 from spanishgas.training.curves import CalibratedMargins, Curve, RisingCurve
-from spanishgas.training.fitting import Training, refit
-from spanishgas.training.folds import Groups, folds
+from spanishgas.training.fitting import Encoded, Training, fit_predict, refit
+from spanishgas.training.folds import Groups, folds, fresh_folds
 from spanishgas.training.model import ChurnModel
 
 Array = NDArray[np.float64]
@@ -76,14 +76,47 @@ class Fitted:
 
     model: ChurnModel
     chosen_on: Calibrated
+    y: Labels
+    """Labels of the rows that they were chosen on."""
 
 
-def fit_chosen(training: Training, params: Mapping[str, Value], policy: Judgement) -> Fitted:
-    """Choose curve and threshold out of fold, then fit on the whole training side."""
-    margins = out_of_fold(training, params)
-    curves = calibrated(margins, training.y, training.folds, training.seed, training.groups)
-    threshold = choose_threshold(curves.probability, training.y, policy.threshold)
-    return Fitted(fit_final(training, params, threshold, policy, curves.curve, margins), curves)
+@dataclass(frozen=True)
+class LaterRows:
+    """Rows of a later day, whose labels the curve and the threshold are fitted to."""
+
+    rows: Training
+    customers: pd.Series
+    """Ids of the rows."""
+    learned: pd.Series
+    """Ids of the rows that the model learns from."""
+
+    def margins(self, training: Training, params: Mapping[str, Value]) -> Array:
+        """Log odds of every later row, by a fold's fit that did not see its customer."""
+        parts = fresh_folds(training.y, training.folds, training.seed, 1, training.groups)
+        fold_of = {
+            customer: number for number, part in enumerate(parts) for customer in self.learned[part.valid]
+        }
+        new = pd.Series(np.arange(len(self.customers)) % len(parts), self.customers.index)
+        judged_by, margins = self.customers.map(fold_of).fillna(new).to_numpy(), np.empty(len(new))
+        for number, part in enumerate(parts):
+            prepare, rows = training.preprocessor(params), np.flatnonzero(judged_by == number)
+            X = prepare.fit_transform(training.X.iloc[part.train])
+            X_later = prepare.transform(self.rows.X.iloc[rows])
+            fold = Encoded(X, training.y[part.train], X_later, self.rows.y[rows], part.train)
+            margins[rows] = fit_predict(training, params, fold)[0]
+        return margins
+
+
+def fit_chosen(
+    training: Training, params: Mapping[str, Value], policy: Judgement, later: LaterRows | None = None
+) -> Fitted:
+    """Choose curve and threshold out of fold, on `later` rows if any; then fit on the whole training side."""
+    margins = later.margins(training, params) if later else out_of_fold(training, params)
+    of = later.rows if later else training
+    curves = calibrated(margins, of.y, of.folds, of.seed, of.groups)
+    threshold = choose_threshold(curves.probability, of.y, policy.threshold)
+    model = fit_final(training, params, threshold, policy, curves.curve, margins, of.y)
+    return Fitted(model, curves, of.y)
 
 
 def out_of_fold(training: Training, params: Mapping[str, Value]) -> Array:
@@ -98,11 +131,15 @@ def fit_final(
     policy: Judgement,
     curve: Curve = Curve.SIGMOID,
     margins: Array | None = None,
+    y: Labels | None = None,
 ) -> ChurnModel:
-    """The object that is shipped: fitted on the whole training side, calibrated on its `out_of_fold` margins."""
+    """The object that is shipped: fitted on the whole training side, calibrated on its `out_of_fold` margins.
+
+    The curve is fitted to other `margins` and their labels `y` where these are given.
+    """
     margins = out_of_fold(training, params) if margins is None else margins
     return ChurnModel(
-        fit_calibrated(training, training.unfitted(params), margins, curve),
+        fit_calibrated(training, training.unfitted(params), margins, curve, y),
         features=list(training.features),
         kinds=dict(training.kinds),
         threshold=threshold,
@@ -110,11 +147,13 @@ def fit_final(
     )
 
 
-def fit_calibrated(training: Training, unfitted: Any, margins: Array, curve: Curve) -> CalibratedMargins:
-    """The classifier fitted on every row, with a curve fitted on its out-of-fold `margins`."""
+def fit_calibrated(
+    training: Training, unfitted: Any, margins: Array, curve: Curve, y: Labels | None = None
+) -> CalibratedMargins:
+    """The classifier fitted on every row, with a curve fitted to out-of-fold `margins` and `y`, its own if None."""
     return CalibratedMargins(
         unfitted.fit(training.X, training.y, **training.weighed(step="model__")),
-        RisingCurve(curve).fit(margins, training.y),
+        RisingCurve(curve).fit(margins, training.y if y is None else y),
     )
 
 

@@ -36,9 +36,8 @@ from spanishgas.evaluation.metrics import ranking
 from spanishgas.evaluation.selection import Compared
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import compare as reproducing
 from spanishgas.lifecycle import compare as versions
-from spanishgas.lifecycle import evaluation, gate, history, promotion, registry, runs
+from spanishgas.lifecycle import evaluation, gate, history, promotion, refit, registry, runs
 from spanishgas.lifecycle.compare import reproduce
 from spanishgas.lifecycle.experiments import (
     experiment_inputs,
@@ -503,7 +502,7 @@ def test_a_version_is_reproduced_to_the_last_digit(chain: Chain) -> None:
 def test_what_is_not_reproduced_says_by_how_much_and_what_differs(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reproducing, "training_side", lambda *of: training_side(*of[:-1], SEED + 1))
+    monkeypatch.setattr(refit, "training_side", lambda *of: training_side(*of[:-1], SEED + 1))
     monkeypatch.setattr(provenance, "commit", lambda: "another")
     found = reproduce("1", chain.lake)
     assert not found.equal

@@ -413,7 +413,7 @@ def level_under_confounding(effect: float, repeats: int, level: float = 0.01) ->
     for _ in range(repeats):
         reference = everybody(2000, rng, effect)
         free, stands = campaign(2000, rng, effect)
-        weighted += bool(concept_drift(reference, free, level, stands).drifted)
+        weighted += bool(concept_drift(reference, free.assign(stands=stands), level).drifted)
         plain += bool(concept_drift(reference, free, level).drifted)
     return weighted, plain
 
@@ -451,7 +451,7 @@ def test_another_shape_is_the_rest() -> None:
 def test_without_controls_nobody_can_stand_for_those_with_an_offer_and_nothing_is_tested() -> None:
     rows = pd.DataFrame({"arm": pd.array(["offer", None], dtype="object")})
     inputs: Any = SimpleNamespace(training="there")
-    assert outcomes_of._concept(Cohort(rows), inputs) is None
+    assert outcomes_of._concepts(Cohort(rows), inputs) == (None, None)
 
 
 def test_too_few_customers_are_no_proof_of_anything() -> None:

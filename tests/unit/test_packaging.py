@@ -75,6 +75,7 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
     "drift": {"current": "auto", "alias": "champion", "lake": "lake"},
     "outcomes": {"labels": "auto", "as_of": "auto", "lake": "lake"},
     "retrain": {"lake": "lake", "trials": 8},
+    "recalibrate": {"lake": "lake"},
 }
 
 

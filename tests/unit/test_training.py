@@ -37,11 +37,13 @@ from spanishgas.lifecycle.experiments import kinds_of, training_side
 from spanishgas.settings import settings
 from spanishgas.training.calibration import (
     Curve,
+    LaterRows,
     break_even,
     calibrated,
     choose_threshold,
     cross_calibrated,
     fit_final,
+    out_of_fold,
     recall_floor,
     sensitivity,
 )
@@ -100,6 +102,23 @@ def encoded(fill: pd.DataFrame, scored: pd.DataFrame, *, linear: bool) -> pd.Dat
     names = list(fill.columns)
     prepare = preprocessor(names, KINDS, linear=linear).fit(matrix(fill, names, KINDS))
     return pd.DataFrame(prepare.transform(matrix(scored, names, KINDS)), columns=encoded_sources(prepare))
+
+
+# --- later labels
+
+
+def test_later_rows_are_judged_by_folds_that_did_not_see_their_customers() -> None:
+    training = training_of(XGBOOST)
+    ids = pd.Series([f"C{i:05d}" for i in range(len(training.y))])
+    params = SMALL[XGBOOST]
+    turned = np.random.default_rng(0).permutation(len(ids))
+    rows = replace(training, X=training.X.iloc[turned].reset_index(drop=True), y=training.y[turned])
+    same_day = LaterRows(rows, ids.iloc[turned].reset_index(drop=True), ids)
+    assert np.allclose(same_day.margins(training, params), out_of_fold(training, params)[turned])
+    strangers = LaterRows(rows, "N" + ids, ids)
+    by_folds = strangers.margins(training, params)
+    assert np.isfinite(by_folds).all()
+    assert not np.allclose(by_folds, out_of_fold(training, params)[turned])
 
 
 # --- the ladder and its files
