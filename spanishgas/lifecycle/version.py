@@ -162,7 +162,7 @@ class Version:
                 "version of the project do. Evaluate its experiment again"
             ) from fault
 
-    @property
+    @cached_property
     def record(self) -> VersionRecord:
         """How it was made, of a version that says who leaves."""
         record = self.judged.record
@@ -172,7 +172,7 @@ class Version:
             )
         return record
 
-    @property
+    @cached_property
     def offer_record(self) -> OfferRecord:
         """How it was made, of a version that says what offers change."""
         record = self.judged.record
