@@ -122,7 +122,9 @@ def picture(replays: Sequence[Replayed]) -> Figure:
         axes[0].plot(days[steps["alarm"]], ratio[steps["alarm"]], "o", color="tab:red")
         for axis, name in zip(axes[1:], SHOWN, strict=True):
             points = {pd.Timestamp(day): of[name] for day, of in one.figures.items() if name in of}
-            ends = pd.DataFrame.from_dict(points, orient="index", columns=["value", "low", "high"])
+            ends = pd.DataFrame.from_dict(points, orient="index", columns=["value", "low", "high"]).astype(
+                "float64"
+            )
             axis.plot(ends.index, ends["value"], "o-", color=color)
             axis.fill_between(ends.index, ends["low"], ends["high"], color=color, alpha=0.15)
         for axis, day in product(axes, days[steps["retrain"].isin(STARTED)]):

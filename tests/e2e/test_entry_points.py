@@ -98,6 +98,13 @@ def test_retrain_runs_the_champions_experiment_and_asks_the_gate(project: Projec
     assert "gate" in output
 
 
+def test_a_recalibration_is_judged_by_the_gate_and_offers_of_one_small_campaign_teach_nothing(
+    project: Project,
+) -> None:
+    assert "gate" in project.run("recalibrate")
+    assert "error: " in project.run("uplift", expect=1, trials=3)
+
+
 def test_a_backtest_replays_the_extracts_and_leaves_the_champion_alone(project: Project) -> None:
     policy = yaml.safe_load((PROJECT / "experiments" / "policy.yaml").read_text())
     (project.folder / "soon.yaml").write_text(

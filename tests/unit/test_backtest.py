@@ -6,6 +6,7 @@ import json
 import shutil
 from datetime import date, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from spanishgas.backtest.replay import Replay
+from spanishgas.backtest.report import picture
 from spanishgas.backtest.run import ARGUMENTS, backtest, steps
 from spanishgas.backtest.view import KNOWN_AT, View, as_known
 from spanishgas.config.policy import Policy, load_policy
@@ -366,3 +368,18 @@ def test_what_is_dated_after_the_steps_changes_no_byte_of_their_tables_and_recor
     after = left()
     assert [name for name in before if after.get(name) != before[name]] == []
     assert sum(name.startswith("as_of=") for name in before) == 2
+
+
+def test_steps_whose_labels_have_not_come_are_drawn_without_figures() -> None:
+    step = {
+        "extract": "2025-03-31",
+        "statistic": 2.0,
+        "threshold": 3.0,
+        "alarm": False,
+        "retrain": "",
+        "offers": 3,
+    }
+    replay: Any = SimpleNamespace(steps=[step], figures={}, replay=SimpleNamespace(place=Path("as-it-is")))
+    drawn = picture([replay])
+    drawn.canvas.draw()
+    assert [len(axis.lines[0].get_xdata()) for axis in drawn.axes] == [1, 0, 0]

@@ -367,4 +367,6 @@ def test_gold_goes_but_for_what_a_registered_version_was_trained_on(tracking: Pa
     assert old in {s.manifest.digest for s in retention.prunable(lake, keep=1, days=30)}
     client.create_model_version(name, "file:///nowhere", tags={"data.digest": old})
     assert old not in {s.manifest.digest for s in retention.prunable(lake, keep=1, days=30)}
-    assert retention.to_train({old}) == ["train again: version 2 of spanishgas-churn was trained on rows of this person"]
+    assert retention.to_train({old}) == [
+        "train again: version 2 of spanishgas-churn was trained on rows of this person"
+    ]
