@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-PAGES = ("tutorial.md", "lifecycle.md", "own-table.md", "backtest.md", "uplift.md")
+PAGES = ("tutorial.md", "lifecycle.md", "own-table.md", "backtest.md", "uplift.md", "own-data.md")
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 MASKS = (
     (re.compile(r"\b[0-9a-f]{12,64}\b"), "<digest>"),

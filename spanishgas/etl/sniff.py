@@ -99,6 +99,9 @@ def _matched(table: str, look: Look) -> dict[str, str]:
     for ours, theirs in itertools.product(contract(table).every, look.columns):
         name, own, others = _bare(theirs), _bare(ours), TRIES["columns"].get(ours, [])
         likeness = 0.95 if name.startswith(f"{own} ") else difflib.SequenceMatcher(None, name, own).ratio()
+        without_unit, _, ending = name.rpartition(" ")
+        if name not in others and ending in {unit.casefold() for unit in units(ours)}:
+            name = without_unit
         likeness = 0.9 - others.index(name) / 100 if name in others else likeness
         pairs += [(likeness, ours, theirs)] if likeness >= ALIKE else []
     chosen: dict[str, str] = {}

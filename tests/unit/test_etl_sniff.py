@@ -88,6 +88,19 @@ def test_a_number_that_may_be_read_in_two_ways_is_told(
     assert {key: value for key, value in entry.items() if key != "units"} == keys
 
 
+@pytest.mark.parametrize(
+    ("header", "unit"), [("ACTIVA_WH", "Wh"), ("Energía activa (MWh)", "MWh"), ("Strom_kWh", None)]
+)
+def test_a_header_with_a_unit_behind_the_name_is_that_column_in_that_unit(
+    tmp_path: Path, header: str, unit: str | None
+) -> None:
+    text = f"ID_CLIENTE;FECHA_HORA;{header}\nC1;2024-01-01 00:00;1\nC1;2024-01-01 01:00;2\n"
+    (tmp_path / "curvas.csv").write_text(text)
+    entry = yaml.safe_load(sniff.proposal(tmp_path))[HOURS]
+    assert entry["columns"]["consumption_elec_kwh"] == header
+    assert entry.get("units", {}).get("consumption_elec_kwh") == unit
+
+
 def test_a_file_that_cannot_be_read_and_a_column_that_is_missing_are_told(tmp_path: Path) -> None:
     (tmp_path / "customer_attributes.zip").write_bytes(b"PK no archive")
     (tmp_path / "churn_label.csv").write_text("customer_id,abandonado_el\nC1,2024-01-01\n")
