@@ -46,15 +46,20 @@ def export(raw: Path, folder: Path) -> None:
 
 
 def curves(hours: pd.DataFrame) -> pd.DataFrame:
-    """The hourly readings, those of electricity in whole Wh."""
+    """The hourly readings to the thousandth, those of electricity in Wh."""
     return pd.DataFrame(
         {
             "ID_CLIENTE": hours["customer_id"],
             "FECHA_HORA": hours["timestamp"].dt.strftime("%d/%m/%Y %H:%M"),
-            "ACTIVA_WH": (1000 * hours["consumption_elec_kwh"]).round().astype("Int64"),
-            "GAS_M3": hours["consumption_gas_m3"].map("{:.6f}".format).str.replace(".", ","),
+            "ACTIVA_WH": (1000 * hours["consumption_elec_kwh"]).map(thousandths),
+            "GAS_M3": hours["consumption_gas_m3"].map(thousandths),
         }
     )
+
+
+def thousandths(value: float) -> str:
+    """A number with a comma and three places; nothing for none."""
+    return "" if pd.isna(value) else f"{value:.3f}".replace(".", ",")
 
 
 if __name__ == "__main__":
