@@ -57,9 +57,9 @@ def curves(hours: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def thousandths(value: float) -> str:
+def thousandths(value: float | None) -> str:
     """A number with a comma and three places; nothing for none."""
-    return "" if pd.isna(value) else f"{value:.3f}".replace(".", ",")
+    return "" if value is None or value != value else f"{value:.3f}".replace(".", ",")
 
 
 if __name__ == "__main__":

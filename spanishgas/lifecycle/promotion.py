@@ -66,7 +66,7 @@ def rollback(reason: str, *, of: str | None = None, to_none: bool = False) -> Mo
     """
     _said(reason)
     before = history.read()
-    bad = of or before.champion or registry.resolve(Alias.CHAMPION).number
+    bad = of or before.champion
     with promotion_lock(registered_model()) as lock:
         record = settle()
         newest = record.newest
@@ -75,6 +75,8 @@ def rollback(reason: str, *, of: str | None = None, to_none: bool = False) -> Mo
             same = (newest.by, newest.reason) == (who(), reason[: history.LONGEST])
             if begun or same:
                 return newest
+        if bad is None:
+            bad = registry.resolve(Alias.CHAMPION).number
         if record.champion != bad:
             raise TrackingError(
                 f"version {bad} is no longer champion, version {record.champion} is: nothing was rolled back. Run it "

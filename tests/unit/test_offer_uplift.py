@@ -128,6 +128,23 @@ def test_the_version_of_offers_is_promoted_only_by_its_verdict_and_rolled_back_a
         _ = found.record
 
 
+def test_a_rollback_of_the_first_version_ends_with_the_risk_rule_and_is_not_made_twice(
+    offers_version: Version,
+) -> None:
+    with of_offers():
+        if registry.aliases().get("champion") is None:
+            promotion.promote(offers_version.number, "to try it", override="a test")
+        with pytest.raises(TrackingError, match="no previous champion"):
+            promotion.rollback("complaints")
+        made = promotion.rollback("complaints", to_none=True)
+        assert (made.version, made.replaced) == (None, offers_version.number)
+        assert promotion.rollback("complaints", to_none=True).number == made.number
+        with pytest.raises(TrackingError, match="has no version 'champion'"):
+            promotion.rollback("another reason", to_none=True)
+        assert registry.resolve("1").fault == "was rolled back (complaints)"
+    assert promotion.scorable_offers() is None
+
+
 def test_the_artefact_of_offers_holds_no_row_and_answers_as_it_was_judged(offers_version: Version) -> None:
     rows = pooled_rows(50, 9, 0.8)
     told = offers_version.offer_model.predict(rows)
