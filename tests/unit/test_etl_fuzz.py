@@ -253,6 +253,7 @@ FORMATS: Sequence[str] = (
     "{clock: Europe/Madrid, stamp: end, resolution: half_hour}",
     "{clock: UTC, resolution: quarter_hour}",
     "{preset: datadis}",
+    "{'yes': ['1'], 'no': ['0']}",
     "{yes: ['1'], no: ['0']}",
 )
 
@@ -276,7 +277,7 @@ def check(folder: Path, case: int) -> None:
     except SpanishGasError as refused:
         message = str(refused)
     if message:
-        assert "breaks its contract" in message or "mapping.yaml is not valid" in message
+        assert "breaks its contract" in message or "mapping.yaml is not" in message
         assert not list((folder / "lake").rglob("*.parquet"))
     else:
         assert all("kept" in quality.report[table] for table in RAW)
