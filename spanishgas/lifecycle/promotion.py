@@ -67,6 +67,8 @@ def rollback(reason: str, *, of: str | None = None, to_none: bool = False) -> Mo
     _said(reason)
     before = history.read()
     bad = of or before.champion
+    if bad is None and not before.moves:
+        bad = registry.resolve(Alias.CHAMPION).number
     with promotion_lock(registered_model()) as lock:
         record = settle()
         newest = record.newest
