@@ -90,6 +90,12 @@ def test_learned_effects_reach_only_those_whom_offers_keep_for_no_more_money() -
     assert (chosen["avg_monthly_margin"][made] > 0).all()
 
 
+def test_learned_effects_spend_no_more_where_an_offer_would_keep_everybody() -> None:
+    by_risk, chosen, _ = by_effects(1.0)
+    open_to = chosen[TIER].ne("Low") & chosen["avg_monthly_margin"].gt(0)
+    assert 0 < chosen["offer_cost"].sum() <= by_risk["offer_cost"].sum() < 40 * open_to.sum()
+
+
 def test_what_an_offer_is_expected_to_change_is_told_with_the_interval_of_customers_alike() -> None:
     _, chosen, _ = by_effects(0.5)
     made = chosen["offer"].eq("offer_large")
