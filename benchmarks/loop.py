@@ -15,9 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from benchmarks.offers import SEGMENTS, Population, campaign, customers, labelled
-from spanishgas.config.policy import ACTIONS, Control, Offers, load_policy
+from spanishgas.config.policy import ACTIONS, Control, Offers, OfferTerms, load_policy
 from spanishgas.evaluation.budget import within_budget
-from spanishgas.evaluation.offer_rules import OfferTerms, judged
+from spanishgas.evaluation.offer_rules import judged
 from spanishgas.evaluation.value import kept_values, option_values, protected_margin
 from spanishgas.simulate.extract import draw_blocks
 from spanishgas.simulate.response import draw_response
@@ -85,7 +85,10 @@ def play(seed: int, rows: int, campaigns: int, trials: int, effect: float = 1.0)
         population, known = utility(rows, seed, month(number), effect)
         log = labelled(campaign(population, np.arange(len(known)), OFFERS, month(number)), population, rng)
         logs.append(log.join(known, on="row"))
-    terms, pool = OfferTerms(OFFERS, "Low", POLICY.holdout), pd.concat(logs, ignore_index=True)
+    terms, pool = (
+        OfferTerms(offers=OFFERS, lowest="Low", holdout=POLICY.holdout),
+        pd.concat(logs, ignore_index=True),
+    )
     model = learn(pool, UpliftInputs((), FEATURES, terms, trials, seed))
     held = pool[in_holdout(pool["customer_id"], terms.holdout)].reset_index(drop=True)
     verdict = judged(held, model.predict(held), terms)

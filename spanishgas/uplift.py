@@ -9,32 +9,30 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from spanishgas import provenance
-from spanishgas.config.policy import load_policy
+from spanishgas.config.policy import OfferTerms, load_policy
 from spanishgas.config.tiers import read_tiers
 from spanishgas.errors import DataError
 from spanishgas.evaluation.charts import uplift_chart
 from spanishgas.evaluation.effects import chances, comparable
-from spanishgas.evaluation.offer_rules import LEARNED, RISK, OfferJudgement, OfferTerms, judged
+from spanishgas.evaluation.offer_rules import LEARNED, RISK, OfferJudgement, judged
 from spanishgas.evaluation.value import NO_OFFER
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import json_digest
 from spanishgas.lifecycle import registry, seal
 from spanishgas.lifecycle.compare import Reproduced, differences
 from spanishgas.lifecycle.records import Check, JudgedVersion, OfferRecord, Verdict
-from spanishgas.lifecycle.registration import register, registered
+from spanishgas.lifecycle.registration import as_it_came_back, register, registered
 from spanishgas.lifecycle.seal import SealManifest
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import Version
-from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring.campaigns import Logged, logged, pooled
 from spanishgas.settings import of_offers
 from spanishgas.stages import Stage
-from spanishgas.training import artefact
 from spanishgas.training.matrix import matrix
 from spanishgas.training.offers import OfferModel, kinds_of
 from spanishgas.training.sides import in_holdout
@@ -51,6 +49,10 @@ class UpliftInputs:
     terms: OfferTerms
     trials: int
     seed: int
+
+    def aside(self, rows: pd.DataFrame) -> NDArray[np.bool_]:
+        """Rows of customers who teach nothing, and are judged on."""
+        return in_holdout(rows["customer_id"], self.terms.holdout)
 
 
 UPLIFT = Stage[UpliftInputs]("uplift", (__name__,))
@@ -77,17 +79,14 @@ def uplift(lake: Lake, trials: int = 25, seed: int = 7) -> Version:
 def uplift_inputs(lake: Lake, trials: int, seed: int) -> UpliftInputs:
     """What is judged as lake and configuration have it now."""
     policy, features = load_policy(), tuple(read_tiers().features())
-    terms = OfferTerms(policy.offers, next(iter(policy.risk_tiers)), policy.holdout)
+    terms = OfferTerms(offers=policy.offers, lowest=next(iter(policy.risk_tiers)), holdout=policy.holdout)
     return UpliftInputs(tuple(logged(lake)), features, terms, trials, seed)
 
 
 def _uplift(run: Work, inputs: UpliftInputs) -> Version:
     rows, refused = customers(inputs.campaigns, inputs.features)
     info = registry.log_model(learn(rows, inputs), "offers", {"trials": inputs.trials, "seed": inputs.seed})
-    with temporary_folder() as copy:
-        # What is judged is the artefact as it came back, not the object that it was written from.
-        folder = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(copy)))
-        model = artefact.load_as(OfferModel, folder, info.model_uri)
+    with as_it_came_back(OfferModel, info.model_uri) as (model, folder):
         shown, manifest = _on_held_out(rows, model, inputs), _manifest(folder, model, rows, inputs)
     verdict = Verdict(checks=checks(shown), waivers=[])
     lines = [*refused, shown.sentence]
@@ -103,7 +102,7 @@ def _uplift(run: Work, inputs: UpliftInputs) -> Version:
         features=list(inputs.features),
         trials=inputs.trials,
         seed=inputs.seed,
-        **vars(inputs.terms),
+        terms=inputs.terms,
     )
     words = "\n".join(f"- {line}" for line in lines)
     return register(
@@ -116,7 +115,7 @@ def _uplift(run: Work, inputs: UpliftInputs) -> Version:
 
 
 def _manifest(folder: Path, model: OfferModel, rows: pd.DataFrame, inputs: UpliftInputs) -> SealManifest:
-    aside = in_holdout(rows["customer_id"], inputs.terms.holdout)
+    aside = inputs.aside(rows)
     return SealManifest(
         files=seal.files(folder),
         signature=json_digest(registry.signature(model).to_dict()),
@@ -134,10 +133,9 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
         version = registry.resolve(which).checked()
     record = version.offer_record
     logs = tuple(Logged.found(lake, digests) for digests in record.campaigns)
-    terms = OfferTerms(record.offers, record.lowest, record.holdout)
-    inputs = UpliftInputs(logs, tuple(record.features), terms, record.trials, record.seed)
+    inputs = UpliftInputs(logs, tuple(record.features), record.terms, record.trials, record.seed)
     rows, _ = customers(logs, inputs.features)
-    taught = set(rows["customer_id"][~in_holdout(rows["customer_id"], inputs.terms.holdout)])
+    taught = set(rows["customer_id"][~inputs.aside(rows)])
     then, now = version.offer_model.predict(rows), learn(rows, inputs).predict(rows)
     largest = float(np.abs(then.to_numpy() - now.to_numpy()).max())
     return Reproduced(
@@ -151,7 +149,7 @@ def judge(rows: pd.DataFrame, inputs: UpliftInputs) -> OfferJudgement:
 
 
 def _on_held_out(rows: pd.DataFrame, model: OfferModel, inputs: UpliftInputs) -> OfferJudgement:
-    rows = rows[in_holdout(rows["customer_id"], inputs.terms.holdout)].reset_index(drop=True)
+    rows = rows[inputs.aside(rows)].reset_index(drop=True)
     return judged(rows, model.predict(rows), inputs.terms)
 
 
@@ -194,17 +192,15 @@ def learn(rows: pd.DataFrame, inputs: UpliftInputs) -> OfferModel:
     """The effect of each offer on churn, from those on the training side who might have met either it or none."""
     columns = ["risk_score", "margin", *(f for f in inputs.features if f in rows)]
     kinds, models = kinds_of(rows, columns), dict[str, UpliftModel]()
-    rows = rows[~in_holdout(rows["customer_id"], inputs.terms.holdout)]
+    rows = rows[~inputs.aside(rows)]
     for name in inputs.terms.offers.menu:
         of = rows[rows["treatment"].isin([name, NO_OFFER]).to_numpy() & comparable(rows, name)]
         if of["treatment"].nunique() < 2:
             continue
         none, offered = chances(of, name)
-        model, treated = (
-            UpliftModel(trials=inputs.trials, seed=inputs.seed),
-            of["treatment"].eq(name).to_numpy(),
-        )
-        model.fit(matrix(of, columns, kinds), treated, of["churn"].to_numpy(), offered / (none + offered))
+        table, treated = matrix(of, columns, kinds), of["treatment"].eq(name).to_numpy()
+        model = UpliftModel(trials=inputs.trials, seed=inputs.seed)
+        model.fit(table, treated, of["churn"].to_numpy(), offered / (none + offered))
         models[name] = model.without_rows()
     if not models:
         raise DataError(

@@ -13,9 +13,8 @@ import pandas as pd
 import pytest
 
 from spanishgas import uplift
-from spanishgas.config.policy import ACTIONS, load_policy
+from spanishgas.config.policy import ACTIONS, OfferTerms, load_policy
 from spanishgas.evaluation.effects import PROPENSITIES
-from spanishgas.evaluation.offer_rules import OfferTerms
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.version import Version
 from spanishgas.training.model import TIER
@@ -30,7 +29,9 @@ def inputs(budget: float | None = None, trials: int = 3, seed: int = 0) -> Uplif
     """The policy's offers, with EUR to spend in each campaign."""
     policy = load_policy()
     offers = policy.offers.model_copy(update={"total_budget_eur": budget})
-    return UpliftInputs((), (FEATURE,), OfferTerms(offers, "Low", policy.holdout), trials, seed)
+    return UpliftInputs(
+        (), (FEATURE,), OfferTerms(offers=offers, lowest="Low", holdout=policy.holdout), trials, seed
+    )
 
 
 @contextmanager

@@ -319,6 +319,15 @@ class Judgement(Protocol):
         return self
 
 
+class OfferTerms(Strict):
+    """What rules of who gets an offer are judged by."""
+
+    offers: Offers
+    lowest: str
+    """The risk tier that no offer is made to."""
+    holdout: Holdout
+
+
 class Policy(Judgement):
     """Everything that is decided rather than learned."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from spanishgas.config.policy import ACTIONS, Holdout, Offers
+from spanishgas.config.policy import ACTIONS, OfferTerms
 from spanishgas.evaluation.budget import within_budget
 from spanishgas.evaluation.effects import FLOOR, PROPENSITIES, chances, comparable, mean_interval
 from spanishgas.evaluation.inference import Difference
@@ -27,16 +27,6 @@ Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
 RISK, LEARNED = "risk rule", "learned effects"
 ENDS = {"": "value", ".low": "low", ".high": "high"}
-
-
-@dataclass(frozen=True)
-class OfferTerms:
-    """What both rules are judged by."""
-
-    offers: Offers
-    lowest: str
-    """The risk tier that no offer is made to."""
-    holdout: Holdout
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,11 @@ from spanishgas.lifecycle.ladder import chosen_run
 from spanishgas.lifecycle.leaving import hazard_of, judge_when
 from spanishgas.lifecycle.records import CHOSEN, ExperimentRecord, JudgedVersion, Verdict, VersionRecord
 from spanishgas.lifecycle.refit import fitted_as, log_choices
-from spanishgas.lifecycle.registration import register, registered
+from spanishgas.lifecycle.registration import as_it_came_back, register, registered
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import PASSED, REFUSED, TrainingTable, Version
-from spanishgas.lifetime import temporary_folder
 from spanishgas.stages import Stage, unkeyed
-from spanishgas.training import artefact
+from spanishgas.training.model import ChurnModel
 
 CANDIDATE_KEY = "candidate"
 """Tag of a version: the key of its candidate, whoever was champion when it was judged."""
@@ -173,10 +172,8 @@ def _evaluate(run: Work, inputs: EvaluateInputs) -> Version:
     fitted.model.hazard = hazard_of(training, fitted, learned, chosen.params, policy.holdout)
     log_choices(run, fitted, policy)
     info = registry.log_model(fitted.model, f"churn-{chosen.experiment}-{chosen.model}", _params(made))
-    with temporary_folder() as copy:
-        # What is judged is the artefact as it came back, not the object that it was written from.
-        folder = Path(mlflow.artifacts.download_artifacts(info.model_uri, dst_path=str(copy)))
-        candidate = Candidate(artefact.load(folder, info.model_uri), training, chosen.params)
+    with as_it_came_back(ChurnModel, info.model_uri) as (model, folder):
+        candidate = Candidate(model, training, chosen.params)
         evaluation = _opened(run, candidate, _with_province(table, inputs.silver), inputs)
         measured_on = runs.dataset(inputs.training)
         ranked = {**evaluation.metrics, **_in_folds(chosen)}

@@ -237,11 +237,8 @@ def _run_of(move: Move) -> str:
             MlflowClient().set_tag(run.info.run_id, "completed", "by a later command")
             MlflowClient().set_terminated(run.info.run_id, "FINISHED")
         return str(run.info.run_id)
-    title = (
-        f"back to {f'version {move.version}' if move.version else 'none'}"
-        if move.undoes
-        else f"version {move.version} to champion"
-    )
+    where = f"version {move.version}" if move.version else "none"
+    title = f"back to {where}" if move.undoes else f"{where} to champion"
     tags = {"move": tag, "reason": move.reason, "replaced": move.replaced or "none", "how": move.how}
     with runs.stage("promote", title, params={"version": move.version or "none"}, tags=tags) as opened:
         return opened.run_id

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import date
 from enum import StrEnum
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from spanishgas.config.policy import Holdout, Judgement, Offers, Waiver
+from spanishgas.config.policy import Holdout, Judgement, OfferTerms, Waiver
 from spanishgas.config.reading import Value
 from spanishgas.lifecycle.seal import SealManifest
 from spanishgas.rendering import markdown
@@ -121,6 +122,7 @@ class VersionRecord(BaseModel):
     """How a registered version was made and by what it was judged."""
 
     model_config = ConfigDict(frozen=True)
+    SAYS: ClassVar = "who leaves"
 
     of_run: str
     """The experiment run that chose it."""
@@ -145,13 +147,12 @@ class OfferRecord(BaseModel):
     """How a version of the model that knows what offers change was made and by what it was judged."""
 
     model_config = ConfigDict(frozen=True)
+    SAYS: ClassVar = "what offers change"
 
     campaigns: list[dict[str, str]]
     """Digests of each campaign's treatments, outcomes and gold_master, by table; oldest first."""
     features: list[str]
-    offers: Offers
-    lowest: str
-    holdout: Holdout
+    terms: OfferTerms
     trials: int
     seed: int
     fifths: dict[str, list[dict[str, float]]]

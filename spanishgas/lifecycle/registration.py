@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
+import mlflow
 from mlflow.tracking import MlflowClient
 
 from spanishgas.lifecycle import registry, runs, seal
@@ -12,7 +16,22 @@ from spanishgas.lifecycle.registry import Alias
 from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import KEY, Work
 from spanishgas.lifecycle.version import DIGEST, JUDGED, PASSED, REFUSED, VERDICT, WORDS, Version
+from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import registered_model
+from spanishgas.training import artefact
+
+M = TypeVar("M")
+
+
+@contextmanager
+def as_it_came_back(kind: type[M], model_uri: str) -> Iterator[tuple[M, Path]]:
+    """A logged model of this kind, read again, and the folder of its artefact while the block lasts.
+
+    What is judged is the artefact as it came back, not the object that it was written from.
+    """
+    with temporary_folder() as copy:
+        folder = Path(mlflow.artifacts.download_artifacts(model_uri, dst_path=str(copy)))
+        yield artefact.load_as(kind, folder, model_uri), folder
 
 
 def register(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import mlflow
 import pandas as pd
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from spanishgas.training.model import ChurnModel
     from spanishgas.training.offers import OfferModel
 
+R = TypeVar("R", VersionRecord, OfferRecord)
 VERDICT, DIGEST, WORDS = "gate", "gate.digest", "gate.words"
 OVERRIDE, ROLLED_BACK = "gate.override", "rolled_back"
 PASSED, REFUSED = "passed", "refused"
@@ -165,21 +166,17 @@ class Version:
     @cached_property
     def record(self) -> VersionRecord:
         """How it was made, of a version that says who leaves."""
-        record = self.judged.record
-        if not isinstance(record, VersionRecord):
-            raise TrackingError(
-                f"{self.named} says what offers change, and not who leaves: name another version"
-            )
-        return record
+        return self._recorded(VersionRecord)
 
     @cached_property
     def offer_record(self) -> OfferRecord:
         """How it was made, of a version that says what offers change."""
+        return self._recorded(OfferRecord)
+
+    def _recorded(self, kind: type[R]) -> R:
         record = self.judged.record
-        if not isinstance(record, OfferRecord):
-            raise TrackingError(
-                f"{self.named} says who leaves, and not what offers change: name another version"
-            )
+        if not isinstance(record, kind):
+            raise TrackingError(f"{self.named} says {record.SAYS}, and not {kind.SAYS}: name another version")
         return record
 
     @property

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -188,7 +188,8 @@ def learned_effects(
     """What offers change of the `risky` ones of `customers`, as `with_gold` has them; NaN of the others."""
     model, renamed = version.offer_model, {PROBABILITY: "risk_score", MARGIN: "margin"}
     rest = [f for f in model.features if f not in (*customers.columns, *renamed.values())]
-    rows = customers[risky].merge(gold.pandas([ID, *rest]), on=ID, validate="1:1").rename(columns=renamed)
+    asked = customers[risky]
+    rows = asked.merge(of_customers(gold, asked[ID], rest), on=ID, validate="1:1").rename(columns=renamed)
     effects = {str(name): np.full(len(customers), np.nan) for name in model.effects}
     for name, told in model.predict(rows).items():
         effects[str(name)][risky] = told
@@ -279,15 +280,20 @@ def explained(
     words: Mapping[str, str],
 ) -> list[list[str]]:
     """Reasons above the lowest tier, in words; the stated generic one below. Inputs are read of the former alone."""
-    rows, table = at_risk(scored, risk_tiers), gold.dataset()
-    ids = scored.loc[rows, ID]
-    asked = pc.field(ID).isin(pa.array(ids, table.schema.field(ID).type))
-    customers = table.to_table(columns=[ID, *model.features], filter=asked).to_pandas()
-    told = reasons(model, customers.set_index(ID).loc[ids].reset_index(), words)
+    rows = at_risk(scored, risk_tiers)
+    told = reasons(model, of_customers(gold, scored.loc[rows, ID], model.features), words)
     why = [[GENERIC]] * len(scored)
     for position, one in zip(np.flatnonzero(rows), told, strict=True):
         why[position] = one
     return why
+
+
+def of_customers(gold: Snapshot, ids: pd.Series, columns: Sequence[str]) -> pd.DataFrame:
+    """These columns of gold, beside the id, of the customers `ids` alone and in their order."""
+    table = gold.dataset()
+    asked = pc.field(ID).isin(pa.array(ids, table.schema.field(ID).type))
+    rows: pd.DataFrame = table.to_table(columns=[ID, *columns], filter=asked).to_pandas()
+    return rows.set_index(ID).loc[ids].reset_index()
 
 
 @dataclass(frozen=True)

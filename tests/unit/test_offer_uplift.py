@@ -160,6 +160,6 @@ def test_the_artefact_of_offers_holds_no_row_and_answers_as_it_was_judged(offers
 
 def test_other_inputs_make_another_key() -> None:
     one = inputs()
-    others = replace(one, trials=4), replace(one, terms=replace(one.terms, lowest="Medium"))
+    others = replace(one, trials=4), replace(one, terms=one.terms.model_copy(update={"lowest": "Medium"}))
     keys = {uplift.UPLIFT.key(i) for i in (one, *others)}
     assert len(keys) == 3
