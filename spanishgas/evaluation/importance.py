@@ -7,7 +7,7 @@ for each other, so each of them may lose little: whole tiers are shuffled as wel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from spanishgas.config.reading import Value
 from spanishgas.evaluation.metrics import fold_interval
 from spanishgas.features import Tiers
 from spanishgas.training.fitting import Training
-from spanishgas.training.folds import FRESH, folds
+from spanishgas.training.folds import FRESH
 from spanishgas.training.matrix import encoded_sources
 from spanishgas.training.model import ChurnModel
 
@@ -62,7 +62,7 @@ def permutation(
     """Average precision lost on held-out folds when the columns of a group are shuffled; with a 95 % interval."""
     lost: dict[str, list[float]] = {name: [] for name in groups}
     rng = np.random.default_rng(training.seed)
-    for fold in folds(training.y, FOLDS, training.seed + FRESH, training.groups):
+    for fold in replace(training, folds=FOLDS, seed=training.seed + FRESH).search_folds():
         weighed = training.weighed(fold.train, "model__")
         fitted = training.unfitted(params).fit(training.X.iloc[fold.train], training.y[fold.train], **weighed)
         rows = rng.permutation(fold.valid)[:MOST_ROWS]

@@ -55,7 +55,8 @@ def study(
     training, seed = candidate.training, candidate.training.seed
 
     def out_of_fold(y: Labels) -> Array:
-        return refit(replace(training, y=y, folds=SHUFFLED_FOLDS, repeats=1), candidate.params)[1]
+        shuffled = replace(training, y=y, folds=SHUFFLED_FOLDS, repeats=1, forward=None)
+        return refit(shuffled, candidate.params)[1]
 
     sides = leakage.Sides(holdout.trained, holdout.rows, list(training.features), training.kinds, seed)
     findings = leakage.check(sides, as_of, waivers, out_of_fold, training.y)

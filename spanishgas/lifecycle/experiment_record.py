@@ -24,7 +24,6 @@ from spanishgas.lifecycle.runs import StageRun
 from spanishgas.lifecycle.stage import Work
 from spanishgas.training.calibration import Calibrated, calibrated, choose_threshold
 from spanishgas.training.fitting import Training
-from spanishgas.training.folds import fresh_folds
 from spanishgas.training.model import PROBABILITY
 from spanishgas.training.search import SearchResult, StudyOptions
 
@@ -49,13 +48,13 @@ class Result:
     @cached_property
     def calibrated(self) -> Calibrated:
         """Out-of-fold probabilities by the better curve."""
-        t = self.training
+        t = self.training.validated
         return calibrated(self.chosen.margins, t.y, t.folds, t.seed, t.groups)
 
     @cached_property
     def threshold(self) -> float:
         """The decision threshold, chosen out of fold."""
-        return choose_threshold(self.calibrated.probability, self.training.y, self.rule)
+        return choose_threshold(self.calibrated.probability, self.training.validated.y, self.rule)
 
     @property
     def flag(self) -> metrics.Labels:
@@ -90,13 +89,14 @@ class Result:
         that of the margins, which the delivered curve keeps; errors are of probabilities whose curve did not see them.
         """
         training, chosen, flag = self.training, self.chosen, self.flag
-        y, probability, margins = training.y, self.calibrated.probability, chosen.margins
+        y, probability, margins = training.validated.y, self.calibrated.probability, chosen.margins
 
         def of(rows: Any) -> dict[str, float]:
             errors, ranks = (metrics.ranking(y[rows], score[rows]) for score in (probability, margins))
             return errors | {n: ranks[n] for n in metrics.OF_ORDER} | metrics.decisions(y[rows], flag[rows])
 
-        every = [of(p.valid) for p in fresh_folds(y, training.folds, training.seed, groups=training.groups)]
+        fold = training.fresh_fold()
+        every = [of(fold == number) for number in range(training.folds)]
         by_fold = {name: [one[name] for one in every] for name in every[0]}
         points = of(slice(None))
         halves = {name: metrics.fold_half_width(values) for name, values in by_fold.items()}
@@ -127,7 +127,7 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
         tags={"data.uri": gold.uri, "data.digest": gold.manifest.digest},
     )
     run.document(result.record.model_dump(mode="json"), CHOSEN)
-    counts = metrics.confusion(result.training.y, result.flag)
+    counts = metrics.confusion(result.training.validated.y, result.flag)
     run.tables(
         {
             "confusion.json": pd.DataFrame([counts]),
@@ -137,7 +137,7 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
     _publish(run, result, lake)
     title = f"{result.experiment.id} {result.training.model}"
     curves = charts.curves_chart(
-        result.training.y, result.calibrated.probability, result.threshold, f"{title}, out of fold"
+        result.training.validated.y, result.calibrated.probability, result.threshold, f"{title}, out of fold"
     )
     run.figure(curves, "out_of_fold.png")
     _plots(run, title, shared)
@@ -147,15 +147,13 @@ def keep(run: Work, result: Result, lake: Lake, shared: StudyOptions) -> None:
 
 def _publish(run: Work, result: Result, lake: Lake) -> None:
     training = result.training
-    fold = np.empty(len(training.y), dtype="int64")
-    parts = fresh_folds(training.y, training.folds, training.seed, groups=training.groups)
-    for number, part in enumerate(parts):
-        fold[part.valid] = number
+    forward = training.forward
+    customers = result.customers if forward is None else result.customers[forward.newest]
     rows = pd.DataFrame(
         {
-            "customer_id": result.customers.to_numpy(),
-            "churn": training.y,
-            "fold": fold,
+            "customer_id": customers.to_numpy(),
+            "churn": training.validated.y,
+            "fold": training.fresh_fold(),
             "log_odds": result.chosen.margins,
             PROBABILITY: result.calibrated.probability,
         }
@@ -186,15 +184,16 @@ def _plots(run: StageRun, title: str, shared: StudyOptions) -> None:
 def _words(
     result: Result, points: dict[str, float], interval: tuple[float, float], counts: dict[str, int]
 ) -> str:
-    training, trials = result.training, result.chosen.trials
+    training, trials, y = result.training, result.chosen.trials, result.training.validated.y
     flagged = counts["churners flagged"] + counts["stayers flagged"]
     return (
         f"**{result.experiment.question}** {training.model} on {len(training.features)} features "
         f"({', '.join(result.experiment.tiers)}): average precision **{points['average_precision']:.3f}** "
-        f"({interval[0]:.3f} to {interval[1]:.3f}) on {training.repeats} x {training.folds} fresh folds that the "
-        f"search did not see, from the best of {len(trials)} trials ({sum(t.pruned for t in trials)} pruned). "
-        f"At its threshold it flags {flagged:,} of {len(training.y):,} customers: "
-        f"{counts['churners flagged']:,} of {int(training.y.sum()):,} churners, at a precision of "
+        f"({interval[0]:.3f} to {interval[1]:.3f}) on {training.repeats} x {training.folds} fresh folds"
+        f"{' forward in time' * (training.forward is not None)} that the search did not see, from the best of "
+        f"{len(trials)} trials ({sum(t.pruned for t in trials)} pruned). "
+        f"At its threshold it flags {flagged:,} of {len(y):,} customers: "
+        f"{counts['churners flagged']:,} of {int(y.sum()):,} churners, at a precision of "
         f"{points['precision']:.2f}. The riskiest 10 % leave {points['lift_10']:.1f} times as often as all. "
         "The holdout was not opened."
     )

@@ -20,7 +20,7 @@ from spanishgas.config.policy import Holdout, HoldoutBy, Policy, Protocol, Thres
 from spanishgas.config.reading import Value
 from spanishgas.config.search import Space, family, load_search
 from spanishgas.config.tiers import read_tiers
-from spanishgas.errors import TooEarly, UsageError
+from spanishgas.errors import DataError, TooEarly, UsageError
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import experiment_record, runs
 from spanishgas.lifecycle.experiment_record import Result
@@ -32,7 +32,7 @@ from spanishgas.stages import Stage, unkeyed
 from spanishgas.training.fitting import Training
 from spanishgas.training.matrix import matrix
 from spanishgas.training.search import StudyOptions, Trial, search
-from spanishgas.training.sides import aged, in_holdout, labelled, matures
+from spanishgas.training.sides import in_holdout, labelled, learned_in_folds, matures, of_days
 
 START, FRESH_FOLDS, HOLDOUT = "warm_start", "fresh_folds", "holdout"
 log = logging.getLogger("spanishgas")
@@ -82,14 +82,25 @@ def training_days(lake: Lake, judged: Snapshot, policy: Policy) -> tuple[Snapsho
         )
     if late:
         log.info("left out of training: %s", words)
+    newest = kept[-1].manifest.as_of
+    if not learned_in_folds([gold.manifest.as_of for gold in kept], day):
+        log.info(
+            "folds are by customer: no training day lies as far before %s, the newest, as that lies before %s; bring "
+            "an older labelled extract for folds forward in time",
+            newest,
+            day,
+        )
     return kept
 
 
 def training_table(days: Sequence[Snapshot], judged: Snapshot) -> pd.DataFrame:
-    """The gold that trains: that of `days` with their `as_of`, else the judged table itself."""
+    """The gold that trains: that of `days` with `as_of` and whether folds learn from it, else the judged table."""
     if not days:
         return judged.pandas()
-    return pd.concat([gold.pandas().assign(as_of=gold.manifest.as_of) for gold in days], ignore_index=True)
+    of = {gold.manifest.as_of: gold for gold in days}
+    learned = learned_in_folds(list(of), judged.manifest.as_of)
+    tables = [gold.pandas().assign(as_of=day, learns=day in learned) for day, gold in of.items()]
+    return pd.concat(tables, ignore_index=True)
 
 
 def training_rows(gold: pd.DataFrame, holdout: Holdout) -> pd.DataFrame:
@@ -103,13 +114,19 @@ def training_side(
 ) -> Training:
     """The rows of `gold` that may choose, as a matrix of the features in `kinds` (kind by name, in order).
 
-    Rows of several days (`as_of`) keep their customer together, and count by their age.
+    Rows of several days (`as_of`) keep their customer together, count by their age, and make folds forward in time.
     """
     rows = training_rows(gold, protocol.holdout)
     y = rows["churn"].to_numpy(dtype="int64")
     X = matrix(rows, list(kinds), kinds)
-    of_days = aged(rows, protocol.holdout.half_life_months) if "as_of" in rows else (None, None)
-    return Training(X, y, list(kinds), kinds, model, protocol.folds, seed, protocol.repeats, *of_days)
+    by_day = of_days(rows, protocol.holdout.half_life_months)
+    if by_day.forward is not None and (fewest := by_day.forward.fewest(y)) < protocol.folds:
+        raise DataError(
+            f"folds forward in time want {protocol.folds} churners and {protocol.folds} stayers both of the newest "
+            f"training day and of the days before it, but there are only {fewest} of one kind: lower `folds` in "
+            "policy.yaml, label those extracts more fully, or hold out by customer"
+        )
+    return Training(X, y, list(kinds), kinds, model, protocol.folds, seed, protocol.repeats, *by_day)
 
 
 def kinds_of(experiment: Experiment, model: str) -> dict[str, str]:
@@ -187,6 +204,12 @@ class ExperimentInputs:
         )
 
     @property
+    def forward(self) -> bool:
+        """Whether folds are forward in time."""
+        days = [gold.manifest.as_of for gold in self.earlier]
+        return bool(days and learned_in_folds(days, self.training.manifest.as_of))
+
+    @property
     def names(self) -> dict[str, str]:
         """What tells its run, and those of its trials, from others."""
         return {"experiment": self.experiment.id, "model": str(self.model), "study": self.title}
@@ -245,7 +268,7 @@ def run_experiment(inputs: ExperimentInputs, *, start: Start | None = None, reus
             "trials": inputs.trials,
             "seed": inputs.seed,
             "features": len(inputs.kinds),
-            FRESH_FOLDS: f"{protocol.repeats} x {protocol.folds}",
+            FRESH_FOLDS: f"{protocol.repeats} x {protocol.folds}" + " forward in time" * inputs.forward,
             HOLDOUT: protocol.holdout,
         },
         tags=inputs.names

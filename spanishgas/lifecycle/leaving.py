@@ -15,12 +15,12 @@ from spanishgas.evaluation.metrics import with_intervals
 from spanishgas.evaluation.survival import survival, weights
 from spanishgas.lifecycle.experiments import training_rows
 from spanishgas.lifecycle.runs import StageRun
-from spanishgas.training.calibration import Fitted
+from spanishgas.training.calibration import Array, Fitted, cross_calibrated, out_of_fold
 from spanishgas.training.fitting import Training
 from spanishgas.training.hazard import HazardModel, fit_hazard
 from spanishgas.training.matrix import matrix
 from spanishgas.training.model import ChurnModel
-from spanishgas.training.sides import aged, in_holdout
+from spanishgas.training.sides import in_holdout, of_days
 from spanishgas.training.times import Times, timed
 
 
@@ -35,16 +35,25 @@ def hazard_of(
     if rows.empty:
         return None
     rows = rows[~in_holdout(rows["customer_id"], holdout)].reset_index(drop=True)
-    groups, weights = aged(rows, holdout.half_life_months) if "as_of" in rows else (None, None)
-    everybody = replace(
-        training, X=matrix(rows, training.features, training.kinds), groups=groups, weights=weights
-    )
+    by_day = of_days(rows, holdout.half_life_months)._asdict()
+    everybody = replace(training, X=matrix(rows, training.features, training.kinds), **by_day)
     key = [name for name in ("customer_id", "as_of") if name in rows]
-    learned = training_rows(table, holdout)[key].assign(probability=fitted.chosen_on.probability)
+    learned = training_rows(table, holdout)[key].assign(probability=_out_of_fold(training, fitted, params))
     probability = rows[key].merge(learned, on=key, how="left")["probability"].to_numpy(copy=True)
     unseen = np.isnan(probability)
     probability[unseen] = fitted.model.predict_proba(rows[unseen])[:, 1]
     return fit_hazard(everybody, Times.of(rows), params, probability)
+
+
+def _out_of_fold(training: Training, fitted: Fitted, params: Mapping[str, Value]) -> Array:
+    """The classifier's probability for each row that it learned from, by a fit that did not see the customer.
+
+    Forward in time, folds say so of the newest day alone; folds by customer say it of all.
+    """
+    if training.forward is None:
+        return fitted.chosen_on.probability
+    t, by_customer = training, out_of_fold(replace(training, forward=None), params)
+    return cross_calibrated(by_customer, t.y, t.folds, t.seed, fitted.chosen_on.curve, t.groups)
 
 
 def judge_when(

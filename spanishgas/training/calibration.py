@@ -112,7 +112,7 @@ def fit_chosen(
 ) -> Fitted:
     """Choose curve and threshold out of fold, on `later` rows if any; then fit on the whole training side."""
     margins = later.margins(training, params) if later else out_of_fold(training, params)
-    of = later.rows if later else training
+    of = later.rows if later else training.validated
     curves = calibrated(margins, of.y, of.folds, of.seed, of.groups)
     threshold = choose_threshold(curves.probability, of.y, policy.threshold)
     model = fit_final(training, params, threshold, policy, curves.curve, margins, of.y)
@@ -120,7 +120,7 @@ def fit_chosen(
 
 
 def out_of_fold(training: Training, params: Mapping[str, Value]) -> Array:
-    """Log odds of every row across the first fresh folds."""
+    """Log odds of every row that is validated across the first fresh folds."""
     return refit(replace(training, repeats=1), params)[1]
 
 
@@ -150,10 +150,13 @@ def fit_final(
 def fit_calibrated(
     training: Training, unfitted: Any, margins: Array, curve: Curve, y: Labels | None = None
 ) -> CalibratedMargins:
-    """The classifier fitted on every row, with a curve fitted to out-of-fold `margins` and `y`, its own if None."""
+    """The classifier fitted on every row, with a curve fitted to out-of-fold `margins` and `y`, its own if None.
+
+    Its own are the labels of the rows that folds are scored on.
+    """
     return CalibratedMargins(
         unfitted.fit(training.X, training.y, **training.weighed(step="model__")),
-        RisingCurve(curve).fit(margins, training.y if y is None else y),
+        RisingCurve(curve).fit(margins, training.validated.y if y is None else y),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from spanishgas.config.reading import Value
 from spanishgas.config.search import EarlyStopping, family
 from spanishgas.settings import settings
 from spanishgas.training.families import column_types, estimator, is_native
-from spanishgas.training.folds import Fold, Groups, fresh_folds, inner_split
+from spanishgas.training.folds import Fold, Forward, Groups, folds, fresh_folds, inner_split
 from spanishgas.training.matrix import preprocessor
 
 Array = NDArray[np.float64]
@@ -46,6 +46,33 @@ class Training:
     groups: Groups = None
     weights: Array | None = None
     """How much each row counts in a fit; all alike if None."""
+    forward: Forward | None = None
+    """Which rows learn and which are validated where folds are forward in time; by customer if None."""
+
+    def search_folds(self) -> list[Fold]:
+        """The folds that choose hyperparameters."""
+        return folds(self.y, self.folds, self.seed, self.groups, self.forward)
+
+    def fresh_folds(self) -> list[Fold]:
+        """The folds that report, repeat after repeat."""
+        return fresh_folds(self.y, self.folds, self.seed, self.repeats, self.groups, self.forward)
+
+    @property
+    def validated(self) -> Training:
+        """The rows that folds are scored on: all, or forward in time those of the newest day."""
+        if self.forward is None:
+            return self
+        rows = self.forward.newest
+        groups = None if self.groups is None else np.unique(self.groups[rows], return_inverse=True)[1]
+        weights = None if self.weights is None else self.weights[rows]
+        return replace(self, X=self.X[rows], y=self.y[rows], groups=groups, weights=weights, forward=None)
+
+    def fresh_fold(self) -> NDArray[np.intp]:
+        """The fold of the first repeat in which each of the `validated` rows is scored."""
+        number = np.empty(len(self.y), dtype="intp")
+        for fold, part in enumerate(self.fresh_folds()[: self.folds]):
+            number[part.valid] = fold
+        return number if self.forward is None else number[self.forward.newest]
 
     def weighed(self, rows: Any = slice(None), step: str = "") -> dict[str, Array]:
         """What a fit on these rows is told of their weights; `step` is the estimator's name in a pipeline."""
@@ -173,12 +200,12 @@ def refit(training: Training, params: Mapping[str, Value]) -> tuple[list[float],
     """Average precision in every fresh fold, repeat after repeat, and the first repeat's out-of-fold log odds.
 
     No search has seen these folds. One prediction per row, from the first repeat, is what curves, calibration and
-    threshold stand on: several of one row would pass for more customers than there are.
+    threshold stand on: several of one row would pass for more customers than there are. It is of the `validated` rows.
     """
     margins, scores = np.empty(len(training.y)), []
-    parts = fresh_folds(training.y, training.folds, training.seed, training.repeats, training.groups)
+    parts = training.fresh_folds()
     for number, fitted in enumerate(fold_by_fold(Folds(training, parts, kept=False), params)):
         scores.append(fitted.score)
         if number < training.folds:
             margins[parts[number].valid] = fitted.margins
-    return scores, margins
+    return scores, margins if training.forward is None else margins[training.forward.newest]

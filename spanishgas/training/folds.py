@@ -1,4 +1,8 @@
-"""Cross-validation folds: stratified by the label, the same for every experiment and model of one seed."""
+"""Cross-validation folds: stratified by the label, the same for every experiment and model of one seed.
+
+By customer all rows are validated. Forward in time only those of the newest day are, by what older days taught of other
+customers.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +28,47 @@ Groups = NDArray[np.intp] | None
 """The customer of each row, numbered from 0, where customers have several rows: no split parts them."""
 
 
-def folds(y: NDArray[np.int64], count: int, seed: int, groups: Groups = None) -> list[Fold]:
-    """`count` folds over the rows of `y`; every row is validated exactly once."""
+class Forward(NamedTuple):
+    """Which rows learn and which are validated where folds are forward in time; a day between them does neither."""
+
+    learns: NDArray[np.bool_]
+    """Of a day that lies far enough before the newest one."""
+    newest: NDArray[np.bool_]
+
+    def of(self, rows: NDArray[np.intp]) -> Forward:
+        """The same of these rows."""
+        return Forward(self.learns[rows], self.newest[rows])
+
+    def fewest(self, y: NDArray[np.int64]) -> int:
+        """Rows of the rarer class on the newest day, or of those learned from where that is less."""
+        return int(min(np.bincount(y[side], minlength=2).min() for side in self))
+
+
+def folds(
+    y: NDArray[np.int64], count: int, seed: int, groups: Groups = None, forward: Forward | None = None
+) -> list[Fold]:
+    """`count` folds over the rows of `y`; every row, forward in time every row of the newest day, is validated once."""
+    if forward is not None and groups is not None:
+        newest, older = np.flatnonzero(forward.newest), np.flatnonzero(forward.learns)
+        parts = folds(y[newest], count, seed, np.unique(groups[newest], return_inverse=True)[1])
+        sides = [newest[part.valid] for part in parts]
+        return [Fold(older[~np.isin(groups[older], groups[valid])], valid) for valid in sides]
     splitter, of_each = StratifiedKFold(count, shuffle=True, random_state=seed % 2**32), _customers(y, groups)
     parts = [Fold(train, valid) for train, valid in splitter.split(np.zeros(len(of_each)), of_each)]
     return [_rows(part, groups) for part in parts]
 
 
 def fresh_folds(
-    y: NDArray[np.int64], count: int, seed: int, repeats: int = 1, groups: Groups = None
+    y: NDArray[np.int64],
+    count: int,
+    seed: int,
+    repeats: int = 1,
+    groups: Groups = None,
+    forward: Forward | None = None,
 ) -> list[Fold]:
     """`repeats` times `count` folds that no search of this seed has seen, repeat after repeat."""
-    return [fold for repeat in range(repeats) for fold in folds(y, count, seed + FRESH + repeat, groups)]
+    seeds = [seed + FRESH + repeat for repeat in range(repeats)]
+    return [fold for of_repeat in seeds for fold in folds(y, count, of_repeat, groups, forward)]
 
 
 def inner_split(

@@ -97,8 +97,16 @@ def fit_hazard(
     # a customer's months lie on one side of every fold, those of other days included
     groups = customer if training.groups is None else training.groups[customer]
     weights = None if training.weights is None else training.weights[customer]
+    forward = None if training.forward is None else training.forward.of(customer)
     months = replace(
-        training, X=X, y=leaves, features=list(X.columns), kinds=kinds, groups=groups, weights=weights
+        training,
+        X=X,
+        y=leaves,
+        features=list(X.columns),
+        kinds=kinds,
+        groups=groups,
+        weights=weights,
+        forward=forward,
     )
     model = fit_calibrated(months, months.unfitted(params), out_of_fold(months, params), Curve.SIGMOID)
     return HazardModel(model, drawn, times.horizon)

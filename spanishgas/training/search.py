@@ -27,7 +27,6 @@ from spanishgas.errors import UsageError
 from spanishgas.settings import settings
 from spanishgas.training import study as studies
 from spanishgas.training.fitting import TREES, Folds, Training, fold_by_fold, refit
-from spanishgas.training.folds import folds
 
 Array = NDArray[np.float64]
 OUTCOME = "outcome"
@@ -64,7 +63,7 @@ class SearchResult:
     fold_scores: list[float]
     """Average precision in every fresh fold, repeat after repeat."""
     margins: Array = field(repr=False)
-    """Out-of-fold log odds of the first repeat, one per training row."""
+    """Out-of-fold log odds of the first repeat, one per row that is validated."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +106,7 @@ def search(
     starts = [space.start, *shared.starts, *space.also]
     study = studies.open_study(shared.storage, shared.name, training.seed, starts)
     threads = max(1, settings().cores // shared.workers)
-    parts = Folds(
-        training, folds(training.y, training.folds, training.seed, training.groups), threads=threads
-    )
+    parts = Folds(training, training.search_folds(), threads=threads)
     heard: set[int] = set()
 
     def listen() -> None:

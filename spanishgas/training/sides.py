@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,8 @@ from numpy.typing import NDArray
 from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError
 from spanishgas.training.draws import ENDS, hashed
+from spanishgas.training.folds import Forward, Groups
 from spanishgas.training.times import with_fair_labels
-
-if TYPE_CHECKING:
-    from spanishgas.training.folds import Groups
 
 DAYS_OF_MONTH = 365.25 / 12
 
@@ -34,12 +33,38 @@ def matures(as_of: date, months: int) -> date:
     return end
 
 
-def aged(rows: pd.DataFrame, half_life_months: float | None) -> tuple[Groups, NDArray[np.float64] | None]:
-    """The customer of each row of several days (`as_of`), and what the row counts for by its age."""
+class OfDays(NamedTuple):
+    """What a fit knows of rows of several days; nothing where all are of one."""
+
+    groups: Groups = None
+    weights: NDArray[np.float64] | None = None
+    forward: Forward | None = None
+
+
+def of_days(rows: pd.DataFrame, half_life_months: float | None) -> OfDays:
+    """The customer of each row of several days (`as_of`), what the row counts for by its age, and what it is in a fold.
+
+    Where a day is marked in `learns`, folds are forward in time: such days are learned from, the newest is validated.
+    """
+    if "as_of" not in rows:
+        return OfDays()
     days = pd.to_datetime(rows["as_of"])
     months = ((days.max() - days).dt.days / DAYS_OF_MONTH).to_numpy(dtype="float64")
     weights = None if half_life_months is None else np.exp2(-months / half_life_months)
-    return pd.factorize(rows["customer_id"])[0].astype(np.intp), weights
+    learns, newest = rows["learns"].to_numpy(dtype=bool), (days == days.max()).to_numpy()
+    forward = Forward(learns, newest) if learns.any() else None
+    return OfDays(pd.factorize(rows["customer_id"])[0].astype(np.intp), weights, forward)
+
+
+def learned_in_folds(days: Sequence[date], judged: date) -> list[date]:
+    """The training days that fold models learn from, to be scored on the newest one; none: folds are by customer.
+
+    Folds rehearse the holdout: such a day lies as many whole months before the newest as that lies before `judged`.
+    """
+    newest = max(days)
+    months = (judged.year - newest.year) * 12 + judged.month - newest.month
+    months -= matures(newest, months) > judged
+    return [day for day in days if matures(day, months) <= newest]
 
 
 def labelled(gold: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry, runs
 from spanishgas.lifecycle.compare import reproduce
 from spanishgas.lifecycle.evaluation import evaluate
-from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment
+from spanishgas.lifecycle.experiments import experiment_inputs, run_experiment, training_rows
 from spanishgas.lifecycle.lineage import lineage
 from tests.cheap_experiments import cheap_search, lenient
 from tests.gold_frames import gold_frame, publish_gold
@@ -242,9 +242,16 @@ def test_an_experiment_with_a_holdout_by_time_is_judged_later_and_reports_both_f
         patch.setenv("SPANISHGAS_EXPERIMENT_NAME", "by-time")
         forget()
         inputs = experiment_inputs("E5", XGBOOST, trials=1, seed=7, lake=lake)
-        version = evaluate(run_experiment(inputs), lake=lake)
+        run_id = run_experiment(inputs)
+        version = evaluate(run_id, lake=lake)
         chosen = version.record.chosen
         assert [day.manifest.as_of for day in inputs.earlier] == days[:2]
+        experiment = MlflowClient().get_run(run_id).data
+        assert experiment.params["fresh_folds"].endswith("forward in time")
+        told = lake.current("out_of_fold", days[2]).pandas()
+        newest = training_rows(inputs.earlier[1].pandas(), inputs.protocol.holdout)
+        assert {*told["customer_id"]} == {*newest["customer_id"]}
+        assert f"of {len(newest):,} customers" in experiment.tags["mlflow.note.content"]
         assert (chosen.as_of, len(chosen.earlier)) == (days[2], 2)
         assert {"holdout.average_precision", "same_day.average_precision"} <= {*version.metrics}
         assert "than all days that it learned\nfrom" in (version.entity.description or "")

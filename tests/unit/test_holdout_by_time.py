@@ -13,14 +13,14 @@ from sklearn.metrics import average_precision_score
 
 from spanishgas.config.policy import Holdout, Policy, load_policy
 from spanishgas.config.search import FOREST, XGBOOST, families
-from spanishgas.errors import TooEarly
+from spanishgas.errors import DataError, TooEarly
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.experiments import training_days, training_gold, training_side, training_table
 from spanishgas.stages import digest
-from spanishgas.training.calibration import fit_chosen, out_of_fold
-from spanishgas.training.fitting import Folds, fit_predict
-from spanishgas.training.folds import Fold, folds, fresh_folds, inner_split
-from spanishgas.training.sides import in_holdout
+from spanishgas.training.calibration import calibrated, fit_chosen, out_of_fold
+from spanishgas.training.fitting import Folds, Training, fit_predict, refit
+from spanishgas.training.folds import Fold, Forward, folds, fresh_folds, inner_split
+from spanishgas.training.sides import in_holdout, learned_in_folds
 from tests.gold_frames import gold_frame, publish_gold
 
 SALT = "spanishgas-holdout-1"
@@ -141,7 +141,8 @@ def reversed_days(half_life: float | None) -> tuple[pd.DataFrame, Policy]:
     frame = gold_frame(240, seed=3)
     frame["churn"] = pd.array(frame["months_to_renewal"] < 2, dtype="Int64")
     old = frame.assign(as_of=date(2024, 1, 31), churn=1 - frame["churn"])
-    return pd.concat([old, old, frame.assign(as_of=date(2024, 12, 31))], ignore_index=True), rules
+    table = pd.concat([old, old, frame.assign(as_of=date(2024, 12, 31))], ignore_index=True)
+    return table.assign(learns=False), rules
 
 
 @pytest.mark.parametrize("kind", families())
@@ -162,3 +163,103 @@ def test_what_counts_less_teaches_less_in_every_fit(kind: str) -> None:
             average_precision_score(table["churn"].astype(int)[480:], whole[480:]),
         ]
         assert [score > 0.9 for score in scored] == [follows_the_newest] * 3
+
+
+# --- folds forward in time
+
+
+def side_of(lake: Lake, rules: Policy) -> tuple[pd.DataFrame, Training]:
+    """The table that trains, without the held-out customers, and the training side that is made of it."""
+    judged = training_gold(lake)
+    table = training_table(training_days(lake, judged, rules), judged)
+    rows = table[~in_holdout(table["customer_id"], rules.holdout)].reset_index(drop=True)
+    return rows, training_side(table, KINDS, XGBOOST, rules, 7)
+
+
+@pytest.mark.parametrize(
+    ("days", "judged", "learned"),
+    [
+        (["2024-03-31", "2024-06-30", "2024-09-30"], "2024-12-31", ["2024-03-31", "2024-06-30"]),
+        (["2024-03-31", "2024-08-31", "2024-09-30"], "2024-10-31", ["2024-03-31", "2024-08-31"]),
+        (["2024-12-31", "2025-06-30"], "2025-12-31", ["2024-12-31"]),
+        (["2024-02-29", "2025-02-28"], "2026-02-28", ["2024-02-29"]),
+        (["2024-03-01", "2025-02-28"], "2026-02-28", []),
+        (["2024-12-31"], "2026-12-31", []),
+        (["2025-02-01", "2025-06-30"], "2025-12-31", []),
+        (["2020-01-15", "2022-01-15", "2022-07-15"], "2024-07-15", ["2020-01-15"]),
+    ],
+)
+def test_folds_learn_from_days_as_far_before_the_newest_as_that_is_before_the_judged(
+    days: list[str], judged: str, learned: list[str]
+) -> None:
+    of = [date.fromisoformat(day) for day in days]
+    assert [str(day) for day in learned_in_folds(of, date.fromisoformat(judged))] == learned
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_forward_in_time_folds_are_of_other_customers_on_a_later_day(seed: int) -> None:
+    y, groups = groups_of(60, seed)
+    day = np.random.default_rng(seed).permuted(np.tile([0, 1, 2], 60))
+    forward = Forward(day == 0, day == 2)
+    for parts in (folds(y, 3, seed, groups, forward), fresh_folds(y, 3, seed, 1, groups, forward)):
+        assert sorted(np.concatenate([part.valid for part in parts])) == list(np.flatnonzero(day == 2))
+        for part in parts:
+            assert not parted(part, groups)
+            assert set(day[part.train]) == {0}
+            others = (day == 0) & ~np.isin(groups, groups[part.valid])
+            assert list(part.train) == list(np.flatnonzero(others))
+
+
+def test_what_is_chosen_and_reported_is_of_the_newest_training_day(lake: Lake) -> None:
+    rules = policy(3, embargo_months=0, half_life_months=6.0)
+    rows, training = side_of(lake, rules)
+    newest = (rows["as_of"] == MONTHS[2]).to_numpy()
+    scores, margins = refit(training, PARAMS)
+    assert len(scores) == rules.folds * rules.repeats
+    assert len(margins) == len(training.validated.y) == newest.sum() == len(training.fresh_fold())
+    np.testing.assert_array_equal(training.validated.y, training.y[newest])
+    first = training.fresh_folds()[0]
+    learned = rows["as_of"].isin(MONTHS[:2]).to_numpy()
+    others = learned & ~rows["customer_id"].isin(rows["customer_id"][first.valid]).to_numpy()
+    assert training.weights is not None
+    by_hand = training.unfitted(PARAMS).fit(
+        training.X[others], training.y[others], model__sample_weight=training.weights[others]
+    )
+    scored = training.fresh_fold() == 0
+    np.testing.assert_allclose(margins[scored], by_hand.decision_function(training.X.iloc[first.valid]))
+    shipped, of = fit_chosen(training, PARAMS, rules), training.validated
+    np.testing.assert_array_equal(shipped.y, of.y)
+    again = calibrated(margins, of.y, of.folds, of.seed, of.groups)
+    np.testing.assert_array_equal(shipped.chosen_on.probability, again.probability)
+
+
+def test_the_shipped_model_learns_from_every_training_day(lake: Lake) -> None:
+    rules = policy(3, embargo_months=0)
+    rows, training = side_of(lake, rules)
+    shipped = fit_chosen(training, PARAMS, rules).model
+    every = training.unfitted(PARAMS).fit(training.X, training.y)
+    np.testing.assert_allclose(
+        shipped.pipeline.decision_function(training.X), every.decision_function(training.X)
+    )
+    assert set(rows["as_of"]) == set(MONTHS[:3])
+
+
+def test_one_training_day_has_folds_by_customer_and_says_what_is_missing(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    rows, training = side_of(lake, policy(3, embargo_months=6))
+    assert training.forward is None
+    assert set(rows["as_of"]) == {MONTHS[0]}
+    assert "folds are by customer: no training day lies as far before 2024-03-31" in caplog.text
+    assert sorted(np.concatenate([part.valid for part in training.search_folds()])) == list(range(len(rows)))
+
+
+def test_too_few_churners_of_the_newest_day_are_refused_with_the_way_out(lake: Lake) -> None:
+    frame = gold_frame(120, seed=2, first_id=41)
+    few = frame["churn"].eq(1) & (frame["churn"].eq(1).cumsum() > 1)
+    publish_gold(lake, frame.assign(churn=frame["churn"].mask(few, 0)), MONTHS[2])
+    with pytest.raises(
+        DataError, match=r"folds forward in time want .* only [01] of one kind: lower `folds`"
+    ):
+        side_of(lake, policy(3, embargo_months=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -26,7 +27,7 @@ from spanishgas.scoring.recommend import timing
 from spanishgas.scoring.score import expected_losses, score_table
 from spanishgas.scoring.serving import scored
 from spanishgas.training import artefact, hazard
-from spanishgas.training.calibration import fit_chosen, out_of_fold
+from spanishgas.training.calibration import cross_calibrated, fit_chosen, out_of_fold
 from spanishgas.training.fitting import Training
 from spanishgas.training.folds import fresh_folds
 from spanishgas.training.hazard import CURVE, HazardModel, fit_hazard, person_months, summary
@@ -252,9 +253,9 @@ def test_labels_keep_the_churn_rate_where_stayers_were_lost_and_are_all_kept_whe
     assert with_fair_labels(undated) is undated
 
 
-@pytest.mark.parametrize("days", [1, 2])
+@pytest.mark.parametrize(("days", "forward"), [(1, False), (2, False), (2, True)])
 def test_hazards_are_told_out_of_fold_probabilities_and_those_of_the_model_where_it_did_not_learn(
-    days: int,
+    days: int, forward: bool
 ) -> None:
     policy, params = load_policy(), {"n_estimators": 10, "max_depth": 2}
     tables = []
@@ -267,7 +268,8 @@ def test_hazards_are_told_out_of_fold_probabilities_and_those_of_the_model_where
     table = tables[0]
     if days > 1:
         table = pd.concat(
-            [t.assign(as_of=date(2024, 1 + n, 1)) for n, t in enumerate(tables)], ignore_index=True
+            [t.assign(as_of=date(2024, 1 + n, 1), learns=forward and n == 0) for n, t in enumerate(tables)],
+            ignore_index=True,
         )
     side = training_side(table, {"months_to_renewal": "numeric"}, XGBOOST, policy, seed=1)
     fitted, told = fit_chosen(side, params, policy), list[Any]()
@@ -282,7 +284,14 @@ def test_hazards_are_told_out_of_fold_probabilities_and_those_of_the_model_where
     seen = rows.set_index(key).index.isin(learned.set_index(key).index)
     assert 0 < (~seen).sum() < seen.sum()
     assert len(rows) == len(everybody.X) == len(times.month) == len(probability)
-    np.testing.assert_array_equal(probability[seen], fitted.chosen_on.probability)
+    if forward:
+        margins = out_of_fold(replace(side, forward=None), params)
+        curve, groups = fitted.chosen_on.curve, side.groups
+        by_customer = cross_calibrated(margins, side.y, side.folds, side.seed, curve, groups)
+        np.testing.assert_array_equal(probability[seen], by_customer)
+        assert len(fitted.chosen_on.probability) == (learned["as_of"] == date(2024, 2, 1)).sum()
+    else:
+        np.testing.assert_array_equal(probability[seen], fitted.chosen_on.probability)
     np.testing.assert_array_equal(probability[~seen], fitted.model.predict_proba(rows[~seen])[:, 1])
     assert (everybody.groups is None) == (days == 1)
 
