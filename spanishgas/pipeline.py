@@ -21,7 +21,7 @@ from spanishgas.errors import DataError, SpanishGasError, TrackingError
 from spanishgas.etl.source import BASE, extract_date
 from spanishgas.evaluation.selection import Compared, sentence
 from spanishgas.evaluation.value import NO_OFFER
-from spanishgas.lake import Lake
+from spanishgas.lake import Lake, location
 from spanishgas.lifecycle import history, promotion, recalibration, registry, runs
 from spanishgas.lifecycle.data import etl, simulate
 from spanishgas.lifecycle.evaluation import evaluate
@@ -45,7 +45,8 @@ TRIALS, SEED = 8, 7
 def main(customers: int, trials: int, *, lake: Lake, seed: int, progress: Progress) -> str:
     """The whole chain in one run with a child per stage, reusing what is unchanged; what came of it as Markdown."""
     params = {"customers": customers, "trials": trials, "lake": lake.root, "seed": seed}
-    with runs.stage("main", f"main, {customers:,} customers", params=params) as run:
+    tags = {runs.LAKE: location(lake.root)}
+    with runs.stage("main", f"main, {customers:,} customers", params=params, tags=tags) as run:
         draw_if_empty(customers, seed, lake=lake, progress=progress)
         for raw in lake.raw_extracts():
             etl(raw, lake=lake, as_of=extract_date(raw))

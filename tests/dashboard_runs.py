@@ -21,9 +21,9 @@ from tests.versions import add_version
 FAILURE = "the file was cut short"
 
 
-def filled(root: Path) -> None:
+def filled(root: Path, lake: Path | None = None) -> None:
     """One run or more of each stage that pages ask for, a champion with its verdict, and its history."""
-    etl()
+    etl(lake or root / "lake")
     for number, name in enumerate(("E4", "E5")):
         experiment(name, 0.70 + number / 10)
     ladder()
@@ -32,12 +32,15 @@ def filled(root: Path) -> None:
     drift(root, 0.6, "2025-03-31")
 
 
-def etl() -> None:
-    """A finished build with its report, and a failed one after it."""
-    with runs.stage("etl", "etl as of 2024-12-31") as run:
+def etl(lake: Path) -> None:
+    """A finished build with its report, a failed one after it, and then one of another lake."""
+    here, elsewhere = ({runs.LAKE: str(place)} for place in (lake, lake.parent / "other"))
+    with runs.stage("etl", "etl as of 2024-12-31", tags=here) as run:
         run.text("# Data quality\n\n| raw table | rows in |\n|---|---|\n| churn_label | 40 |\n", "quality.md")
-    with pytest.raises(OSError, match=FAILURE), runs.stage("etl", "etl as of 2025-03-31"):
+    with pytest.raises(OSError, match=FAILURE), runs.stage("etl", "etl as of 2025-03-31", tags=here):
         raise OSError(FAILURE)
+    with runs.stage("etl", "etl as of 2020-01-31", tags=elsewhere):
+        pass
 
 
 def experiment(name: str, score: float) -> None:

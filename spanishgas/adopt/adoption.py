@@ -23,7 +23,7 @@ from spanishgas.adopt.target import strengths
 from spanishgas.config.adopted import TableMap, read_map
 from spanishgas.config.tiers import Tiers, read_tiers
 from spanishgas.errors import UsageError
-from spanishgas.lake import Lake, Snapshot
+from spanishgas.lake import Lake, Snapshot, location
 from spanishgas.lifecycle import runs
 from spanishgas.stages import Stage, unkeyed
 
@@ -84,8 +84,9 @@ def _publish(name: str, inputs: AdoptInputs, lake: Lake) -> Snapshot:
     def write(part: Path) -> None:
         pq.write_table(pa.Table.from_pandas(rows, preserve_index=False), part / "part-0.parquet")
 
+    params, tags = {"table": name, "as_of": as_of}, {runs.LAKE: location(lake.root)}
     with (
-        runs.stage("adopt", f"adopt {name} as of {as_of}", params={"table": name, "as_of": as_of}) as run,
+        runs.stage("adopt", f"adopt {name} as of {as_of}", params=params, tags=tags) as run,
         lake.building(as_of),
     ):
         published = lake.publish(

@@ -19,7 +19,7 @@ import yaml
 
 from spanishgas.backtest.replay import Replay
 from spanishgas.backtest.report import Replayed, compared, picture
-from spanishgas.config.adopted import FILE as ADOPTED
+from spanishgas.config.adopted import of_adopted
 from spanishgas.config.policy import Policy
 from spanishgas.config.reading import read
 from spanishgas.errors import DataError, UsageError
@@ -59,7 +59,7 @@ def backtest(
     Raises `UsageError` for arguments that make no replay, an adopted table, extracts that are not there, a policy that
     cannot be read, and a place that holds another backtest or one at work; DataError where no champion came of it.
     """
-    if (settings().experiments / ADOPTED).exists():
+    if of_adopted():
         raise UsageError(
             f"{settings().experiments} is of an adopted table, but a backtest replays raw extracts: name experiments "
             "for those (SPANISHGAS_EXPERIMENTS), or judge on a later day by `holdout: {by: time}` in policy.yaml"

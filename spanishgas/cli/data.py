@@ -10,6 +10,7 @@ from typer import echo
 
 from spanishgas.cli import options
 from spanishgas.cli.options import AUTO, HERE, require_tracking
+from spanishgas.config.adopted import of_adopted
 from spanishgas.errors import DataError, UsageError
 from spanishgas.lake import RAW_FILES, Lake
 from spanishgas.lake.store import sweep
@@ -185,7 +186,7 @@ def erase(
     if not yes:
         echo("nothing was changed: add --yes to erase")
     for day in sorted(done.dates):
-        echo(f"build again: spanishgas etl --as-of {day}, then score")
+        echo(f"build again: spanishgas {'adopt TABLE' if of_adopted() else 'etl'} --as-of {day}, then score")
     for line in retention.to_train(done.gold):
         echo(line)
     if done.left:

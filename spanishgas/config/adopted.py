@@ -8,8 +8,21 @@ from typing import Literal
 from pydantic import Field
 
 from spanishgas.config.reading import Names, Strict, Text, read
+from spanishgas.settings import settings
 
 FILE = "table.yaml"
+
+
+def of_adopted() -> bool:
+    """Whether the experiments that verbs read are of an adopted table."""
+    return (settings().experiments / FILE).exists()
+
+
+def bring_labels() -> str:
+    """What brings newer labels, for messages."""
+    if of_adopted():
+        return "bring a later table with its target (spanishgas adopt)"
+    return "bring a later extract with churn_label.csv (spanishgas etl)"
 
 
 class Target(Strict):

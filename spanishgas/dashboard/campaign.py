@@ -12,11 +12,11 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv
 
-from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy
+from spanishgas.config.policy import ACTIONS, RISK_TIERS, Offers, Policy
 from spanishgas.dashboard.tables import ScoredCustomers, ask
 from spanishgas.errors import UsageError
 from spanishgas.evaluation.budget import within_budget
-from spanishgas.evaluation.value import NO_OFFER, option_values
+from spanishgas.evaluation.value import NO_OFFER, lasting_margin, option_values
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.rendering import spreadsheet
 
@@ -31,17 +31,8 @@ ORDERS: Mapping[str, str] = {
     "monthly margin": "avg_monthly_margin DESC NULLS LAST",
     "customer": "customer_id",
 }
-_CAMPAIGN = """
-WITH campaign AS (
-    SELECT customer_id, s.churn_probability, s.risk_tier, s.expected_monthly_loss, g.avg_monthly_margin, g.segment,
-        g.sales_channel, g.renewal_bucket, r.action, r.timing_window, r.offer_budget, r.expected_margin_impact,
-        array_to_string(r.reason_codes, '; ') AS reasons, s.in_training
-    FROM scores AS s
-    JOIN recommendations AS r USING (customer_id)
-    JOIN gold_master AS g USING (customer_id)
-)
-"""
-"""A row per scored customer: what the campaign's questions begin with."""
+GROUPS = ("segment", "sales_channel")
+"""Columns of gold that a campaign can be cut down to, where it has them."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +57,21 @@ class Filters:
         """The condition in SQL, in which $name stands for the value of that name."""
         lists = [f"list_contains(${name}, {name})" for name in self.values if name != "least_loss"]
         return " AND ".join(["expected_monthly_loss >= $least_loss", *lists])
+
+
+def _campaign(scored: ScoredCustomers) -> str:
+    """A row per scored customer: what the campaign's questions begin with."""
+    columns = ["avg_monthly_margin", *scored.known(*GROUPS, "renewal_bucket")]
+    return f"""
+        WITH campaign AS (
+            SELECT customer_id, s.churn_probability, s.risk_tier, s.expected_monthly_loss,
+                {", ".join(f"g.{name}" for name in columns)}, r.action, r.timing_window, r.offer_budget,
+                r.expected_margin_impact, array_to_string(r.reason_codes, '; ') AS reasons, s.in_training
+            FROM scores AS s
+            JOIN recommendations AS r USING (customer_id)
+            JOIN gold_master AS g USING (customer_id)
+        )
+    """
 
 
 def totals(scores: Snapshot) -> Any:
@@ -105,7 +111,7 @@ def cut(scored: ScoredCustomers, filters: Filters) -> Any:
     row = ask(
         scored.tables,
         f"""
-        {_CAMPAIGN}
+        {_campaign(scored)}
         SELECT count(*) AS customers, count(*) FILTER (action <> 'no_offer') AS offers,
             coalesce(sum(expected_monthly_loss), 0) AS expected_monthly_loss,
             coalesce(sum(offer_budget), 0) AS offer_budget,
@@ -128,7 +134,7 @@ def _rows(scored: ScoredCustomers, filters: Filters, order: str, limit: int | No
         raise UsageError.unknown("order", order, ORDERS)
     rows = f"LIMIT {limit}" if limit is not None else ""
     sorted_by = f"ORDER BY {ORDERS[order]}, customer_id {rows}"
-    sql = f"{_CAMPAIGN} SELECT * FROM campaign WHERE {filters.where} {sorted_by}"
+    sql = f"{_campaign(scored)} SELECT * FROM campaign WHERE {filters.where} {sorted_by}"
     return ask(scored.tables, sql, filters.values).to_arrow_table()
 
 
@@ -171,20 +177,25 @@ def left_alone(scored: ScoredCustomers) -> int:
     return int(next(iter(ask({"recommendations": scored.recommendations}, counted).fetchall()))[0])
 
 
-def at_risk(scored: ScoredCustomers) -> pd.DataFrame:
+def at_risk(scored: ScoredCustomers, offers: Offers) -> pd.DataFrame:
     """The customers that offers are for, above the lowest tier, in the order of their ids.
 
-    probability, margin (EUR a month), tier, action.
+    probability, margin (EUR a month that an offer protects, as recommendations count it), tier, action.
     """
-    return ask(
+    when = "expected_month" if "expected_month" in scored.scores.manifest.columns else ""
+    rows = ask(
         scored.tables,
         f"""
-        {_CAMPAIGN}
-        SELECT churn_probability AS probability, avg_monthly_margin AS margin, risk_tier AS tier, action
-        FROM campaign WHERE risk_tier <> $lowest ORDER BY customer_id
+        SELECT churn_probability AS probability, avg_monthly_margin AS margin, s.risk_tier AS tier, action, {when}
+        FROM scores AS s
+        JOIN recommendations AS r USING (customer_id)
+        JOIN gold_master AS g USING (customer_id)
+        WHERE s.risk_tier <> $lowest ORDER BY customer_id
         """,
         {"lowest": RISK_TIERS[0]},
     ).df()
+    lasting = lasting_margin(rows, rows["margin"].to_numpy(dtype="float64"), offers)
+    return rows[["probability", "tier", "action"]].assign(margin=lasting)
 
 
 def allocation(customers: pd.DataFrame, policy: Policy, budget: float | None) -> pd.DataFrame:

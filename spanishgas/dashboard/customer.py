@@ -6,14 +6,21 @@ from typing import Any
 
 import pandas as pd
 
+from spanishgas.config.tiers import read_tiers
 from spanishgas.dashboard.tables import ScoredCustomers, ask
 from spanishgas.errors import LakeError
 from spanishgas.evaluation import importance
-from spanishgas.features import load_tiers
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.scoring.campaign import EFFECT
 from spanishgas.training.model import ChurnModel
 
+WHO = {
+    "segment": "segment",
+    "sales_channel": "sales channel",
+    "tenure_bucket": "with us",
+    "renewal_bucket": "renewal in",
+}
+"""Columns of gold that say who a customer is, where it has them, in words."""
 NEAR = 20
 """Most ids that a search names."""
 STRONGEST = 10
@@ -38,13 +45,13 @@ def search(scored: ScoredCustomers, text: str) -> list[str]:
 
 def facts(scored: ScoredCustomers, customer_id: str) -> dict[str, Any]:
     """What was scored and recommended for a customer, and what gold says of it; LakeError where there is none."""
+    columns = [f"g.{name}," for name in scored.known(*WHO)]
     measured = [f"r.{name}," for name in EFFECT if name in scored.recommendations.manifest.columns]
     rows = ask(
         scored.tables,
         f"""
         SELECT s.*, {" ".join(measured)} r.action, r.timing_window, r.offer_budget, r.expected_margin_impact,
-            r.reason_codes, r.probability_low, r.probability_high, g.segment, g.sales_channel,
-            g.tenure_bucket, g.renewal_bucket, g.avg_monthly_margin
+            r.reason_codes, r.probability_low, r.probability_high, {" ".join(columns)} g.avg_monthly_margin
         FROM scores AS s
         JOIN recommendations AS r USING (customer_id)
         JOIN gold_master AS g USING (customer_id)
@@ -60,7 +67,7 @@ def facts(scored: ScoredCustomers, customer_id: str) -> dict[str, Any]:
 def contributions(scored: ScoredCustomers, customer_id: str, model: ChurnModel) -> pd.DataFrame:
     """What the features add to the customer's log odds, the weightiest STRONGEST of them: feature, value, adds."""
     rows = ask({"gold": scored.gold}, "SELECT * FROM gold WHERE customer_id = $id", {"id": customer_id}).df()
-    added, tiers = importance.contributions(model, rows).iloc[0], load_tiers()
+    added, tiers = importance.contributions(model, rows).iloc[0], read_tiers()
     values = rows.iloc[0][list(added.index)]
     every = pd.DataFrame(
         {

@@ -15,6 +15,8 @@ from spanishgas.settings import settings
 
 SCORE = "spanishgas score"
 """What fills scores and recommendations."""
+BEHIND = "silver_customer"
+"""The table that every gold table is built from that was not adopted."""
 
 
 class NothingYet(SpanishGasError):
@@ -38,6 +40,20 @@ class ScoredCustomers:
     def tables(self) -> dict[str, Snapshot]:
         """The three under their names in SQL."""
         return {"scores": self.scores, "recommendations": self.recommendations, "gold_master": self.gold}
+
+    def known(self, *columns: str) -> list[str]:
+        """Those of the columns that this gold table has: one that was adopted knows no segment, channel or renewal."""
+        return [name for name in columns if name in self.gold.manifest.columns]
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the gold table was adopted, so that nothing lies behind it."""
+        return BEHIND not in self.gold.manifest.built_from
+
+
+def adopted(lake: Lake) -> bool:
+    """Whether the newest gold table was adopted; not so where there is none yet."""
+    return bool(lake.dates("gold_master")) and BEHIND not in lake.current("gold_master").manifest.built_from
 
 
 def scores(lake: Lake, as_of: date | None = None) -> Snapshot:

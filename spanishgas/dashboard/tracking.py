@@ -17,7 +17,7 @@ from mlflow.tracking import MlflowClient
 
 from spanishgas.dashboard.tables import NothingYet, ask
 from spanishgas.errors import TrackingError
-from spanishgas.lake import Lake, Snapshot
+from spanishgas.lake import Lake, Snapshot, location
 from spanishgas.lifecycle import history as moved
 from spanishgas.lifecycle import local_store, registry, runs
 from spanishgas.lifecycle.version import Version
@@ -26,8 +26,8 @@ from spanishgas.monitoring import history
 from spanishgas.settings import of_offers, registered_model, settings
 from spanishgas.training.model import ChurnModel
 
-NEWEST = 200
-"""Runs that a page shows."""
+NEWEST, LOOKED_THROUGH = 200, 1_000
+"""Runs that a page shows, of so many of the experiment."""
 COLUMNS = {
     "start_time": "started",
     "tags.stage": "stage",
@@ -57,18 +57,26 @@ def looked_at() -> Iterator[None]:
         yield
 
 
-def pipeline(stage: str | None = None) -> pd.DataFrame:
-    """The newest runs of stages (trials left out): started (UTC), stage, title, status, seconds, failure, run."""
+def pipeline(lake: Lake, stage: str | None = None) -> pd.DataFrame:
+    """The newest runs of stages (trials left out): started (UTC), stage, title, status, seconds, failure, run.
+
+    Runs on other lakes are left out; a promotion is on none.
+    """
     wanted = f"tags.stage = '{stage}'" if stage else "tags.stage != 'trial'"
-    frame = mlflow.search_runs([runs.experiment_id()], wanted, max_results=NEWEST).rename(columns=COLUMNS)
+    frame = mlflow.search_runs([runs.experiment_id()], wanted, max_results=LOOKED_THROUGH)
+    of = frame.get(f"tags.{runs.LAKE}", pd.Series(None, frame.index, dtype="object"))
+    frame = frame[of.isna() | (of == location(lake.root))].head(NEWEST).rename(columns=COLUMNS)
     frame = frame.reindex(columns=[*COLUMNS.values(), "end_time"])
     seconds = (pd.to_datetime(frame.pop("end_time")) - pd.to_datetime(frame["started"])).dt.total_seconds()
     return frame.assign(seconds=seconds, failure=frame["failure"].fillna(""))
 
 
-def finished(stage: str, command: str) -> list[Run]:
-    """The finished runs of a stage, newest first; `NothingYet` that names `command` where there are none."""
-    ended = runs.find({"stage": stage})
+def finished(stage: str, command: str, lake: Lake | None = None) -> list[Run]:
+    """The finished runs of a stage, newest first; `NothingYet` that names `command` where there are none.
+
+    With `lake`, those on it alone.
+    """
+    ended = runs.find({"stage": stage} | ({runs.LAKE: location(lake.root)} if lake else {}))
     if not ended:
         raise NothingYet.of(f"no finished {stage} run", command)
     return ended

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from spanishgas.config.adopted import of_adopted
 from spanishgas.contracts.tables import LAYERS
 from spanishgas.errors import LakeError
 from spanishgas.lake.digests import intact, sealed, unsealed
@@ -42,7 +43,8 @@ def damage(store: Store, key: str, words: str) -> LakeError:
     """The error about a file of a table, with what makes it whole again."""
     layer, table, day = key.split("/")[:3]
     verbs = {"experiments": "experiment", "scored": "outcomes" if table == "outcomes" else "score"}
-    verb = verbs.get(layer, f"etl --raw {store.uri(day.replace('as_of=', 'raw/'))}")
+    raw = store.uri(day.replace("as_of=", "raw/"))
+    verb = verbs.get(layer, f"adopt TABLE --as-of {day[6:]}" if of_adopted() else f"etl --raw {raw}")
     way_out = f"build {table} again (spanishgas {verb}), or restore it from a copy"
     return LakeError(f"{store.uri(key)} {words}: {way_out}")
 

@@ -78,7 +78,8 @@ def etl(
     build. It holds counts, shares and ranges; rows stay in the lake.
     """
     params = {"raw": raw, "as_of": as_of, "engine": engine, "mapping": mapping or "auto"}
-    with runs.stage("etl", f"etl as of {as_of}", params=params, tags={"raw": location(raw)}) as run:
+    tags = {"raw": location(raw), runs.LAKE: location(lake.root)}
+    with runs.stage("etl", f"etl as of {as_of}", params=params, tags=tags) as run:
         quality = Quality()
         try:
             report = build(

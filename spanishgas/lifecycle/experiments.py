@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from spanishgas.config.adopted import bring_labels
 from spanishgas.config.experiment import Experiment, load_experiment
 from spanishgas.config.policy import Holdout, HoldoutBy, Policy, Protocol, Threshold, load_policy
 from spanishgas.config.reading import Value
@@ -55,9 +56,7 @@ def training_gold(lake: Lake) -> Snapshot:
     """The newest gold table that has labels."""
     for snapshot in labelled_gold(lake):
         return snapshot
-    raise TooEarly(
-        f"{lake.root} holds no labelled gold table: run `spanishgas etl` on an extract with churn_label.csv"
-    )
+    raise TooEarly(f"{lake.root} holds no labelled gold table: {bring_labels()}")
 
 
 def training_days(lake: Lake, judged: Snapshot, policy: Policy) -> tuple[Snapshot, ...]:

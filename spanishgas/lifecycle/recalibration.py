@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spanishgas.config.adopted import bring_labels
 from spanishgas.errors import TooEarly, UsageError
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
@@ -22,8 +23,8 @@ def recalibrate(*, lake: Lake) -> Version:
     chosen = champion.record.chosen
     if newest.digest in chosen.tables or newest.as_of <= chosen.as_of:
         raise TooEarly(
-            f"version {champion.number} has the newest labels, of {newest.as_of}: bring a later extract with "
-            "churn_label.csv (spanishgas etl), then recalibrate"
+            f"version {champion.number} has the newest labels, of {newest.as_of}: {bring_labels()}, "
+            "then recalibrate"
         )
     if chosen.earlier or champion.model.hazard is not None:
         raise UsageError(

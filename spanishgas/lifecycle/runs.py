@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("spanishgas")
 M = TypeVar("M", bound=BaseModel)
 PATIENCE_SECONDS = 5
+LAKE = "lake"
+"""Tag that holds the lake's `location`, so that runs of several lakes in one experiment can be told apart."""
 NOTE = mlflow_tags.MLFLOW_RUN_NOTE
 """The tag that the UI shows as a description, of a run and of an experiment alike."""
 PARENT = mlflow_tags.MLFLOW_PARENT_RUN_ID

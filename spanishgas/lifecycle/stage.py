@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from spanishgas import provenance
 from spanishgas.contracts import check, typed
-from spanishgas.lake import Lake, Snapshot
+from spanishgas.lake import Lake, Snapshot, location
 from spanishgas.lifecycle import runs
 from spanishgas.lifecycle.runs import M, StageRun
 from spanishgas.lifecycle.version import Version
@@ -84,8 +84,10 @@ def through(
     fields = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}  # type: ignore[arg-type]
     snapshots = {name: s for name, s in fields.items() if isinstance(s, Snapshot)}
     versions = {v.name: v.number for v in fields.values() if isinstance(v, Version)}
+    lakes = [location(v.store.root) for v in fields.values() if isinstance(v, Lake | Snapshot)]
+    tags = {**tags, KEY: key, **({runs.LAKE: lakes[0]} if lakes else {})}
     built_from = {s.manifest.table: s.manifest.digest for s in snapshots.values()} | versions
-    with runs.stage(stage.name, title, params=params, tags={**tags, KEY: key}) as run:
+    with runs.stage(stage.name, title, params=params, tags=tags) as run:
         for name, snapshot in snapshots.items():
             run.read(snapshot, name)
         opened = Work(run.run_id, run.experiment_id, key, stage.source, built_from)

@@ -20,6 +20,7 @@ from enum import StrEnum
 from mlflow.tracking import MlflowClient
 
 from spanishgas import provenance
+from spanishgas.config.adopted import bring_labels
 from spanishgas.config.policy import DriftLimits, load_policy
 from spanishgas.errors import SpanishGasError, UsageError
 from spanishgas.lake import Lake
@@ -90,8 +91,8 @@ def decide(
     if labels is None or labels <= trained:
         return Decision(
             RetrainStep.UNLABELLED,
-            f"{counted}, but no labels are newer than the champion's own, of {trained}: bring an extract with "
-            "churn_label.csv (spanishgas etl), then run drift again",
+            f"{counted}, but no labels are newer than the champion's own, of {trained}: {bring_labels()}, "
+            "then run drift again",
         )
     if not limits.retrain:
         return Decision(

@@ -26,8 +26,9 @@ from spanishgas.config.policy import Judgement, Retention, Threshold, ThresholdR
 from spanishgas.config.reading import Value
 from spanishgas.training.curves import CalibratedMargins, Curve, RisingCurve
 from spanishgas.training.fitting import Encoded, Training, fit_predict, refit
-from spanishgas.training.folds import Groups, folds, fresh_folds
+from spanishgas.training.folds import folds, fresh_folds
 from spanishgas.training.model import ChurnModel
+from spanishgas.training.sides import Groups
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -23,8 +23,9 @@ from spanishgas.config.reading import Value
 from spanishgas.config.search import EarlyStopping, family
 from spanishgas.settings import settings
 from spanishgas.training.families import column_types, estimator, is_native
-from spanishgas.training.folds import Fold, Forward, Groups, folds, fresh_folds, inner_split
+from spanishgas.training.folds import Fold, folds, fresh_folds, inner_split
 from spanishgas.training.matrix import preprocessor
+from spanishgas.training.sides import Forward, Groups
 
 Array = NDArray[np.float64]
 TREES = "n_estimators"

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from spanishgas.training.sides import Forward, Groups
+
 FRESH = 1_000_003
 """Added to the seed of the folds that report: they must not be the folds that chose."""
 
@@ -22,26 +24,6 @@ class Fold(NamedTuple):
 
     train: NDArray[np.intp]
     valid: NDArray[np.intp]
-
-
-Groups = NDArray[np.intp] | None
-"""The customer of each row, numbered from 0, where customers have several rows: no split parts them."""
-
-
-class Forward(NamedTuple):
-    """Which rows learn and which are validated where folds are forward in time; a day between them does neither."""
-
-    learns: NDArray[np.bool_]
-    """Of a day that lies far enough before the newest one."""
-    newest: NDArray[np.bool_]
-
-    def of(self, rows: NDArray[np.intp]) -> Forward:
-        """The same of these rows."""
-        return Forward(self.learns[rows], self.newest[rows])
-
-    def fewest(self, y: NDArray[np.int64]) -> int:
-        """Rows of the rarer class on the newest day, or of those learned from where that is less."""
-        return int(min(np.bincount(y[side], minlength=2).min() for side in self))
 
 
 def folds(

@@ -13,10 +13,27 @@ from numpy.typing import NDArray
 from spanishgas.config.policy import Holdout
 from spanishgas.errors import DataError
 from spanishgas.training.draws import ENDS, hashed
-from spanishgas.training.folds import Forward, Groups
 from spanishgas.training.times import with_fair_labels
 
 DAYS_OF_MONTH = 365.25 / 12
+Groups = NDArray[np.intp] | None
+"""The customer of each row, numbered from 0, where customers have several rows: no split parts them."""
+
+
+class Forward(NamedTuple):
+    """Which rows learn and which are validated where folds are forward in time; a day between them does neither."""
+
+    learns: NDArray[np.bool_]
+    """Whether the day of the row lies far enough before the newest one."""
+    newest: NDArray[np.bool_]
+
+    def of(self, rows: NDArray[np.intp]) -> Forward:
+        """The same of these rows."""
+        return Forward(self.learns[rows], self.newest[rows])
+
+    def fewest(self, y: NDArray[np.int64]) -> int:
+        """Rows of the rarer class on the newest day, or of those learned from where that is less."""
+        return int(min(np.bincount(y[side], minlength=2).min() for side in self))
 
 
 def in_holdout(ids: pd.Series, holdout: Holdout) -> NDArray[np.bool_]:

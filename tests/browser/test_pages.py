@@ -345,11 +345,11 @@ def test_a_lake_that_cannot_be_read_is_an_error_that_names_the_file(see: Open, t
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tracking store that runs wrote to."""
+def store(full: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tracking store that runs wrote to, on the full lake."""
     root = tmp_path_factory.mktemp("tracked")
     with own_store(root):
-        dashboard_runs.filled(root)
+        dashboard_runs.filled(root, full)
     return f"sqlite:///{root}/mlflow.db"
 
 

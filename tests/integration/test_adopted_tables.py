@@ -12,8 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from spanishgas.cli import app
+from spanishgas.errors import LakeError, TooEarly
 from spanishgas.lake import Lake
 from spanishgas.lifecycle import registry
+from spanishgas.lifecycle.recalibration import recalibrate
 from spanishgas.settings import settings
 from tests.tracked import own_model, own_store
 from tests.unit.test_adopt import declare, shop
@@ -70,6 +72,17 @@ def test_a_small_table_goes_from_a_file_to_scores(home: Path, monkeypatch: pytes
     assert told["segment"].isna().all()
     assert (told["action"] != "no_offer").any()
     assert "every link is there" in run("lineage", "champion", "--lake", "lake")
+    assert "build again: spanishgas adopt TABLE --as-of 2024-12-31" in run("erase", "00007", "--lake", "lake")
+    (cut,) = lake.current("gold_master").folder.glob("*.parquet")
+    whole = cut.read_bytes()
+    cut.write_bytes(whole[:-9])
+    with pytest.raises(
+        LakeError, match="build gold_master again \\(spanishgas adopt TABLE --as-of 2024-12-31"
+    ):
+        _ = lake.current("gold_master").folder
+    cut.write_bytes(whole)
+    with pytest.raises(TooEarly, match="bring a later table with its target \\(spanishgas adopt\\)"):
+        recalibrate(lake=lake)
     reported = run("drift", "--lake", "lake")
     assert "Not calibrated for this utility yet: 0 of 12 months seen." in reported
     assert "alarm: no" in reported

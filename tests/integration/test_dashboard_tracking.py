@@ -21,16 +21,16 @@ from tests.tracked import own_store
 
 
 @pytest.fixture(scope="module", autouse=True)
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
     root = tmp_path_factory.mktemp("tracked")
     with own_store(root):
         dashboard_runs.filled(root)
         with tracking.looked_at():
-            yield
+            yield Lake(root / "lake")
 
 
-def test_the_pipeline_shows_stages_newest_first_without_trials_and_why_one_failed() -> None:
-    found = tracking.pipeline()
+def test_the_pipeline_shows_stages_newest_first_without_trials_and_why_one_failed(lake: Lake) -> None:
+    found = tracking.pipeline(lake)
     assert "trial" not in set(found["stage"])
     assert found["started"].is_monotonic_decreasing
     failed = found[found["status"] == "FAILED"]
@@ -38,12 +38,20 @@ def test_the_pipeline_shows_stages_newest_first_without_trials_and_why_one_faile
     assert (found["seconds"] >= 0).all()
 
 
-def test_the_pipeline_of_one_stage_holds_that_stage_alone() -> None:
-    assert set(tracking.pipeline("drift")["stage"]) == {"drift"}
+def test_the_pipeline_of_one_stage_holds_that_stage_alone(lake: Lake) -> None:
+    assert set(tracking.pipeline(lake, "drift")["stage"]) == {"drift"}
 
 
-def test_the_newest_finished_run_passes_over_failed_ones() -> None:
-    assert tracking.finished("etl", "spanishgas etl")[0].info.run_name == "etl as of 2024-12-31"
+def test_runs_on_other_lakes_of_the_same_store_are_not_shown(lake: Lake) -> None:
+    here, elsewhere = (
+        set(tracking.pipeline(one, "etl")["title"]) for one in (lake, Lake(lake.root / "../other"))
+    )
+    assert here == {"etl as of 2024-12-31", "etl as of 2025-03-31"}
+    assert elsewhere == {"etl as of 2020-01-31"}
+
+
+def test_the_newest_finished_run_passes_over_failed_ones_and_those_of_other_lakes(lake: Lake) -> None:
+    assert tracking.finished("etl", "spanishgas etl", lake)[0].info.run_name == "etl as of 2024-12-31"
 
 
 def test_a_stage_that_never_finished_names_its_command() -> None:

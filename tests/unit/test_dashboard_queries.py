@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -221,7 +223,7 @@ def test_actions_sum_to_all_customers_and_stand_in_the_order_of_tiers(found: Sco
 
 
 def test_the_recommendations_are_valued_beside_other_ways(found: ScoredCustomers) -> None:
-    beside = ways(campaign.at_risk(found), load_policy().offers).set_index("way")
+    beside = ways(campaign.at_risk(found, load_policy().offers), load_policy().offers).set_index("way")
     made = found.recommendations.pandas()
     offered = made[(made["action"] == "offer_small") & (made["risk_tier"] != "Low")]
     assert beside.loc["these recommendations", "customers"] == len(offered)
@@ -229,18 +231,37 @@ def test_the_recommendations_are_valued_beside_other_ways(found: ScoredCustomers
     assert list(beside.loc["nobody"]) == [0, 0.0, 0.0]
 
 
+def test_an_offer_protects_the_margin_after_the_month_in_which_the_customer_would_leave(
+    found: ScoredCustomers, tmp_path: Path
+) -> None:
+    offers = load_policy().offers
+    flat = campaign.at_risk(found, offers)["margin"].to_numpy(dtype="float64")
+    rows, manifest = found.scores.pandas(), found.scores.manifest
+
+    def write(folder: Path) -> None:
+        rows.assign(expected_month=offers.horizon_months / 4).to_parquet(folder / "part-0.parquet")
+
+    later = Lake(tmp_path).publish(
+        "scores", DAY, write, built_from=manifest.built_from, fingerprint="when", code={}
+    )
+    timed = campaign.at_risk(replace(found, scores=later), offers)["margin"].to_numpy(dtype="float64")
+    np.testing.assert_allclose(timed, flat * 3 / 4)
+
+
 def test_no_budget_chooses_what_recommend_would_choose(found: ScoredCustomers) -> None:
     policy = load_policy()
     gold = found.gold.pandas(["customer_id", "segment", "avg_monthly_margin", "months_to_renewal"])
     chosen = choose(found.scores.pandas().merge(gold, on="customer_id"), policy.offers, policy.risk_tiers)
-    allocated = campaign.allocation(campaign.at_risk(found), policy, None).set_index("offer")
+    allocated = campaign.allocation(campaign.at_risk(found, load_policy().offers), policy, None).set_index(
+        "offer"
+    )
     assert allocated["cost"].sum() == chosen["offer_cost"].sum()
     assert allocated["expected_value"].sum() == pytest.approx(chosen["expected_margin_impact"].sum())
     assert allocated["cost"].sum() > 0
 
 
 def test_a_smaller_budget_is_kept_and_brings_less(found: ScoredCustomers) -> None:
-    known, policy = campaign.at_risk(found), load_policy()
+    known, policy = campaign.at_risk(found, load_policy().offers), load_policy()
     everything = campaign.allocation(known, policy, None)
     half = everything["cost"].sum() / 2
     less = campaign.allocation(known, policy, half)

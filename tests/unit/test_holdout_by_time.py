@@ -19,8 +19,8 @@ from spanishgas.lifecycle.experiments import training_days, training_gold, train
 from spanishgas.stages import digest
 from spanishgas.training.calibration import calibrated, fit_chosen, out_of_fold
 from spanishgas.training.fitting import Folds, Training, fit_predict, refit
-from spanishgas.training.folds import Fold, Forward, folds, fresh_folds, inner_split
-from spanishgas.training.sides import in_holdout, learned_in_folds
+from spanishgas.training.folds import Fold, folds, fresh_folds, inner_split
+from spanishgas.training.sides import Forward, in_holdout, learned_in_folds
 from tests.gold_frames import gold_frame, publish_gold
 
 SALT = "spanishgas-holdout-1"

@@ -35,12 +35,13 @@ def show() -> None:
     st.header(markdown(who))
     risk(facts)
     moves(scored, facts)
-    st.subheader("Usage and margin by month")
-    by_month(customer.months(lake, scored, who))
-    st.subheader("Contacts")
-    date = st.column_config.DateColumn(format="DD MMM YYYY")
-    contacts = customer.contacts(lake, scored, who)
-    frame.table(contacts, "No contact on record.", column_config={"date": date})
+    if not scored.adopted:
+        st.subheader("Usage and margin by month")
+        by_month(customer.months(lake, scored, who))
+        st.subheader("Contacts")
+        date = st.column_config.DateColumn(format="DD MMM YYYY")
+        contacts = customer.contacts(lake, scored, who)
+        frame.table(contacts, "No contact on record.", column_config={"date": date})
     st.subheader("Where this comes from")
     st.dataframe(customer.lineage(scored), hide_index=True)
 
@@ -83,9 +84,7 @@ def moves(scored: ScoredCustomers, facts: dict[str, Any]) -> None:
 
 def about(facts: dict[str, Any]) -> str:
     """Who the customer is, in a line."""
-    values = [facts["segment"], facts["sales_channel"], facts["tenure_bucket"], facts["renewal_bucket"]]
-    names = ("segment", "sales channel", "with us", "renewal in")
-    said = [f"{name}: {value}" for name, value in zip(names, values, strict=True) if not pd.isna(value)]
+    said = [f"{words}: {facts[name]}" for name, words in customer.WHO.items() if not pd.isna(facts.get(name))]
     trained = (
         ["the model saw this customer's outcome in training, and may be too sure of it"]
         if facts["in_training"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import streamlit as st
 
@@ -33,7 +33,7 @@ COLUMNS: Mapping[str, object] = {
 def show() -> None:
     """Filters, totals, the first rows, and the files."""
     scored = tables.scored(frame.lake(), frame.as_of())
-    filters = chosen()
+    filters = chosen(scored.known(*campaign.GROUPS))
     order = str(st.selectbox("Order by", list(campaign.ORDERS)))
     sums = campaign.cut(scored, filters)
     row = frame.figures()
@@ -70,13 +70,17 @@ def show() -> None:
         excel.caption(f"Excel takes up to {campaign.EXCEL_ROWS:,} customers: filter further, or take CSV.")
 
 
-def chosen() -> Filters:
-    """The filters as they are set; nothing set lets everybody pass."""
+def chosen(groups: Sequence[str]) -> Filters:
+    """The filters as they are set, `groups` among them; nothing set lets everybody pass."""
     top, bottom = st.columns(3), st.columns(3)
+    values = {"segment": SEGMENTS, "sales_channel": tuple(dict.fromkeys(CHANNELS.values()))}
+    of_groups = {
+        name: several(place, frame.words(name).capitalize(), values[name])
+        for name, place in zip(groups, top[1:], strict=False)
+    }
     return Filters(
         risk_tier=several(top[0], "Risk tier", RISK_TIERS[::-1]),
-        segment=several(top[1], "Segment", SEGMENTS),
-        sales_channel=several(top[2], "Sales channel", tuple(dict.fromkeys(CHANNELS.values()))),
+        **of_groups,
         action=several(bottom[0], "Recommended", ACTIONS),
         timing_window=several(bottom[1], "When", TIMINGS),
         least_loss=float(bottom[2].number_input("Expected loss of at least, EUR a month", 0.0, step=1.0)),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from spanishgas.dashboard import frame, tracking
+from spanishgas.dashboard import frame, tables, tracking
 from spanishgas.rendering import markdown
 
+FROM_RAW = ("main", "simulate", "etl")
 STAGES = (
-    *("simulate", "etl", "experiment", "ladder", "evaluate", "promote", "versions"),
-    *("score", "recommend", "drift", "retrain", "main"),
+    *("experiment", "ladder", "evaluate", "promote", "versions"),
+    *("score", "recommend", "drift", "outcomes", "uplift", "retrain"),
 )
 COLUMNS = {
     "started": st.column_config.DatetimeColumn("started (UTC)", format="DD MMM YYYY HH:mm"),
@@ -19,21 +20,24 @@ COLUMNS = {
 
 def show() -> None:
     """Runs, failures, quality and quarantine."""
-    st.subheader("Rows in quarantine")
-    with frame.told():
-        frame.table(tracking.quarantine(frame.lake()), "None in the newest build.")
-    with tracking.looked_at():
-        runs()
-        st.subheader("Data quality")
+    built = not tables.adopted(frame.lake())
+    if built:
+        st.subheader("Rows in quarantine")
         with frame.told():
-            quality()
+            frame.table(tracking.quarantine(frame.lake()), "None in the newest build.")
+    with tracking.looked_at():
+        runs(built)
+        if built:
+            st.subheader("Data quality")
+            with frame.told():
+                quality()
 
 
-def runs() -> None:
-    """The newest runs, of one stage or all, and what the failed ones said."""
+def runs(built: bool) -> None:
+    """The newest runs, of one stage or all, and what the failed ones said; `built`: gold is made of raw files."""
     st.subheader("Runs")
-    stage = st.selectbox("Stage", ["all", *STAGES])
-    listed = tracking.pipeline(None if stage == "all" else str(stage))
+    stage = st.selectbox("Stage", ["all", *(FROM_RAW if built else ["adopt"]), *STAGES])
+    listed = tracking.pipeline(frame.lake(), None if stage == "all" else str(stage))
     frame.table(listed.drop(columns="failure"), "No run of this stage yet.", column_config=COLUMNS)
     for row in listed[listed["failure"] != ""].head(10).itertuples():
         with st.expander(f"{markdown(row.stage)} failed on {row.started:%d %b %Y %H:%M} UTC"):
@@ -42,7 +46,7 @@ def runs() -> None:
 
 def quality() -> None:
     """The report of the newest build, as the ETL wrote it."""
-    run = tracking.finished("etl", "spanishgas etl")[0]
+    run = tracking.finished("etl", "spanishgas etl", frame.lake())[0]
     text = tracking.artefact(run.info.run_id, "quality.md").decode()
     with st.expander(f"Report of {markdown(run.info.run_name)}"):
         st.markdown(text)

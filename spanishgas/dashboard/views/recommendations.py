@@ -32,7 +32,7 @@ def show() -> None:
     st.altair_chart(chart(offered))
     st.dataframe(frame.in_words(made, "action"), column_config=COLUMNS, hide_index=True)
     learned(scored)
-    customers = campaign.at_risk(scored)
+    customers = campaign.at_risk(scored, policy.offers)
     st.subheader("Beside other ways")
     st.dataframe(ways(customers, policy.offers).round(0), column_config=COLUMNS, hide_index=True)
     st.caption(
