@@ -1,6 +1,7 @@
-"""Pictures of the MLflow UI for the documentation: `python docs/pictures.py FOLDER`, after `make run` in FOLDER.
+"""Pictures of the MLflow UI and the dashboard for the documentation: `python docs/pictures.py FOLDER`.
 
-Takes Debian's Chromium and Playwright (`make dev`); serves FOLDER's mlflow.db for as long as it takes.
+FOLDER is where `spanishgas main` ran. Takes Debian's Chromium and Playwright (`make dev`); serves FOLDER's mlflow.db
+and lake for as long as it takes.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,19 +30,26 @@ PATIENCE = 90
 
 
 @contextmanager
-def ui(folder: Path) -> Iterator[str]:
-    """MLflow's UI over the runs in `folder`; gives its address."""
+def serving(folder: Path, words: Sequence[str], health: str) -> Iterator[tuple[str, str]]:
+    """A server of what lies in `folder`, on the port for which `words` have {port}; its address, and its first line."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [str(Path(sys.executable).with_name("mlflow")), "ui", "--workers", "1", "--port", str(port)]
     quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{folder.resolve()}/mlflow.db"}
     with subprocess.Popen(
-        [*words, "--backend-store-uri", "sqlite:///mlflow.db"], cwd=folder, env=os.environ | quiet
+        [word.format(port=port) for word in words],
+        cwd=folder,
+        env=os.environ | quiet | store,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as server:
+        assert server.stderr is not None
         try:
-            _wait(f"http://127.0.0.1:{port}/health")
-            yield f"http://127.0.0.1:{port}"
+            first = server.stderr.readline().strip()
+            threading.Thread(target=server.stderr.read, daemon=True).start()
+            _wait(f"http://127.0.0.1:{port}/{health}")
+            yield f"http://127.0.0.1:{port}", first
         finally:
             server.terminate()
 
@@ -87,16 +96,30 @@ def take(page: Page, base: str, name: str, path: str, text: str) -> None:
     page.screenshot(path=IMAGES / f"{name}.png")
 
 
+def customers(page: Page, address: str) -> None:
+    """The dashboard's campaign, by the address that its command prints."""
+    page.goto(address.replace("/?", "/customers?"))
+    page.get_by_text("Expected gain after cost").first.wait_for()
+    page.wait_for_timeout(2_000)
+    page.screenshot(path=IMAGES / "dashboard-customers.png")
+
+
 def main(folder: Path) -> None:
     """All pictures."""
     from playwright.sync_api import sync_playwright
 
-    with ui(folder) as base, sync_playwright() as playwright:
+    python, mlflow = sys.executable, str(Path(sys.executable).with_name("mlflow"))
+    ui = [mlflow, "ui", "--workers", "1", "--port", "{port}", "--backend-store-uri", "sqlite:///mlflow.db"]
+    dashboard = [python, "-m", "spanishgas", "dashboard", "--port", "{port}"]
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1500, "height": 900})
         page.set_default_timeout(1000 * PATIENCE)
-        for name, (path, text) in addresses(base).items():
-            take(page, base, name, path, text)
+        with serving(folder, ui, "health") as (base, _):
+            for name, (path, text) in addresses(base).items():
+                take(page, base, name, path, text)
+        with serving(folder, dashboard, "_stcore/health") as (_, address):
+            customers(page, address)
         browser.close()
 
 

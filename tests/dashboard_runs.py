@@ -26,7 +26,7 @@ def filled(root: Path, lake: Path | None = None) -> None:
     etl(lake or root / "lake")
     for number, name in enumerate(("E4", "E5")):
         experiment(name, 0.70 + number / 10)
-    ladder()
+    ladder(lake or root / "lake")
     champion()
     drift(root, 0.1, "2024-12-31")
     drift(root, 0.6, "2025-03-31")
@@ -55,11 +55,11 @@ def experiment(name: str, score: float) -> None:
             pass
 
 
-def ladder() -> None:
+def ladder(lake: Path) -> None:
     """A ladder of both rungs, as the selection rule compared them."""
     rungs = [Rung(name, "xgboost", name, 50, (0.7, 0.8, score)) for name, score in (("E4", 0.7), ("E5", 0.9))]
     compared = choose(rungs)
-    with runs.stage("ladder", "ladder E4 to E5") as run:
+    with runs.stage("ladder", "ladder E4 to E5", tags={runs.LAKE: str(lake)}) as run:
         run.tables({"ladder_table.json": ladder_table(compared)})
         run.figure(ladder_chart(compared), "ladder.png")
 

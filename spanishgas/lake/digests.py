@@ -43,8 +43,8 @@ def rows_digest(data: ds.Dataset | pa.Table) -> tuple[list[str], int]:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a part of the name begins with `_` or `.`: a mark, a checksum, or what a killed writer left."""
-    return any(part.startswith(("_", ".")) for part in name.split("/"))
+    """Whether a part of the name begins with `_`, `.` or `~`: a mark, a lock, or what a killed writer left."""
+    return any(part.startswith(("_", ".", "~")) for part in name.split("/"))
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -157,6 +157,7 @@ def test_every_type_of_the_table_has_its_say_for_every_kind_of_field() -> None:
 # --- files that are no parts
 
 LEFT = (
+    "~$part-0.parquet",
     "_temporary/0/task_1/part-0.parquet",
     ".part.parquet",
     "_SUCCESS",

@@ -57,7 +57,7 @@ def versions() -> None:
 
 def ladder() -> None:
     """The rungs that the newest ladder compared, and its choice."""
-    run = tracking.finished("ladder", "spanishgas ladder")[0].info
+    run = tracking.finished("ladder", "spanishgas ladder", frame.lake())[0].info
     st.image(tracking.artefact(run.run_id, "ladder.png"), caption=markdown(run.run_name))
     st.dataframe(tracking.table(run.run_id, "ladder_table.json"), hide_index=True)
 
