@@ -15,7 +15,7 @@ from spanishgas.dashboard.tables import NothingYet, ScoredCustomers, scored
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.scoring.campaign import ways
-from spanishgas.scoring.recommend import choose
+from spanishgas.scoring.recommend import at_risk, choose
 from tests.dashboard_lake import CUSTOMERS, DAY, FORMULA, LATER, filled
 
 ORDER = "churn probability"
@@ -232,7 +232,8 @@ def test_the_recommendations_are_valued_beside_other_ways(found: ScoredCustomers
 def test_no_budget_chooses_what_recommend_would_choose(found: ScoredCustomers) -> None:
     policy = load_policy()
     gold = found.gold.pandas(["customer_id", "segment", "avg_monthly_margin", "months_to_renewal"])
-    chosen = choose(found.scores.pandas().merge(gold, on="customer_id"), policy.offers, policy.risk_tiers)
+    customers = found.scores.pandas().merge(gold, on="customer_id")
+    chosen = choose(customers, policy.offers, at_risk(customers, policy.risk_tiers))
     allocated = campaign.allocation(campaign.at_risk(found), policy, None).set_index("offer")
     assert allocated["cost"].sum() == chosen["offer_cost"].sum()
     assert allocated["expected_value"].sum() == pytest.approx(chosen["expected_margin_impact"].sum())
