@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.offers import SEGMENTS, Population, campaign, customers, labelled
 from spanishgas.config.policy import ACTIONS, Control, Offers, OfferTerms, load_policy
-from spanishgas.evaluation.budget import within_budget
+from spanishgas.evaluation.budget import for_no_more, within_budget
 from spanishgas.evaluation.offer_rules import judged
 from spanishgas.evaluation.value import kept_values, option_values, protected_margin
 from spanishgas.simulate.extract import draw_blocks
@@ -62,9 +62,9 @@ def choices(people: pd.DataFrame, effects: dict[str, Array], offers: Offers) -> 
     )
     assumed = option_values(people["churn_probability"].to_numpy(), margin, offers)
     assumed[1:, people[TIER].eq("Low").to_numpy()] = -np.inf
-    by_risk = within_budget(assumed, costs, offers.total_budget_eur)
-    kept = np.where(np.isfinite(assumed), kept_values(effects, margin, offers), -np.inf)
-    return {"risk": by_risk, "effects": within_budget(kept, costs, float(costs[by_risk].sum()))}
+    kept = kept_values(effects, margin, offers)
+    by_risk, kept, spent = for_no_more(kept, assumed, costs, offers.total_budget_eur)
+    return {"risk": by_risk, "effects": within_budget(kept, costs, spent)}
 
 
 def knowable(rows: int, seed: int, as_of: date, untreated: Array) -> dict[str, Array]:

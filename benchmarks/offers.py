@@ -20,7 +20,7 @@ from scipy.special import expit, logit
 
 from spanishgas.config.policy import ACTIONS, Control, Offers, load_policy
 from spanishgas.evaluation.effects import ALL, BALANCE_LEVEL, average_effects, balance, comparable
-from spanishgas.scoring.recommend import choose
+from spanishgas.scoring.recommend import at_risk, choose
 from spanishgas.simulate.extract import draw_blocks
 from spanishgas.simulate.streams import BASE
 from spanishgas.training.model import TIER, risk_tier
@@ -96,7 +96,7 @@ def campaign(population: Population, rows: NDArray[np.int64], offers: Offers, da
     """The log of one campaign on some of the population, without labels: as `Campaigns.rows`, with `row`."""
     people = population.customers.iloc[rows].assign(as_of=day, row=rows)
     people = people[people[TIER].ne("Low")]  # nothing is drawn of the others
-    chosen = choose(people.reset_index(drop=True), offers, load_policy().risk_tiers)
+    chosen = choose(people.reset_index(drop=True), offers, at_risk(people, load_policy().risk_tiers))
     log = chosen[chosen["arm"].notna()].rename(columns={"avg_monthly_margin": "margin"})
     return log.assign(treatment=log["offer"].where(log["arm"].eq("offer"), ACTIONS[0]))
 

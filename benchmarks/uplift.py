@@ -27,9 +27,8 @@ from scipy.stats import t as student
 from spanishgas.evaluation import uplift as judged
 from spanishgas.evaluation.inference import Difference
 from spanishgas.training import tune_uplift
-from spanishgas.training.uplift import pseudo_outcomes
-from spanishgas.uplift import judge
-from tests.offer_world import inputs, pooled_rows
+from spanishgas.training.doubly_robust import option_scores, pseudo_outcomes
+from tests.offer_world import inputs, judge, pooled_rows
 
 Array = NDArray[np.float64]
 FILE, OURS, SPLITS, SEED, WITHIN = "UPLIFT_HILLSTROM", "tune_uplift", 20, 100, -0.01
@@ -107,7 +106,7 @@ def normalised(effect: Array, treated: Array, y: NDArray[Any]) -> float:
 
     The scale of scikit-uplift's `qini_auc_score` (perfect order: treated who came, others, untreated who came).
     """
-    scores: Any = judged.inverse_propensity(y.astype(float), treated, np.full(len(y), treated.mean()))
+    scores = pseudo_outcomes(y, treated, np.full(len(y), treated.mean()), np.zeros((len(y), 2)))
     return (
         judged.qini(effect, scores).value
         / judged.qini((y * (2 * treated - 1)).astype("float64"), scores).value
@@ -176,8 +175,8 @@ class Drawn:
         """What `choice` brings beside treating nobody."""
         chance = np.column_stack([1 - self.propensity, self.propensity])
         taken = self.treated.astype("int64")
-        scores = judged.option_scores(self.y.astype(float), taken, chance, self.rough)
-        return judged.policy_value(scores, choice, np.zeros_like(choice))
+        scores = option_scores(self.y.astype(float), taken, chance, self.rough)
+        return judged.average(scores[np.arange(len(choice)), choice] - scores[:, 0])
 
 
 def coverage(quick: bool) -> None:

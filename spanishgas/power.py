@@ -16,7 +16,7 @@ from spanishgas.evaluation.effects import ALL, assumed_effect, chances, comparab
 from spanishgas.evaluation.inference import Z
 from spanishgas.lake import Lake
 from spanishgas.monitoring.campaigns import campaigns
-from spanishgas.scoring.recommend import choose, with_gold
+from spanishgas.scoring.recommend import at_risk, choose, with_gold
 
 POWER = 0.8
 DETECTABLE = Z + float(norm.ppf(POWER))
@@ -34,7 +34,7 @@ def power(
     policy, scores = load_policy(), lake.current("scores")
     scored, past = scores.pandas(), campaigns(lake).rows
     gold = lake.by_digest(scores.manifest.built_from["gold_master"], "gold_master")
-    chosen = choose(with_gold(scored, gold), policy.offers, policy.risk_tiers)
+    chosen = choose(with_gold(scored, gold), policy.offers, at_risk(scored, policy.risk_tiers))
     table = required(chosen, policy.offers, effect, (customers or len(scored)) / len(scored), planned)
     if table.empty:
         raise DataError(

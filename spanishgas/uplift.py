@@ -87,7 +87,7 @@ def _uplift(run: Work, inputs: UpliftInputs) -> Version:
     rows, refused = customers(inputs.campaigns, inputs.features)
     info = registry.log_model(learn(rows, inputs), "offers", {"trials": inputs.trials, "seed": inputs.seed})
     with as_it_came_back(OfferModel, info.model_uri) as (model, folder):
-        shown, manifest = _on_held_out(rows, model, inputs), _manifest(folder, model, rows, inputs)
+        shown, manifest = on_held_out(rows, model, inputs), _manifest(folder, model, rows, inputs)
     verdict = Verdict(checks=checks(shown), waivers=[])
     lines = [*refused, shown.sentence]
     run.log(metrics=shown.metrics, tags={"basis": LEARNED if verdict.passed else RISK})
@@ -143,12 +143,8 @@ def reproduce(which: str, lake: Lake) -> Reproduced:
     )
 
 
-def judge(rows: pd.DataFrame, inputs: UpliftInputs) -> OfferJudgement:
-    """Learn from the customers on the training side, judge on the others; `rows` are those of `customers`."""
-    return _on_held_out(rows, learn(rows, inputs), inputs)
-
-
-def _on_held_out(rows: pd.DataFrame, model: OfferModel, inputs: UpliftInputs) -> OfferJudgement:
+def on_held_out(rows: pd.DataFrame, model: OfferModel, inputs: UpliftInputs) -> OfferJudgement:
+    """What the customers outside the training side show of the model; `rows` are those of `customers`."""
     rows = rows[inputs.aside(rows)].reset_index(drop=True)
     return judged(rows, model.predict(rows), inputs.terms)
 

@@ -15,10 +15,11 @@ import pytest
 from spanishgas import uplift
 from spanishgas.config.policy import ACTIONS, OfferTerms, load_policy
 from spanishgas.evaluation.effects import PROPENSITIES
+from spanishgas.evaluation.offer_rules import OfferJudgement
 from spanishgas.lake import Lake
 from spanishgas.lifecycle.version import Version
 from spanishgas.training.model import TIER
-from spanishgas.uplift import UpliftInputs
+from spanishgas.uplift import UpliftInputs, learn, on_held_out
 from tests.tracked import own_store
 
 FEATURE = "peak_share"
@@ -32,6 +33,11 @@ def inputs(budget: float | None = None, trials: int = 3, seed: int = 0) -> Uplif
     return UpliftInputs(
         (), (FEATURE,), OfferTerms(offers=offers, lowest="Low", holdout=policy.holdout), trials, seed
     )
+
+
+def judge(rows: pd.DataFrame, inputs: UpliftInputs) -> OfferJudgement:
+    """Learn from the customers on the training side, judge on the others; `rows` are those of `customers`."""
+    return on_held_out(rows, learn(rows, inputs), inputs)
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def logged_version(folder: Path, record: VersionRecord | None = None) -> str:
         ).model_dump(mode="json")
         mlflow.log_dict(seal.signed(judged, settings().registered_model), JUDGED)
     tags = {VERDICT: PASSED, WORDS: verdict.words, DIGEST: seal.digest(judged), "experiment": "E5"}
-    return registry.register(f"models:/{model.model_id}", tags, "as judged").number
+    return registry.add_version(f"models:/{model.model_id}", tags, "as judged").number
 
 
 def seal_of(text: str) -> str:

@@ -178,7 +178,7 @@ Reason = Annotated[str, Option(help="Why; kept with the version.")]
 Override = Annotated[
     str, Option(help="Why it may be promoted without a passed verdict; shown with it from then on.")
 ]
-OfOffers = Annotated[bool, Option("--offers", help="Of the model that knows what offers change.")]
+OfOffers = Annotated[bool, Option("--offers/--churn", help="Of the model that knows what offers change.")]
 Rescore = Annotated[bool, Option("--rescore", help="Score again with the version that becomes champion.")]
 Watch = Annotated[bool, Option("--watch", help="Keep reconciling until interrupted.")]
 Every = Annotated[int, Option(callback=at_least(1), help="Seconds between two checks.")]

@@ -44,6 +44,17 @@ def within_budget(
     return chosen
 
 
+def for_no_more(
+    kept: Array, values: Array, costs: Array, budget: float | None
+) -> tuple[NDArray[np.intp], Array, float]:
+    """The choice by `values` within `budget`, and what a rule by `kept` may do beside it: its values and its budget.
+
+    It chooses only where `values` allow the option, and spends no more.
+    """
+    chosen = within_budget(values, costs, budget)
+    return chosen, np.where(np.isfinite(values), kept, -np.inf), float(costs[chosen].sum())
+
+
 def _steps(values: Array, costs: Array) -> tuple[NDArray[np.intp], NDArray[np.intp], Array, Array]:
     """The steps up each customer's frontier: customer, option reached, what it costs more and brings more.
 

@@ -21,8 +21,8 @@ from scipy.stats import chi2
 
 from spanishgas.config.policy import ACTIONS, Offers
 from spanishgas.evaluation.inference import holm, skewed
-from spanishgas.evaluation.uplift import option_scores
 from spanishgas.evaluation.value import NO_OFFER, protected_margin
+from spanishgas.training.doubly_robust import option_scores
 
 Array = NDArray[np.float64]
 PROPENSITIES = [f"propensity_{option}" for option in ACTIONS]
@@ -77,11 +77,6 @@ def worth(rows: pd.DataFrame, offers: Offers, models: Array | None = None) -> tu
     cost = sum(offers.named(name).expected_cost for name in part["treatment"] if name != NO_OFFER)
     value, low, high = (len(part) * end for end in mean_interval(kept, part["customer_id"]))
     return value - cost, low - cost, high - cost
-
-
-def is_comparable(rows: pd.DataFrame) -> bool:
-    """Whether there is anything to compare: FEWEST customers in each arm of some comparison."""
-    return any(True for _ in _compared(rows))
 
 
 def chances(rows: pd.DataFrame, name: str) -> tuple[Array, Array]:

@@ -15,13 +15,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from spanishgas.config.policy import ACTIONS, OfferTerms
-from spanishgas.evaluation.budget import within_budget
+from spanishgas.evaluation.budget import for_no_more, within_budget
 from spanishgas.evaluation.effects import FLOOR, PROPENSITIES, chances, comparable, mean_interval
 from spanishgas.evaluation.inference import Difference
-from spanishgas.evaluation.uplift import auuc, calibration, option_scores, qini, uplift_curve
+from spanishgas.evaluation.uplift import auuc, calibration, qini, uplift_curve
 from spanishgas.evaluation.value import NO_OFFER, kept_values, option_values, protected_margin
+from spanishgas.training.doubly_robust import option_scores, pseudo_outcomes
 from spanishgas.training.model import TIER
-from spanishgas.training.uplift import pseudo_outcomes
 
 Array = NDArray[np.float64]
 Choice = NDArray[np.intp]
@@ -113,14 +113,14 @@ def choices(rows: pd.DataFrame, effects: Mapping[str, Array], terms: OfferTerms)
     assumed[places], kept[places] = option_values(risk, margin, offers), kept_values(effects, margin, offers)
     closed = rows[PROPENSITIES].to_numpy(dtype="float64").T < FLOOR
     closed[0] = False
-    assumed[closed] = kept[closed] = -np.inf
+    assumed[closed] = -np.inf
     cost = np.array([offers.menu[a].cost_eur if a in offers.menu else 0.0 for a in ACTIONS])
     every = np.where(np.isfinite(assumed[1:]).any(axis=0), 1 + assumed[1:].argmax(axis=0), 0)
     assumed[1:, rows[TIER].eq(terms.lowest).to_numpy()] = -np.inf
     share = terms.holdout.share * rows["as_of"].nunique()
     limit = None if offers.total_budget_eur is None else offers.total_budget_eur * share
-    by_risk = within_budget(assumed, cost, limit)
-    learned = within_budget(kept, cost, float(cost[by_risk].sum()))
+    by_risk, kept, spent = for_no_more(kept, assumed, cost, limit)
+    learned = within_budget(kept, cost, spent)
     return {"nobody": np.zeros_like(by_risk), "everyone": every, RISK: by_risk, LEARNED: learned}
 
 

@@ -1,11 +1,7 @@
 """How well effects are predicted and how much policies are worth, on customers whose chance of each option is logged.
 
 Nobody shows both outcomes, so a score stands for each row's effect: its mean over any group that was chosen without
-looking at outcomes is that group's average effect.
-
-    inverse propensity    y * (t / e - (1 - t) / (1 - e))                                  Horvitz & Thompson 1952
-    doubly robust         m1 - m0 + (t / e - (1 - t) / (1 - e)) * (y - m of its own arm)   Robins et al. 1994
-
+looking at outcomes is that group's average effect (`training.doubly_robust`).
 Intervals are of 95 %, by influence functions and Hall's correction for skewness (`inference.skewed`).
 """
 
@@ -13,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from spanishgas.errors import DataError
@@ -21,12 +16,6 @@ from spanishgas.evaluation.inference import Difference, skewed
 from spanishgas.evaluation.metrics import Array
 
 FIFTHS = 5
-
-
-def inverse_propensity(y: Array, treated: Array, propensity: Array) -> Array:
-    """The score of each row's effect that needs no model, shape (rows,)."""
-    scores: Array = y * (treated / propensity - (1 - treated) / (1 - propensity))
-    return scores
 
 
 def average(scores: Array) -> Difference:
@@ -88,31 +77,3 @@ def calibration(effect: Array, scores: Array, groups: int = FIFTHS) -> pd.DataFr
         seen = average(scores[group == at])
         lines.append(((group == at).sum(), effect[group == at].mean(), seen.value, seen.low, seen.high))
     return pd.DataFrame(lines, columns=["rows", "predicted", "observed", "low", "high"])
-
-
-def option_scores(value: Array, option: NDArray[np.intp], propensity: Array, expected: Array) -> Array:
-    """Doubly robust scores of what each option is worth to each row, shape (rows, options).
-
-    `value` is what came of the row under its `option`; `propensity` and `expected` are the chance of each option and
-    the value expected under it, by a model that has not seen the row; both of shape (rows, options).
-    """
-    rows = np.arange(len(value))
-    if not (np.isfinite(propensity).all() and (propensity[rows, option] > 0).all()):
-        raise DataError(
-            "an option was made whose propensity is missing or 0: it was not logged. Leave those rows out"
-        )
-    scores = expected.copy()
-    scores[rows, option] += (value - expected[rows, option]) / propensity[rows, option]
-    return scores
-
-
-def policy_value(
-    scores: Array, choice: NDArray[np.intp], other: NDArray[np.intp] | None = None
-) -> Difference:
-    """The mean value per row of giving each its `choice`, less that of giving it `other` if any.
-
-    `scores` as `option_scores` gives them; both policies are judged on the same rows, so the interval is a paired one
-    (Dudik, Langford & Li 2011).
-    """
-    rows = np.arange(len(choice))
-    return average(scores[rows, choice] - (0.0 if other is None else scores[rows, other]))

@@ -102,7 +102,8 @@ class _LineageWalk:
                     return self.version(recorded)
         if name.startswith("raw/"):
             return self.raw(name, recorded, of, run)
-        return self.at(name, recorded) if name in LAYERS else Link(name, {"digest": recorded})
+        table = name.split()[0]  # of another day, with that day
+        return self.at(table, recorded) if table in LAYERS else Link(name, {"digest": recorded})
 
     def at(self, table: str, digest: str) -> Link:
         """A table by the digest that somebody recorded."""

@@ -46,7 +46,7 @@ def register(
         WORDS: verdict.words,
         DIGEST: seal.digest(content),
     }
-    version = registry.register(model_uri, {**sealed, **tags}, description)
+    version = registry.add_version(model_uri, {**sealed, **tags}, description)
     _announce(run, version)
     return version
 

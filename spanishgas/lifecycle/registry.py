@@ -108,7 +108,7 @@ def log_model(model: ChurnModel | OfferModel, name: str, params: Mapping[str, ob
     )
 
 
-def register(model_uri: str, tags: Mapping[str, str], description: str) -> Version:
+def add_version(model_uri: str, tags: Mapping[str, str], description: str) -> Version:
     """A new version of the registered model from a logged model."""
     made = mlflow.register_model(model_uri, registered_model(), tags=dict(tags))
     return Version(MlflowClient().update_model_version(made.name, made.version, description), history.read())

@@ -71,8 +71,9 @@ def through(
 ) -> R:
     """What `recall` has of these inputs, else what `work` makes of them, in a run of its own.
 
-    The run logs every snapshot among the inputs under its field's name. `work` is a plain function: one that brings
-    values of its own along would compute with what is in no key, and is refused.
+    The run logs every snapshot among the inputs under its field's name, also those of a tuple of records, such as
+    earlier campaigns; what is published names them as its sources, the latter with their day. `work` is a plain
+    function: one that brings values of its own along would compute with what is in no key, and is refused.
     """
     if getattr(work, "__closure__", None):
         raise TypeError(f"the work of {stage.name} is a closure: pass what it needs among its inputs")
@@ -84,11 +85,15 @@ def through(
     fields = {f.name: getattr(inputs, f.name) for f in dataclasses.fields(inputs)}  # type: ignore[arg-type]
     snapshots = {name: s for name, s in fields.items() if isinstance(s, Snapshot)}
     versions = {v.name: v.number for v in fields.values() if isinstance(v, Version)}
+    listed = [(name, one) for name, many in fields.items() if isinstance(many, tuple) for one in many]
+    records = [(name, vars(one)) for name, one in listed if dataclasses.is_dataclass(one)]
+    beside = [(name, s) for name, record in records for s in record.values() if isinstance(s, Snapshot)]
+    built_from = {f"{s.manifest.table} {s.manifest.as_of}": s.manifest.digest for _, s in beside}
+    built_from |= {s.manifest.table: s.manifest.digest for s in snapshots.values()} | versions
     lakes = [location(v.store.root) for v in fields.values() if isinstance(v, Lake | Snapshot)]
     tags = {**tags, KEY: key, **({runs.LAKE: lakes[0]} if lakes else {})}
-    built_from = {s.manifest.table: s.manifest.digest for s in snapshots.values()} | versions
     with runs.stage(stage.name, title, params=params, tags=tags) as run:
-        for name, snapshot in snapshots.items():
+        for (name, _), snapshot in {(name, s.uri): s for name, s in [*snapshots.items(), *beside]}.items():
             run.read(snapshot, name)
         opened = Work(run.run_id, run.experiment_id, key, stage.source, built_from)
         with stage.working():

@@ -55,7 +55,7 @@ def transfer(which: str, to: str) -> Version:
         *_, run_id = map(copies.of, [*of_run, version.run_id])
         same = [v for v in registry.versions() if v.tags.get(DIGEST) == sealed]
         uri, words = f"models:/{copies.model(run_id, model_id)}", version.entity.description or ""
-        made = same[0] if same else registry.register(uri, tags, words)
+        made = same[0] if same else registry.add_version(uri, tags, words)
         _ = made.checked().verdict
         overview.refresh()
     return made

@@ -25,7 +25,6 @@ from spanishgas.evaluation.effects import (
     PROPENSITIES,
     average_effects,
     balance,
-    is_comparable,
     outcome_models,
     worth,
 )
@@ -183,7 +182,7 @@ class OfferEffects:
         rows, refused = pool.rows, list(pool.refused.values())
         alike, p = balance(rows)
         table, earned = pd.DataFrame(columns=EFFECTS), None
-        if p >= BALANCE_LEVEL and is_comparable(rows):
+        if p >= BALANCE_LEVEL and len(alike):
             models = outcome_models(rows)
             table = average_effects(rows, offers, models)
             earned = worth(rows, offers, models) if len(table) else None

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import ACTIONS, Offers, load_policy
 from spanishgas.config.tiers import read_tiers
-from spanishgas.evaluation.budget import within_budget
+from spanishgas.evaluation.budget import for_no_more
 from spanishgas.evaluation.value import NO_OFFER, kept_values, lasting_margin, option_values
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lifecycle import promotion, registry
@@ -115,13 +115,13 @@ def _recalled(key: str, inputs: RecommendInputs) -> Snapshot | None:
 
 def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
     scored, as_of = inputs.scores.pandas(), inputs.scores.manifest.as_of
+    risky = at_risk(scored, inputs.risk_tiers)
     began = time.perf_counter()
-    why = explained(inputs.version.model, inputs.gold, scored, inputs.risk_tiers, inputs.words)
+    why = explained(inputs.version.model, inputs.gold, scored, risky, inputs.words)
     seconds = time.perf_counter() - began
-    customers = with_gold(scored, inputs.gold)
-    version, risky = inputs.offers_version, at_risk(customers, inputs.risk_tiers)
+    customers, version = with_gold(scored, inputs.gold), inputs.offers_version
     learned = learned_effects(version, customers, risky, inputs.gold) if version else None
-    chosen = choose(customers, inputs.offers, inputs.risk_tiers, learned)
+    chosen = choose(customers, inputs.offers, risky, learned)
     made = recommendations(chosen, Calibration.of(inputs.version.model, inputs.training), why)
     run.document(inputs.offers.model_dump(mode="json"), OFFERS)
     run.publish_rows(inputs.lake, "treatments", as_of, chosen[chosen["arm"].notna()])
@@ -197,14 +197,11 @@ def learned_effects(
 
 
 def choose(
-    customers: pd.DataFrame,
-    offers: Offers,
-    risk_tiers: Mapping[str, float],
-    learned: LearnedEffects | None = None,
+    customers: pd.DataFrame, offers: Offers, risky: NDArray[np.bool_], learned: LearnedEffects | None = None
 ) -> pd.DataFrame:
     """Scored customers, beside gold's segment, margin and months to renewal, with what is decided for each.
 
-    - offer: what pays, to a customer above the lowest tier, as far as the budget goes, or is tried out; else no_offer.
+    - offer: what pays, to one of the `risky` ones, as far as the budget goes, or is tried out; else no_offer.
       With `learned` effects: what keeps most margin per EUR, for no more money than what pays by risk costs
     - offer_cost, expected_margin_impact: EUR of it, when it is taken and as expected
     - arm: `offer` where it is made, else `control`; None where nothing was left to chance
@@ -214,12 +211,12 @@ def choose(
     margin = lasting_margin(customers, customers[MARGIN].to_numpy(dtype="float64"), offers)
     values = option_values(customers[PROBABILITY].to_numpy(), margin, offers)
     due = customers[EARLY if EARLY in customers else "months_to_renewal"]
-    values[1:, ~at_risk(customers, risk_tiers)] = -np.inf
+    values[1:, ~risky] = -np.inf
     costs = np.array([0.0, *(offer.cost_eur for offer in offers.menu.values())])
     worth, most = values, None
     if learned:
-        most = float(costs[within_budget(values, costs, offers.total_budget_eur)].sum())
-        values = np.where(np.isfinite(values), kept_values(learned.effects, margin, offers), -np.inf)
+        kept = kept_values(learned.effects, margin, offers)
+        _, values, most = for_no_more(kept, values, costs, offers.total_budget_eur)
         worth = values - np.array([[0.0], *([offer.expected_cost] for offer in offers.menu.values())])
     strata, names = stratum(customers, offers.strata), np.array([NO_OFFER, *offers.menu], dtype=object)
     drawn = assign(values, costs, customers, strata, offers, most)
@@ -273,14 +270,9 @@ def timing(months_to_renewal: pd.Series, offers: Offers) -> list[str]:
 
 
 def explained(
-    model: ChurnModel,
-    gold: Snapshot,
-    scored: pd.DataFrame,
-    risk_tiers: Mapping[str, float],
-    words: Mapping[str, str],
+    model: ChurnModel, gold: Snapshot, scored: pd.DataFrame, rows: NDArray[np.bool_], words: Mapping[str, str]
 ) -> list[list[str]]:
     """Reasons above the lowest tier, in words; the stated generic one below. Inputs are read of the former alone."""
-    rows = at_risk(scored, risk_tiers)
     told = reasons(model, of_customers(gold, scored.loc[rows, ID], model.features), words)
     why = [[GENERIC]] * len(scored)
     for position, one in zip(np.flatnonzero(rows), told, strict=True):

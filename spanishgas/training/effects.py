@@ -1,4 +1,4 @@
-"""EffectCandidates for the effect of a treatment on the probability of an outcome, and how they are mixed.
+"""Candidates for the effect of a treatment on the probability of an outcome, and how they are mixed.
 
 Two kinds: models of the outcome that are asked under both arms, and regressions of doubly robust pseudo-outcomes. They
 differ in what they assume of an effect (it follows the risk, few columns tell it, it jumps); which of that holds in a
@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 from sklearn.base import BaseEstimator, clone
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Lasso, LogisticRegression
 from xgboost import XGBClassifier, XGBRegressor
 
 Array = NDArray[np.float64]
-MOST_ROWS, PULL = 20_000, 0.3
+MOST_ROWS = 20_000
 """Rows that each tree of a forest grows on, so that large tables do not wait for it."""
 
 
@@ -67,25 +67,24 @@ class ArmsModel(BaseEstimator):  # type: ignore[misc]
 
 
 def candidates(trials: int, rows: int, seed: int) -> list[EffectCandidate]:
-    """The first `trials` of those listed and then drawn; outcomes and effects, linear and of trees, take turns."""
+    """The first `trials` of a dozen; outcomes and effects, linear and of trees, take turns.
+
+    There are no more: trees with drawn hyperparameters say alike what these say, and drown the sparse ones.
+    """
     listed = [
         _logistic(0.03),
         _joint(3, 0.04, 300, 20.0, 5.0, seed),
-        _sparse(2.0, rows),
-        _forest(RandomForestRegressor, 0.02, rows, seed),
         _boosted(1, 100, 0.005, rows, seed),
-        _logistic(0.003),
-        _joint(5, 0.04, 200, 20.0, 5.0, seed),
+        _sparse(2.0, rows),
+        _forest(0.02, rows, seed),
+        _joint(2, 0.06, 150, 40.0, 10.0, seed),
         _sparse(1.0, rows),
-        _forest(ExtraTreesRegressor, 0.01, rows, seed),
-        _boosted(3, 80, 0.005, rows, seed),
+        _sparse(3.0, rows),
+        _boosted(2, 100, 0.02, rows, seed),
+        _forest(0.05, rows, seed),
+        _sparse(0.5, rows),
         _logistic(0.3),
-        _logistic(3.0),
     ]
-    rng = np.random.default_rng(seed)
-    while len(listed) < trials:
-        depth, trees, least = int(rng.integers(2, 8)), int(rng.integers(6, 20)) * 10, rng.uniform(10, 100)
-        listed.append(_joint(depth, 0.06, trees, least, least / 4, len(listed)))
     return listed[:trials]
 
 
@@ -107,12 +106,12 @@ def _sparse(strength: float, rows: int) -> EffectCandidate:
     return EffectCandidate(f"lasso, {strength}", Lasso(alpha=strength / np.sqrt(rows), tol=1e-3), True)
 
 
-def _forest(kind: Any, leaf: float, rows: int, seed: int) -> EffectCandidate:
-    model = kind(
+def _forest(leaf: float, rows: int, seed: int) -> EffectCandidate:
+    model = RandomForestRegressor(
         100, min_samples_leaf=leaf, max_features=0.5, bootstrap=True, max_samples=min(rows // 2, MOST_ROWS),
         random_state=seed % 2**32, n_jobs=1,
     )  # fmt: skip
-    return EffectCandidate(f"{kind.__name__}, leaves of {leaf}", model, False)
+    return EffectCandidate(f"forest, leaves of {leaf}", model, False)
 
 
 def _boosted(depth: int, trees: int, least: float, rows: int, seed: int) -> EffectCandidate:
@@ -125,15 +124,14 @@ def _boosted(depth: int, trees: int, least: float, rows: int, seed: int) -> Effe
 
 
 def mixed(predictions: Array, target: Array) -> Array:
-    """Convex weights of the columns of `predictions` by least squares, pulled towards equal ones by PULL.
+    """Convex weights of the columns of `predictions` by least squares, with equal ones as the prior of variance 1.
 
     As convex weights shrink what several say alike and drop what only fits noise, no effect varies without proof:
-    a column may be constant. Of columns without predictive value the pull keeps the mean, which varies least.
+    a column may be constant. Of columns without predictive value the prior keeps the mean, which varies least.
     """
-    columns = predictions.shape[1]
-    spread = predictions.var(axis=0).mean() * len(target) * PULL
-    gram = predictions.T @ predictions + spread * np.eye(columns)
-    moment = predictions.T @ target + spread / columns
+    columns, noise = predictions.shape[1], float(target.var())
+    gram = predictions.T @ predictions + noise * np.eye(columns)
+    moment = predictions.T @ target + noise / columns
     heavy = 1e3 * np.trace(gram) / columns  # the weights sum to one
     root = np.linalg.cholesky(gram + heavy + 1e-9 * np.trace(gram) * np.eye(columns))
     weights, _ = nnls(root.T, np.linalg.solve(root, moment + heavy))

@@ -3,9 +3,10 @@
     outcome models, cross-fitted -> pseudo-outcomes -> effect models, cross-fitted -> convex mixture, out of fold
 
 A doubly robust learner (Kennedy 2023): where the propensity is right, the pseudo-outcome of a row has the row's effect
-as its mean, however wrong the outcome models are. The mixture is the one of least squared distance to the
-pseudo-outcomes among all convex ones of the candidates and of the constant effect (a stack: van der Laan, Polley &
-Hubbard 2007): where nothing tells effects apart, the constant is what remains.
+as its mean, however wrong the outcome models are. Pseudo-outcomes of rows that are rarely treated, or whose outcome is
+a toss-up, are noisier: all fits weigh them by inverse variance (Aitken 1935). The mixture is the one of least squared
+distance to the pseudo-outcomes among all convex ones of the candidates and of the constant effect (a stack: van der
+Laan, Polley & Hubbard 2007): where nothing tells effects apart, the constant is what remains.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from spanishgas.errors import DataError, UsageError
 from spanishgas.settings import settings
 from spanishgas.training.columns import LearnsColumns, table_of
+from spanishgas.training.doubly_robust import pseudo_outcomes
 from spanishgas.training.effects import EffectCandidate, candidates, mixed
 from spanishgas.training.folds import Fold, folds
 from spanishgas.training.matrix import preprocessor
@@ -35,16 +37,6 @@ OVERLAP, MOST_OUTSIDE = 0.01, 0.1
 WRONG = 0.02
 """How far their mean may lie from the share that was treated."""
 FEWEST_TRIALS, QUANTILES, LEAST, CONSTANT = 3, 200, 0.05, "constant"
-
-
-def pseudo_outcomes(y: NDArray[np.int64], treated: Array, propensity: Array, arms: Array) -> Array:
-    """Doubly robust scores of the effect, shape (rows,): their mean is the average effect (Robins et al. 1994).
-
-    `arms` is P(y = 1) without and with the treatment, of models that have not seen the row, shape (rows, 2).
-    """
-    weight = treated / propensity - (1 - treated) / (1 - propensity)
-    scores: Array = arms[:, 1] - arms[:, 0] + weight * (y - np.where(treated == 1, arms[:, 1], arms[:, 0]))
-    return scores
 
 
 class Allocation(NamedTuple):
@@ -73,13 +65,13 @@ class FoldLearner(BaseEstimator):  # type: ignore[misc]
         self.outcome_views_ = [int(c.linear) for c in models]
         return self
 
-    def fit_effects(self, views: list[Array], risk: Array, scores: Array) -> Self:
-        """Fit the models of the effect on pseudo-outcomes `scores`; `risk` is out of fold."""
+    def fit_effects(self, views: list[Array], risk: Array, scores: Array, precision: Array) -> Self:
+        """Fit the models of the effect on pseudo-outcomes `scores`, so precise each; `risk` is out of fold."""
         models = [c for c in self.tried if not c.of_outcome]
-        target, at = scores[self.rows], risk[self.rows]
+        target, at, weight = scores[self.rows], risk[self.rows], precision[self.rows]
         self.mean_, self.scale_ = float(target.mean()), float(target.std())
-        unit, read = (target - self.mean_) / self.scale_, [_beside(v[self.rows], at) for v in views]
-        self.effects_ = [clone(c.estimator).fit(read[c.linear], unit) for c in models]
+        unit, read = (target - self.mean_) / self.scale_, [np.column_stack([v[self.rows], at]) for v in views]
+        self.effects_ = [clone(c.estimator).fit(read[c.linear], unit, sample_weight=weight) for c in models]
         self.effect_views_ = [int(c.linear) for c in models]
         return self
 
@@ -91,7 +83,7 @@ class FoldLearner(BaseEstimator):  # type: ignore[misc]
     def effects(self, views: list[Array], blend: Array) -> Array:
         """The effect by each candidate, those of outcomes first, shape (rows, candidates)."""
         arms = self.arms(views)
-        read = [_beside(view, _risk(np.tensordot(blend, arms, 1))) for view in views]
+        read = [np.column_stack([view, _risk(np.tensordot(blend, arms, 1))]) for view in views]
         pairs = zip(self.effects_, self.effect_views_, strict=True)
         told = [self.mean_ + self.scale_ * model.predict(read[view]) for model, view in pairs]
         return np.column_stack([*(arms[:, :, 1] - arms[:, :, 0]), *told])
@@ -102,8 +94,8 @@ class UpliftModel(LearnsColumns, BaseEstimator):  # type: ignore[misc]
 
     After `fit`:
     - `effect_`, `effect_error_`: the average effect and its standard error, doubly robust
-    - `candidates_`: a row each with its name, its gain (squared distance to the pseudo-outcomes, less than that of the
-      constant effect by so much; below 0 it is worse than no model) and its weight
+    - `candidates_`: a row each with its name, its gain (weighted squared distance to the pseudo-outcomes, less than
+      that of the constant effect by so much; below 0 it is worse than no model) and its weight
     - `pseudo_outcomes_`, `out_of_fold_`: what each row of the table showed, and its effect by models that have not seen
       it but for the mixture's weights
     - `treatments_`: the two kinds of treatment; the effect is that of the second
@@ -132,7 +124,9 @@ class UpliftModel(LearnsColumns, BaseEstimator):  # type: ignore[misc]
         self.blend_ = mixed(taken.T, seen.y.astype("float64"))
         both = np.tensordot(self.blend_, arms, 1)
         self.pseudo_outcomes_ = pseudo_outcomes(seen.y, seen.treated, seen.propensity, both)
-        self._mix(self._effects(views, _risk(both), parts), [c.name for c in sorted(tried, key=_order)])
+        precision = _precision(both, seen)
+        effects = self._effects(views, _risk(both), precision, parts)
+        self._mix(effects, precision, [c.name for of in (True, False) for c in tried if c.of_outcome == of])
         return self
 
     def predict(self, X: Any) -> Array:
@@ -168,23 +162,26 @@ class UpliftModel(LearnsColumns, BaseEstimator):  # type: ignore[misc]
             arms[:, part.valid] = one.arms([view[part.valid] for view in views])
         return arms
 
-    def _effects(self, views: list[Array], risk: Array, parts: list[Fold]) -> Array:
+    def _effects(self, views: list[Array], risk: Array, precision: Array, parts: list[Fold]) -> Array:
         """Every candidate's effect, out of fold."""
-        told = _at_once(lambda one: one.fit_effects(views, risk, self.pseudo_outcomes_), self.learners_)
+        scores = self.pseudo_outcomes_
+        told = _at_once(lambda one: one.fit_effects(views, risk, scores, precision), self.learners_)
         valid = [[view[part.valid] for view in views] for part in parts]
         apart = [one.effects(rows, self.blend_) for one, rows in zip(told, valid, strict=True)]
         effects: Array = np.concatenate(apart)[np.argsort(np.concatenate([part.valid for part in parts]))]
         return effects
 
-    def _mix(self, effects: Array, names: list[str]) -> None:
-        scores = self.pseudo_outcomes_
+    def _mix(self, effects: Array, precision: Array, names: list[str]) -> None:
+        scores, root = self.pseudo_outcomes_, np.sqrt(precision)[:, None]
         self.effect_, self.effect_error_ = float(scores.mean()), float(scores.std() / np.sqrt(len(scores)))
         self.means_ = effects.mean(axis=0)  # an average is known better than any candidate tells it
-        columns = np.column_stack([np.zeros(len(scores)), effects - self.means_])
-        self.weights_ = mixed(columns, scores - self.effect_)
-        self.stretch_ = _stretch(columns @ self.weights_, scores)
-        self.out_of_fold_ = self.effect_ + self.stretch_ * (columns @ self.weights_)
-        loss = ((columns + self.effect_ - scores[:, None]) ** 2).mean(axis=0)
+        off = np.column_stack([np.zeros(len(scores)), effects, scores])
+        *columns, target = ((off - np.average(off, axis=0, weights=precision)) * root).T
+        self.weights_ = mixed(np.column_stack(columns), target)
+        mixture = (effects - self.means_) @ self.weights_[1:]
+        self.stretch_ = _stretch(mixture, scores)
+        self.out_of_fold_ = self.effect_ + self.stretch_ * mixture
+        loss = np.square(np.column_stack(columns) - target[:, None]).mean(axis=0)
         self.candidates_ = pd.DataFrame(
             {"name": [CONSTANT, *names], "gain": loss[0] - loss, "weight": self.weights_}
         )
@@ -208,7 +205,7 @@ def tune_uplift(
         y: 0 or 1 for each row.
         propensity: P(treated | x), known from the design: one number or one per row. None says that the treatment was
             given at random, with one probability for all: its share is then taken.
-        trials: candidates to mix; what goes beyond a dozen are trees with drawn hyperparameters.
+        trials: candidates to mix, of which there are a dozen.
         folds: folds of the cross-fitting; each arm needs each outcome that often.
         seed: the same seed gives the same model.
 
@@ -222,10 +219,6 @@ def tune_uplift(
     True
     """
     return UpliftModel(trials=trials, folds=folds, seed=seed).fit(X, treatment, y, propensity)
-
-
-def _order(candidate: EffectCandidate) -> bool:
-    return not candidate.of_outcome
 
 
 def _at_once(work: Any, learners: list[FoldLearner]) -> list[FoldLearner]:
@@ -258,15 +251,24 @@ def _stretch(off: Array, scores: Array) -> float:
     return max(slope, 0.0) * max(1 - 4 * variance / slope**2, LEAST) if slope else LEAST
 
 
+def _precision(arms: Array, seen: Allocation) -> Array:
+    """Inverse variance of each row's pseudo-outcome, 1 on average: rows count by how much they say of the effect.
+
+    No outcome counts as more than ten times rarer than it is on average.
+    """
+    share = float(seen.y.mean())
+    likely = np.clip(arms, share / 10, 1 - (1 - share) / 10)
+    spread = likely * (1 - likely) / np.column_stack([1 - seen.propensity, seen.propensity])
+    weight = 1 / spread.sum(axis=1)
+    precision: Array = weight / weight.mean()
+    return precision
+
+
 def _risk(arms: Array) -> Array:
     """Log odds of y = 1 without the treatment."""
     p = np.clip(arms[:, 0], 1e-4, 1 - 1e-4)
     odds: Array = np.log(p / (1 - p))
     return odds
-
-
-def _beside(view: Array, risk: Array) -> Array:
-    return np.column_stack([view, risk])
 
 
 def allocation(

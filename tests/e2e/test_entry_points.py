@@ -72,7 +72,11 @@ def test_promote_needs_a_passed_gate_and_rollback_a_previous_champion(project: P
         passed = ("--override", "too few customers")
         project.verb("promote", "--version", version, "--reason", "a rehearsal", *passed)
     assert project.aliases()["champion"] == "2"
+    assert "approved: version 1" in project.run("approve", version=1, reason="a rehearsal")
     project.run("rollback", reason="a rehearsal")
+    assert project.aliases()["champion"] == "1"
+    for entry in ("promote", "approve", "rollback"):  # of the model of offers, of which there is none yet
+        assert "-offers" in project.run(entry, expect=1, reason="a rehearsal", model="offers")
     assert project.aliases()["champion"] == "1"
 
 

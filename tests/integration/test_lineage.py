@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -20,9 +20,13 @@ from spanishgas.lake import RAW_FILES, Lake, Snapshot, file_digest
 from spanishgas.lifecycle import lineage
 from spanishgas.lifecycle.data import etl
 from spanishgas.lifecycle.lineage import Link
+from spanishgas.lifecycle.stage import Work, through
+from spanishgas.monitoring.campaigns import Logged, logged
 from spanishgas.settings import settings
+from spanishgas.stages import Stage, unkeyed
 from tests.raw_builder import write_raw
 from tests.tracked import own_store
+from tests.unit.test_campaigns import campaign
 from tests.versions import add_version, made_up_record
 
 AS_OF = date(2024, 12, 31)
@@ -197,3 +201,41 @@ def test_the_tree_marks_faults_and_counts_them_and_json_holds_the_same(built: Bu
     assert tree.splitlines()[-1] == f"{len(found.broken)} faults, marked with !"
     assert json.loads(lineage.as_json(found))["what"] == "scores"
     assert "└─ " in tree
+
+
+def test_what_pools_earlier_campaigns_names_their_tables(tmp_path: Path) -> None:
+    with own_store(tmp_path):
+        lake, days = Lake(tmp_path / "lake"), [AS_OF, AS_OF + timedelta(31), AS_OF + timedelta(62)]
+        for number, day in enumerate(days[:2]):
+            campaign(lake, day, number)
+        given = Pooled(tuple(logged(lake)), lake, days[2])
+        made = through(Stage[Pooled]("outcomes", (__name__,)), given, publish_pool, title="pooled")
+        digests = {
+            f"{table} {one.treatments.manifest.as_of}": digest
+            for one in given.earlier
+            for table, digest in one.digests.items()
+        }
+        assert len(digests) == 6
+        assert made.manifest.built_from == digests
+        found = lineage.lineage(made.uri, lake)
+        assert {link.facts["digest"] for link in found.sources} == set(digests.values())
+        assert {link.what for link in found.sources} == {"treatments", "outcomes", "gold_master"}
+        read = MlflowClient().get_run(str(made.manifest.run_id)).inputs.dataset_inputs
+        assert len(read) == 6
+
+
+@dataclass(frozen=True)
+class Pooled:
+    earlier: tuple[Logged, ...]
+    lake: Lake = unkeyed("where the table goes")
+    day: date = unkeyed("of the table")
+
+
+def publish_pool(run: Work, given: Pooled) -> Snapshot:
+    frame = pd.DataFrame({"customer_id": ["C1"]})
+    return run.publish(
+        given.lake,
+        "outcomes",
+        given.day,
+        lambda folder: frame.to_parquet(folder / "part-0.parquet", index=False),
+    )

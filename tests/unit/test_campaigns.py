@@ -30,7 +30,7 @@ from spanishgas.monitoring.campaigns import COLUMNS, Campaigns, OfferEffects, ca
 from spanishgas.power import required
 from spanishgas.rendering import paragraphs
 from spanishgas.scoring.design import assign
-from spanishgas.scoring.recommend import choose
+from spanishgas.scoring.recommend import at_risk, choose
 from spanishgas.training.model import PROBABILITY, TIER, risk_tier
 from tests.dashboard_lake import publish
 from tests.gold_frames import gold_frame, publish_gold
@@ -60,8 +60,13 @@ def people(rows: int, seed: int = 0, day: date = DAY) -> pd.DataFrame:
     )
 
 
+def chosen_of(frame: pd.DataFrame, offers: Offers) -> pd.DataFrame:
+    """What the policy's tiers and these offers choose."""
+    return choose(frame, offers, at_risk(frame, POLICY.risk_tiers))
+
+
 def log_of(offers: Offers, rows: int = 6000, seed: int = 0, day: date = DAY) -> pd.DataFrame:
-    chosen = choose(people(rows, seed, day), offers, POLICY.risk_tiers)
+    chosen = chosen_of(people(rows, seed, day), offers)
     return chosen[chosen["arm"].notna()].reset_index(drop=True)
 
 
@@ -110,10 +115,10 @@ def test_each_option_is_met_as_often_as_its_probability_says() -> None:
 
 def test_every_offer_open_to_a_customer_has_a_chance_where_the_policy_explores() -> None:
     frame = people(3000)
-    chosen = choose(frame, designed(0.1, explore=0.2), POLICY.risk_tiers)
-    at_risk, margin = frame[TIER].ne("Low").to_numpy(), frame["avg_monthly_margin"].to_numpy()
+    chosen = chosen_of(frame, designed(0.1, explore=0.2))
+    risky, margin = frame[TIER].ne("Low").to_numpy(), frame["avg_monthly_margin"].to_numpy()
     for name, offer in OFFERS.menu.items():
-        open_to = at_risk & (margin > 0) & (offer.cost_eur <= 0.5 * OFFERS.horizon_months * margin)
+        open_to = risky & (margin > 0) & (offer.cost_eur <= 0.5 * OFFERS.horizon_months * margin)
         assert (chosen.loc[open_to, f"propensity_{name}"] >= 0.2 / 3 - 1e-12).all()
         assert (chosen.loc[~open_to, f"propensity_{name}"] == 0).all()
     assert (chosen.loc[chosen["arm"].isna(), "propensity_no_offer"] == 1).all()
@@ -264,7 +269,7 @@ def campaign(lake: Lake, day: date, seed: int, *, old: bool = False) -> None:
     publish(lake, "scores", frame[list_of("scores")], day, gold_master=master)
     beside = gold[["customer_id", "segment", "avg_monthly_margin", "months_to_renewal"]]
     bare = frame.drop(columns=["segment", "avg_monthly_margin", "months_to_renewal"])
-    chosen = choose(bare.merge(beside, on="customer_id"), designed(0.3), POLICY.risk_tiers)
+    chosen = chosen_of(bare.merge(beside, on="customer_id"), designed(0.3))
     log = chosen[chosen["arm"].notna()].reset_index(drop=True)
     told = bare.assign(churn=np.random.default_rng(seed).integers(0, 2, len(bare)), label_date=None)
     told["label_date"] = told["label_date"].astype(pd.ArrowDtype(pa.date32()))
@@ -416,7 +421,7 @@ def test_intervals_of_average_effects_hold_the_truth_as_often_as_they_say(
 @pytest.mark.slow
 def test_as_many_customers_as_power_asks_for_see_the_effect_four_times_out_of_five() -> None:
     offers = designed(0.3)
-    chosen = choose(people(4000), offers, POLICY.risk_tiers)
+    chosen = chosen_of(people(4000), offers)
     needed = required(chosen, offers, 20.0, 1.0, 1).iloc[0]
     rows, share = int(needed["customers_needed"]), 20.0 / 100
     seen, repeats = 0, 120
@@ -429,7 +434,7 @@ def test_as_many_customers_as_power_asks_for_see_the_effect_four_times_out_of_fi
 
 
 def test_more_campaigns_see_smaller_effects_and_larger_ones_need_fewer() -> None:
-    chosen = choose(people(4000), OFFERS, POLICY.risk_tiers)
+    chosen = chosen_of(people(4000), OFFERS)
     one, four = (required(chosen, OFFERS, None, 1.0, planned) for planned in (1, 4))
     assert four["smallest_effect"].to_numpy() == pytest.approx(one["smallest_effect"] / 2)
     assert (four["power"] > one["power"]).all()

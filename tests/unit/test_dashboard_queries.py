@@ -17,7 +17,7 @@ from spanishgas.dashboard.tables import NothingYet, ScoredCustomers, scored
 from spanishgas.errors import LakeError, UsageError
 from spanishgas.lake import Lake
 from spanishgas.scoring.campaign import ways
-from spanishgas.scoring.recommend import choose
+from spanishgas.scoring.recommend import at_risk, choose
 from tests.dashboard_lake import CUSTOMERS, DAY, FORMULA, LATER, filled
 
 ORDER = "churn probability"
@@ -251,10 +251,9 @@ def test_an_offer_protects_the_margin_after_the_month_in_which_the_customer_woul
 def test_no_budget_chooses_what_recommend_would_choose(found: ScoredCustomers) -> None:
     policy = load_policy()
     gold = found.gold.pandas(["customer_id", "segment", "avg_monthly_margin", "months_to_renewal"])
-    chosen = choose(found.scores.pandas().merge(gold, on="customer_id"), policy.offers, policy.risk_tiers)
-    allocated = campaign.allocation(campaign.at_risk(found, load_policy().offers), policy, None).set_index(
-        "offer"
-    )
+    customers = found.scores.pandas().merge(gold, on="customer_id")
+    chosen = choose(customers, policy.offers, at_risk(customers, policy.risk_tiers))
+    allocated = campaign.allocation(campaign.at_risk(found, policy.offers), policy, None).set_index("offer")
     assert allocated["cost"].sum() == chosen["offer_cost"].sum()
     assert allocated["expected_value"].sum() == pytest.approx(chosen["expected_margin_impact"].sum())
     assert allocated["cost"].sum() > 0

@@ -22,8 +22,8 @@ from spanishgas.lake import Lake
 from spanishgas.lifecycle import promotion, registry
 from spanishgas.lifecycle.version import Version
 from spanishgas.settings import of_offers
-from spanishgas.uplift import judge, learn
-from tests.offer_world import FEATURE, inputs, pooled_rows, registered_offers
+from spanishgas.uplift import learn
+from tests.offer_world import FEATURE, inputs, judge, pooled_rows, registered_offers
 
 
 @pytest.fixture(scope="module")

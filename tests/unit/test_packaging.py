@@ -68,8 +68,9 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
         "override": "",
     },
     "evaluate": {"run": "auto", "lake": "lake"},
-    "promote": {"version": "challenger", "reason": None},
-    "rollback": {"reason": None, "lake": "lake"},
+    "promote": {"version": "challenger", "reason": None, "model": "churn"},
+    "approve": {"version": "challenger", "reason": None, "model": "churn"},
+    "rollback": {"reason": None, "lake": "lake", "model": "churn"},
     "reconcile": {"lake": "lake"},
     "score": {"alias": "champion", "lake": "lake", "backend": "local"},
     "drift": {"current": "auto", "alias": "champion", "lake": "lake"},
@@ -77,6 +78,16 @@ ENTRY_POINTS: dict[str, dict[str, Any]] = {
     "retrain": {"lake": "lake", "trials": 8},
     "recalibrate": {"lake": "lake"},
 }
+
+
+OF_OFFERS = ("promote", "approve", "rollback")
+
+
+def handed(name: str, parameter: str, value: str) -> list[str]:
+    """The words by which an entry point hands a value over: mostly under its own name."""
+    if (name, parameter) == ("approve", "version"):
+        return [value]
+    return [f"--{value}"] if name in OF_OFFERS and parameter == "model" else [f"--{parameter}", value]
 
 
 def entry_point(name: str) -> EntryPoint:
@@ -137,7 +148,7 @@ def test_a_command_hands_each_value_over_unchanged_under_its_own_name(name: str)
         "-m",
         "spanishgas",
         name,
-        *(w for k, v in given.items() for w in (f"--{k}", v)),
+        *(w for k, v in given.items() for w in handed(name, k, v)),
     ]
 
 
@@ -145,13 +156,30 @@ def test_a_command_hands_each_value_over_unchanged_under_its_own_name(name: str)
 def test_the_verb_of_an_entry_point_takes_the_same_options_with_the_same_defaults(name: str) -> None:
     verbs = typer.main.get_command(app)
     assert isinstance(verbs, TyperGroup)
-    defaults = {word: option.default for option in verbs.commands[name].params for word in option.opts}
+    options = verbs.commands[name].params
+    defaults = {word.strip("-"): option.default for option in options for word in option.opts}
     defaults |= {word: ",".join(value) for word, value in defaults.items() if isinstance(value, list)}
 
     # The lake's default is a setting, so it may differ where the tests run.
-    given = {f"--{key}": str(value) for key, value in ENTRY_POINTS[name].items() if key != "lake"}
+    given = {key: str(value) for key, value in ENTRY_POINTS[name].items() if key != "lake"}
+    if name in OF_OFFERS:  # a switch, whose values are its names
+        defaults["model"] = "offers" if defaults["offers"] else "churn"
     assert {word: str(defaults.get(word)) for word in given} == given
-    assert ("--lake" in defaults) or ("lake" not in ENTRY_POINTS[name])
+    assert ("lake" in defaults) or ("lake" not in ENTRY_POINTS[name])
+
+
+@pytest.mark.parametrize("model", ["churn", "offers"])
+@pytest.mark.parametrize("name", OF_OFFERS)
+def test_a_move_of_either_model_is_what_entry_point_and_verb_call_alike(name: str, model: str) -> None:
+    values = {"version": "3", "reason": "a b", "model": model, "lake": "x"}
+    known = {key: value for key, value in values.items() if key in ENTRY_POINTS[name]}
+    command = entry_point(name).compute_command(known, storage_dir=None)
+    verbs = typer.main.get_command(app)
+    assert isinstance(verbs, TyperGroup)
+    typed = ["--reason", "a b", *(["--offers"] if model == "offers" else [])]
+    for words in (shlex.split(command)[4:], typed):
+        read = verbs.commands[name].make_context(name, words).params
+        assert (read["offers"], read["reason"]) == (model == "offers", "a b")
 
 
 def test_python_311_to_313_are_supported(pyproject: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from spanishgas.scoring.reasons import GENERIC, NOTHING_RAISES, phrase, reason_c
 from spanishgas.scoring.recommend import (
     Calibration,
     LearnedEffects,
+    at_risk,
     choose,
     explained,
     recommendations,
@@ -42,7 +43,7 @@ NONE_KNOWN = Calibration(np.empty(0), np.empty(0, dtype="int64"))
 def offered(frame: pd.DataFrame, gold: pd.DataFrame, given: Policy) -> pd.DataFrame:
     """What a policy's offers and tiers choose."""
     beside = gold[["customer_id", "segment", "avg_monthly_margin", "months_to_renewal"]]
-    return choose(frame.merge(beside, on="customer_id"), given.offers, given.risk_tiers)
+    return choose(frame.merge(beside, on="customer_id"), given.offers, at_risk(frame, given.risk_tiers))
 
 
 def policy(**offers: object) -> Policy:
@@ -73,9 +74,9 @@ def by_effects(share: float) -> tuple[pd.DataFrame, pd.DataFrame, LearnedEffects
     learned = LearnedEffects({"offer_large": effect}, {"offer_large": fifths(-0.05, 0.05)})
     beside = gold[["customer_id", "segment", "avg_monthly_margin", "months_to_renewal"]]
     given = policy(explore=0.0, control=Control(share=0.0, salt="x")).offers
-    tiers = load_policy().risk_tiers
+    risky = at_risk(frame, load_policy().risk_tiers)
     customers = frame.merge(beside, on="customer_id")
-    return choose(customers, given, tiers), choose(customers, given, tiers, learned), learned
+    return choose(customers, given, risky), choose(customers, given, risky, learned), learned
 
 
 def test_learned_effects_reach_only_those_whom_offers_keep_for_no_more_money() -> None:
@@ -291,12 +292,12 @@ def test_each_customer_from_medium_up_has_their_own_reasons_and_the_others_the_g
     table = pd.DataFrame(
         {"customer_id": frame["customer_id"], TIER: np.where(np.arange(60) % 3 == 0, "Low", "High")}
     )
-    tiers = load_policy().risk_tiers
-    found = explained(model, gold, table.iloc[order].reset_index(drop=True), tiers, WORDS)
+    asked = table.iloc[order].reset_index(drop=True)
+    found = explained(model, gold, asked, at_risk(asked, load_policy().risk_tiers), WORDS)
     own = reasons(model, frame, WORDS)
     assert found == [[GENERIC] if i % 3 == 0 else own[i] for i in order]
-    nobody = table.assign(**{TIER: "Low"})
-    assert explained(model, gold, nobody, tiers, WORDS) == [[GENERIC]] * 60
+    nobody = np.zeros(60, dtype=bool)
+    assert explained(model, gold, table, nobody, WORDS) == [[GENERIC]] * 60
 
 
 # --- intervals

@@ -20,7 +20,9 @@ from spanishgas.evaluation.inference import Difference
 from spanishgas.settings import PROJECT
 from spanishgas.training import UpliftModel, tune_uplift
 from spanishgas.training import uplift as learned
+from spanishgas.training.doubly_robust import option_scores, pseudo_outcomes
 from spanishgas.training.effects import mixed
+from spanishgas.training.uplift import Allocation, _precision
 from tests.unit.test_tuning import people
 
 Array = NDArray[np.float64]
@@ -40,7 +42,7 @@ class Drawn:
         self.y = (rng.random(rows) < np.where(self.treated == 1, self.arms[:, 1], base)).astype("int64")
 
     def scores(self, arms: Array) -> Array:
-        return learned.pseudo_outcomes(self.y, self.treated, self.propensity, arms)
+        return pseudo_outcomes(self.y, self.treated, self.propensity, arms)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +68,18 @@ def test_effects_of_new_rows_are_ranked_and_sized_though_the_arms_are_not_alike(
     assert np.corrcoef(told, fresh.effect)[0, 1] > 0.7
     assert np.square(told - fresh.effect).mean() < 0.7 * fresh.effect.var()
     assert (model.out_of_fold_.mean(), told.mean()) == pytest.approx((model.effect_, model.effect_), abs=0.02)
+
+
+def test_rows_that_say_little_of_the_effect_count_little() -> None:
+    arms = np.array([[0.5, 0.5], [0.5, 0.5], [0.1, 0.1], [0.0, 0.0]])
+    seen = Allocation(np.array([1.0, 0, 1, 0]), np.array([1, 0, 0, 0]), np.array([0.5, 0.9, 0.5, 0.5]))
+    even, rarely, calm, never = _precision(arms, seen)
+    assert even / rarely == pytest.approx((1 / 0.9 + 1 / 0.1) / 4)  # inverse variances of their scores
+    assert calm / even == pytest.approx(0.25 / 0.09)
+    assert never / calm == pytest.approx(
+        0.09 / (0.025 * 0.975)
+    )  # none is called ten times rarer than on average
+    assert np.mean([even, rarely, calm, never]) == pytest.approx(1)
 
 
 def test_where_nothing_tells_effects_apart_they_hardly_differ() -> None:
@@ -196,15 +210,15 @@ def test_the_calibration_of_a_right_prediction_holds_it_in_every_fifth() -> None
 
 def test_a_policy_is_worth_what_its_options_show_and_an_unlogged_option_nothing() -> None:
     chance, none = np.array([[0.5, 0.5], [0.8, 0.2]]), np.zeros((2, 2))
-    scores = judged.option_scores(np.array([3.0, 4.0]), np.array([0, 1]), chance, none)
+    scores = option_scores(np.array([3.0, 4.0]), np.array([0, 1]), chance, none)
     assert scores.tolist() == [[6.0, 0.0], [0.0, 20.0]]
     first, best = np.array([0, 0]), np.array([0, 1])
-    assert judged.policy_value(scores, best).value == pytest.approx(13)
-    assert judged.policy_value(scores, best, first).value == pytest.approx(10)
-    assert judged.policy_value(scores, best, best) == Difference(0, 0, 0)
+    assert policy_value(scores, best).value == pytest.approx(13)
+    assert policy_value(scores, best, first).value == pytest.approx(10)
+    assert policy_value(scores, best, best) == Difference(0, 0, 0)
     for wrong in (0.0, np.nan):
         with pytest.raises(DataError, match="not logged"):
-            judged.option_scores(np.ones(2), first, np.array([[wrong, 1.0], [0.8, 0.2]]), none)
+            option_scores(np.ones(2), first, np.array([[wrong, 1.0], [0.8, 0.2]]), none)
 
 
 def test_the_average_effect_is_right_though_the_outcome_models_are_wrong() -> None:
@@ -224,19 +238,23 @@ def _told(drawn: Drawn) -> Array:
     return drawn.X[:, 0] + drawn.X[:, 2]
 
 
+def policy_value(scores: Array, choice: NDArray[Any], other: NDArray[Any] | None = None) -> Difference:
+    """The mean of what `choice` is worth, less that of `other`."""
+    rows = np.arange(len(choice))
+    return judged.average(scores[rows, choice] - (0.0 if other is None else scores[rows, other]))
+
+
 def _wrong_models(drawn: Drawn) -> Array:
     return drawn.scores(np.full((len(drawn.y), 2), 0.3))
 
 
 JUDGES: dict[str, Callable[[Drawn], Difference]] = {
     "average effect": lambda d: judged.average(_wrong_models(d)),
-    "average effect, by propensity alone": lambda d: judged.average(
-        judged.inverse_propensity(d.y.astype(float), d.treated, d.propensity)
-    ),
+    "average effect, by propensity alone": lambda d: judged.average(d.scores(np.zeros((len(d.y), 2)))),
     "Qini": lambda d: judged.qini(_told(d), _wrong_models(d)),
     "AUUC": lambda d: judged.auuc(_told(d), _wrong_models(d)),
-    "policy": lambda d: judged.policy_value(
-        judged.option_scores(
+    "policy": lambda d: policy_value(
+        option_scores(
             d.y.astype(float),
             d.treated.astype("int64"),
             np.column_stack([1 - d.propensity, d.propensity]),
