@@ -30,7 +30,8 @@ def folds(
     y: NDArray[np.int64], count: int, seed: int, groups: Groups = None, forward: Forward | None = None
 ) -> list[Fold]:
     """`count` folds over the rows of `y`; every row, forward in time every row of the newest day, is validated once."""
-    if forward is not None and groups is not None:
+    if forward is not None:
+        groups = np.arange(len(y)) if groups is None else groups
         newest, older = np.flatnonzero(forward.newest), np.flatnonzero(forward.learns)
         parts = folds(y[newest], count, seed, np.unique(groups[newest], return_inverse=True)[1])
         sides = [newest[part.valid] for part in parts]

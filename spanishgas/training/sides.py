@@ -81,7 +81,7 @@ def learned_in_folds(days: Sequence[date], judged: date) -> list[date]:
     newest = max(days)
     months = (judged.year - newest.year) * 12 + judged.month - newest.month
     months -= matures(newest, months) > judged
-    return [day for day in days if matures(day, months) <= newest]
+    return [day for day in days if day < newest and matures(day, months) <= newest]
 
 
 def labelled(gold: pd.DataFrame) -> pd.DataFrame:

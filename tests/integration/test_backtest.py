@@ -172,7 +172,9 @@ def test_what_is_dated_or_known_after_a_step_changes_no_byte_that_it_left(
         folder = Path(str(later.raw(as_of)))
         contacts = json.loads((folder / "customer_interactions.json").read_text())
         cancelled = [
-            {**one, "date": "2025-03-15", "interaction_summary": "wants to cancel"} for one in contacts
+            {**one, "interaction_summary": "wants to cancel", **late}
+            for one in contacts
+            for late in ({"date": "2025-03-15"}, {"known_at": "2025-03-01"})
         ]
         (folder / "customer_interactions.json").write_text(json.dumps([*contacts, *cancelled]))
         prices = pd.read_csv(folder / "price_history.csv", dtype="str", keep_default_na=False)
@@ -182,6 +184,11 @@ def test_what_is_dated_or_known_after_a_step_changes_no_byte_that_it_left(
         labels = pd.read_csv(folder / "churn_label.csv", dtype="str")
         turned = labels.assign(churn=labels["churn"].map({"0": "1", "1": "0"}), known_at="2025-03-01")
         pd.concat([labels, turned]).to_csv(folder / "churn_label.csv", index=False)
+        (file,) = folder.glob("consumption_hourly_*.parquet")
+        hours = pd.read_parquet(file)
+        later_hours = hours.tail(40).assign(timestamp=pd.Timestamp("2025-03-15 10:00"))
+        recounted = hours.tail(40).assign(consumption_elec_kwh=900.0, known_at="2025-03-01")
+        pd.concat([hours, later_hours, recounted], ignore_index=True).to_parquet(file, index=False)
     [other] = played(later, root / "from-later")
     before, after = left(both[0]), left(other)
     assert len(before) > 15
