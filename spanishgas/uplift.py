@@ -31,6 +31,7 @@ from spanishgas.lifecycle.seal import SealManifest
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import Version
 from spanishgas.monitoring.campaigns import Logged, logged, pooled
+from spanishgas.scoring.campaign import CURVE
 from spanishgas.settings import of_offers
 from spanishgas.stages import Stage
 from spanishgas.training.matrix import matrix
@@ -92,9 +93,7 @@ def _uplift(run: Work, inputs: UpliftInputs) -> Version:
     lines = [*refused, shown.sentence]
     run.log(metrics=shown.metrics, tags={"basis": LEARNED if verdict.passed else RISK})
     run.tables({f"calibration_{name}.json": of.calibration for name, of in shown.rankings.items()})
-    run.figure(
-        uplift_chart({name: of.curve for name, of in shown.rankings.items()}, shown.values), "uplift.png"
-    )
+    run.figure(uplift_chart({name: of.curve for name, of in shown.rankings.items()}, shown.values), CURVE)
     record = OfferRecord(
         campaigns=[one.digests for one in inputs.campaigns],
         fifths={name: of.calibration.to_dict("records") for name, of in shown.rankings.items()},

@@ -7,21 +7,17 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 
 import mlflow
 import pandas as pd
 from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from spanishgas.dashboard.tables import NothingYet, ask
-from spanishgas.errors import TrackingError
 from spanishgas.lake import Lake, Snapshot, location
 from spanishgas.lifecycle import history as moved
 from spanishgas.lifecycle import local_store, registry, runs
 from spanishgas.lifecycle.version import Version
-from spanishgas.lifetime import temporary_folder
 from spanishgas.monitoring import history
 from spanishgas.settings import of_offers, registered_model, settings
 from spanishgas.training.model import ChurnModel
@@ -109,12 +105,7 @@ def table(run_id: str, path: str) -> pd.DataFrame:
 @lru_cache(maxsize=16)
 def artefact(run_id: str, path: str) -> bytes:
     """An artefact's bytes, which never change (none holds a customer's row); TrackingError where it is missing."""
-    with temporary_folder() as folder:
-        try:
-            local = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{path}", dst_path=str(folder))
-            return Path(local).read_bytes()
-        except (MlflowException, OSError) as fault:
-            raise TrackingError(f"run {run_id} has no artefact {path}") from fault
+    return runs.content(run_id, path)
 
 
 @lru_cache(maxsize=4)

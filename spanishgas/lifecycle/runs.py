@@ -43,6 +43,7 @@ from spanishgas import provenance
 from spanishgas.errors import TrackingError
 from spanishgas.lake import Snapshot
 from spanishgas.lifecycle import local_store
+from spanishgas.lifetime import temporary_folder
 from spanishgas.settings import settings
 
 if TYPE_CHECKING:
@@ -296,6 +297,16 @@ def artifact(run_id: str, path: str) -> dict[str, Any]:
             f"run {run_id} has no artefact {path} that can be read ({fault}): is it a finished run of the right stage?"
         ) from fault
     return content
+
+
+def content(run_id: str, path: str) -> bytes:
+    """An artefact of a run as it is; TrackingError where it is missing."""
+    with temporary_folder() as folder:
+        try:
+            local = mlflow.artifacts.download_artifacts(f"runs:/{run_id}/{path}", dst_path=str(folder))
+            return Path(local).read_bytes()
+        except (MlflowException, OSError) as fault:
+            raise TrackingError(f"run {run_id} has no artefact {path}") from fault
 
 
 def record(kind: type[M], run_id: str, path: str) -> M:

@@ -6,7 +6,7 @@ months of margin), none is a measurement; the treatment log's control share is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 import numpy as np
@@ -28,6 +28,8 @@ WAYS = ["way", "customers with an offer", "offers cost at most (EUR)", "expected
 MENU = ["offer", "customers", "cost (EUR)", "acceptance", "uplift"]
 EFFECT = ("expected_effect", "effect_low", "effect_high", "better_left_alone")
 """Columns of recommendations by learned effects; the first three are the probability of churn avoided."""
+CURVE = "uplift.png"
+"""The picture that a version of learned effects has of whom they keep and what each rule was worth."""
 RULES = ["rule", "EUR per customer beside no offers", "95 % interval"]
 """Columns of the page's tables."""
 
@@ -97,11 +99,15 @@ def rules(metrics: Mapping[str, float]) -> pd.DataFrame:
 
 
 def page(
-    customers: pd.DataFrame, offers: Offers, as_of: date, measured: Mapping[str, float] | None = None
+    customers: pd.DataFrame,
+    offers: Offers,
+    as_of: date,
+    measured: Mapping[str, float] | None = None,
+    pictures: Sequence[bytes] = (),
 ) -> str:
     """The page of `customers`, as `ways` takes them: self-contained HTML of counts and sums, and no customer.
 
-    Where learned effects decide, `measured` has the metrics of their version.
+    Where learned effects decide, `measured` has the metrics of their version, and `pictures` its curve.
     """
     p, m = (customers[name].to_numpy(dtype="float64") for name in ("probability", "margin"))
     made, others = customers["action"].to_numpy(dtype=object), ways(customers, offers)
@@ -127,4 +133,4 @@ def page(
         menu=as_markdown(pd.DataFrame(menu, columns=MENU)),
         changed=as_markdown(pd.DataFrame(changed, columns=["if this is multiplied by", *map(str, FACTORS)])),
     )
-    return html(text, f"Retention campaign as of {as_of}")
+    return html(text, f"Retention campaign as of {as_of}", pictures)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,14 +32,15 @@ from numpy.typing import NDArray
 
 from spanishgas.config.policy import ACTIONS, Offers, load_policy
 from spanishgas.config.tiers import read_tiers
+from spanishgas.errors import TrackingError
 from spanishgas.evaluation.budget import for_no_more
 from spanishgas.evaluation.value import NO_OFFER, kept_values, lasting_margin, option_values
 from spanishgas.lake import Lake, Snapshot
-from spanishgas.lifecycle import promotion, registry
+from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.lifecycle.records import OFFERS
 from spanishgas.lifecycle.stage import Work, through
 from spanishgas.lifecycle.version import TrainingTable, Version
-from spanishgas.scoring.campaign import EFFECT, page
+from spanishgas.scoring.campaign import CURVE, EFFECT, page
 from spanishgas.scoring.design import assign, stratum
 from spanishgas.scoring.payload import ID
 from spanishgas.scoring.reasons import GENERIC, reasons
@@ -134,6 +136,7 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
             inputs.offers,
             as_of,
             version.metrics if version else None,
+            _curve(version),
         ),
         "campaign.html",
     )
@@ -148,6 +151,13 @@ def _recommend(run: Work, inputs: RecommendInputs) -> Snapshot:
         tags={"recommendations": published.uri},
     )
     return published
+
+
+def _curve(version: Version | None) -> list[bytes]:
+    """The picture of learned effects; none where the risk rule decides, or the picture is gone."""
+    with suppress(TrackingError):
+        return [runs.content(version.run_id or "", CURVE)] if version else []
+    return []
 
 
 def with_gold(scored: pd.DataFrame, gold: Snapshot) -> pd.DataFrame:

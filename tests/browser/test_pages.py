@@ -444,6 +444,8 @@ def test_recommendations_by_learned_effects_say_what_they_rest_on(see: Open, tmp
         assert "Who gets an offer" in [one.value for one in app.subheader]
         rules = next(one.value for one in app.dataframe if "rule" in one.value)
         assert rules["rule"].tolist() == ["everyone", "risk rule", "learned effects"]
+        (picture,) = app.get("image")
+        assert picture.value[0].endswith(".png")
         said = " ".join(one.value for one in app.caption)
         assert f"version 1 of {version.name}" in said
         assert f"{(~offered).sum()} customers at risk are better left alone" in said

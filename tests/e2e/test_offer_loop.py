@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from spanishgas.cli import app
 from spanishgas.lake import Lake
-from spanishgas.lifecycle import promotion, registry
+from spanishgas.lifecycle import promotion, registry, runs
 from spanishgas.scoring.campaign import EFFECT
 from spanishgas.settings import PROJECT, of_offers, settings
 from tests.tracked import own_store
@@ -80,6 +80,10 @@ def test_the_loop_closes(lake: Lake) -> None:
     made = lake.current("recommendations")
     assert made.manifest.built_from["spanishgas-churn-offers"] == "1"
     rows = made.pandas()
+    page = runs.content(made.manifest.run_id or "", "campaign.html").decode()
+    assert all(
+        words in page for words in ("learned effects", "risk rule", "everyone", "data:image/png;base64,")
+    )
     offered = rows["action"].ne("no_offer")
     assert rows["expected_effect"][offered].notna().all()
     assert (rows["effect_low"][offered] <= rows["effect_high"][offered]).all()

@@ -48,13 +48,13 @@ def show() -> None:
 
 def risk(facts: dict[str, Any]) -> None:
     """Probability and value, what is recommended, and the reasons."""
-    columns = st.columns(4)
+    row = frame.figures()
     between = f"by the holdout {facts['probability_low']:.1%} or {facts['probability_high']:.1%}"
-    frame.metric(columns[0], "Churn probability", f"{facts['churn_probability']:.1%}", between)
-    columns[1].metric("Risk tier", facts["risk_tier"])
-    columns[2].metric("Expected monthly loss", frame.eur(facts["expected_monthly_loss"], 2))
+    frame.metric(row, "Churn probability", f"{facts['churn_probability']:.1%}", between)
+    frame.metric(row, "Risk tier", facts["risk_tier"])
+    frame.metric(row, "Expected monthly loss", frame.eur(facts["expected_monthly_loss"], 2))
     margin = facts["avg_monthly_margin"]
-    columns[3].metric("Monthly margin", "unknown" if pd.isna(margin) else frame.eur(margin, 2))
+    frame.metric(row, "Monthly margin", "unknown" if pd.isna(margin) else frame.eur(margin, 2))
     st.caption(about(facts))
     st.subheader("What to do")
     st.write(advice(facts))
@@ -123,9 +123,11 @@ def by_month(months: pd.DataFrame) -> None:
         st.caption("No month of this customer is in the table.")
         return
     left, right = st.columns(2)
-    usage, margin = ["electricity_kwh", "gas_m3"], ["electricity_margin", "gas_margin"]
-    left.bar_chart(months, x="month", y=usage, x_label="", y_label="used", stack=False)
-    right.bar_chart(months, x="month", y=margin, x_label="", y_label="margin, EUR", stack=False)
+    usage = {"electricity_kwh": "electricity, kWh", "gas_m3": "gas, m3"}
+    margin = {"electricity_margin": "electricity", "gas_margin": "gas"}
+    for place, title, words in ((left, "used", usage), (right, "margin, EUR", margin)):
+        rows = months.rename(columns=words)
+        place.bar_chart(rows, x="month", y=list(words.values()), x_label="", y_label=title, stack=False)
 
 
 frame.page("Customer", show, customers=True)

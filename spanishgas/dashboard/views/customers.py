@@ -14,7 +14,7 @@ from spanishgas.dashboard.campaign import Filters
 COLUMNS: Mapping[str, object] = {
     "customer_id": st.column_config.TextColumn("customer", pinned=True),
     "churn_probability": st.column_config.ProgressColumn(
-        "churn probability", min_value=0, max_value=1, format="percent"
+        "churn probability", min_value=0, max_value=100, format="%.1f%%"
     ),
     "risk_tier": "risk tier",
     "expected_monthly_loss": st.column_config.NumberColumn("expected loss, EUR a month", format="%.2f"),
@@ -45,6 +45,7 @@ def show() -> None:
         st.info("No customer passes these filters: take one of them away.")
         return
     rows = frame.in_words(campaign.customers(scored, filters, order), "action", "timing_window")
+    rows["churn_probability"] *= 100  # a column in per cent drops the decimals that are 0
     picked = st.dataframe(
         rows, column_config=COLUMNS, hide_index=True, on_select="rerun", selection_mode="single-row"
     )

@@ -24,7 +24,8 @@ def show() -> None:
     if built:
         st.subheader("Rows in quarantine")
         with frame.told():
-            frame.table(tracking.quarantine(frame.lake()), "None in the newest build.")
+            rows = tracking.quarantine(frame.lake()).rename(columns={"source_table": "table"})
+            frame.table(rows, "None in the newest build.")
     with tracking.looked_at():
         runs(built)
         if built:

@@ -11,7 +11,7 @@ import streamlit as st
 from spanishgas.config.policy import ACTIONS, RISK_TIERS, Policy, load_policy
 from spanishgas.dashboard import campaign, frame, tables, tracking
 from spanishgas.evaluation.value import NO_OFFER
-from spanishgas.scoring.campaign import rules, ways
+from spanishgas.scoring.campaign import CURVE, rules, ways
 
 COLUMNS: Mapping[str, object] = {
     "customers": st.column_config.NumberColumn(format="localized"),
@@ -50,6 +50,8 @@ def learned(scored: tables.ScoredCustomers) -> None:
         return
     st.subheader("Who gets an offer")
     st.dataframe(rules(version.metrics), hide_index=True)
+    with frame.told():
+        st.image(tracking.artefact(version.run_id or "", CURVE))
     st.caption(
         f"Effects that were learned from earlier campaigns decide (version {version.number} of {version.name}), for no "
         f"more money than offers by risk would cost. {campaign.left_alone(scored):,} customers at risk are better left "
@@ -79,17 +81,17 @@ def budget(customers: pd.DataFrame, policy: Policy) -> None:
     )
 
 
-def chart(made: object) -> alt.Chart:
-    """Customers with an offer by tier, a panel per segment."""
+def chart(made: pd.DataFrame) -> alt.Chart:
+    """Customers with an offer: a bar per segment and tier, the highest tier first, as wide as the page."""
     offers = [frame.words(name) for name in ACTIONS]
+    groups = [f"{segment}, {tier}" for segment in sorted(set(made["segment"])) for tier in RISK_TIERS[::-1]]
     return frame.bars(
-        made,
-        x=alt.X("risk_tier:N", sort=list(RISK_TIERS), title=None),
-        y=alt.Y("customers:Q", title="customers with an offer"),
+        made.assign(group=made["segment"] + ", " + made["risk_tier"]),
+        x=alt.X("customers:Q", title="customers with an offer"),
+        y=alt.Y("group:N", sort=groups, title=None, axis=alt.Axis(labelLimit=280)),
         color=alt.Color("action:O", title=None, sort=offers, legend=alt.Legend(orient="bottom")),
-        column=alt.Column("segment:N", title=None),
         tooltip=["segment", "risk_tier", "action", alt.Tooltip("customers:Q", format=",")],
-    ).properties(width=130)
+    )
 
 
 frame.page("Recommendations", show)
