@@ -5,7 +5,10 @@ The alias `champion` is the only switch: whatever it points to is what scores.
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from enum import StrEnum
 from functools import cache
 from importlib import metadata
@@ -25,13 +28,14 @@ from spanishgas.errors import TrackingError
 from spanishgas.lifecycle import history
 from spanishgas.lifecycle.promotion_lock import promotion_lock
 from spanishgas.lifecycle.version import Version
-from spanishgas.settings import registered_model
+from spanishgas.settings import registered_model, settings
 from spanishgas.stages import outside
 
 if TYPE_CHECKING:
     from spanishgas.training.model import ChurnModel
     from spanishgas.training.offers import OfferModel
 
+log = logging.getLogger("spanishgas")
 PACKAGE = Path(__file__).resolve().parents[1]
 OPENINGS = "holdout_openings"
 PINNED = (
@@ -110,7 +114,9 @@ def log_model(model: ChurnModel | OfferModel, name: str, params: Mapping[str, ob
 
 def add_version(model_uri: str, tags: Mapping[str, str], description: str) -> Version:
     """A new version of the registered model from a logged model."""
-    made = mlflow.register_model(model_uri, registered_model(), tags=dict(tags))
+    with redirect_stderr(io.StringIO()) as said:  # MLflow prints what is no news; its failures are exceptions
+        made = mlflow.register_model(model_uri, registered_model(), tags=dict(tags))
+    log.debug(said.getvalue().strip())
     return Version(MlflowClient().update_model_version(made.name, made.version, description), history.read())
 
 
@@ -128,7 +134,9 @@ def resolve(which: str) -> Version:
     except MlflowException as fault:
         if fault.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-        hint = "spanishgas promote" if which == Alias.CHAMPION else "spanishgas evaluate"
+        of_offers = name != settings().registered_model
+        judge, promote = ("uplift", "promote --offers") if of_offers else ("evaluate", "promote")
+        hint = f"spanishgas {promote if which == Alias.CHAMPION else judge}"
         raise TrackingError(
             f"{name} has no version '{which}' at {mlflow.get_tracking_uri()}: run `{hint}` first"
         ) from fault

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from spanishgas.lifecycle import history, lineage, promotion, promotion_lock, re
 from spanishgas.lifecycle.history import How, MoveState
 from spanishgas.lifecycle.promotion import scorable
 from spanishgas.lifecycle.version import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
-from spanishgas.settings import settings
+from spanishgas.settings import of_offers, settings
 from tests.tracked import own_model, own_store
 from tests.versions import add_version
 
@@ -61,6 +62,25 @@ def point_by_hand(model: str, version: str) -> None:
 
 
 # Promotion
+
+
+def test_a_version_is_added_without_a_word_of_mlflows(
+    model: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for number in ("1", "2"):
+        assert add_version() == number
+    assert capfd.readouterr().err == ""
+    assert "already exists" in caplog.text
+
+
+def test_what_is_missing_of_either_model_names_the_verb_that_makes_it(model: str) -> None:
+    verbs = {False: ("evaluate", "promote"), True: ("uplift", "promote --offers")}
+    for offers, (judge, promote) in verbs.items():
+        with of_offers(offers):
+            for which, verb in (("challenger", judge), ("champion", promote)):
+                with pytest.raises(TrackingError, match=f"run `spanishgas {verb}` first"):
+                    registry.resolve(which)
 
 
 def test_a_promotion_moves_champion_keeps_the_previous_and_says_who_when_why_from_what_and_by_which_verdict(
