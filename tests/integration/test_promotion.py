@@ -33,7 +33,7 @@ from spanishgas.lifecycle.promotion import scorable
 from spanishgas.lifecycle.version import DIGEST, OVERRIDE, ROLLED_BACK, WORDS
 from spanishgas.settings import of_offers, settings
 from tests.tracked import own_model, own_store
-from tests.versions import add_version
+from tests.versions import add_version, logged_version
 
 DAY = date(2024, 12, 31)
 
@@ -65,11 +65,12 @@ def point_by_hand(model: str, version: str) -> None:
 
 
 def test_a_version_is_added_without_a_word_of_mlflows(
-    model: str, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "spanishgas")
     for number in ("1", "2"):
-        assert add_version() == number
+        (tmp_path / "weights").write_text(number)
+        assert logged_version(tmp_path) == number
     assert model not in capfd.readouterr().err
     assert f"'{model}' already exists" in caplog.text
 
