@@ -105,17 +105,33 @@ class Verdict(BaseModel):
             return f"passed: {self.checks[0].words}; {len(self.checks)} checks in all"
         return "refused: " + "; ".join(f"{c.words}: {c.way_out}" for c in self.checks if not c.passed)
 
-    def table(self) -> str:
-        """The verdict as a Markdown table, for the version's description and the terminal."""
-        lines = ["| check | value | 95 % interval | limit | |", "|---|---|---|---|---|"]
+    def rows(self) -> list[dict[str, str]]:
+        """A row per check, each value as people read it."""
+        rows = []
         for c in self.checks:
             digits = 0 if "_eur" in c.name else 4
             value = "missing" if c.value is None else f"{c.value:,.{digits}f}"
             interval = f"{c.interval[0]:,.{digits}f} to {c.interval[1]:,.{digits}f}" if c.interval else ""
-            outcome = ("passed" if c.passed else "**refused**") + (f", {markdown(c.note)}" if c.note else "")
-            lines.append(f"| {c.name} | {value} | {interval} | {c.bound} {c.limit:.4g} | {outcome} |")
-        lines += [f"\nWaived ({w.date}): {w.check}. {markdown(w.reason)}" for w in self.waivers]
-        return "\n".join(lines)
+            outcome = ("passed" if c.passed else "refused") + (f", {c.note}" if c.note else "")
+            limit = f"{c.bound} {c.limit:.4g}"
+            told = {"check": c.name, "value": value, "95 % interval": interval, "limit": limit, "": outcome}
+            rows.append(told)
+        return rows
+
+    @property
+    def waived(self) -> list[str]:
+        """The waivers with their reasons, as Markdown."""
+        return [f"Waived ({w.date}): {w.check}. {markdown(w.reason)}" for w in self.waivers]
+
+    def table(self) -> str:
+        """The verdict as a Markdown table, for the version's description and the terminal."""
+        lines = ["| check | value | 95 % interval | limit | |", "|---|---|---|---|---|"]
+        for row in self.rows():
+            *told, outcome = row.values()
+            refused = outcome.startswith("refused")
+            words = f"**refused**{markdown(outcome[7:])}" if refused else markdown(outcome)
+            lines.append(f"| {' | '.join(told)} | {words} |")
+        return "\n".join([*lines, *(f"\n{line}" for line in self.waived)])
 
 
 class VersionRecord(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from spanishgas.config.policy import load_policy
@@ -36,7 +37,10 @@ def champion(version: Version) -> None:
     verdict = version.verdict
     tell = st.success if verdict.passed else st.error
     tell(f"Gate {markdown(verdict.words)}")
-    st.markdown(verdict.table())
+    told = pd.DataFrame(verdict.rows()).rename(columns={"": "outcome"})
+    st.dataframe(told[["check", "outcome", "value", "95 % interval", "limit"]], hide_index=True)
+    for line in verdict.waived:
+        st.caption(line)
     left, right = st.columns(2)
     left.markdown("**On held-out customers, with 95 % intervals**")
     left.dataframe(card.metrics_table(version.metrics), hide_index=True)
