@@ -19,7 +19,7 @@ import ibis.expr.types as ir
 from spanishgas import contracts, provenance
 from spanishgas.config.tariff import Tariff, applied, tariff
 from spanishgas.contracts.tables import DERIVED
-from spanishgas.etl import raw, silver
+from spanishgas.etl import raw, silver, supply
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engines import Engine, connect
 from spanishgas.etl.labels import horizon_of
@@ -157,7 +157,8 @@ class _Build:
         small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}
         ids = engine.import_table("known", customer_ids)
         bronze = Bronze(small, ids, as_of, audit, self.inputs.horizon_months)
-        hours = hours_of(self.inputs.source, as_of, engine)
+        spans = supply.spans(self.inputs.source, customer_ids, Audit(engine.reader, self.quality))
+        hours = hours_of(self.inputs.source, as_of, engine, spans)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)

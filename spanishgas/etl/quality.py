@@ -23,7 +23,7 @@ from spanishgas.contracts.checking import FEW, Statistics
 from spanishgas.contracts.fields import Kind
 from spanishgas.errors import ContractError
 from spanishgas.etl.engines import Engine
-from spanishgas.raw_files import RAW_FILES
+from spanishgas.raw_files import READ_FILES
 from spanishgas.settings import settings
 
 Report = dict[str, dict[str, int | float | str]]
@@ -37,7 +37,8 @@ _WAY_OUT = (
     "Nothing was published."
 )
 _REPAIRED = (
-    "So many are not dirt: give one reading per full hour, one row per fact, and numbers of the unit named."
+    "So many are not dirt: give one reading per full hour, one row per fact, numbers of the unit named, and "
+    "who held each supply point."
 )
 _COLUMNS = pa.schema([(name, pa.string()) for name in contract("quarantine").fields])
 
@@ -108,7 +109,7 @@ class Quality:
         if total > limit * rows_in:
             share = f"{total} of {rows_in} rows ({total / rows_in:.1%}) cannot be used: more than {limit:.1%}"
             lines = [share, *(f"{count} rows {self.words(table, rule)}" for rule, count in rules.items())]
-            raise ContractError.broken(RAW_FILES[table], lines, _WAY_OUT)
+            raise ContractError.broken(READ_FILES[table], lines, _WAY_OUT)
         repairs = [
             f"{count} of {rows_in} rows ({int(count) / rows_in:.1%}) fall under '{rule}': more than {share:.0%}"
             for rule, count in self.report[table].items()
@@ -116,7 +117,7 @@ class Quality:
             if rule.startswith(start) and rows_in >= FEW and int(count) > share * rows_in
         ]
         if repairs or faults:
-            raise ContractError.broken(RAW_FILES[table], [*repairs, *faults], _REPAIRED)
+            raise ContractError.broken(READ_FILES[table], [*repairs, *faults], _REPAIRED)
 
     def words(self, table: str, rule: str) -> str:
         """What is wrong with the rows of a rule, with the first of their values in sort order."""

@@ -24,7 +24,7 @@ from spanishgas.etl import values
 from spanishgas.etl.formats import Format
 from spanishgas.etl.quality import FAULT, ROW, Audit, flagged
 from spanishgas.etl.source import MEND, Source
-from spanishgas.raw_files import HOURS, RAW_FILES
+from spanishgas.raw_files import HOURS, POINTS, RAW_FILES, READ_FILES
 
 NOBODY = ("repeated_header", "total")
 """Rules for rows that are of no customer."""
@@ -48,6 +48,11 @@ def read(source: Source, audit: Audit) -> tuple[dict[str, ir.Table], ir.Table]:
     return {name: _usable(name, table, audit) for name, table in tables.items()}, customer_ids
 
 
+def usable(name: str, source: Source, audit: Audit) -> ir.Table:
+    """The usable rows of one more small table, typed and held."""
+    return _usable(name, _typed(name, source, audit), audit)
+
+
 def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
     """Every row with its typed values, its place in the file, and under `FAULT` the first rule that it breaks."""
     text = source.text(name)
@@ -55,7 +60,10 @@ def _typed(name: str, source: Source, audit: Audit) -> ir.Table:
     audit.quality.read(name, text)
     places = pa.array(range(text.num_rows), pa.int64())
     table = audit.engine.import_table(f"text_{name}", text.append_column(ROW, places))
-    typed = _parsed(name, table, source.columns(name).get("customer_id"), source.format(name))
+    how = source.format(name)
+    if name == POINTS:  # whose codes of supply points are no ids of customers
+        how = how.model_copy(update={"ids": None})
+    typed = _parsed(name, table, source.columns(name).get("customer_id"), how)
     typed = audit.engine.materialize(f"raw_{name}", typed)
     _count_dates(name, source.file(name).name, typed, audit)
     return typed.drop(*(f"given_{column}" for column in fields))
@@ -83,7 +91,7 @@ def _usable(name: str, typed: ir.Table, audit: Audit) -> ir.Table:
         quality.take(name, rule, faults.filter(pc.equal(faults[FAULT], rule))[ROW])
     quality.judge(name)
     table = typed.filter(typed[FAULT].isnull()).drop(FAULT)
-    quality.profile(name, audit.check(name, table, named=RAW_FILES[name], way_out=MEND))
+    quality.profile(name, audit.check(name, table, named=READ_FILES[name], way_out=MEND))
     return table
 
 

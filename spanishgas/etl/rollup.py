@@ -16,7 +16,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import ibis
@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 
 from spanishgas.config.tariff import tariff
-from spanishgas.etl import calendar, engine_spark, ordered, values
+from spanishgas.etl import calendar, engine_spark, ordered, supply, values
 from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.engines import Engine
 from spanishgas.etl.hours import READINGS, is_parquet, open_hours, parts_of, reading, replaced
@@ -67,20 +67,45 @@ class RollUp:
     replaced: Mapping[str, float]
     """Rows that corrections replace, and their elec and gas in units; empty without corrections."""
     files: int = 1
+    unowned: Mapping[str, float] = field(default_factory=dict)
+    """The same of readings of supply points that no customer held then."""
 
 
-def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
-    """The hours of an extract, opened and rolled up by the engine."""
+def hours_of(source: Source, as_of: date, engine: Engine, spans: pa.Table | None = None) -> RollUp:
+    """The hours of an extract, opened and rolled up by the engine; `spans` say who held the supply points."""
     file, grid = source.file(HOURS), values.grid(source.format(HOURS))
     if isinstance(engine, DuckEngine):
         opened = open_hours(source, engine)
         with reading(file):
-            rolled = roll_up(opened, as_of, engine, source, grid)
+            rolled = _rolled(opened, spans, as_of, engine, grid, source)
     else:
         with engine_spark.reading(file):
-            rolled = roll_up(engine_spark.open_hours(source, engine), as_of, engine, grid=grid)
+            rolled = _rolled(engine_spark.open_hours(source, engine), spans, as_of, engine, grid)
     with reading(file):
         return replace(rolled, replaced=_replaced(source, engine.reader), files=len(parts_of(source)))
+
+
+def _rolled(
+    hours: ir.Table,
+    spans: pa.Table | None,
+    as_of: date,
+    engine: Engine,
+    grid: calendar.Grid,
+    source: Source | None = None,
+) -> RollUp:
+    """`roll_up`, with `spans` by span: its owner is then the customer, and counts have a row a span."""
+    if spans is None:
+        return roll_up(hours, as_of, engine, source, grid)
+    holdings = engine.import_table("spans", spans)
+    joined = supply.keyed(hours, holdings, grid)
+    hours = joined.mutate(customer_id=joined.key.fill_null(joined.customer_id)).select(hours.columns)
+    rolled = roll_up(hours, as_of, engine, grid=grid)
+    (slots, _), (counts, gone), (named, _) = (
+        supply.owned(table, holdings) for table in (rolled.slots, rolled.counts, hours)
+    )
+    units = {name: (gone[f"in_{name}"] + gone[f"beside_{name}"]).sum().fill_null(0) for name in READINGS}
+    rows = engine.fetch(gone.aggregate(rows=gone.rows_in.sum().fill_null(0), **units)).to_pylist()
+    return replace(rolled, slots=slots, counts=counts, hours=named, unowned=rows[0])
 
 
 def _replaced(source: Source, reader: DuckEngine) -> dict[str, float]:

@@ -32,7 +32,7 @@ from spanishgas.etl.hours import READINGS, open_hours
 from spanishgas.etl.looks import Look, looks
 from spanishgas.etl.mapping import PRESETS, Renaming
 from spanishgas.etl.source import Source
-from spanishgas.raw_files import HOURS, LABELS, MAPPING, RAW_FILES, names
+from spanishgas.raw_files import HOURS, LABELS, MAPPING, RAW_FILES, READ_FILES, names
 
 TRIES = packaged(__file__)
 ELEC, GAS = READINGS.values()
@@ -80,7 +80,7 @@ def write(raw: Path, text: str) -> Path:
 def _tables(seen: Sequence[Look]) -> Iterator[tuple[str, Look]]:
     """Each table with the file that looks most like it: by its name, then by the share of columns that are there."""
     scores = []
-    for table, look in itertools.product(RAW_FILES, seen):
+    for table, look in itertools.product(READ_FILES, seen):
         named, numbered = look.file.name in names(table, {}), table == HOURS and bool(_spans(look.columns))
         needed = contract(table).fields
         share = len(_matched(table, look).keys() & needed) / len(needed)

@@ -1,4 +1,4 @@
-"""Open one raw extract: find its seven files, and read the six small ones as text, before anything is typed.
+"""Open one raw extract: find its files, and read the six small ones as text, before anything is typed.
 
 Extra and reordered columns, a byte-order mark, CRLF, gzip, Parquet for CSV or JSON lines for a JSON array, semicolons
 for commas make no difference.
@@ -47,7 +47,7 @@ from spanishgas.raw_files import (
     LABELS,
     MAPPING,
     PARQUET,
-    RAW_FILES,
+    READ_FILES,
     WORKBOOKS,
     forms,
     names,
@@ -74,7 +74,7 @@ class Source:
 
     def file(self, table: str) -> Path:
         """The table's file, or where it should lie."""
-        return self.found.get(table, self.folder / self.names.get(table, RAW_FILES[table]))
+        return self.found.get(table, self.folder / self.names.get(table, READ_FILES[table]))
 
     def present(self, table: str) -> Path:
         """The table's file; `ContractError` if there is none."""
@@ -152,7 +152,7 @@ def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None
     if not folder.is_dir():
         raise UsageError(f"raw folder '{raw}' does not exist: give the folder that holds the seven raw files")
     renamed = _mapping(mapping, folder)
-    files = {table: _find(place, folder, table, named_files(renamed)) for table in RAW_FILES}
+    files = {table: _find(place, folder, table, named_files(renamed)) for table in READ_FILES}
     return Source(place, folder, {table: file for table, file in files.items() if file}, renamed)
 
 
@@ -240,7 +240,7 @@ def locate(raw: Path | str, table: str) -> str:
     named = named_files(renamed)
     files = {listed.name for listed in wanted if table_of(listed.name, named) == table}
     lies = [n for n in names(table, named) if any(h == n or h.startswith(f"{n}/") for h in files)]
-    return store.uri([*lies, named.get(table, RAW_FILES[table])][0])
+    return store.uri([*lies, named.get(table, READ_FILES[table])][0])
 
 
 def _mapping(file: Path | None, folder: Path) -> dict[str, Renamed]:
