@@ -186,15 +186,16 @@ class Bronze:
             },
             **{f"missing_as_0.{name}": number.sum() for name, number in without.items()},
         }
-        replaced, unowned = (int(part.get("rows", 0)) for part in (hours.replaced, hours.unowned))
-        sums["rows_in"] = sums["rows_in"] + replaced + unowned
+        apart = {part: int(gone.get("rows", 0)) for part, gone in hours.apart.items()}
+        sums["rows_in"] = sums["rows_in"] + sum(apart.values())
         self.quality.add(TABLE, minutes_of_a_reading=hours.grid.minutes, files=hours.files)
-        self.quality.add(TABLE, **{"replaced.by_corrections": replaced, f"unused.{UNOWNED}": unowned})
+        self.quality.add(TABLE, **{"replaced.by_corrections": apart["replaced"]})
+        self.quality.add(TABLE, **{f"unused.{UNOWNED}": apart.get(UNOWNED, 0)})
         self.audit.measure(TABLE, counts, **sums)
         for rule, bad_hours in self._bad_hours(hours.hours).items():
             if count := self.quality.count(TABLE, f"quarantined.{rule}"):
                 self.quality.add_quarantined(TABLE, rule, count, self._examples(bad_hours))
-        self._count_energy(counts, mine, {"replaced": hours.replaced, UNOWNED: hours.unowned})
+        self._count_energy(counts, mine, hours.apart)
         self.quality.judge(TABLE, *self._no_chance(counts.filter(mine)))
         self.quality.settle(TABLE)
 

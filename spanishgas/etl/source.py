@@ -326,12 +326,7 @@ def _columns(file: Path, how: Format) -> list[str]:
     if file.name.endswith(PARQUET):
         names: list[str] = pq.read_schema(file).names
         return names
-    return [
-        name
-        for delimiter in (how.delimiter or "", ",", ";")
-        if delimiter
-        for name in _header(file, delimiter)
-    ]
+    return [name for delimiter in {how.delimiter or ",", ",", ";"} for name in _header(file, delimiter)]
 
 
 def _json(file: Path, columns: list[str], encoding: str) -> pa.Table:

@@ -6,16 +6,14 @@ at a local midnight. Copies of an hour are looked for within a supply point: two
 
 from __future__ import annotations
 
-from datetime import date, datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from datetime import date
 
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
 
-from spanishgas.config.tariff import tariff
 from spanishgas.errors import ContractError
-from spanishgas.etl import raw, values
+from spanishgas.etl import values
 from spanishgas.etl.calendar import Grid
 from spanishgas.etl.quality import ROW, Audit, flagged
 from spanishgas.etl.source import MEND, Source
@@ -27,32 +25,39 @@ NEVER = date.max
 """The last day of a table that has no open ends."""
 
 
-def spans(source: Source, customer_ids: ir.Table, audit: Audit) -> pa.Table | None:
+def spans(table: ir.Table | None, source: Source, customer_ids: ir.Table, audit: Audit) -> pa.Table | None:
     """A row a time for which somebody held a supply point: point, owner, begin, end, key and first.
 
     `begin` and `end` (null: open) are on the clock of the readings. `owner` is null for somebody who is no customer of
     the extract, `first` marks the row that readings without a time count for. Returns None for an extract without the
     table; raises `ContractError` where two hold a supply point at a time.
     """
-    if POINTS not in source.found:
+    if table is None:
         return None
-    holdings, clock = _holdings(source, audit), values.grid(source.format(HOURS)).clock
+    holdings, clock = _holdings(table, source, audit), values.grid(source.format(HOURS)).clock
     _check_overlaps(holdings, source, audit)
     here = holdings.customer_id.isin(customer_ids.customer_id)
     holdings = holdings.mutate(owner=ibis.ifelse(here, holdings.customer_id, None))
-    _tell(holdings, audit)
+    points = holdings.group_by("supply_point").agg(owners=holdings.customer_id.nunique())
+    owners = holdings.group_by("customer_id").agg(points=holdings.supply_point.nunique())
+    moved, several = flagged(points.owners > 1), flagged(owners.points > 1)
+    audit.measure(POINTS, points, **{"points.all": points.count(), "points.moved_between_customers": moved})
+    audit.measure(POINTS, owners, **{"points.customers_with_several": several})
     order = ibis.window(group_by="supply_point", order_by=[holdings.owner.isnull(), "begin"])
-    first, key = ibis.row_number().over(order) == 0, "span " + ibis.row_number().cast("string")
-    rows = audit.engine.fetch(holdings.mutate(point=holdings.supply_point, first=first, key=key))
-    spans = rows.select(["point", "owner", "first", "key"])
-    for name, column, after in (("begin", "from", 0), ("end", "to", 1)):
-        moments = [_midnight(day, after, clock) for day in rows[column].to_pylist()]
-        spans = spans.append_column(name, pa.array(moments, pa.timestamp("us")))
-    return spans
+    return audit.engine.fetch(
+        holdings.select(
+            "owner",
+            point=holdings.supply_point,
+            key="span " + ibis.row_number().cast("string"),
+            first=ibis.row_number().over(order) == 0,
+            begin=values.midnight(holdings["from"], clock),
+            end=values.midnight(holdings["to"] + ibis.interval(days=1), clock),
+        )
+    )
 
 
 def keyed(hours: ir.Table, holdings: ir.Table, grid: Grid) -> ir.Table:
-    """The hours with `key` and `owner` of the span that each lies in, and `unowned`: its supply point was nobody's."""
+    """The hours with `key` and `owner` of the span that each lies in; both are null where it lies in none."""
     after = hours.hour > holdings.begin if grid.end else hours.hour >= holdings.begin
     before = hours.hour <= holdings.end if grid.end else hours.hour < holdings.end
     within = hours.hour.notnull() & (after | holdings.begin.isnull()) & (before | holdings.end.isnull())
@@ -70,10 +75,9 @@ def owned(table: ir.Table, holdings: ir.Table) -> tuple[ir.Table, ir.Table]:
     return theirs, nobodys
 
 
-def _holdings(source: Source, audit: Audit) -> ir.Table:
-    """The usable rows of the table, each once, `begin` without nulls."""
-    table = raw.usable(POINTS, source, audit)
-    if source.format(HOURS).ids or source.format(POINTS).ids:
+def _holdings(table: ir.Table, source: Source, audit: Audit) -> ir.Table:
+    """The rows of the table that can be, each once, `begin` without nulls."""
+    if source.format(HOURS).ids:
         table = table.mutate(supply_point=values.cups(table.supply_point))
         table = audit.use(POINTS, "unreadable.supply_point", table, table.supply_point.notnull())
     table = table.mutate(to=table["to"].nullif(NEVER), begin=table["from"].fill_null(date.min))
@@ -91,27 +95,7 @@ def _check_overlaps(holdings: ir.Table, source: Source, audit: Audit) -> None:
     last = holdings["to"].fill_null(NEVER)
     beside = holdings.mutate(last=last.lag().over(order), other=holdings.customer_id.lag().over(order))
     rows = audit.engine.fetch(beside.filter(beside.begin <= beside.last).order_by("supply_point", "begin"))
-    faults = [
-        f"supply point '{row['supply_point']}' is held by '{row['customer_id']}' from {row['from'] or 'ever'}, "
-        f"and by '{row['other']}' until {row['last']}: it can be only one's"
-        for row in rows.to_pylist()
-    ]
+    words = "'{supply_point}' is held by '{customer_id}' from {begin} on, and by '{other}' until {last}"
+    faults = [words.format(**row) for row in rows.to_pylist()]
     if faults:
         raise ContractError.broken(source.file(POINTS).name, faults, MEND)
-
-
-def _tell(holdings: ir.Table, audit: Audit) -> None:
-    point, customer = holdings.supply_point, holdings.customer_id
-    points = holdings.group_by("supply_point").agg(n=customer.nunique())
-    several = holdings.group_by("customer_id").agg(n=point.nunique())
-    audit.measure(POINTS, points, supply_points=points.count(), moved_between_customers=flagged(points.n > 1))
-    audit.measure(POINTS, several, customers_with_several=flagged(several.n > 1))
-    audit.measure(POINTS, holdings, **{"unused.of_others": flagged(holdings.owner.isnull())})
-
-
-def _midnight(day: date | None, after: int, clock: str | None) -> datetime | None:
-    """The beginning of a local day, or of the one `after` it, as the readings' clock shows it."""
-    if day is None:
-        return None
-    midnight = datetime.combine(day + timedelta(after), time(), ZoneInfo(tariff().zone) if clock else None)
-    return midnight.astimezone(ZoneInfo(clock)).replace(tzinfo=None) if clock else midnight

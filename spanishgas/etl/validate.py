@@ -15,7 +15,7 @@ from spanishgas.etl.labels import horizon_of
 from spanishgas.etl.quality import Audit, Quality
 from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.source import Source
-from spanishgas.raw_files import HOURS, RAW_FILES, READ_FILES
+from spanishgas.raw_files import HOURS, POINTS, RAW_FILES, READ_FILES
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def validate(source: Source, as_of: date) -> Validation:
             try:
                 audit = Audit(engine, quality)
                 small, customer_ids = raw.read(source, audit)
-                spans = supply.spans(source, customer_ids, audit)
+                spans = supply.spans(small.pop(POINTS, None), source, customer_ids, audit)
                 bronze = Bronze(small, customer_ids, as_of, audit, horizon_of(source))
                 customers = bronze.customer()
                 bronze.customer_month(hours_of(source, as_of, engine, spans), customers)
@@ -68,5 +68,5 @@ def _lines(source: Source, quality: Quality) -> Iterator[str]:
                 fuel, whole = rule.removesuffix(".in"), float(count)
                 kept = float(counts[f"energy.{fuel}.kept"])
                 yield f"  {fuel}: {whole:,.3f} in = {kept:,.3f} kept + {whole - kept:,.3f} set apart"
-            elif count and kind in ("collapsed", "replaced", "unused", "repaired", "odd"):
+            elif count and kind in ("collapsed", "points", "replaced", "unused", "repaired", "odd"):
                 yield f"  {kind}{' ' if rule else ''}{rule}: {count:,}"

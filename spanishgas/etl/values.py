@@ -40,6 +40,11 @@ def timezone(zone, local):  # type: ignore[no-untyped-def]
     """DuckDB's own: the instant of a local time."""
 
 
+@ibis.udf.scalar.builtin(name="timezone", signature=(("string", "timestamp('UTC')"), "timestamp"))
+def shown_in(zone, moment):  # type: ignore[no-untyped-def]
+    """The same function: the local time of an instant."""
+
+
 @ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]
 def epoch_us(moment: datetime) -> int:  # type: ignore[empty-body]
     """DuckDB's own: microseconds since 1970."""
@@ -117,6 +122,12 @@ def in_day(day: ir.TimestampColumn, place: ir.IntegerColumn, how: Format) -> ir.
     """The stamp of the reading at a place (from 0) of its day: on UTC if days have 23 and 25 hours."""
     midnight = timezone(tariff().zone, day).cast("timestamp") if how.clock else day
     return make_timestamp(epoch_us(midnight) + place * (STEPS[how.resolution or "hour"] * 60_000_000))
+
+
+def midnight(day: ir.DateValue, clock: str | None) -> ir.TimestampValue:
+    """The beginning of a day of legal time as a grid's clock shows it."""
+    local = day.cast("timestamp")
+    return shown_in(clock, timezone(tariff().zone, local)) if clock else local
 
 
 def place(column: ir.Column, how: Format) -> ir.IntegerValue:

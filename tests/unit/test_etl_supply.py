@@ -122,10 +122,10 @@ def test_months_by_customer_are_those_of_a_walk_over_the_readings(tmp_path: Path
         assert apart == pytest.approx(unowned[fuel][1], rel=1e-9)
         assert counts[f"energy.{name}.kept"] + apart == pytest.approx(counts[f"energy.{name}.in"], rel=1e-12)
     points = report.quality[POINTS]
-    assert (points["supply_points"], points["moved_between_customers"]) == (5, 3)
-    assert (points["customers_with_several"], points["unused.of_others"]) == (3, 1)
+    assert (points["points.all"], points["points.moved_between_customers"]) == (5, 3)
+    assert points["points.customers_with_several"] == 3
     page = markdown(report.quality)
-    assert "Supply points: 5, of which 3 moved between customers. 3 customers had several" in page
+    assert f"| {POINTS} | supply points | moved_between_customers | 3 |" in page
 
 
 def built(folder: Path, held: list[Holding], hours: list[Any], mapping: Any = None) -> EtlReport:
@@ -164,7 +164,7 @@ def test_readings_of_datadis_go_to_who_held_the_cups_which_the_table_may_name_wi
     (raw / "mapping.yaml").write_text(yaml.safe_dump({HOURS: {"preset": "datadis"}}))
     report = build(raw, Lake(tmp_path / "lake"), AS_OF)
     assert kwh(report) == {"C1": (24 + 25) * 1.5 + 73 * 2.5, "C2": 24 * 1.5}
-    assert report.quality[POINTS]["moved_between_customers"] == 1
+    assert report.quality[POINTS]["points.moved_between_customers"] == 1
 
 
 def test_two_meters_of_a_customer_are_no_copies_but_copies_within_one_are(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_who_holds_a_supply_point_at_the_same_time_is_named_and_nothing_is_publi
     with pytest.raises(ContractError) as fault:
         built(tmp_path, held, [hour("E1")])
     assert "supply_points.csv breaks its contract" in str(fault.value)
-    assert "'E1' is held by 'C2' from 2024-06-30, and by 'C3' until 9999-12-31" in str(fault.value)
+    assert "'E1' is held by 'C2' from 2024-06-30 on, and by 'C3' until 9999-12-31" in str(fault.value)
     assert not list((tmp_path / "lake").rglob("*.parquet"))
 
 
