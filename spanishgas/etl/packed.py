@@ -30,7 +30,7 @@ FAULTS = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZi
 
 def is_plain(file: Path, how: Format) -> bool:
     """Whether a file can be read where it lies."""
-    packed = file.name.lower().endswith((*ARCHIVES, *WORKBOOKS))
+    packed = file.name.lower().endswith((*ARCHIVES, *WORKBOOKS)) or file.suffix in (".CSV", ".GZ")
     as_it_is = how.encoding == "utf-8" and how.header_row == 1
     return not packed and (as_it_is or not file.name.lower().endswith(CSV))
 

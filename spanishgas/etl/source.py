@@ -249,7 +249,7 @@ def _mapping(file: Path | None, folder: Path) -> dict[str, Renamed]:
 
 
 def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Path | None:
-    if table in named and not named[table].endswith(all_ := (*forms(table), *ARCHIVES, *WORKBOOKS)):
+    if table in named and not named[table].lower().endswith(all_ := (*forms(table), *ARCHIVES, *WORKBOOKS)):
         endings = ", ".join(form for form in all_ if form)
         raise UsageError(f"{table} is mapped to '{named[table]}', whose ending is none of {endings}")
     files = [folder / name for name in names(table, named) if (folder / name).exists()]
@@ -260,9 +260,10 @@ def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Pat
 
 
 def _read(file: Path, columns: list[str], fields: Mapping[str, Field], how: Format) -> pa.Table:
-    if file.name.endswith(JSON):
+    name = file.name.lower()
+    if name.endswith(JSON):
         return _json(file, columns, how.encoding)
-    return _parquet(file, columns, fields, how) if file.name.endswith(PARQUET) else _csv(file, columns, how)
+    return _parquet(file, columns, fields, how) if name.endswith(PARQUET) else _csv(file, columns, how)
 
 
 def _opened(file: Path, encoding: str = "utf-8") -> TextIO:

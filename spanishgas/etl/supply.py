@@ -71,12 +71,10 @@ def owned(table: ir.Table, holdings: ir.Table) -> tuple[ir.Table, ir.Table]:
     between = joined.customer_id.isin(holdings.point).fill_null(False)
     joined = joined.mutate(nobody=(joined.key.notnull() & joined.owner.isnull()) | between)
     joined = joined.mutate(customer_id=joined.owner.fill_null(joined.customer_id))
-    theirs, nobodys = (joined.filter(rows).select(table.columns) for rows in (~joined.nobody, joined.nobody))
-    return theirs, nobodys
+    return joined.filter(~joined.nobody)[table.columns], joined.filter(joined.nobody)[table.columns]
 
 
 def _holdings(table: ir.Table, source: Source, audit: Audit) -> ir.Table:
-    """The rows of the table that can be, each once, `begin` without nulls."""
     if source.format(HOURS).ids:
         table = table.mutate(supply_point=values.cups(table.supply_point))
         table = audit.use(POINTS, "unreadable.supply_point", table, table.supply_point.notnull())

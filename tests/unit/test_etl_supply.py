@@ -21,6 +21,7 @@ from spanishgas.etl.quality import markdown
 from spanishgas.etl.source import open_source
 from spanishgas.etl.validate import validate
 from spanishgas.lake import Lake
+from spanishgas.lifecycle import erasure
 from tests.dialects import cups
 from tests.raw_builder import hour, hours_of, write_raw
 
@@ -234,3 +235,18 @@ def test_the_table_may_have_names_and_dates_of_its_own_and_validate_tells_what_i
     assert kwh(report) == {"C1": 15.0, "C2": 21.0}
     months = report.snapshots["bronze_customer_month"]
     assert "raw/supply_points" in months.manifest.built_from
+
+
+def test_an_erasure_leaves_and_names_a_table_of_supply_points_since_their_readings_name_nobody(
+    tmp_path: Path,
+) -> None:
+    raw = write_raw(tmp_path / "raw", **{HOURS: hours_of("E1")})
+    pd.DataFrame([holding("C1", "E1"), holding("C2", "E2")]).to_csv(raw / f"{POINTS}.csv", index=False)
+    before = (raw / f"{POINTS}.csv").read_bytes()
+    lake = Lake(tmp_path / "lake")
+    erased = erasure.erase("C1", lake, reason="asked for", raw=raw)
+    [left] = erased.left
+    assert f"{POINTS}.csv names supply points of the customer" in left
+    assert (raw / f"{POINTS}.csv").read_bytes() == before
+    assert not [place for place in erased.rows if POINTS in place]
+    assert erasure.erase("C3", lake, reason="asked for", raw=raw).left == []
