@@ -15,9 +15,6 @@ RAW_FILES: Mapping[str, str] = {
 }
 """File by table, as the simulator writes it; others are read as well, see `names`."""
 LABELS, HOURS, CONTACTS = "churn_label", "consumption_hourly_2024", "customer_interactions"
-POINTS = "supply_points"
-READ_FILES: Mapping[str, str] = {**RAW_FILES, POINTS: f"{POINTS}.csv"}
-"""Beside the seven a file that an extract may have: who held which supply point, and when."""
 MAPPING = "mapping.yaml"
 """Beside the files, where they or their columns have other names."""
 ARCHIVES, WORKBOOKS = (".zip", ".csv.zst"), (".xlsx", ".xls", ".ods")
@@ -39,7 +36,7 @@ def names(table: str, renamed: Mapping[str, str]) -> list[str]:
 
 def table_of(name: str, renamed: Mapping[str, str]) -> str | None:
     """The table that a file of a raw folder belongs to, by its name below the folder; None for other files."""
-    for table in READ_FILES:
+    for table in RAW_FILES:
         if any(name == own or name.startswith(f"{own}/") for own in names(table, renamed)):
             return table
     return None

@@ -23,7 +23,6 @@ from spanishgas.etl.hours import READINGS
 from spanishgas.etl.labels import DatedLabels
 from spanishgas.etl.quality import ROW, Audit, flagged
 from spanishgas.etl.rollup import RollUp, customer_months
-from spanishgas.etl.supply import UNOWNED
 from spanishgas.etl.units import UNIT, fault
 from spanishgas.raw_files import HOURS as TABLE
 
@@ -186,27 +185,24 @@ class Bronze:
             },
             **{f"missing_as_0.{name}": number.sum() for name, number in without.items()},
         }
-        apart = {part: int(gone.get("rows", 0)) for part, gone in hours.apart.items()}
-        sums["rows_in"] = sums["rows_in"] + sum(apart.values())
+        sums["rows_in"] = sums["rows_in"] + int(hours.replaced.get("rows", 0))
         self.quality.add(TABLE, minutes_of_a_reading=hours.grid.minutes, files=hours.files)
-        self.quality.add(TABLE, **{"replaced.by_corrections": apart["replaced"]})
-        self.quality.add(TABLE, **{f"unused.{UNOWNED}": apart.get(UNOWNED, 0)})
+        self.quality.add(TABLE, **{"replaced.by_corrections": hours.replaced.get("rows", 0)})
         self.audit.measure(TABLE, counts, **sums)
         for rule, bad_hours in self._bad_hours(hours.hours).items():
             if count := self.quality.count(TABLE, f"quarantined.{rule}"):
                 self.quality.add_quarantined(TABLE, rule, count, self._examples(bad_hours))
-        self._count_energy(counts, mine, hours.apart)
+        self._count_energy(counts, mine, hours.replaced)
         self.quality.judge(TABLE, *self._no_chance(counts.filter(mine)))
         self.quality.settle(TABLE)
 
-    def _count_energy(self, counts: ir.Table, mine: ir.BooleanValue, apart: Mapping[str, Any]) -> None:
+    def _count_energy(self, counts: ir.Table, mine: ir.BooleanValue, replaced: Mapping[str, Any]) -> None:
         """`DataError` unless what came in is what was kept and what was set apart, to the last unit."""
         for name, fuel in zip(READINGS, FUELS, strict=True):
             parts = self.audit.sums(counts, **_energy(counts, mine, name))
             if parts["in"] != sum(parts.values()) - parts["in"]:
                 raise DataError(f"energy was lost in the roll-up, which is a defect of the project: {parts}")
-            gone = {part: units.get(name, 0) for part, units in apart.items()}
-            parts |= gone | {"in": parts["in"] + sum(gone.values())}
+            parts |= {"replaced": replaced.get(name, 0), "in": parts["in"] + replaced.get(name, 0)}
             self.quality.add(TABLE, **{f"energy.{fuel}.{part}": float(n) / UNIT for part, n in parts.items()})
 
     def _no_chance(self, counts: ir.Table) -> Iterator[str]:

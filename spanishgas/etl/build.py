@@ -19,7 +19,7 @@ import ibis.expr.types as ir
 from spanishgas import contracts, provenance
 from spanishgas.config.tariff import Tariff, applied, tariff
 from spanishgas.contracts.tables import DERIVED
-from spanishgas.etl import raw, silver, supply
+from spanishgas.etl import raw, silver
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engines import Engine, connect
 from spanishgas.etl.labels import horizon_of
@@ -30,7 +30,6 @@ from spanishgas.etl.source import Source, open_source
 from spanishgas.features import Tiers, add_features, in_context, levels, load_tiers, month_features
 from spanishgas.lake import Lake, Snapshot
 from spanishgas.lake.digests import sealed, unsealed
-from spanishgas.raw_files import POINTS
 from spanishgas.settings import settings
 from spanishgas.stages import Stage
 
@@ -154,13 +153,11 @@ class _Build:
 
     def _tables(self) -> dict[str, ir.Table]:
         audit, engine, as_of = Audit(self.engine, self.quality), self.engine, self.inputs.as_of
-        source, reading = self.inputs.source, Audit(engine.reader, self.quality)
-        small, customer_ids = raw.read(source, reading)
-        spans = supply.spans(small.pop(POINTS, None), source, customer_ids, reading)
+        small, customer_ids = raw.read(self.inputs.source, Audit(engine.reader, self.quality))
         small = {name: engine.import_table(f"raw_{name}", table) for name, table in small.items()}
         ids = engine.import_table("known", customer_ids)
         bronze = Bronze(small, ids, as_of, audit, self.inputs.horizon_months)
-        hours = hours_of(source, as_of, engine, spans)
+        hours = hours_of(self.inputs.source, as_of, engine)
         tables = {"bronze_customer": self._checked("bronze_customer", bronze.customer())}
         months = bronze.customer_month(hours, tables["bronze_customer"])
         tables["bronze_customer_month"] = self._checked("bronze_customer_month", months)

@@ -18,7 +18,7 @@ from spanishgas.config.reading import Names, Strict, Text, fault, member, packag
 from spanishgas.config.tariff import tariff, zone
 from spanishgas.contracts import contract
 from spanishgas.contracts.fields import Kind
-from spanishgas.raw_files import HOURS, POINTS
+from spanishgas.raw_files import HOURS
 
 UNITS: Mapping[str, Mapping[str, tuple[float, float]]] = packaged(__file__)
 STEPS = {"hour": 60, "half_hour": 30, "quarter_hour": 15}
@@ -141,7 +141,7 @@ class Format(Strict):
     def check(self, table: str) -> None:
         """Raise a `fault` for what the columns of `table` cannot be."""
         fields = contract(table).fields
-        for name in (*OF_HOURS, *(["ids"] if table == POINTS else [])):
+        for name in OF_HOURS:
             if table != HOURS and getattr(self, name) != Format.model_fields[name].default:
                 raise fault(f"{table}.{name}", f"is for {HOURS} alone", getattr(self, name))
         for column, unit in self.units.items():

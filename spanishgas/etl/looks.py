@@ -16,7 +16,6 @@ from spanishgas.errors import DataError
 from spanishgas.etl.formats import Format
 from spanishgas.etl.packed import FAULTS, plain, streams
 from spanishgas.etl.parquet import is_text
-from spanishgas.etl.values import ALIKE
 from spanishgas.lake import files_of, is_hidden
 from spanishgas.lifetime import temporary_folder
 from spanishgas.raw_files import ARCHIVES, CSV, DELIMITERS, JSON, MAPPING, PARQUET, WORKBOOKS
@@ -109,8 +108,7 @@ def _head(file: Path, form: dict[str, Any]) -> str:
     encoding = _encoding(data)
     form |= {} if encoding == "utf-8" else {"encoding": encoding}
     whole = data[: data.rfind(b"\n") + 1] if len(data) == HEAD and encoding != "utf-16" else data
-    text = whole.decode("utf-8-sig" if encoding == "utf-8" else encoding, "ignore")
-    return text.translate(str.maketrans(*ALIKE))
+    return whole.decode("utf-8-sig" if encoding == "utf-8" else encoding, "ignore")
 
 
 def _encoding(data: bytes) -> str:

@@ -20,7 +20,7 @@ from spanishgas.config.reading import Text, fault, member, packaged, read, uniqu
 from spanishgas.contracts import contract
 from spanishgas.errors import UsageError
 from spanishgas.etl.formats import Format
-from spanishgas.raw_files import READ_FILES
+from spanishgas.raw_files import RAW_FILES
 
 PRESETS: Mapping[str, dict[str, Any]] = packaged(__file__)
 
@@ -63,7 +63,7 @@ class Renaming(RootModel[dict[str, Renamed]]):
     @model_validator(mode="after")
     def _names_what_is_read(self) -> Self:
         for table, renamed in self.root.items():
-            member(table, "table", table, READ_FILES)
+            member(table, "table", table, RAW_FILES)
             fields = contract(table).every
             for column in renamed.columns:
                 member(f"{table}.columns.{column}", f"column of {table}", column, fields)

@@ -30,7 +30,7 @@ FAULTS = (OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZi
 
 def is_plain(file: Path, how: Format) -> bool:
     """Whether a file can be read where it lies."""
-    packed = file.name.lower().endswith((*ARCHIVES, *WORKBOOKS)) or file.suffix in (".CSV", ".GZ")
+    packed = file.name.lower().endswith((*ARCHIVES, *WORKBOOKS))
     as_it_is = how.encoding == "utf-8" and how.header_row == 1
     return not packed and (as_it_is or not file.name.lower().endswith(CSV))
 
@@ -112,10 +112,13 @@ def _rows(book: Any, how: Format) -> list[list[Any]]:
         raise ValueError(f"it has no sheet '{missing.pop()}', but {', '.join(book.sheet_names)}")
     sheets = {name: book.get_sheet_by_name(name).to_python(skip_empty_area=False) for name in names}
     full = [name for name, rows in sheets.items() if any(any(row) for row in rows)]
-    if not full:
-        raise ValueError("no sheet holds rows")
-    if len(full) > 1:
-        raise ValueError(f"several sheets hold rows: say 'sheet', one of {', '.join(full)}")
+    if len(full) != 1:
+        words = (
+            f"several sheets hold rows: say 'sheet', one of {', '.join(full)}"
+            if full
+            else "no sheet holds rows"
+        )
+        raise ValueError(words)
     rows: list[list[Any]] = sheets[full[0]]
     return rows
 

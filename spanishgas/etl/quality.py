@@ -23,7 +23,7 @@ from spanishgas.contracts.checking import FEW, Statistics
 from spanishgas.contracts.fields import Kind
 from spanishgas.errors import ContractError
 from spanishgas.etl.engines import Engine
-from spanishgas.raw_files import READ_FILES
+from spanishgas.raw_files import RAW_FILES
 from spanishgas.settings import settings
 
 Report = dict[str, dict[str, int | float | str]]
@@ -33,12 +33,11 @@ FAULT = "fault"
 """Beside it, the first rule that the row breaks."""
 _WORDS = packaged(__file__)
 _WAY_OUT = (
-    "Mend the file in the raw folder, or say in mapping.yaml how it is written (`spanishgas sniff` proposes that); if "
-    "so many rows may be left out, set SPANISHGAS_MAX_QUARANTINED higher. Nothing was published."
+    "Mend the file in the raw folder; or, if so many rows may be left out, set SPANISHGAS_MAX_QUARANTINED higher. "
+    "Nothing was published."
 )
 _REPAIRED = (
-    "So many are not dirt: give one reading per full hour, one row per fact, numbers of the unit named, and "
-    "who held each supply point."
+    "So many are not dirt: give one reading per full hour, one row per fact, and numbers of the unit named."
 )
 _COLUMNS = pa.schema([(name, pa.string()) for name in contract("quarantine").fields])
 
@@ -48,8 +47,6 @@ class Quality:
 
     def __init__(self) -> None:
         self.report: Report = {}
-        self.files = READ_FILES
-        """Name of the file by raw table, as messages have it."""
         self._texts: dict[str, pa.Table] = {}
         self._rows: list[dict[str, str | None]] = []
 
@@ -111,7 +108,7 @@ class Quality:
         if total > limit * rows_in:
             share = f"{total} of {rows_in} rows ({total / rows_in:.1%}) cannot be used: more than {limit:.1%}"
             lines = [share, *(f"{count} rows {self.words(table, rule)}" for rule, count in rules.items())]
-            raise ContractError.broken(self.files[table], lines, _WAY_OUT)
+            raise ContractError.broken(RAW_FILES[table], lines, _WAY_OUT)
         repairs = [
             f"{count} of {rows_in} rows ({int(count) / rows_in:.1%}) fall under '{rule}': more than {share:.0%}"
             for rule, count in self.report[table].items()
@@ -119,7 +116,7 @@ class Quality:
             if rule.startswith(start) and rows_in >= FEW and int(count) > share * rows_in
         ]
         if repairs or faults:
-            raise ContractError.broken(self.files[table], [*repairs, *faults], _REPAIRED)
+            raise ContractError.broken(RAW_FILES[table], [*repairs, *faults], _REPAIRED)
 
     def words(self, table: str, rule: str) -> str:
         """What is wrong with the rows of a rule, with the first of their values in sort order."""

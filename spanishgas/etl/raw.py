@@ -24,7 +24,7 @@ from spanishgas.etl import values
 from spanishgas.etl.formats import Format
 from spanishgas.etl.quality import FAULT, ROW, Audit, flagged
 from spanishgas.etl.source import MEND, Source
-from spanishgas.raw_files import HOURS, RAW_FILES, READ_FILES
+from spanishgas.raw_files import HOURS, RAW_FILES
 
 NOBODY = ("repeated_header", "total")
 """Rules for rows that are of no customer."""
@@ -35,14 +35,12 @@ UNREADABLE_DATES = 0.5
 
 
 def read(source: Source, audit: Audit) -> tuple[dict[str, ir.Table], ir.Table]:
-    """The usable rows of the small raw tables, typed and held, and the ids of all customers.
+    """The usable rows of the six small raw tables, typed and held, and the ids of all customers.
 
     - A customer is who has a row with an id in labels or attributes, be that row usable or not.
     - Without churn_label.csv that table has no rows.
     """
-    audit.quality.files = {name: source.file(name).name for name in READ_FILES}
-    small = [name for name in READ_FILES if name in RAW_FILES or name in source.found]
-    tables = {name: _typed(name, source, audit) for name in small if name != HOURS}
+    tables = {name: _typed(name, source, audit) for name in RAW_FILES if name != HOURS}
     people = [tables[name] for name in ("churn_label", "customer_attributes")]
     ids = [t.filter(t[FAULT].isnull() | t[FAULT].notin(NOBODY)).select("customer_id") for t in people]
     named = ibis.union(*ids, distinct=True).filter(lambda t: t.customer_id.notnull())
@@ -85,7 +83,7 @@ def _usable(name: str, typed: ir.Table, audit: Audit) -> ir.Table:
         quality.take(name, rule, faults.filter(pc.equal(faults[FAULT], rule))[ROW])
     quality.judge(name)
     table = typed.filter(typed[FAULT].isnull()).drop(FAULT)
-    quality.profile(name, audit.check(name, table, named=quality.files[name], way_out=MEND))
+    quality.profile(name, audit.check(name, table, named=RAW_FILES[name], way_out=MEND))
     return table
 
 

@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 
 from spanishgas.config.tariff import tariff
-from spanishgas.etl import calendar, engine_spark, ordered, supply, values
+from spanishgas.etl import calendar, engine_spark, ordered, values
 from spanishgas.etl.engine import DuckEngine
 from spanishgas.etl.engines import Engine
 from spanishgas.etl.hours import READINGS, is_parquet, open_hours, parts_of, reading, replaced
@@ -64,41 +64,23 @@ class RollUp:
     """The hours as they were opened, to find examples in."""
     grid: calendar.Grid
     """How the file stamps its readings; a finer step than an hour may have been recognised."""
-    apart: Mapping[str, Mapping[str, float]]
-    """Rows that are in no count, with their elec and gas in units, by what became of them."""
+    replaced: Mapping[str, float]
+    """Rows that corrections replace, and their elec and gas in units; empty without corrections."""
     files: int = 1
 
 
-def hours_of(source: Source, as_of: date, engine: Engine, spans: pa.Table | None = None) -> RollUp:
-    """The hours of an extract, opened and rolled up by the engine; `spans` say who held the supply points."""
-    file = source.file(HOURS)
+def hours_of(source: Source, as_of: date, engine: Engine) -> RollUp:
+    """The hours of an extract, opened and rolled up by the engine."""
+    file, grid = source.file(HOURS), values.grid(source.format(HOURS))
     if isinstance(engine, DuckEngine):
         opened = open_hours(source, engine)
         with reading(file):
-            rolled = _rolled(opened, spans, as_of, engine, source)
+            rolled = roll_up(opened, as_of, engine, source, grid)
     else:
         with engine_spark.reading(file):
-            rolled = _rolled(engine_spark.open_hours(source, engine), spans, as_of, engine, source)
+            rolled = roll_up(engine_spark.open_hours(source, engine), as_of, engine, grid=grid)
     with reading(file):
-        apart = {**rolled.apart, "replaced": _replaced(source, engine.reader)}
-        return replace(rolled, apart=apart, files=len(parts_of(source)))
-
-
-def _rolled(hours: ir.Table, spans: pa.Table | None, as_of: date, engine: Engine, source: Source) -> RollUp:
-    """`roll_up`, with `spans` by span: its owner is then the customer, and counts have a row a span."""
-    grid = values.grid(source.format(HOURS))
-    if spans is None:
-        return roll_up(hours, as_of, engine, source if isinstance(engine, DuckEngine) else None, grid)
-    holdings = engine.import_table("spans", spans)
-    joined = supply.keyed(hours, holdings, grid)
-    hours = joined.mutate(customer_id=joined.key.fill_null(joined.customer_id)).select(hours.columns)
-    rolled = roll_up(hours, as_of, engine, grid=grid)
-    (slots, _), (counts, gone), (named, _) = (
-        supply.owned(table, holdings) for table in (rolled.slots, rolled.counts, hours)
-    )
-    units = {name: (gone[f"in_{name}"] + gone[f"beside_{name}"]).sum().fill_null(0) for name in READINGS}
-    rows = engine.fetch(gone.aggregate(rows=gone.rows_in.sum().fill_null(0), **units)).to_pylist()
-    return replace(rolled, slots=slots, counts=counts, hours=named, apart={supply.UNOWNED: rows[0]})
+        return replace(rolled, replaced=_replaced(source, engine.reader), files=len(parts_of(source)))
 
 
 def _replaced(source: Source, reader: DuckEngine) -> dict[str, float]:

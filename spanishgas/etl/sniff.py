@@ -32,15 +32,13 @@ from spanishgas.etl.hours import READINGS, open_hours
 from spanishgas.etl.looks import Look, looks
 from spanishgas.etl.mapping import PRESETS, Renaming
 from spanishgas.etl.source import Source
-from spanishgas.etl.values import MONTHS
-from spanishgas.raw_files import HOURS, LABELS, MAPPING, RAW_FILES, READ_FILES, names
+from spanishgas.raw_files import HOURS, LABELS, MAPPING, RAW_FILES, names
 
 TRIES = packaged(__file__)
 ELEC, GAS = READINGS.values()
 ALIKE = 0.8
 """Likeness of two names from which they are taken for one."""
 STEPS = {24: "hour", 25: "hour", 48: "half_hour", 50: "half_hour", 96: "quarter_hour", 100: "quarter_hour"}
-STEPS |= {23: "hour", 46: "half_hour", 92: "quarter_hour"}
 ISO = re.compile(r"[1-9]\d{3}-\d{2}(-\d{2}([T ]\d{2}:\d{2}.*)?)?")
 _NUMBERED = re.compile(r"(.*?)(\d+)(\D*)")
 Entry = dict[str, Any]
@@ -64,8 +62,10 @@ def proposal(raw: Path, preset: str | None = None) -> str:
         lines += [f"# ? {doubt}" for doubt in look.doubts]
         lines += [text if entry else f"# {table}: {look.file.name} is in the project's own form\n"]
         missing -= {table}
-    lines += [f"# ? {table}: no file looks like it" for table in sorted(missing)]
-    return "\n".join(lines).rstrip() + "\n"
+    return (
+        "\n".join([*lines, *(f"# ? {table}: no file looks like it" for table in sorted(missing))]).rstrip()
+        + "\n"
+    )
 
 
 def write(raw: Path, text: str) -> Path:
@@ -80,7 +80,7 @@ def write(raw: Path, text: str) -> Path:
 def _tables(seen: Sequence[Look]) -> Iterator[tuple[str, Look]]:
     """Each table with the file that looks most like it: by its name, then by the share of columns that are there."""
     scores = []
-    for table, look in itertools.product(READ_FILES, seen):
+    for table, look in itertools.product(RAW_FILES, seen):
         named, numbered = look.file.name in names(table, {}), table == HOURS and bool(_spans(look.columns))
         needed = contract(table).fields
         share = len(_matched(table, look).keys() & needed) / len(needed)
@@ -113,7 +113,7 @@ def _matched(table: str, look: Look) -> dict[str, str]:
 
 def _bare(name: str) -> str:
     letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().casefold()
-    return " ".join(word for word in re.findall(r"[a-z0-9]+", letters) if word not in TRIES["between"])
+    return " ".join(re.findall(r"[a-z0-9]+", letters))
 
 
 def _entry(table: str, look: Look, preset: str | None) -> Entry:
@@ -128,8 +128,9 @@ def _entry(table: str, look: Look, preset: str | None) -> Entry:
     wide = [name for group in _spans(look.columns).values() for name in group] if "wide" in entry else []
     unused = [c for c in look.columns if c not in (*columns.values(), *wide)]
     for column in contract(table).fields.keys() - columns.keys() - {*entry.get("wide", {})}:
-        others = ", ".join(unused[:9])
-        look.doubts.append(f"no column for {column}: {fields[column].meaning}. Not used: {others}")
+        look.doubts.append(
+            f"no column for {column}: {fields[column].meaning}. Not used: {', '.join(unused[:9])}"
+        )
     if theirs := {ours: columns[ours] for ours in fields if columns.get(ours, ours) != ours}:
         entry["columns"] = theirs
     texts = {ours: [] if name in look.typed else look.values[name] for ours, name in columns.items()}
@@ -169,10 +170,11 @@ def _by_day(look: Look, columns: dict[str, str]) -> Entry:
             last = _NUMBERED.fullmatch(group[-1])[2]  # type: ignore[index]
             wide[reading] = f"{before}{{{first}..{last}}}{after}"
             columns.pop(reading, None)
-        told = ", ".join(f"{name} is {reading}" for reading, name in wide.items())
-        look.doubts.append(f"a row a day: {told}")
+        look.doubts.append(
+            f"a row a day: {', '.join(f'{name} is {reading}' for reading, name in wide.items())}"
+        )
         longest = max(map(len, spans.values()))
-        clock = {"clock": tariff().zone} if longest % 24 else {}
+        clock = {"clock": tariff().zone} if longest in (25, 50, 100) else {}
         return {"wide": wide, "resolution": STEPS[longest], **clock}
     places = [c for c in look.columns if _bare(c) in TRIES["columns"]["place"] and c not in columns.values()]
     if not places or any(":" in text for text in look.values.get(columns.get("timestamp", ""), [])):
@@ -200,8 +202,9 @@ def _read_values(column: str, declared: Field, texts: list[str], entry: Entry, l
                 entry[key] = sorted({*entry.get(key, []), *mine})
                 words -= mine
         if words:
-            some = ", ".join(sorted(words)[:5])
-            look.doubts.append(f"{column}: which of {some} mean 1 (yes) and which 0 (no)?")
+            look.doubts.append(
+                f"{column}: which of {', '.join(sorted(words)[:5])} mean 1 (yes) and which 0 (no)?"
+            )
 
 
 def _order(column: str, texts: list[str], key: str, forms: list[str], entry: Entry, look: Look) -> None:
@@ -220,9 +223,6 @@ def _order(column: str, texts: list[str], key: str, forms: list[str], entry: Ent
 
 
 def _reads(text: str, form: str) -> datetime | None:
-    if "%b" in form:
-        for ours, theirs in MONTHS.items():
-            text = re.sub(theirs, ours, text, flags=re.IGNORECASE)
     try:
         return datetime.strptime(text, form)
     except ValueError:
@@ -238,8 +238,9 @@ def _signs(texts: list[str], entry: Entry, look: Look) -> None:
         look.doubts.append(f"no pair of signs for decimals and thousands reads all numbers, such as '{odd}'")
         return
     decimal, thousands = fitting[0]
-    entry |= {"decimal": decimal} if decimal != "." else {}
-    entry |= {"thousands": thousands} if thousands else {}
+    entry |= ({"decimal": decimal} if decimal != "." else {}) | (
+        {"thousands": thousands} if thousands else {}
+    )
     signed = [text for text in texts if re.search(r"[.,]", text)]
     if signed and not thousands and all(re.fullmatch(r"[+-]?\d{1,3}[.,]\d{3}", text) for text in signed):
         either = f"{signed[0].replace(',', '.')} or {re.sub('[.,]', '', signed[0])}"
@@ -260,8 +261,9 @@ def _unit(ours: str, theirs: str, look: Look, entry: Entry) -> None:
         if list(units(ours)[named]) != [1, 1]:
             entry.setdefault("units", {})[ours] = named
         return
-    signs = {} if theirs in look.typed else entry
-    decimal, thousands = signs.get("decimal", "."), signs.get("thousands")
+    decimal, thousands = (
+        (".", None) if theirs in look.typed else (entry.get("decimal", "."), entry.get("thousands"))
+    )
     texts = [text for text in look.values[theirs] if _is_number(text, decimal, thousands)]
     values = [float(text.replace(thousands or "_", "").replace(decimal, ".")) for text in texts]
     usual = statistics.median(map(abs, values)) if values else 0.0
@@ -270,8 +272,9 @@ def _unit(ours: str, theirs: str, look: Look, entry: Entry) -> None:
     if turned or usual > most:
         times, over = units(ours)[smaller] if usual > most else (1, 1)
         entry.setdefault("units", {})[ours] = -times / over if turned else smaller
-        middle = -usual if turned else usual
-        look.doubts.append(f"{ours}: half of the values are beyond {middle:g}: is 'units' right?")
+        look.doubts.append(
+            f"{ours}: half of the values are beyond {-usual if turned else usual:g}: is 'units' right?"
+        )
 
 
 def _clock(look: Look, columns: dict[str, str], entry: Entry) -> None:
@@ -313,5 +316,7 @@ def _clock_of_the_nights(look: Look, entry: Entry) -> None:
         entry["clock"] = "UTC"
         look.doubts.append(f"the first stamp is {first}: UTC is proposed as the clock")
     else:
-        words = "stamps name no time zone, and days have 24 hours all year: if theirs is, add"
-        look.doubts.append(f"{words} 'clock: UTC' or '+01:00' (winter time all year)")
+        ways = "'clock: UTC' or '+01:00' (winter time all year)"
+        look.doubts.append(
+            f"stamps name no time zone, and days have 24 hours all year: if theirs is, add {ways}"
+        )

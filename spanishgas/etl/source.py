@@ -1,4 +1,4 @@
-"""Open one raw extract: find its files, and read the six small ones as text, before anything is typed.
+"""Open one raw extract: find its seven files, and read the six small ones as text, before anything is typed.
 
 Extra and reordered columns, a byte-order mark, CRLF, gzip, Parquet for CSV or JSON lines for a JSON array, semicolons
 for commas make no difference.
@@ -47,7 +47,7 @@ from spanishgas.raw_files import (
     LABELS,
     MAPPING,
     PARQUET,
-    READ_FILES,
+    RAW_FILES,
     WORKBOOKS,
     forms,
     names,
@@ -74,7 +74,7 @@ class Source:
 
     def file(self, table: str) -> Path:
         """The table's file, or where it should lie."""
-        return self.found.get(table, self.folder / self.names.get(table, READ_FILES[table]))
+        return self.found.get(table, self.folder / self.names.get(table, RAW_FILES[table]))
 
     def present(self, table: str) -> Path:
         """The table's file; `ContractError` if there is none."""
@@ -152,7 +152,7 @@ def open_source(raw: Path | str, mapping: Path | None = None, cache: Path | None
     if not folder.is_dir():
         raise UsageError(f"raw folder '{raw}' does not exist: give the folder that holds the seven raw files")
     renamed = _mapping(mapping, folder)
-    files = {table: _find(place, folder, table, named_files(renamed)) for table in READ_FILES}
+    files = {table: _find(place, folder, table, named_files(renamed)) for table in RAW_FILES}
     return Source(place, folder, {table: file for table, file in files.items() if file}, renamed)
 
 
@@ -240,7 +240,7 @@ def locate(raw: Path | str, table: str) -> str:
     named = named_files(renamed)
     files = {listed.name for listed in wanted if table_of(listed.name, named) == table}
     lies = [n for n in names(table, named) if any(h == n or h.startswith(f"{n}/") for h in files)]
-    return store.uri([*lies, named.get(table, READ_FILES[table])][0])
+    return store.uri([*lies, named.get(table, RAW_FILES[table])][0])
 
 
 def _mapping(file: Path | None, folder: Path) -> dict[str, Renamed]:
@@ -249,7 +249,7 @@ def _mapping(file: Path | None, folder: Path) -> dict[str, Renamed]:
 
 
 def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Path | None:
-    if table in named and not named[table].lower().endswith(all_ := (*forms(table), *ARCHIVES, *WORKBOOKS)):
+    if table in named and not named[table].endswith(all_ := (*forms(table), *ARCHIVES, *WORKBOOKS)):
         endings = ", ".join(form for form in all_ if form)
         raise UsageError(f"{table} is mapped to '{named[table]}', whose ending is none of {endings}")
     files = [folder / name for name in names(table, named) if (folder / name).exists()]
@@ -260,10 +260,9 @@ def _find(place: str, folder: Path, table: str, named: Mapping[str, str]) -> Pat
 
 
 def _read(file: Path, columns: list[str], fields: Mapping[str, Field], how: Format) -> pa.Table:
-    name = file.name.lower()
-    if name.endswith(JSON):
+    if file.name.endswith(JSON):
         return _json(file, columns, how.encoding)
-    return _parquet(file, columns, fields, how) if name.endswith(PARQUET) else _csv(file, columns, how)
+    return _parquet(file, columns, fields, how) if file.name.endswith(PARQUET) else _csv(file, columns, how)
 
 
 def _opened(file: Path, encoding: str = "utf-8") -> TextIO:
@@ -327,7 +326,12 @@ def _columns(file: Path, how: Format) -> list[str]:
     if file.name.endswith(PARQUET):
         names: list[str] = pq.read_schema(file).names
         return names
-    return [name for delimiter in {how.delimiter or ",", ",", ";"} for name in _header(file, delimiter)]
+    return [
+        name
+        for delimiter in (how.delimiter or "", ",", ";")
+        if delimiter
+        for name in _header(file, delimiter)
+    ]
 
 
 def _json(file: Path, columns: list[str], encoding: str) -> pa.Table:

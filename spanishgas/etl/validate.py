@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from spanishgas.errors import ContractError
-from spanishgas.etl import raw, supply
+from spanishgas.etl import raw
 from spanishgas.etl.bronze import Bronze
 from spanishgas.etl.engine import DuckEngine, duckdb
 from spanishgas.etl.hours import open_hours
@@ -15,7 +15,7 @@ from spanishgas.etl.labels import horizon_of
 from spanishgas.etl.quality import Audit, Quality
 from spanishgas.etl.rollup import hours_of
 from spanishgas.etl.source import Source
-from spanishgas.raw_files import HOURS, POINTS, RAW_FILES, READ_FILES
+from spanishgas.raw_files import HOURS, RAW_FILES
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,16 @@ def validate(source: Source, as_of: date) -> Validation:
         if not faults:
             try:
                 audit = Audit(engine, quality)
-                small, customer_ids = raw.read(source, audit)
-                spans = supply.spans(small.pop(POINTS, None), source, customer_ids, audit)
-                bronze = Bronze(small, customer_ids, as_of, audit, horizon_of(source))
+                bronze = Bronze(*raw.read(source, audit), as_of, audit, horizon_of(source))
                 customers = bronze.customer()
-                bronze.customer_month(hours_of(source, as_of, engine, spans), customers)
+                bronze.customer_month(hours_of(source, as_of, engine), customers)
             except ContractError as fault:
                 faults.append(str(fault))
     return Validation("\n".join(_lines(source, quality)), faults)
 
 
 def _unreadable(source: Source, engine: DuckEngine) -> Iterator[str]:
-    for table in (*RAW_FILES, *(source.found.keys() - RAW_FILES)):
+    for table in RAW_FILES:
         try:
             open_hours(source, engine) if table == HOURS else source.text(table)
         except ContractError as fault:
@@ -56,7 +54,7 @@ def _unreadable(source: Source, engine: DuckEngine) -> Iterator[str]:
 
 def _lines(source: Source, quality: Quality) -> Iterator[str]:
     for table, counts in quality.report.items():
-        if table not in READ_FILES:
+        if table not in RAW_FILES:
             continue
         rows = f", {counts['kept']:,} kept" if "kept" in counts else ""
         yield f"{source.file(table).name}: {counts['rows_in']:,} rows{rows}"
@@ -68,5 +66,5 @@ def _lines(source: Source, quality: Quality) -> Iterator[str]:
                 fuel, whole = rule.removesuffix(".in"), float(count)
                 kept = float(counts[f"energy.{fuel}.kept"])
                 yield f"  {fuel}: {whole:,.3f} in = {kept:,.3f} kept + {whole - kept:,.3f} set apart"
-            elif count and kind in ("collapsed", "points", "replaced", "unused", "repaired", "odd"):
+            elif count and kind in ("collapsed", "replaced", "unused", "repaired", "odd"):
                 yield f"  {kind}{' ' if rule else ''}{rule}: {count:,}"

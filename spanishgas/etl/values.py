@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
 
 import ibis
 import ibis.expr.types as ir
 
-from spanishgas.config.reading import packaged
 from spanishgas.config.tariff import tariff
 from spanishgas.contracts.fields import Field, Kind
 from spanishgas.etl.calendar import Grid
 from spanishgas.etl.formats import CLOCKS, STEPS, ZONE, Format
 
 CUPS_LETTERS = "TRWAGMYFPDXBNJZSQVHLCKE"
-MONTHS: Mapping[str, str] = packaged(__file__)
-ALIKE = "\u00a0\u2009\u202f\u2019", "   '"
-"""Signs between thousands that are told by a space and an apostrophe."""
 WHOLE = 2.0**53
 """Above it a double no longer tells whole numbers apart."""
 
@@ -43,11 +38,6 @@ def try_strptime_with_zone(text, form):  # type: ignore[no-untyped-def]
 @ibis.udf.scalar.builtin(signature=(("string", "timestamp"), "timestamp('UTC')"))
 def timezone(zone, local):  # type: ignore[no-untyped-def]
     """DuckDB's own: the instant of a local time."""
-
-
-@ibis.udf.scalar.builtin(name="timezone", signature=(("string", "timestamp('UTC')"), "timestamp"))
-def shown_in(zone, moment):  # type: ignore[no-untyped-def]
-    """The same function: the local time of an instant."""
 
 
 @ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]
@@ -92,7 +82,6 @@ def number(text: ir.StringColumn, how: Format) -> ir.FloatingValue:
     """A number as the format writes it; null for any other text."""
     text = text.strip()
     if how.thousands:
-        text = text.translate(*ALIKE)
         grouped = rf"^[+-]?\d{{1,3}}({re.escape(how.thousands)}\d{{3}})+({re.escape(how.decimal)}\d*)?$"
         text = ibis.ifelse(text.re_search(grouped), text.replace(how.thousands, ""), text)
     sign = re.escape(how.decimal)
@@ -130,12 +119,6 @@ def in_day(day: ir.TimestampColumn, place: ir.IntegerColumn, how: Format) -> ir.
     return make_timestamp(epoch_us(midnight) + place * (STEPS[how.resolution or "hour"] * 60_000_000))
 
 
-def midnight(day: ir.DateValue, clock: str | None) -> ir.TimestampValue:
-    """The beginning of a day of legal time as a grid's clock shows it."""
-    local = day.cast("timestamp")
-    return shown_in(clock, timezone(tariff().zone, local)) if clock else local
-
-
 def place(column: ir.Column, how: Format) -> ir.IntegerValue:
     """The place from 0 that 7, 07 or 07:00 means; null for any other value, and beyond the longest day."""
     text = column.cast("string").strip()
@@ -168,8 +151,6 @@ def _moment(text: ir.StringColumn, form: str) -> ir.TimestampValue:
 
 
 def _strptime(text: ir.StringColumn, form: str) -> ir.TimestampValue:
-    for ours, theirs in MONTHS.items() if "%b" in form else ():
-        text = text.re_replace(f"(?i){theirs}", ours)
     return try_strptime_with_zone(text, form).cast("timestamp") if "%z" in form else try_strptime(text, form)
 
 

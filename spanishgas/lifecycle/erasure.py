@@ -42,9 +42,9 @@ from spanishgas.lake import (
 from spanishgas.lake.digests import sealed, unsealed
 from spanishgas.lake.store import staged, sweep
 from spanishgas.lake.tables import MANIFEST, POINTER
-from spanishgas.raw_files import ARCHIVES, DELIMITERS, MAPPING, POINTS, WORKBOOKS, table_of
+from spanishgas.raw_files import ARCHIVES, DELIMITERS, MAPPING, WORKBOOKS, table_of
 
-ID, BY_CODE = "customer_id", "names supply points of the customer, whose readings carry their codes alone"
+ID = "customer_id"
 _FOLDER = re.compile(r"(raw|truth|downloads)/[^/]+(?=/)|[^/]+/[^/]+/as_of=[^/]+/[^/]+(?=/)")
 """A raw extract, its truth or copy, or a snapshot: what is gone through as a whole."""
 _DAY = re.compile(r"(?:^|/)(?:as_of=)?(\d{4}-\d\d-\d\d)/")
@@ -109,8 +109,9 @@ class _ErasureWalk:
                 body = unsealed(self.begun.text)
             except ValueError as fault:
                 way_out = "remove it, and train every version again after erasing"
-                words = f"{self.store.uri(self.record)} cannot be read ({fault})"
-                raise LakeError(f"{words}: {way_out}") from fault
+                raise LakeError(
+                    f"{self.store.uri(self.record)} cannot be read ({fault}): {way_out}"
+                ) from fault
             self.erased.gold, self.erased.dates = {*body["gold"]}, {*map(date.fromisoformat, body["dates"])}
 
     def outside(self, raw: Place, mapping: Path | None) -> None:
@@ -162,13 +163,10 @@ class _ErasureWalk:
         renamed = read_mapping(mapping) if mapping else {}
         with store.staging(folder) as staging:
             for listed in files:
-                name = listed.name.removeprefix(folder).lstrip("/")
-                column = _header(name, renamed)
+                column = _header(listed.name.removeprefix(folder).lstrip("/"), renamed)
                 fresh = staging / Path(listed.name).name
                 rows = self.copied(store, listed, fresh, column)
-                if rows and table_of(name, named_files(renamed)) == POINTS:
-                    self.leave(str(store.uri(listed.key)), BY_CODE)
-                elif self.take(str(store.uri(listed.key)), rows) and not folder.startswith("downloads/"):
+                if self.take(str(store.uri(listed.key)), rows) and not folder.startswith("downloads/"):
                     store.put(fresh, listed.key)
 
     def table(self, store: Store, folder: str, files: Sequence[ListedFile]) -> None:
@@ -219,11 +217,16 @@ class _ErasureWalk:
         if file.name in (POINTER, MANIFEST):
             return 0
         if file.name.lower().endswith((*ARCHIVES, *WORKBOOKS)):
-            words = "is an archive or workbook, which is not looked into"
-            self.leave(place, f"{words}: replace it by one without the customer")
+            self.leave(
+                place,
+                "is an archive or workbook, which is not looked into: replace it by one without the customer",
+            )
             return 0
-        suffix = Path(file.name.removesuffix(".gz")).suffix
-        copy = self.redacted if file.name.startswith("_") else _COPIES.get(suffix)
+        copy = (
+            self.redacted
+            if file.name.startswith("_")
+            else _COPIES.get(Path(file.name.removesuffix(".gz")).suffix)
+        )
         try:
             rows = copy(file, fresh, self.customer_id, column) if copy else 0
         except (ValueError, OSError, EOFError, csv.Error, zlib.error) as fault:

@@ -15,8 +15,7 @@ from spanishgas.config.policy import ACTIONS, RISK_TIERS, TIMINGS
 from spanishgas.config.tiers import read_tiers
 from spanishgas.contracts.tables import CHANNELS, DERIVED, LARGEST_READING, RAW
 from spanishgas.errors import ContractError, UsageError
-from spanishgas.lake import LAYERS
-from spanishgas.raw_files import READ_FILES
+from spanishgas.lake import LAYERS, RAW_FILES
 
 
 def scores(**columns: Any) -> pd.DataFrame:
@@ -64,7 +63,7 @@ def faults(table: str, frame: pd.DataFrame) -> str:
 
 
 def test_every_table_of_the_design_has_a_contract() -> None:
-    assert set(RAW) == set(READ_FILES)
+    assert set(RAW) == set(RAW_FILES)
     assert {*DERIVED, "gold_master"} == set(LAYERS)
     assert len(contracts.contract("gold_master").fields) == 70
 

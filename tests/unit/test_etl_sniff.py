@@ -24,7 +24,6 @@ BY_HAND: dict[str, dict[str, Any]] = {
     "corrections_in_a_folder": {"corrections": "correccion_*"},
 }
 """The one decision that a dialect's hours leave to a person."""
-OURS = ",".join(["customer_id", "timestamp", dialects.ELEC, dialects.GAS])
 QUICK = ("spanish_csv", "wide_by_day", "datadis", "utc")
 
 
@@ -122,44 +121,3 @@ def test_a_preset_and_a_folder_that_are_not_there_are_refused(tmp_path: Path) ->
         sniff.proposal(tmp_path, "datadi")
     with pytest.raises(UsageError, match="does not exist"):
         sniff.proposal(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize(
-    ("name", "header", "row", "proposed"),
-    [
-        (
-            "lecturas.csv",
-            "Código de cliente;Fecha y hora;Consumo (kWh);Gas (m³)",
-            "C1;2024-01-10 10:00;1,5;0,5",
-            {
-                "columns": {
-                    "customer_id": "Código de cliente",
-                    "timestamp": "Fecha y hora",
-                    dialects.ELEC: "Consumo (kWh)",
-                    dialects.GAS: "Gas (m³)",
-                },
-                "decimal": ",",
-            },
-        ),
-        ("HOURS.CSV", OURS, "C1,10-ene-2024 10:00,1.5,0.5", {"dates": "%d-%b-%Y %H:%M"}),
-        ("HOURS.CSV", OURS, "C1,202401101000,1.5,0.5", {"dates": "%Y%m%d%H%M"}),
-        (
-            "HOURS.csv",
-            OURS.replace(",", ";"),
-            "C1;2024-01-10 10:00;1\u00a0234,5;0",
-            {"decimal": ",", "thousands": " "},
-        ),
-        ("HOURS.csv", OURS.replace(",", ";"), "C1;2024-01-10 10:00;1\u2019234.5;0", {"thousands": "'"}),
-    ],
-)
-def test_names_dates_and_signs_of_exports_are_proposed_and_read(
-    tmp_path: Path, name: str, header: str, row: str, proposed: dict[str, Any]
-) -> None:
-    raw = write_raw(tmp_path, omit=[HOURS])
-    (raw / name).write_text(f"{header}\n{row}\n", encoding="utf-8")
-    entry = yaml.safe_load(sniff.proposal(raw))[HOURS]
-    assert {key: entry[key] for key in proposed} == proposed
-    (raw / "mapping.yaml").write_text(yaml.safe_dump({HOURS: entry}, allow_unicode=True))
-    seen = validate(open_source(raw), date(2024, 12, 31))
-    assert seen.faults == []
-    assert f"{name}: 1 rows, 1 kept" in seen.report
